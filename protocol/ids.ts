@@ -22,21 +22,24 @@ export type JobId = z.infer<typeof JobId>;
 /** A job id that the client chose (`PUT /v1/jobs/{id}`); its Account resolves it to a {@link JobId}. */
 export const ClientJobId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{7,63}$/, "8 to 64 of A-Za-z0-9._-");
 
-export const Address = z
-  .string()
-  .regex(/^0x[0-9a-fA-F]{40}$/, "a 20-byte hex address")
-  .transform((text) => text.toLowerCase() as `0x${string}`);
+/**
+ * Hex in any case, lower-cased by an overwrite, not a transform: a transform is one-way, and `z.encode`
+ * must be able to walk every wire schema back (the struct codecs of eip712.ts).
+ */
+function hexOf(digits: RegExp, expectation: string) {
+  return z
+    .templateLiteral(["0x", z.string().regex(digits)], expectation)
+    .overwrite((text) => `0x${text.slice(2).toLowerCase()}`);
+}
+
+export const Address = hexOf(/^[0-9a-fA-F]{40}$/, "a 20-byte hex address");
 export type Address = z.infer<typeof Address>;
 
-export const Bytes32 = z
-  .string()
-  .regex(/^0x[0-9a-fA-F]{64}$/, "32 bytes in hex")
-  .transform((text) => text.toLowerCase() as `0x${string}`);
+export const Bytes32 = hexOf(/^[0-9a-fA-F]{64}$/, "32 bytes in hex");
+export type Bytes32 = z.infer<typeof Bytes32>;
 
-export const HexBytes = z
-  .string()
-  .regex(/^0x([0-9a-fA-F]{2})*$/, "bytes in hex")
-  .transform((text) => text.toLowerCase() as `0x${string}`);
+export const HexBytes = hexOf(/^(?:[0-9a-fA-F]{2})*$/, "bytes in hex");
+export type HexBytes = z.infer<typeof HexBytes>;
 
 /** SHA-256 in lower-case hex without prefix: the name of an object. */
 export const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, "a sha256 in lower-case hex");
