@@ -1,0 +1,131 @@
+import { existsSync } from "node:fs";
+import { cloudflareTest } from "@cloudflare/vitest-plugin";
+import { privateKeyToAddress } from "viem/accounts";
+import { defineConfig } from "vitest/config";
+import { unstable_getMiniflareWorkerOptions } from "wrangler";
+import { bundleWorker } from "./scripts/worker-bundle.ts";
+
+// Wrangler's notes on secrets and settings would stand between the results.
+process.env.WRANGLER_LOG ??= "error";
+
+// Keys and addresses of the tests alone: nothing of value ever hangs on them.
+const METER_KEY = `0x${"11".repeat(32)}` as const;
+const RELAYER_KEYS = `0x${"22".repeat(32)}`;
+const chain = { CHAIN_ID: "31337", ESCROW: `0x${"e5".repeat(20)}` };
+const bindings = {
+  edge: {
+    ...chain,
+    TOKEN: `0x${"70".repeat(20)}`,
+    TOKEN_NAME: "USD Coin",
+    TOKEN_VERSION: "2",
+    METER_ADDRESS: privateKeyToAddress(METER_KEY),
+    FEE_RECIPIENT: `0x${"fe".repeat(20)}`,
+    FEE_BPS: "500",
+    RPC_URL: "http://127.0.0.1:9",
+    PUBLIC_ORIGIN: "https://edge.test",
+  },
+  relayer: { ...chain, RPC_URLS: "http://127.0.0.1:9", RELAYER_KEYS },
+  meter: { ...chain, METER_KEY },
+};
+
+/** The real Worker of `workers/<name>`, for the one under test to call by service binding. */
+async function auxiliaryWorker(name: "relayer" | "meter") {
+  const configPath = `workers/${name}/wrangler.toml`;
+  const { main, workerOptions } = unstable_getMiniflareWorkerOptions(configPath);
+  if (main === undefined) throw new Error(`${configPath} names no main`);
+  return {
+    ...workerOptions,
+    name: `gpux-${name}`,
+    bindings: bindings[name],
+    modulesRoot: `workers/${name}`,
+    modules: existsSync(main)
+      ? await bundleWorker(main)
+      : [
+          {
+            type: "ESModule" as const,
+            path: `workers/${name}/worker.js`,
+            contents: `import { WorkerEntrypoint, DurableObject } from "cloudflare:workers"; export class Relayer extends WorkerEntrypoint {}; export class Meter extends WorkerEntrypoint {}; export class RelayKeyObject extends DurableObject {}; export class MeterLeaseObject extends DurableObject {}; export default {};`,
+          },
+        ],
+  };
+}
+
+// Pure machines know no runtime, so they are tested where a test file starts fastest.
+const machineTests = "durable-objects/**/machine*.test.ts";
+const never = ["**/node_modules/**"];
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "node",
+          environment: "node",
+          include: [
+            "protocol/**/*.test.ts",
+            "agent/**/*.test.ts",
+            "sdk/**/*.test.ts",
+            "cli/**/*.test.ts",
+            "contracts/*.test.ts",
+            "scripts/**/*.test.ts",
+            "examples/**/*.test.ts",
+            machineTests,
+          ],
+          exclude: never,
+        },
+      },
+      {
+        // The edge and its Durable Objects inside the real workerd, beside the real relayer and meter.
+        plugins: [
+          cloudflareTest(async () => ({
+            wrangler: { configPath: "./wrangler.toml" },
+            miniflare: {
+              cf: false,
+              bindings: bindings.edge,
+              workers: await Promise.all([auxiliaryWorker("relayer"), auxiliaryWorker("meter")]),
+            },
+          })),
+        ],
+        test: {
+          name: "edge",
+          include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
+          exclude: [...never, machineTests, "durable-objects/relay-key/**"],
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: "./workers/relayer/wrangler.toml" },
+            miniflare: { cf: false, bindings: bindings.relayer },
+          }),
+        ],
+        test: {
+          name: "relayer",
+          include: ["workers/relayer/**/*.test.ts", "durable-objects/relay-key/**/*.test.ts"],
+          exclude: [...never, machineTests],
+        },
+      },
+      {
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: "./workers/meter/wrangler.toml" },
+            miniflare: { cf: false, bindings: bindings.meter },
+          }),
+        ],
+        test: { name: "meter", include: ["workers/meter/**/*.test.ts"], exclude: never },
+      },
+      {
+        // Whole stacks: real processes, ports and chains, one file after another.
+        test: {
+          name: "e2e",
+          environment: "node",
+          include: ["test/e2e/**/*.test.ts"],
+          exclude: never,
+          fileParallelism: false,
+          testTimeout: 300_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
