@@ -1,0 +1,146 @@
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import type { ErrorCode } from "@gpux/protocol/errors";
+import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { JobEvent, JobRequest, JobView, RoutedJobRequest } from "@gpux/protocol/job";
+import type {
+  FundingAuthorization,
+  LeaseView,
+  NodeView,
+  Quote,
+  QuoteRequest,
+  QuoteText,
+} from "@gpux/protocol/lease";
+
+import type { Blocker, Demand, Offer } from "@gpux/protocol/resources";
+
+/**
+ * What the objects may ask of each other, over RPC. Awaited calls run one way, Account -> Book, Node, Lease;
+ * what goes back is an outbox effect, so there are no call cycles. Refusals cross as values.
+ */
+export interface Refused {
+  readonly ok: false;
+  readonly code: ErrorCode;
+  readonly detail?: string;
+}
+export type Outcome<T extends object = object> = ({ readonly ok: true } & T) | Refused;
+
+/** Who signed the request, and the signature's nonce for the replay window of the object it lands on. */
+export interface Principal {
+  readonly address: Address;
+  readonly nonce: string;
+  /** Seconds; after this the signature is refused anyway, so the nonce may be forgotten. */
+  readonly expires: number;
+}
+
+export interface BookEntry {
+  readonly node: Address;
+  readonly offer: Offer;
+  /** GPUs neither held nor leased. */
+  readonly free: number;
+  readonly provider: Address;
+  readonly agentVersion: string;
+  readonly status: NodeView["status"];
+  readonly lastSeen: number;
+}
+
+export interface BookRpc {
+  /** Replaces the node's row; an older `lastSeen` than the row's is ignored. */
+  put(entry: BookEntry): Promise<void>;
+  remove(node: Address): Promise<void>;
+  /** Cheapest first. With nothing fitting, by how many offers each condition fails. */
+  find(
+    demand: Demand,
+    limit: number,
+  ): Promise<{ entries: BookEntry[]; blockers: Partial<Record<Blocker, number>>; offers: number }>;
+  list(after: Address | null, limit: number): Promise<BookEntry[]>;
+}
+
+export interface HoldRequest {
+  readonly lease: LeaseId;
+  readonly terms: LeaseTerms;
+  readonly text: QuoteText;
+  readonly expiresAt: number;
+}
+
+export interface NodeRpc {
+  /** What the node would be paid to and asks, before terms are written. */
+  describe(): Promise<Outcome<{ entry: BookEntry }>>;
+  /** Asks the agent; resolves when it answered, or with `node_offline` after 3 s. */
+  hold(request: HoldRequest): Promise<Outcome>;
+  /** Before the funding is broadcast: the hold becomes a reservation until `until` (ms). */
+  reserve(lease: LeaseId, until: number): Promise<Outcome>;
+  /** The funding is on chain: the agent is told to dial the lease's data socket. Idempotent. */
+  open(lease: LeaseId, terms: LeaseTerms): Promise<Outcome>;
+  /** The hold, reservation or lease is over; its GPUs are free. Idempotent. */
+  release(lease: LeaseId): Promise<void>;
+  view(): Promise<Outcome<{ node: NodeView }>>;
+}
+
+export interface LeaseRpc {
+  /** Creates the lease in `quoted`; forgets itself when it is not funded before `expiresAt`. */
+  quote(request: HoldRequest & { readonly amount: bigint }): Promise<Outcome>;
+  /** The payer's authorization: the lease goes to `funding`; the relayer lands it. Idempotent by salt. */
+  fund(funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
+  /**
+   * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
+   * `as`: the principal must be the payer or the consumer signer.
+   */
+  submit(
+    as: Address,
+    job: JobId,
+    request: JobRequest,
+    clientId?: string,
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }>>;
+  /** Resolves when the job has ended or after `waitMs` (at most 60,000), with its then present state. */
+  job(as: Address, job: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>>;
+  events(as: Address, job: JobId, after: number, limit: number): Promise<Outcome<{ events: JobEvent[] }>>;
+  cancel(as: Address, job: JobId): Promise<Outcome<{ job: JobView }>>;
+  /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */
+  close(as: Address): Promise<Outcome<{ lease: LeaseView }>>;
+  view(as: Address): Promise<Outcome<{ lease: LeaseView }>>;
+}
+
+export interface AccountRpc {
+  /** A firm quote: Book finds, Node and agent hold, the lease waits in `quoted`. */
+  quote(
+    by: Principal,
+    request: QuoteRequest,
+  ): Promise<Outcome<{ quote: Quote }> | (Refused & { wait: Wait })>;
+  /** Funds a quoted lease of this account and puts it into the warm pool. */
+  openLease(
+    by: Principal,
+    lease: LeaseId,
+    funding: FundingAuthorization,
+  ): Promise<Outcome<{ lease: LeaseView }>>;
+  /**
+   * Idempotent by `key` (Idempotency-Key or client-made id; else the nonce). `bodyHash` guards against reuse.
+   * Without a warm lease that fits: `payment_required` with a quote to sign.
+   */
+  submit(
+    by: Principal,
+    key: string | null,
+    bodyHash: string,
+    request: RoutedJobRequest,
+    clientId: string | null,
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  /** The job that a client-made id stands for. */
+  resolve(clientId: string): Promise<JobId | null>;
+  /** Leases of this account that have not ended, newest first. */
+  leases(): Promise<LeaseId[]>;
+}
+
+export interface Wait {
+  readonly possible: boolean;
+  readonly blockers: Partial<Record<Blocker, number>>;
+}
+
+/** `payment_required` brings the quote to sign, `allowance_required` the lease and the cumulative to allow. */
+export interface PaymentNeeded extends Refused {
+  readonly quote?: Quote;
+  readonly allowance?: {
+    readonly lease_id: LeaseId;
+    readonly lease_hash: string;
+    readonly cumulative: string;
+  };
+  readonly wait?: Wait;
+}

@@ -1,0 +1,144 @@
+import { z } from "zod";
+import { LeaseTerms, Receipt } from "./eip712.ts";
+import { Address, Bytes32, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
+import { AttemptToken, InputValue, Output, SignedAllowance } from "./job.ts";
+import { Amount } from "./money.ts";
+import { Offer, Resources } from "./resources.ts";
+
+/**
+ * The agent link. Two sockets, both dialled by the agent: one control socket per node (Node object) and one data
+ * socket per lease (Lease object). JSON text frames `{v, seq, ack, t, ...}`; `ping`/`pong` texts are heartbeats.
+ *
+ * Reliable frames carry `seq` >= 1, rising by one per sender and socket scope (node, or lease), over all
+ * connections; the receiver drops what it has seen and acknowledges by `ack` = the highest seq it has dealt with,
+ * on any frame it sends, or by an `ack` frame. The sender keeps and replays what is not acknowledged.
+ * Volatile frames (`seq` 0: hello, welcome, ack, progress, log) are never replayed.
+ */
+export const FRAME_VERSION = 1;
+
+/** Longest text frame either side accepts, in UTF-16 units; checked before parsing. */
+export const FRAME_LIMIT = 64 * 1024;
+
+/** Close codes of both sockets. */
+export const CLOSE = {
+  /** Unknown version or frame, or a frame that does not fit its schema: a bug; reconnecting will not help. */
+  badFrame: 4400,
+  /** The upgrade was authentic, but this key may not speak here. */
+  forbidden: 4403,
+  /** A newer connection of the same node took over: stop reconnecting. */
+  replaced: 4409,
+  /** The lease is over: forget it. */
+  gone: 4410,
+} as const;
+
+const head = { v: z.literal(FRAME_VERSION), seq: z.int().min(0), ack: z.int().min(0) };
+const frame = <T extends string, S extends z.core.$ZodLooseShape>(t: T, shape: S) =>
+  z.strictObject({ ...head, t: z.literal(t), ...shape });
+const ack = frame("ack", {});
+
+/** Control socket, agent to edge. */
+export const FromNode = z.discriminatedUnion("t", [
+  frame("hello", {
+    agent_version: z.string().max(40),
+    /** Payout address; stands as `provider` in the terms that this node accepts. */
+    provider: Address,
+    offer: Offer,
+    /** Leases that the agent still serves; the welcome answers which of them are over. */
+    leases: z.array(LeaseId).max(64),
+    draining: z.boolean(),
+  }),
+  frame("offer", { offer: Offer }),
+  frame("held", { hold: LeaseId }),
+  frame("declined", { hold: LeaseId, reason: z.string().max(200) }),
+  frame("drain", { deadline_s: z.int().min(0) }),
+  ack,
+]);
+export type FromNode = z.output<typeof FromNode>;
+
+/** Control socket, edge to agent. `hold` names the lease that would open, so a hold and its lease share one name. */
+export const ToNode = z.discriminatedUnion("t", [
+  frame("welcome", {
+    heartbeat_s: z.int(),
+    /** Of the leases named in hello and those the node should serve: the authoritative list. */
+    leases: z.array(LeaseId),
+  }),
+  frame("reject", { code: z.string(), detail: z.string().optional() }),
+  frame("hold", { hold: LeaseId, resources: Resources, terms: LeaseTerms, expires_at: z.iso.datetime() }),
+  frame("release", { hold: LeaseId }),
+  /** The funding is on chain: dial the lease's data socket. */
+  frame("open", { lease: LeaseId, terms: LeaseTerms }),
+  ack,
+]);
+export type ToNode = z.output<typeof ToNode>;
+
+const attempt = { job: JobId, attempt: AttemptToken };
+
+/** Data socket, agent to edge. `ms` is the agent's own measure of running time, whole milliseconds. */
+export const FromLease = z.discriminatedUnion("t", [
+  frame("hello", {
+    /** Attempts that the agent is running or whose result it still has unacknowledged. */
+    attempts: z.array(z.strictObject(attempt)).max(1_024),
+    /** Highest edge seq that the agent has dealt with, from its journal. */
+    last_seq: z.int().min(0),
+  }),
+  frame("started", attempt),
+  frame("progress", { ...attempt, fraction: z.number().min(0).max(1), note: z.string().max(200).optional() }),
+  frame("log", { ...attempt, line: z.string().max(4_000) }),
+  frame("result", {
+    ...attempt,
+    ms: z.int().min(0),
+    gpu: z.string().max(128),
+    outputs: z.array(Output).max(64),
+  }),
+  frame("failed", {
+    ...attempt,
+    ms: z.int().min(0),
+    gpu: z.string().max(128),
+    code: z.string().max(40),
+    detail: z.string().max(4_000).optional(),
+  }),
+  /** The attempt was stopped as `cancel` asked. */
+  frame("stopped", { ...attempt, ms: z.int().min(0), gpu: z.string().max(128) }),
+  /** The provider's signatures that `settle` or `close` asked for. */
+  frame("signed", {
+    usage: z.strictObject({ cumulative: Amount, signature: HexBytes }),
+    receipts: z.array(z.strictObject({ sequence: z.int().min(1), signature: HexBytes })).max(1_024),
+  }),
+  frame("close_signed", { cumulative: Amount, valid_before: z.int(), signature: HexBytes }),
+  /** The agent will not: `what` says to which request, `reason` why. A refusal to serve the lease ends it. */
+  frame("refused", { what: z.enum(["lease", "settle", "close"]), reason: z.string().max(400) }),
+  ack,
+]);
+export type FromLease = z.output<typeof FromLease>;
+
+/** Data socket, edge to agent. */
+export const ToLease = z.discriminatedUnion("t", [
+  frame("welcome", {
+    heartbeat_s: z.int(),
+    epoch: z.int().min(1),
+    terms: LeaseTerms,
+    /** Highest agent seq that the edge has dealt with: drop what is journalled up to it. */
+    last_seq: z.int().min(0),
+    /** The authoritative list: stop every attempt that is not on it. */
+    attempts: z.array(z.strictObject(attempt)),
+  }),
+  frame("run", {
+    ...attempt,
+    function: Sha256,
+    inputs: z.record(z.string(), InputValue),
+    execution_ms: z.int().min(1),
+    max_price: Amount,
+    /** Cumulative usage that the lease would reach at most with this job and those before it. */
+    committed: Amount,
+    allowance: SignedAllowance.optional(),
+  }),
+  frame("cancel", { ...attempt, reason: z.string().max(200) }),
+  /** Sign this usage and these receipts (in order; evidence is the Merkle root with them). */
+  frame("settle", {
+    usage: z.strictObject({ cumulative: Amount, evidence: Bytes32 }),
+    receipts: z.array(Receipt).max(1_024),
+  }),
+  frame("close", { cumulative: Amount, evidence: Bytes32, valid_before: z.int() }),
+  ack,
+]);
+export type ToLease = z.output<typeof ToLease>;

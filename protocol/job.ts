@@ -1,0 +1,163 @@
+import { z } from "zod";
+import { canonicalJson, sha256Hex } from "./canonical.ts";
+import { Address, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
+import { Amount } from "./money.ts";
+import { Demand } from "./resources.ts";
+
+/** Inline values stay below this (bytes of base64 text); larger ones go by object. */
+export const INLINE_LIMIT = 64 * 1024;
+
+/** A value for one of the function's inputs: a number, JSON, bytes in base64, or an object by its hash. */
+export const InputValue = z.union([
+  z.strictObject({ number: z.number() }),
+  z.strictObject({ json: z.json() }),
+  z.strictObject({ base64: z.base64().max(INLINE_LIMIT) }),
+  z.strictObject({ object: Sha256 }),
+]);
+export type InputValue = z.infer<typeof InputValue>;
+
+/** Milliseconds are for machines; a request speaks in seconds. */
+export const Timeouts = z.strictObject({
+  /** Before the job is sent to a node. */
+  queue_s: z.int().min(1).max(86_400).default(600),
+  /** From sent to running. */
+  start_s: z.int().min(1).max(3_600).default(60),
+  /** Running; the meter never bills more than this. */
+  execution_s: z.int().min(1).max(3_600).default(120),
+});
+export type Timeouts = z.infer<typeof Timeouts>;
+
+/** The consumer's signature over `Allowance(leaseId, cumulative)`: the most that this lease may have used in all. */
+export const SignedAllowance = z.strictObject({ cumulative: Amount, signature: HexBytes });
+export type SignedAllowance = z.output<typeof SignedAllowance>;
+
+/** The body of `POST /v1/leases/{id}/jobs`, and what a lease keeps of any job. */
+export const JobRequest = z.strictObject({
+  kind: z.literal("function").default("function"),
+  /** SHA-256 of the packed manifest, which lies in /v1/objects. */
+  function: Sha256,
+  inputs: z.record(z.string().max(64), InputValue).default({}),
+  /** The most that this job may cost, in token base units. */
+  max_price: Amount,
+  timeouts: Timeouts.prefault({}),
+  /** Attempts after the first, for losses that are not the tenant's fault. */
+  retries: z.int().min(0).max(5).default(2),
+  allowance: SignedAllowance.optional(),
+});
+export type JobRequest = z.output<typeof JobRequest>;
+
+/** The body of `POST /v1/jobs` and `PUT /v1/jobs/{id}`: the edge chooses the lease. */
+export const RoutedJobRequest = JobRequest.extend({
+  demand: Demand.prefault({}),
+  /** Only this lease; without it the account's warm leases are tried, then a quote is made. */
+  lease: LeaseId.optional(),
+});
+export type RoutedJobRequest = z.output<typeof RoutedJobRequest>;
+
+/** What the receipt's inputHash commits to: the function and its inputs, exactly as they were sent. */
+export function inputHash(request: Pick<JobRequest, "function" | "inputs">): Promise<string> {
+  return sha256Hex(canonicalJson({ function: request.function, inputs: request.inputs }));
+}
+
+export const JobStatus = z.enum([
+  "queued",
+  "starting",
+  "running",
+  "succeeded",
+  "failed",
+  "canceled",
+  "timed_out",
+  "aborted",
+]);
+export type JobStatus = z.infer<typeof JobStatus>;
+
+export const TERMINAL: ReadonlySet<JobStatus> = new Set([
+  "succeeded",
+  "failed",
+  "canceled",
+  "timed_out",
+  "aborted",
+]);
+
+/** Fencing token of an attempt: a result that carries an older one is refused. */
+export const AttemptToken = z.strictObject({ epoch: z.int().min(1), n: z.int().min(1) });
+export type AttemptToken = z.infer<typeof AttemptToken>;
+
+export const Output = z.strictObject({
+  name: z.string().max(64),
+  content_type: z.string().max(100),
+  bytes: z.int().min(0),
+  sha256: Sha256,
+});
+export type Output = z.infer<typeof Output>;
+
+export const JobFailure = z.strictObject({ code: z.string(), detail: z.string().max(4_000).optional() });
+export type JobFailure = z.infer<typeof JobFailure>;
+
+const Time = z.iso.datetime();
+
+/** The receipt as published: the typed struct in wire form and both signatures, the edge's once the meter gave it. */
+export const SignedReceipt = z.strictObject({
+  receipt: z.record(z.string(), z.unknown()),
+  provider_signature: HexBytes,
+  edge_signature: HexBytes.nullable(),
+});
+
+/** A job as the API shows it. */
+export const JobView = z.strictObject({
+  id: JobId,
+  object: z.literal("job"),
+  client_id: ClientJobId.optional(),
+  status: JobStatus,
+  lease_id: LeaseId,
+  node: Address,
+  function: Sha256,
+  created_at: Time,
+  started_at: Time.optional(),
+  ended_at: Time.optional(),
+  progress: z.strictObject({ fraction: z.number().min(0).max(1), note: z.string().optional() }).optional(),
+  attempts: z.array(
+    z.strictObject({
+      n: z.int(),
+      node: Address,
+      started_at: Time.optional(),
+      ended_at: Time.optional(),
+      outcome: z.string().optional(),
+    }),
+  ),
+  max_price: Amount,
+  /** What it cost; while it runs, what it would cost if it ended now. */
+  price: Amount,
+  billed_ms: z.int().min(0),
+  wait: z
+    .strictObject({
+      position: z.int().min(0),
+      eta_s: z.number().nullable(),
+      possible: z.boolean(),
+      blockers: z.record(z.string(), z.int()),
+    })
+    .optional(),
+  outputs: z.array(Output.extend({ url: z.string() })),
+  receipt: SignedReceipt.optional(),
+  error: z
+    .strictObject({
+      code: z.string(),
+      title: z.string(),
+      detail: z.string().optional(),
+      hint: z.string(),
+      fault: z.string(),
+    })
+    .optional(),
+  urls: z.strictObject({ get: z.string(), events: z.string(), cancel: z.string() }),
+});
+export type JobView = z.output<typeof JobView>;
+
+/** One entry of a lease's journal, as `GET /v1/jobs/{id}/events` streams it; `id` rises by one within the lease. */
+export const JobEvent = z.strictObject({
+  id: z.int().min(1),
+  job: JobId,
+  at: Time,
+  type: z.enum(["status", "progress", "log", "attempt", "receipt"]),
+  data: z.record(z.string(), z.unknown()),
+});
+export type JobEvent = z.infer<typeof JobEvent>;

@@ -1,0 +1,162 @@
+import { z } from "zod";
+import { LeaseTerms } from "./eip712.ts";
+import { Address, Bytes32, HexBytes, LeaseId } from "./ids.ts";
+import { Amount } from "./money.ts";
+import { Demand, Gpu, Resources } from "./resources.ts";
+
+/** `lost`: the node stayed away beyond its grace; `expired`: the terms ran out or the funding never landed. */
+export const LeaseStatus = z.enum([
+  "quoted",
+  "funding",
+  "active",
+  "draining",
+  "closing",
+  "closed",
+  "expired",
+  "lost",
+]);
+export type LeaseStatus = z.infer<typeof LeaseStatus>;
+
+/** Every end has a reason; `fault` of an end says whose doing it was. */
+export const LeaseEnd = z.strictObject({
+  reason: z.enum([
+    "closed_by_consumer",
+    "quote_lapsed",
+    "funding_failed",
+    "terms_expired",
+    "node_lost",
+    "node_refused",
+  ]),
+  fault: z.enum(["tenant", "provider", "platform", "chain"]),
+});
+export type LeaseEnd = z.infer<typeof LeaseEnd>;
+
+/** The body of `POST /v1/quotes`. */
+export const QuoteRequest = z.strictObject({
+  demand: Demand.prefault({}),
+  /** Whose money; the principal when left out. */
+  payer: Address.optional(),
+  /** The key that signs allowances; the principal when left out. It must be an externally owned account. */
+  consumer_signer: Address.optional(),
+  /** How long the lease may last. */
+  duration_s: z.int().min(300).max(86_400).default(3_600),
+  /** What the caller means to put in; the quote suggests an amount when it is left out. */
+  amount: Amount.optional(),
+});
+export type QuoteRequest = z.output<typeof QuoteRequest>;
+
+/** What exactly was offered: the preimage of `terms.quote` (keccak256 of its canonical JSON). */
+export const QuoteText = z.strictObject({
+  node: Address,
+  gpus: z.array(Gpu),
+  resources: Resources,
+  prices: z.strictObject({ gpu_hour: z.string(), core_hour: z.string(), gb_hour: z.string() }),
+  tier: z.literal("firm"),
+  mode: z.literal("serverless"),
+  region: z.string(),
+  /** Usage is co-signed at least this often while a job runs. */
+  tick_s: z.int(),
+  salt: Bytes32,
+});
+export type QuoteText = z.infer<typeof QuoteText>;
+
+/** Chain facts that a signer needs, as in /.well-known/gpux. */
+export const Settlement = z.strictObject({
+  chain_id: z.int(),
+  escrow: Address,
+  token: Address,
+  token_name: z.string(),
+  token_version: z.string(),
+});
+export type Settlement = z.infer<typeof Settlement>;
+
+/** A firm quote: the agent confirmed the hold. Sign its terms by funding them (`POST /v1/leases`) before `expires_at`. */
+export const Quote = z.strictObject({
+  id: z.string().regex(/^qte_[a-z2-7]{32}$/),
+  object: z.literal("quote"),
+  lease_id: LeaseId,
+  /** The on-chain lease id: the EIP-712 digest of `terms`. */
+  lease_hash: Bytes32,
+  terms: LeaseTerms,
+  text: QuoteText,
+  amount: Amount,
+  expires_at: z.iso.datetime(),
+  settlement: Settlement,
+});
+export type Quote = z.output<typeof Quote>;
+
+/** The payer's one signature: EIP-3009 ReceiveWithAuthorization whose nonce is the hash of the funding plan. */
+export const FundingAuthorization = z.strictObject({
+  amount: Amount,
+  salt: Bytes32,
+  valid_after: z.int().min(0).default(0),
+  /** Seconds; at least 60 s ahead so that it can land, at most one hour so that the hold ends. */
+  valid_before: z.int().min(0),
+  signature: HexBytes,
+});
+export type FundingAuthorization = z.output<typeof FundingAuthorization>;
+
+/** The body of `POST /v1/leases`. */
+export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: FundingAuthorization });
+export type LeaseRequest = z.output<typeof LeaseRequest>;
+
+/** One transaction that touched a lease, for timelines and reports. */
+export const LeaseTransaction = z.strictObject({
+  kind: z.enum(["fund", "settle", "close", "withdraw"]),
+  hash: Bytes32,
+  gas: z.string(),
+  calldata_bytes: z.int(),
+  l1_fee: z.string(),
+});
+
+/** A lease as the API shows it. */
+export const LeaseView = z.strictObject({
+  id: LeaseId,
+  object: z.literal("lease"),
+  lease_hash: Bytes32,
+  status: LeaseStatus,
+  terms: LeaseTerms,
+  text: QuoteText,
+  node: Address,
+  node_connected: z.boolean(),
+  funded: Amount,
+  /** What was used so far. */
+  spent: Amount,
+  /** `spent` plus the max_price of jobs that have not ended. */
+  committed: Amount,
+  /** The consumer's ceiling so far. */
+  allowance: Amount,
+  billed_ms: z.int(),
+  jobs_ended: z.int(),
+  jobs_open: z.int(),
+  voucher: z
+    .strictObject({
+      cumulative: Amount,
+      evidence: Bytes32,
+      provider_signature: HexBytes,
+      meter_signature: HexBytes.nullable(),
+    })
+    .optional(),
+  transactions: z.array(LeaseTransaction),
+  end: LeaseEnd.optional(),
+  opened_at: z.iso.datetime().optional(),
+  created_at: z.iso.datetime(),
+});
+export type LeaseView = z.output<typeof LeaseView>;
+
+/** A node as `GET /v1/nodes` shows it; prices as an offer. */
+export const NodeView = z.strictObject({
+  id: Address,
+  object: z.literal("node"),
+  status: z.enum(["offline", "online", "draining", "quarantined"]),
+  provider: Address,
+  gpus: z.array(Gpu),
+  gpus_free: z.int(),
+  cpu: z.int(),
+  memory_gb: z.int(),
+  region: z.string(),
+  prices: z.strictObject({ gpu_hour: Amount, core_hour: Amount, gb_hour: Amount }),
+  agent_version: z.string(),
+  last_seen: z.iso.datetime(),
+});
+export type NodeView = z.output<typeof NodeView>;
