@@ -90,7 +90,7 @@ export interface LeaseRpc {
     job: JobId,
     request: JobRequest,
     clientId?: string,
-  ): Promise<Outcome<{ job: JobView; replayed: boolean }>>;
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
   /** Resolves when the job has ended or after `waitMs` (at most 60,000), with its then present state. */
   job(as: Address, job: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>>;
   events(as: Address, job: JobId, after: number, limit: number): Promise<Outcome<{ events: JobEvent[] }>>;
