@@ -1,0 +1,81 @@
+import { z } from "zod";
+import { LeaseTerms, Receipt, Seconds } from "./eip712.ts";
+import { Address, Bytes32, HexBytes } from "./ids.ts";
+import { SignedAllowance } from "./job.ts";
+import { Amount } from "./money.ts";
+
+/**
+ * What a Lease object may ask of the meter (workers/meter), by service binding. Requests and answers are in wire
+ * form: amounts as decimal strings, signatures as 65-byte hex (r, s, v).
+ */
+
+/** A request names at most this many receipts; a lease with more to sign asks in turns. */
+export const MAX_ATTESTED_RECEIPTS = 256;
+
+/** The lease's funding is on chain: `openedAt` is the timestamp of its block, in seconds. */
+export const OpenRequest = z.strictObject({ terms: LeaseTerms, openedAt: Seconds });
+export type OpenRequest = z.output<typeof OpenRequest>;
+
+/**
+ * Asks for the meter's signature over `Usage` and over each receipt; with `close` also over `Close` at the same
+ * cumulative. `receipts` follow the last attested one without a gap; those attested before may be named again.
+ * `allowance` is needed above the terms' `unattended`.
+ */
+export const AttestRequest = z.strictObject({
+  terms: LeaseTerms,
+  allowance: SignedAllowance.optional(),
+  usage: z.strictObject({ cumulative: Amount, evidence: Bytes32 }),
+  receipts: z.array(Receipt).max(MAX_ATTESTED_RECEIPTS),
+  close: z.strictObject({ validBefore: Seconds }).optional(),
+});
+export type AttestRequest = z.output<typeof AttestRequest>;
+
+/**
+ * Why the meter does not sign. `request_invalid`: does not fit the schema; `terms_invalid`: the terms are over or
+ * can never open; `meter_mismatch`: they name another meter; `above_terms`, `above_allowance`: more than terms
+ * and time, or the consumer, let this lease use by now; `usage_decreased`: below what was signed before;
+ * `receipts_gap`: the receipts do not follow the last attested one; `receipt_mismatch`: a receipt differs from the
+ * one attested before, is of another lease or node, or the prices do not add up to the usage;
+ * `evidence_mismatch`: not the root over all receipts; `lease_closed`: a `Close` below it was signed.
+ */
+export const AttestRefusalCode = z.enum([
+  "request_invalid",
+  "terms_invalid",
+  "meter_mismatch",
+  "above_terms",
+  "above_allowance",
+  "allowance_invalid",
+  "usage_decreased",
+  "receipts_gap",
+  "receipt_mismatch",
+  "evidence_mismatch",
+  "lease_closed",
+]);
+export type AttestRefusalCode = z.infer<typeof AttestRefusalCode>;
+
+export interface AttestRefusal {
+  readonly ok: false;
+  readonly code: AttestRefusalCode;
+  readonly detail?: string;
+}
+
+export const Attestation = z.strictObject({
+  ok: z.literal(true),
+  leaseId: Bytes32,
+  usageSignature: HexBytes,
+  /** One for each receipt of the request, in its order. */
+  receiptSignatures: z.array(z.strictObject({ sequence: z.int(), signature: HexBytes })),
+  closeSignature: HexBytes.optional(),
+});
+export type Attestation = z.infer<typeof Attestation>;
+
+export const MeterInfo = z.strictObject({ address: Address, chainId: z.int(), escrow: Address });
+export type MeterInfo = z.infer<typeof MeterInfo>;
+
+/** The RPC of `workers/meter`'s entrypoint `Meter`. Every call may be repeated; a repeated request gets the same signatures. */
+export interface MeterRpc {
+  info(): Promise<MeterInfo>;
+  /** Starts the lease's clock. Without it the clock starts at the first attestation. */
+  open(request: z.input<typeof OpenRequest>): Promise<{ ok: true; leaseId: Bytes32 } | AttestRefusal>;
+  attest(request: z.input<typeof AttestRequest>): Promise<Attestation | AttestRefusal>;
+}
