@@ -83,15 +83,20 @@ export interface LeaseRpc {
   fund(funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
-   * `as`: the principal must be the payer or the consumer signer.
+   * `as`: the principal must be the payer or the consumer signer. Answers when the job has ended or after
+   * `waitMs` (0 to 60,000) with its then present state.
    */
   submit(
     as: Address,
     job: JobId,
     request: JobRequest,
-    clientId?: string,
+    clientId: string | null,
+    waitMs: number,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
-  /** Resolves when the job has ended or after `waitMs` (at most 60,000), with its then present state. */
+  /**
+   * Answers when the job has ended or after `waitMs` (at most 60,000) with its then present state; for a job that
+   * has ended already, when its receipt has both signatures.
+   */
   job(as: Address, job: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>>;
   events(as: Address, job: JobId, after: number, limit: number): Promise<Outcome<{ events: JobEvent[] }>>;
   cancel(as: Address, job: JobId): Promise<Outcome<{ job: JobView }>>;
