@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IERC1271} from "@openzeppelin/contracts/interfaces/IERC1271.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+
+/// @notice The one call that moves a payer's money in: EIP-3009 with the `bytes` overload of USDC 2.2, which
+/// also takes the ERC-1271 signature of a smart wallet.
+interface IReceiveWithAuthorization {
+    function receiveWithAuthorization(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bytes calldata signature
+    ) external;
+}
+
+/// @title GPUX lease escrow
+/// @notice Holds the USDC of compute leases and pays providers by cumulative usage that two of the lease's
+/// three keys (consumer, provider, meter) signed.
+///
+/// Trust. There is no owner, proxy, pause or upgrade. Authority comes from signatures over typed data alone:
+/// `msg.sender` is never read, so anyone may submit any call, batch it through Multicall3, or force it in from
+/// L1. Alone, the payer or the consumer's key can only ask for the rest back after a delay, the provider and
+/// the meter can do nothing, and no key can change where money goes: it is fixed in the terms. Any two keys
+/// that cheat together stay below `upfront + ratePerHour * hours` of that one lease; without the consumer's
+/// own signature also below what the terms leave unattended or what the consumer allowed in writing.
+///
+/// The token is trusted to be USDC: exact transfers, EIP-3009 with free 32-byte nonces. If it pauses or
+/// blacklists this contract, everything waits. Tokens that are sent here without `fund` are lost.
+contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
+    using SafeERC20 for IERC20;
+
+    /// @dev Immutable terms; their EIP-712 hash is the lease's id. `payer` owns what is left, `consumerSigner`
+    /// uses the lease, `provider` is paid, `providerSigner` is the key on the GPU machine (so that a stolen
+    /// machine cannot redirect its pay), `meter` is the marketplace's key. `quote` hashes what was bought and
+    /// makes the id unique. Amounts are token base units.
+    struct LeaseTerms {
+        address payer;
+        address consumerSigner;
+        address provider;
+        address providerSigner;
+        address meter;
+        address feeRecipient;
+        uint16 feeBps;
+        uint88 upfront;
+        uint88 unattended;
+        uint64 ratePerHour;
+        uint40 expiry;
+        bytes32 quote;
+    }
+
+    enum Status {
+        None,
+        Open,
+        Exiting,
+        ExitingCosigned,
+        Closed
+    }
+
+    /// @dev One storage slot. `paid` is the settled cumulative, fee included.
+    struct Lease {
+        uint88 funded;
+        uint88 paid;
+        uint32 openedAt;
+        uint32 exitAt;
+        Status status;
+    }
+
+    /// @dev A compact ECDSA signature (EIP-2098).
+    struct Sig {
+        bytes32 r;
+        bytes32 vs;
+    }
+
+    /// @dev Two signatures over one digest. `roles` is CONSUMER|PROVIDER (3), CONSUMER|METER (5) or
+    /// PROVIDER|METER (6); `a` is of the lower bit, `b` of the higher.
+    struct Pair {
+        uint8 roles;
+        Sig a;
+        Sig b;
+    }
+
+    /// @dev The consumer's ceiling for usage that it does not sign itself: its signature over
+    /// `Allowance(leaseId,cumulative)`. `cumulative` 0 means there is none; then `sig` is not read.
+    struct Allowance {
+        uint88 cumulative;
+        Sig sig;
+    }
+
+    /// @dev An EIP-3009 ReceiveWithAuthorization of `from` to this contract over the sum of the amounts, whose
+    /// nonce is `fundingNonce(leaseIds, amounts, salt)`: the one signature commits to all terms and shares.
+    struct Authorization {
+        address from;
+        bytes32 salt;
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes signature;
+    }
+
+    uint8 private constant CONSUMER = 1;
+    uint8 private constant PROVIDER = 2;
+    uint8 private constant METER = 4;
+
+    uint256 private constant BPS = 10_000;
+    uint256 private constant MAX_FEE_BPS = 5_000;
+
+    /// @dev Enough for a multi-owner or passkey wallet; bounds what a hostile wallet can burn of the relayer's.
+    uint256 private constant ERC1271_GAS = 300_000;
+
+    bytes32 private constant LEASE_TERMS_TYPEHASH = keccak256(
+        "LeaseTerms(address payer,address consumerSigner,address provider,address providerSigner,address meter,address feeRecipient,uint16 feeBps,uint88 upfront,uint88 unattended,uint64 ratePerHour,uint40 expiry,bytes32 quote)"
+    );
+    bytes32 private constant FUNDING_TYPEHASH =
+        keccak256("Funding(bytes32[] leaseIds,uint88[] amounts,bytes32 salt)");
+    bytes32 private constant USAGE_TYPEHASH =
+        keccak256("Usage(bytes32 leaseId,uint88 cumulative,bytes32 evidence)");
+    bytes32 private constant ALLOWANCE_TYPEHASH = keccak256("Allowance(bytes32 leaseId,uint88 cumulative)");
+    bytes32 private constant CLOSE_TYPEHASH =
+        keccak256("Close(bytes32 leaseId,uint88 cumulative,bytes32 evidence,uint40 validBefore)");
+    bytes32 private constant EXIT_TYPEHASH = keccak256("Exit(bytes32 leaseId)");
+
+    /// @notice The settlement token.
+    IERC20 public immutable token;
+    /// @notice Seconds from an exit that the meter did not co-sign, or from expiry, until the rest is free. It
+    /// is the provider's time to land its last voucher without the marketplace.
+    uint256 public immutable EXIT_DELAY;
+    /// @notice Seconds from an exit that the meter co-signed until the rest is free.
+    uint256 public immutable COSIGNED_EXIT_DELAY;
+    /// @notice Seconds from a release of credit that the meter did not co-sign until it takes effect.
+    uint256 public immutable RELEASE_DELAY;
+    /// @notice The longest time, in seconds, from opening to expiry.
+    uint256 public immutable MAX_TERM;
+
+    /// @notice State by lease id. `status` None: never funded here.
+    mapping(bytes32 leaseId => Lease) public leases;
+    /// @notice What `withdraw` pays to an account.
+    mapping(address account => uint256 amount) public owed;
+
+    event LeaseOpened(
+        bytes32 indexed leaseId, address indexed payer, address indexed provider, LeaseTerms terms
+    );
+    /// @param amount This funding's share. @param funded All fundings so far.
+    event LeaseFunded(bytes32 indexed leaseId, address indexed from, uint256 amount, uint256 funded);
+    /// @param cumulative What was signed. @param amount What it added, `fee` of it to the fee recipient.
+    /// @param paid The settled cumulative after it; below `cumulative` where a cap or the funding held it.
+    event UsageSettled(
+        bytes32 indexed leaseId,
+        address indexed provider,
+        uint256 cumulative,
+        uint256 amount,
+        uint256 fee,
+        uint256 paid,
+        uint8 roles,
+        bytes32 evidence
+    );
+    event ExitRequested(bytes32 indexed leaseId, uint256 exitAt, uint256 reclaimableAt, bool cosigned);
+    /// @param from The status before: Open or Exiting by `close`, any of the live ones by `reclaim`.
+    event LeaseClosed(
+        bytes32 indexed leaseId, address indexed payer, uint256 paid, uint256 refunded, Status from
+    );
+    event Withdrawn(address indexed account, uint256 amount);
+
+    error NoToken(address token);
+    error BadDelays(uint256 exitDelay, uint256 cosignedExitDelay);
+    error LengthMismatch(uint256 terms, uint256 amounts);
+    error ZeroAmount(bytes32 leaseId);
+    error BadParty(address party);
+    error SharedKey(address key);
+    error FeeTooHigh(uint256 feeBps, uint256 limit);
+    error TermTooLong(uint256 expiry, uint256 limit);
+    error NotPayer(address from, address payer);
+    error Expired(uint256 at);
+    error BadStatus(Status status);
+    error BadRoles(uint8 roles);
+    error BadSignature(address signer);
+    error Stale(uint256 paid);
+    error AboveDue(uint256 cumulative, uint256 due);
+    error TooEarly(uint256 notBefore);
+    error TransferMismatch(uint256 expected, uint256 received);
+    error NothingOwed(address account);
+
+    constructor(
+        IERC20 token_,
+        uint256 exitDelay,
+        uint256 cosignedExitDelay,
+        uint256 releaseDelay,
+        uint256 maxTerm
+    ) EIP712("GPUX Lease Escrow", "1") {
+        require(address(token_).code.length > 0, NoToken(address(token_)));
+        require(
+            cosignedExitDelay > 0 && cosignedExitDelay <= exitDelay, BadDelays(exitDelay, cosignedExitDelay)
+        );
+        token = token_;
+        EXIT_DELAY = exitDelay;
+        COSIGNED_EXIT_DELAY = cosignedExitDelay;
+        RELEASE_DELAY = releaseDelay;
+        MAX_TERM = maxTerm;
+    }
+
+    /// @notice Opens and tops up leases from one EIP-3009 authorization, all or nothing.
+    /// @dev Only the payer's money opens a lease; anyone may add to an open one, as a gift to its payer. A
+    /// lease that is exiting, closed or past its expiry takes none: the call reverts and the USDC stays put.
+    /// The token is trusted to check the signature, validity window and nonce; the balance is checked here.
+    function fund(LeaseTerms[] calldata terms, uint88[] calldata amounts, Authorization calldata auth)
+        external
+        nonReentrant
+    {
+        require(terms.length == amounts.length, LengthMismatch(terms.length, amounts.length));
+        bytes32[] memory ids = new bytes32[](terms.length);
+        uint256 total;
+        for (uint256 i; i < terms.length; ++i) {
+            ids[i] = leaseId(terms[i]);
+            total += amounts[i];
+            _fund(ids[i], terms[i], amounts[i], auth.from);
+        }
+        uint256 balance = token.balanceOf(address(this));
+        IReceiveWithAuthorization(address(token)).receiveWithAuthorization(
+            auth.from,
+            address(this),
+            total,
+            auth.validAfter,
+            auth.validBefore,
+            fundingNonce(ids, amounts, auth.salt),
+            auth.signature
+        );
+        uint256 received = token.balanceOf(address(this)) - balance;
+        require(received == total, TransferMismatch(total, received));
+    }
+
+    /// @notice Pays the provider (and the fee) what a newer `Usage` that two keys signed adds.
+    /// @dev Cumulative: a replay or an older voucher reverts `Stale`, order does not matter, and a voucher
+    /// above the funding or a cap pays the rest when submitted again later.
+    function settle(
+        LeaseTerms calldata terms,
+        uint88 cumulative,
+        bytes32 evidence,
+        Pair calldata pair,
+        Allowance calldata allowance
+    ) external nonReentrant {
+        bytes32 id = leaseId(terms);
+        Lease memory lease = _live(id);
+        _checkPair(terms, pair, keccak256(abi.encode(USAGE_TYPEHASH, id, cumulative, evidence)));
+        _checkAllowance(terms, id, pair.roles, allowance);
+        uint88 newPaid = _due(lease, terms, cumulative, pair.roles, allowance.cumulative);
+        require(newPaid > lease.paid, Stale(lease.paid));
+        _credit(id, terms, lease.paid, newPaid, cumulative, pair.roles, evidence);
+        leases[id].paid = newPaid;
+    }
+
+    /// @notice Ends a lease at once at its final cumulative; the rest goes back to the payer.
+    /// @dev The provider's signature is required, for only the provider is hurt by a low final amount; it
+    /// reverts rather than pay less than was signed, and `validBefore` bounds how long the offer stands.
+    function close(
+        LeaseTerms calldata terms,
+        uint88 cumulative,
+        bytes32 evidence,
+        uint40 validBefore,
+        Pair calldata pair,
+        Allowance calldata allowance
+    ) external nonReentrant {
+        require(block.timestamp < validBefore, Expired(validBefore));
+        require(pair.roles & PROVIDER != 0, BadRoles(pair.roles));
+        bytes32 id = leaseId(terms);
+        Lease memory lease = _live(id);
+        _checkPair(
+            terms, pair, keccak256(abi.encode(CLOSE_TYPEHASH, id, cumulative, evidence, validBefore))
+        );
+        _checkAllowance(terms, id, pair.roles, allowance);
+        require(cumulative >= lease.paid, Stale(lease.paid));
+        uint88 limit = _due(lease, terms, cumulative, pair.roles, allowance.cumulative);
+        require(cumulative <= limit, AboveDue(cumulative, limit));
+        _credit(id, terms, lease.paid, cumulative, cumulative, pair.roles, evidence);
+        lease.paid = cumulative;
+        _end(id, terms.payer, lease);
+    }
+
+    /// @notice Asks for the rest back: stops the lease's clock now and opens the delay in which the provider
+    /// lands its last voucher. Cannot be withdrawn.
+    /// @dev Signed over `Exit` by the consumer's key or the payer (64 or 65 bytes), or by ERC-1271 of the
+    /// payer. With the meter's signature over the same `Exit` the shorter delay holds, also when it comes
+    /// later; an empty `meterSig` (zeros) asks without it.
+    function requestExit(LeaseTerms calldata terms, bytes calldata signature, Sig calldata meterSig)
+        external
+        nonReentrant
+    {
+        bytes32 id = leaseId(terms);
+        Lease memory lease = _live(id);
+        bool cosigned = meterSig.r != 0;
+        require(
+            lease.status == Status.Open || (cosigned && lease.status == Status.Exiting),
+            BadStatus(lease.status)
+        );
+        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(EXIT_TYPEHASH, id)));
+        require(_exitSignedBy(terms, digest, signature), BadSignature(terms.payer));
+        if (cosigned) _checkSignature(digest, meterSig, terms.meter);
+        if (lease.status == Status.Open) lease.exitAt = uint32(block.timestamp);
+        lease.status = cosigned ? Status.ExitingCosigned : Status.Exiting;
+        leases[id] = lease;
+        emit ExitRequested(id, lease.exitAt, _reclaimableAt(lease, terms.expiry), cosigned);
+    }
+
+    /// @notice After the exit's delay, or `EXIT_DELAY` after expiry, closes the lease and returns the rest to
+    /// its payer. Needs no signature.
+    function reclaim(LeaseTerms calldata terms) external nonReentrant {
+        bytes32 id = leaseId(terms);
+        Lease memory lease = _live(id);
+        uint256 notBefore = _reclaimableAt(lease, terms.expiry);
+        require(block.timestamp >= notBefore, TooEarly(notBefore));
+        _end(id, terms.payer, lease);
+    }
+
+    /// @notice Sends an account all that it is owed. Anyone may call it, it pays only that account, and a
+    /// party that USDC blacklists blocks nobody else.
+    function withdraw(address account) external nonReentrant {
+        uint256 amount = owed[account];
+        require(amount > 0, NothingOwed(account));
+        owed[account] = 0;
+        emit Withdrawn(account, amount);
+        token.safeTransfer(account, amount);
+    }
+
+    /// @notice The id of a lease: the EIP-712 digest of its terms, so bound to this chain and contract.
+    function leaseId(LeaseTerms calldata terms) public view returns (bytes32) {
+        return _hashTypedDataV4(keccak256(abi.encode(LEASE_TERMS_TYPEHASH, terms)));
+    }
+
+    /// @notice The EIP-3009 nonce that a funding must carry: hashStruct of `Funding`.
+    function fundingNonce(bytes32[] memory leaseIds, uint88[] memory amounts, bytes32 salt)
+        public
+        pure
+        returns (bytes32)
+    {
+        // abi.encodePacked pads array elements to 32 bytes, which is the EIP-712 encoding of an array.
+        return keccak256(
+            abi.encode(
+                FUNDING_TYPEHASH,
+                keccak256(abi.encodePacked(leaseIds)),
+                keccak256(abi.encodePacked(amounts)),
+                salt
+            )
+        );
+    }
+
+    /// @notice What the paid cumulative would be if `roles` signed `cumulative` now, with `allowance` as the
+    /// consumer's ceiling (0: none). Checks no signature; for a lease that is not live, what it has paid.
+    function due(LeaseTerms calldata terms, uint88 cumulative, uint8 roles, uint88 allowance)
+        external
+        view
+        returns (uint88)
+    {
+        Lease memory lease = leases[leaseId(terms)];
+        if (lease.status == Status.None || lease.status == Status.Closed) return lease.paid;
+        return _due(lease, terms, cumulative, roles, allowance);
+    }
+
+    function _fund(bytes32 id, LeaseTerms calldata terms, uint88 amount, address from) private {
+        require(amount > 0, ZeroAmount(id));
+        require(block.timestamp < terms.expiry, Expired(terms.expiry));
+        Lease memory lease = leases[id];
+        if (lease.status == Status.None) {
+            require(from == terms.payer, NotPayer(from, terms.payer));
+            _checkTerms(terms);
+            lease.status = Status.Open;
+            lease.openedAt = uint32(block.timestamp);
+            emit LeaseOpened(id, terms.payer, terms.provider, terms);
+        } else {
+            require(lease.status == Status.Open, BadStatus(lease.status));
+        }
+        lease.funded += amount;
+        leases[id] = lease;
+        emit LeaseFunded(id, from, amount, lease.funded);
+    }
+
+    /// @dev Two roles on one key would be two votes of one party. A zero key could never sign, and money owed
+    /// to the token or to this contract could never be withdrawn.
+    function _checkTerms(LeaseTerms calldata terms) private view {
+        _checkPayee(terms.payer);
+        _checkPayee(terms.provider);
+        require(terms.payer != terms.provider, BadParty(terms.provider));
+        if (terms.feeBps > 0) _checkPayee(terms.feeRecipient);
+        require(terms.feeBps <= MAX_FEE_BPS, FeeTooHigh(terms.feeBps, MAX_FEE_BPS));
+        require(terms.consumerSigner != address(0), BadParty(terms.consumerSigner));
+        require(terms.providerSigner != address(0), BadParty(terms.providerSigner));
+        require(terms.meter != address(0), BadParty(terms.meter));
+        require(terms.consumerSigner != terms.providerSigner, SharedKey(terms.consumerSigner));
+        require(terms.consumerSigner != terms.meter, SharedKey(terms.meter));
+        require(terms.providerSigner != terms.meter, SharedKey(terms.meter));
+        uint256 limit = block.timestamp + MAX_TERM;
+        require(terms.expiry <= limit, TermTooLong(terms.expiry, limit));
+    }
+
+    function _checkPayee(address account) private view {
+        require(
+            account != address(0) && account != address(this) && account != address(token), BadParty(account)
+        );
+    }
+
+    function _live(bytes32 id) private view returns (Lease memory lease) {
+        lease = leases[id];
+        require(lease.status != Status.None && lease.status != Status.Closed, BadStatus(lease.status));
+    }
+
+    function _checkPair(LeaseTerms calldata terms, Pair calldata pair, bytes32 structHash) private view {
+        (address a, address b) = pair.roles == CONSUMER | PROVIDER
+            ? (terms.consumerSigner, terms.providerSigner)
+            : pair.roles == CONSUMER | METER
+                ? (terms.consumerSigner, terms.meter)
+                : (terms.providerSigner, terms.meter);
+        require(
+            pair.roles == CONSUMER | PROVIDER || pair.roles == CONSUMER | METER
+                || pair.roles == PROVIDER | METER,
+            BadRoles(pair.roles)
+        );
+        bytes32 digest = _hashTypedDataV4(structHash);
+        _checkSignature(digest, pair.a, a);
+        _checkSignature(digest, pair.b, b);
+    }
+
+    function _checkAllowance(
+        LeaseTerms calldata terms,
+        bytes32 id,
+        uint8 roles,
+        Allowance calldata allowance
+    ) private view {
+        // With the consumer's signature on the usage itself, or none needed, there is nothing to check.
+        if (roles & CONSUMER != 0 || allowance.cumulative == 0) return;
+        bytes32 structHash = keccak256(abi.encode(ALLOWANCE_TYPEHASH, id, allowance.cumulative));
+        _checkSignature(_hashTypedDataV4(structHash), allowance.sig, terms.consumerSigner);
+    }
+
+    /// @dev ECDSA only, also for a signer that has code (EIP-7702): nothing on this path calls a stranger, so
+    /// a signature cannot be revoked and one entry of a batch cannot burn the gas of the others.
+    function _checkSignature(bytes32 digest, Sig calldata sig, address signer) private pure {
+        (address recovered,,) = ECDSA.tryRecover(digest, sig.r, sig.vs);
+        require(recovered != address(0) && recovered == signer, BadSignature(signer));
+    }
+
+    function _exitSignedBy(LeaseTerms calldata terms, bytes32 digest, bytes calldata signature)
+        private
+        view
+        returns (bool)
+    {
+        (uint8 v, bytes32 r, bytes32 s) = ECDSA.parseCalldata(signature);
+        (address recovered,,) = ECDSA.tryRecover(digest, v, r, s);
+        if (recovered != address(0) && (recovered == terms.payer || recovered == terms.consumerSigner)) {
+            return true;
+        }
+        (bool ok, bytes memory answer) = terms.payer.staticcall{gas: ERC1271_GAS}(
+            abi.encodeCall(IERC1271.isValidSignature, (digest, signature))
+        );
+        return ok && answer.length >= 32
+            && bytes32(answer) == bytes32(IERC1271.isValidSignature.selector);
+    }
+
+    /// @dev The smallest of what was signed, what is there, and what the terms let these roles take by now.
+    function _due(
+        Lease memory lease,
+        LeaseTerms calldata terms,
+        uint88 cumulative,
+        uint8 roles,
+        uint88 allowance
+    ) private view returns (uint88) {
+        uint256 limit = Math.min(cumulative, lease.funded);
+        if (terms.upfront != type(uint88).max) {
+            uint256 until = lease.status == Status.Open ? block.timestamp : lease.exitAt;
+            uint256 elapsed = Math.min(until, terms.expiry) - lease.openedAt;
+            limit = Math.min(limit, terms.upfront + terms.ratePerHour * elapsed / 1 hours);
+        }
+        if (roles & CONSUMER == 0) limit = Math.min(limit, Math.max(terms.unattended, allowance));
+        return uint88(limit);
+    }
+
+    /// @dev The fee is the difference of two floors, so that it does not depend on how often one settles.
+    function _credit(
+        bytes32 id,
+        LeaseTerms calldata terms,
+        uint256 paid,
+        uint256 newPaid,
+        uint256 cumulative,
+        uint8 roles,
+        bytes32 evidence
+    ) private {
+        uint256 fee = newPaid * terms.feeBps / BPS - paid * terms.feeBps / BPS;
+        if (fee > 0) owed[terms.feeRecipient] += fee;
+        if (newPaid - paid > fee) owed[terms.provider] += newPaid - paid - fee;
+        emit UsageSettled(
+            id, terms.provider, cumulative, newPaid - paid, fee, newPaid, roles, evidence
+        );
+    }
+
+    function _end(bytes32 id, address payer, Lease memory lease) private {
+        uint256 rest = lease.funded - lease.paid;
+        if (rest > 0) owed[payer] += rest;
+        emit LeaseClosed(id, payer, lease.paid, rest, lease.status);
+        lease.status = Status.Closed;
+        leases[id] = lease;
+    }
+
+    /// @dev An exit never delays what expiry gives, and expiry never what an exit gives.
+    function _reclaimableAt(Lease memory lease, uint256 expiry) private view returns (uint256) {
+        uint256 byExpiry = expiry + EXIT_DELAY;
+        if (lease.status == Status.Open) return byExpiry;
+        uint256 delay = lease.status == Status.ExitingCosigned ? COSIGNED_EXIT_DELAY : EXIT_DELAY;
+        return Math.min(byExpiry, lease.exitAt + delay);
+    }
+}
