@@ -1,13 +1,13 @@
 import { LIMITS, type Limits, PORTABLE } from "./manifest-limits.ts";
 import {
+  bufferBytes,
   ELEMENT_BYTES,
   evaluate,
+  listNamed,
   member,
   referencesOf,
   resolveReference,
-  roundUp,
   SCALAR_LAYOUT,
-  structLayout,
 } from "./manifest-quantity.ts";
 import {
   type FunctionBuffer,
@@ -157,40 +157,8 @@ function most(manifest: FunctionManifest, quantity: Quantity): number {
   return evaluate(quantity, (reference) => resolveReference(manifest, reference)?.count?.max ?? 0);
 }
 
-/** Bytes of a buffer at the largest inputs; 0 for one whose input does not exist (reported on its own). */
 function mostBytes(manifest: FunctionManifest, buffer: FunctionBuffer): number {
-  switch (buffer.from) {
-    case "zero":
-      return roundUp(most(manifest, buffer.bytes), 16);
-    case "struct":
-      return roundUp(structLayout(buffer.fields.map((field) => field.type)).size, 16);
-    case "list": {
-      const { stride, maxLength } = listOf(manifest, buffer.list) ?? { stride: 0, maxLength: 0 };
-      return roundUp(stride * maxLength, 16);
-    }
-    case "input": {
-      const input = member(manifest.inputs, buffer.input);
-      if (input?.kind === "array") return roundUp(input.maxLength * ELEMENT_BYTES[input.type], 16);
-      return input?.kind === "image" ? roundUp(input.maxWidth * input.maxHeight * 4, 16) : 0;
-    }
-  }
-}
-
-/** Stride in bytes and largest length of the list that `scene.objects` names. */
-function listOf(manifest: FunctionManifest, reference: string) {
-  const [name = "", ...path] = reference.split(".");
-  const input = member(manifest.inputs, name);
-  const list = input?.kind === "json" ? member(input.lists, path.join(".")) : undefined;
-  return (
-    list && {
-      stride: structLayout(list.item.map((item) => fieldType(item.field))).size,
-      maxLength: list.maxLength,
-    }
-  );
-}
-
-function fieldType(field: JsonField): ScalarType {
-  return field.type === "enum" ? "u32" : field.type;
+  return bufferBytes(manifest, buffer, (reference) => resolveReference(manifest, reference)?.count?.max ?? 0);
 }
 
 function* bufferProblems(manifest: FunctionManifest, limits: Limits): Generator<Problem> {
@@ -199,7 +167,7 @@ function* bufferProblems(manifest: FunctionManifest, limits: Limits): Generator<
     const path = ["buffers", name];
     if (buffer.from === "zero") yield* quantityProblems(manifest, buffer.bytes, [...path, "bytes"]);
     if (buffer.from === "struct") yield* structProblems(manifest, buffer.fields, [...path, "fields"]);
-    if (buffer.from === "list" && !listOf(manifest, buffer.list)) {
+    if (buffer.from === "list" && !listNamed(manifest, buffer.list)) {
       yield invalid([...path, "list"], `"${buffer.list}" names no list of a JSON input`);
     }
     if (buffer.from === "input") {

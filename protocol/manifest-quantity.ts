@@ -1,4 +1,4 @@
-import type { FunctionManifest, Quantity, ScalarType } from "./manifest-schema.ts";
+import type { FunctionBuffer, FunctionManifest, JsonField, Quantity, ScalarType } from "./manifest-schema.ts";
 
 /** Bytes of a WGSL struct member: its alignment and its own size (WGSL section 14.4.1). */
 export const SCALAR_LAYOUT: Record<ScalarType, { align: number; size: number; components: number }> = {
@@ -86,4 +86,47 @@ export function evaluate(quantity: Quantity, value: (reference: string) => numbe
   if (typeof quantity !== "object") return of(quantity);
   const product = quantity.of.reduce((product: number, factor) => product * of(factor), 1);
   return Math.ceil(product / (quantity.per ?? 1)) + (quantity.plus ?? 0);
+}
+
+export function fieldType(field: JsonField): ScalarType {
+  return field.type === "enum" ? "u32" : field.type;
+}
+
+/** The list that `scene.objects` names. */
+export function listNamed(manifest: FunctionManifest, reference: string) {
+  const [name = "", ...path] = reference.split(".");
+  const input = member(manifest.inputs, name);
+  return input?.kind === "json" ? member(input.lists, path.join(".")) : undefined;
+}
+
+/**
+ * Bytes of a buffer for given counts: whole u32s, and at least one element, because WebGPU binds nothing empty.
+ * Arrays are not padded further, so that `arrayLength()` is the number of elements. A name that does not exist
+ * counts as nothing (manifest-check.ts reports it).
+ */
+export function bufferBytes(
+  manifest: FunctionManifest,
+  buffer: FunctionBuffer,
+  count: (reference: string) => number,
+): number {
+  switch (buffer.from) {
+    case "zero":
+      return roundUp(Math.max(evaluate(buffer.bytes, count), 4), 4);
+    case "struct":
+      return roundUp(structLayout(buffer.fields.map((field) => field.type)).size, 16);
+    case "list": {
+      const item = listNamed(manifest, buffer.list)?.item ?? [];
+      return (
+        structLayout(item.map(({ field }) => fieldType(field))).size *
+        Math.max(count(`${buffer.list}.length`), 1)
+      );
+    }
+    case "input": {
+      const input = member(manifest.inputs, buffer.input);
+      if (input?.kind === "image")
+        return 4 * count(`${buffer.input}.width`) * count(`${buffer.input}.height`);
+      if (input?.kind !== "array") return 0;
+      return roundUp(Math.max(count(`${buffer.input}.length`) * ELEMENT_BYTES[input.type], 4), 4);
+    }
+  }
 }
