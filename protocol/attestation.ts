@@ -31,8 +31,8 @@ export const AttestRequest = z.strictObject({
 export type AttestRequest = z.output<typeof AttestRequest>;
 
 /**
- * Why the meter does not sign. `request_invalid`: does not fit the schema; `terms_invalid`: the terms are over or
- * can never open; `meter_mismatch`: they name another meter; `above_terms`, `above_allowance`: more than terms
+ * Why the meter does not sign. `request_invalid`: does not fit the schema; `terms_invalid`: terms that the contract
+ * never opens; `meter_mismatch`: they name another meter; `above_terms`, `above_allowance`: more than terms
  * and time, or the consumer, let this lease use by now; `usage_decreased`: below what was signed before;
  * `receipts_gap`: the receipts do not follow the last attested one; `receipt_mismatch`: a receipt differs from the
  * one attested before, is of another lease or node, or the prices do not add up to the usage;

@@ -1,25 +1,22 @@
 import { z } from "zod";
-import {
-  type EscrowDomain,
-  fundingNonce,
-  LeaseTerms,
-  leaseIdHash,
-  MAX_ORDER_LEASES,
-  Seconds,
-} from "./eip712.ts";
+import { LeaseTerms, MAX_ORDER_LEASES, Seconds } from "./eip712.ts";
 import { Address, Bytes32, HexBytes } from "./ids.ts";
 import { SignedAllowance } from "./job.ts";
 import { Amount } from "./money.ts";
+import type { TypedDataHasher } from "./typed-data-encoder.ts";
 
 /**
  * What the relayer (workers/relayer) is to land on chain, known by its meaning and not by a transaction hash: asking
  * again for the same thing answers how it stands (DESIGN section 4, research/settlement.md section 4). Wire form:
- * amounts as decimal strings, signatures as hex (65-byte r, s, v of the parties' keys; a payer's may be any length,
- * for smart wallets).
+ * amounts as decimal strings, signatures as hex (a payer's may be any length, for
+ * smart wallets).
  */
 
-/** `r, s, v` of a secp256k1 key. */
-export const KeySignature = HexBytes.refine((hex) => hex.length === 132, "a 65-byte signature");
+/** Of a secp256k1 key: 65 bytes `r s v`, or 64 in the compact form of EIP-2098. */
+export const KeySignature = HexBytes.refine(
+  (hex) => hex.length === 132 || hex.length === 130,
+  "a signature of 65 or 64 bytes",
+);
 
 /** The two that sign a voucher; the contract takes exactly one pair of the three. */
 export const VoucherSignatures = z
@@ -110,16 +107,16 @@ export const IntentKey = z
 export type IntentKey = z.infer<typeof IntentKey>;
 
 /** The lease ids that an intent is about, in its order; none for a withdrawal. */
-export function intentLeases(domain: EscrowDomain, intent: Intent): Bytes32[] {
+export function intentLeases(hasher: TypedDataHasher, intent: Intent): Bytes32[] {
   if (intent.kind === "withdraw") return [];
   const all = intent.kind === "fund" ? intent.terms : [intent.terms];
-  return all.map((each) => leaseIdHash(domain, each));
+  return all.map((each) => hasher.leaseTerms(each));
 }
 
 /** The EIP-3009 nonce that a funding consumes: the hash of its plan. */
-export function intentNonce(domain: EscrowDomain, intent: z.output<typeof FundIntent>): Bytes32 {
-  return fundingNonce({
-    leaseIds: intentLeases(domain, intent),
+export function intentNonce(hasher: TypedDataHasher, intent: z.output<typeof FundIntent>): Bytes32 {
+  return hasher.fundingNonce({
+    leaseIds: intentLeases(hasher, intent),
     amounts: intent.amounts,
     salt: intent.salt,
   });
@@ -129,10 +126,10 @@ export function intentNonce(domain: EscrowDomain, intent: z.output<typeof FundIn
  * The key of an intent's meaning. An exit that the meter co-signed means more than one without; everything else of a
  * lease means the same whoever signed it.
  */
-export function intentKey(domain: EscrowDomain, intent: Intent): IntentKey {
-  if (intent.kind === "fund") return `fund:${intent.from}:${intentNonce(domain, intent)}`;
+export function intentKey(hasher: TypedDataHasher, intent: Intent): IntentKey {
+  if (intent.kind === "fund") return `fund:${intent.from}:${intentNonce(hasher, intent)}`;
   if (intent.kind === "withdraw") return `withdraw:${intent.account}:${intent.occasion}`;
-  const lease = leaseIdHash(domain, intent.terms);
+  const lease = hasher.leaseTerms(intent.terms);
   if (intent.kind === "settle") return `settle:${lease}:${intent.cumulative}`;
   if (intent.kind === "exit" && intent.meterSignature !== undefined) return `exit:${lease}:cosigned`;
   return `${intent.kind}:${lease}`;

@@ -1,0 +1,78 @@
+import { DurableObject } from "cloudflare:workers";
+import type { Attestation, AttestRefusal, AttestRequest } from "@gpux/protocol/attestation";
+import { Bytes32 } from "@gpux/protocol/ids";
+import { placeOf } from "@gpux/protocol/place";
+import { recoverSigner } from "@gpux/protocol/signature";
+import { createHasher } from "@gpux/protocol/typed-data-encoder";
+import { privateKeyToAccount } from "viem/accounts";
+import { step } from "./machine.ts";
+import { openStore } from "./store.ts";
+
+export interface MeterLeaseEnv {
+  readonly CHAIN_ID: string;
+  readonly ESCROW: string;
+  readonly METER_KEY: string;
+}
+
+/**
+ * The meter of one lease; the object's name is the on-chain lease id. Only the entrypoint in workers/meter calls it,
+ * with parsed requests whose terms hash to that name.
+ */
+export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
+  readonly #store = openStore(this.ctx.storage.sql);
+  readonly #hasher = createHasher(placeOf(this.env));
+  readonly #account = privateKeyToAccount(Bytes32.parse(this.env.METER_KEY));
+
+  /** Starts the clock; the first call counts. */
+  open(openedAt: number): void {
+    const result = step(this.#store.read(), { t: "open", openedAt }, Date.now());
+    if (result.ok) this.#store.write(result.next, result.added);
+  }
+
+  /**
+   * Signs, or says why not. The rise is durable before it is signed: after a crash in between, the meter knows of
+   * more than it gave out, never of less, and the repeated request gets the same signatures (RFC 6979).
+   */
+  async attest(leaseId: Bytes32, request: AttestRequest): Promise<Attestation | AttestRefusal> {
+    const allowance = request.allowance ?? null;
+    if (allowance !== null) {
+      const digest = this.#hasher.allowance({ leaseId, cumulative: allowance.cumulative });
+      const signer = await recoverSigner(digest, allowance.signature);
+      if (signer !== request.terms.consumerSigner) return { ok: false, code: "allowance_invalid" };
+    }
+    const receipts = request.receipts.map((receipt) => ({ receipt, digest: this.#hasher.receipt(receipt) }));
+    const result = step(
+      this.#store.read(),
+      {
+        t: "attest",
+        leaseId,
+        terms: request.terms,
+        allowance: allowance?.cumulative ?? null,
+        usage: request.usage,
+        receipts,
+        attested: this.#store.digests(request.receipts.map((receipt) => receipt.sequence)),
+        close: request.close !== undefined,
+      },
+      Date.now(),
+    );
+    if (!result.ok) return result;
+    this.#store.write(result.next, result.added);
+    await this.ctx.storage.sync();
+
+    const sign = (hash: Bytes32) => this.#account.sign({ hash });
+    const usage = { leaseId, ...request.usage };
+    const receiptSignatures = [];
+    for (const { receipt, digest } of receipts) {
+      receiptSignatures.push({ sequence: receipt.sequence, signature: await sign(digest) });
+    }
+    return {
+      ok: true,
+      leaseId,
+      usageSignature: await sign(this.#hasher.usage(usage)),
+      receiptSignatures,
+      ...(request.close === undefined
+        ? {}
+        : { closeSignature: await sign(this.#hasher.close({ ...usage, ...request.close })) }),
+    };
+  }
+}

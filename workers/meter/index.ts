@@ -1,0 +1,79 @@
+import { WorkerEntrypoint } from "cloudflare:workers";
+import type { MeterLeaseObject } from "@gpux/durable-objects/meter-lease/object";
+import {
+  type Attestation,
+  type AttestRefusal,
+  AttestRequest,
+  type MeterInfo,
+  type MeterRpc,
+  OpenRequest,
+} from "@gpux/protocol/attestation";
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import { Address, Bytes32 } from "@gpux/protocol/ids";
+import { placeOf } from "@gpux/protocol/place";
+import { createHasher } from "@gpux/protocol/typed-data-encoder";
+import { privateKeyToAddress } from "viem/accounts";
+import { z } from "zod";
+
+export { MeterLeaseObject } from "@gpux/durable-objects/meter-lease/object";
+
+interface MeterEnv {
+  readonly CHAIN_ID: string;
+  readonly ESCROW: string;
+  readonly METER_KEY: string;
+  readonly METER_LEASE: DurableObjectNamespace<MeterLeaseObject>;
+}
+
+/**
+ * The marketplace's witness: signs what leases have used, never backwards, never above the terms. The one Worker that
+ * holds the meter key; reached by service binding alone, so that whoever breaks the edge can ask but not take it.
+ */
+export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
+  readonly #place = placeOf(this.env);
+  readonly #hasher = createHasher(this.#place);
+  readonly #address = Address.parse(privateKeyToAddress(Bytes32.parse(this.env.METER_KEY)));
+
+  async info(): Promise<MeterInfo> {
+    return { address: this.#address, ...this.#place };
+  }
+
+  async open(request: z.input<typeof OpenRequest>): Promise<{ ok: true; leaseId: Bytes32 } | AttestRefusal> {
+    const parsed = OpenRequest.safeParse(request);
+    if (!parsed.success) return invalid(parsed.error);
+    const refusal = this.#refuseTerms(parsed.data.terms);
+    if (refusal !== null) return refusal;
+    const leaseId = this.#hasher.leaseTerms(parsed.data.terms);
+    await this.env.METER_LEASE.getByName(leaseId).open(parsed.data.openedAt);
+    return { ok: true, leaseId };
+  }
+
+  async attest(request: z.input<typeof AttestRequest>): Promise<Attestation | AttestRefusal> {
+    const parsed = AttestRequest.safeParse(request);
+    if (!parsed.success) return invalid(parsed.error);
+    const refusal = this.#refuseTerms(parsed.data.terms);
+    if (refusal !== null) return refusal;
+    const leaseId = this.#hasher.leaseTerms(parsed.data.terms);
+    return await this.env.METER_LEASE.getByName(leaseId).attest(leaseId, parsed.data);
+  }
+
+  override async fetch(request: Request): Promise<Response> {
+    const healthy = new URL(request.url).pathname === "/healthz";
+    return healthy ? new Response("ok\n") : new Response("not found\n", { status: 404 });
+  }
+
+  #refuseTerms(terms: LeaseTerms): AttestRefusal | null {
+    if (terms.meter !== this.#address) {
+      return { ok: false, code: "meter_mismatch", detail: `this is ${this.#address}` };
+    }
+    // The contract opens no such lease: one party would have two of the three votes.
+    const keys = new Set([terms.consumerSigner, terms.providerSigner, terms.meter]);
+    if (keys.size < 3) return { ok: false, code: "terms_invalid", detail: "two roles share a key" };
+    return null;
+  }
+}
+
+function invalid(error: z.ZodError): AttestRefusal {
+  return { ok: false, code: "request_invalid", detail: z.prettifyError(error).slice(0, 500) };
+}
+
+export default Meter;
