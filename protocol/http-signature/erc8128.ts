@@ -1,0 +1,186 @@
+import { bytesToHex, hashMessage, hexToBytes } from "viem/utils";
+import { Address, type Bytes32, type HexBytes } from "../ids.ts";
+import { recoverSigner } from "../signature.ts";
+import { contentDigest } from "./content-digest.ts";
+import {
+  CLOCK_SKEW_S,
+  MAX_WINDOW_S,
+  type RequestPolicy,
+  type RequestRefusal,
+  requiredComponents,
+  type SignedRequest,
+  signedClaims,
+} from "./request-signature.ts";
+import { signatureBase } from "./signature-base.ts";
+import { parseSignature, serializeSignatureInput, writeSignature } from "./signature-fields.ts";
+import { encodeBase64 } from "./structured-fields.ts";
+
+/**
+ * ERC-8128: HTTP requests signed by an Ethereum account, RFC 9421 over EIP-191. The draft moves: this is the form
+ * that its deployed library speaks (@slicekit/erc8128 0.2, keyid `erc8128:<chainId>:<address>`, no tag). The later
+ * text has `eip155:` keyids, `tag="erc8128"` and `@scheme`; all of the profile is in this file and
+ * requiredComponents, so that following it is one change.
+ */
+
+/** The label we write; any is read. */
+const LABEL = "eth";
+const DEFAULT_LIFETIME_S = 60;
+const KEY_ID = /^erc8128:([1-9][0-9]{0,14}):(0x[0-9a-fA-F]{40})$/;
+
+export type RequestSigner = {
+  readonly address: string;
+  readonly chainId: number;
+  /** EIP-191 `personal_sign` over the bytes. A smart wallet answers whatever its ERC-1271 takes. */
+  signMessage(message: Uint8Array): Promise<HexBytes>;
+};
+
+/** From a viem account (or anything that signs `{ message: { raw } }`), for one chain. */
+export function accountSigner(
+  account: {
+    readonly address: string;
+    signMessage(options: { message: { raw: Uint8Array } }): Promise<HexBytes>;
+  },
+  chainId: number,
+): RequestSigner {
+  return {
+    address: account.address,
+    chainId,
+    signMessage: (message) => account.signMessage({ message: { raw: message } }),
+  };
+}
+
+export type SignOptions = {
+  /** Milliseconds since the epoch; the clock by default. */
+  readonly now?: number;
+  /** Seconds since the epoch; `now` by default. */
+  readonly created?: number;
+  /** At most 300, 60 by default. */
+  readonly expiresInS?: number;
+  /** 8 to 128 printable characters, never used before with this key; 16 random bytes by default. */
+  readonly nonce?: string;
+};
+
+export function formatKeyId(chainId: number, address: string): string {
+  return `erc8128:${chainId}:${address.toLowerCase()}`;
+}
+
+export function parseKeyId(keyId: string): { chainId: number; address: Address } | null {
+  const [, chainId, address] = KEY_ID.exec(keyId) ?? [];
+  if (chainId === undefined || address === undefined) return null;
+  return { chainId: Number(chainId), address: Address.parse(address) };
+}
+
+function randomNonce(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return encodeBase64(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+/**
+ * A copy of `request` with `Signature-Input`, `Signature` and, where there is a body, `Content-Digest`; earlier
+ * ones are replaced. The body is read whole. Sign last: changing method, URL, body or Idempotency-Key afterwards
+ * voids the signature. Throws a RangeError on a lifetime or nonce that no server would take.
+ */
+export async function signRequest(
+  request: Request,
+  signer: RequestSigner,
+  options: SignOptions = {},
+): Promise<Request> {
+  const created = options.created ?? Math.floor((options.now ?? Date.now()) / 1000);
+  const lifetime = options.expiresInS ?? DEFAULT_LIFETIME_S;
+  if (!(lifetime > 0 && lifetime <= MAX_WINDOW_S)) throw new RangeError(`1 to ${MAX_WINDOW_S} seconds`);
+  const nonce = options.nonce ?? randomNonce();
+  if (!/^[!-~]{8,128}$/.test(nonce)) throw new RangeError("a nonce has 8 to 128 printable characters");
+
+  const body = new Uint8Array(await request.clone().arrayBuffer());
+  const headers = new Headers(request.headers);
+  headers.delete("content-digest");
+  // An empty body that is present (`body: ""`) is digested too: other verifiers ask for it.
+  const hasBody = body.length > 0 || Boolean(request.body);
+  if (hasBody) headers.set("content-digest", await contentDigest(body));
+
+  const head = { method: request.method, url: request.url, headers, body };
+  const components = requiredComponents(head);
+  const input = serializeSignatureInput(components, {
+    created,
+    expires: created + lifetime,
+    nonce,
+    keyid: formatKeyId(signer.chainId, signer.address),
+  });
+  const base = signatureBase(head, components, input);
+  if (base === null) throw new TypeError("a header to be signed has characters that HTTP does not carry");
+  const signed = hexToBytes(await signer.signMessage(new TextEncoder().encode(base)));
+  const fields = writeSignature(LABEL, input, signed);
+  headers.set("signature-input", fields.signatureInput);
+  headers.set("signature", fields.signature);
+  return new Request(request, hasBody ? { headers, body } : { headers });
+}
+
+export type VerifyPolicy = RequestPolicy & {
+  readonly chainId: number;
+  /** ERC-1271 and ERC-6492, for smart wallets: an RPC call, so only where the caller wants to pay for it. */
+  readonly verifyContractSignature?: (
+    address: Address,
+    hash: Bytes32,
+    signature: HexBytes,
+  ) => Promise<boolean>;
+  /** A faster secp256k1 (WASM) in place of viem's; same contract as {@link recoverSigner}. */
+  readonly recover?: (digest: Bytes32, signature: HexBytes) => Promise<Address | null>;
+};
+
+export type VerifyRefusal =
+  | RequestRefusal
+  | "signature_missing"
+  | "signature_wrong_chain"
+  | "signature_invalid";
+
+export type VerifiedRequest = {
+  readonly ok: true;
+  readonly address: Address;
+  /** Refuse a second request with the same (keyId, nonce) until `expires` plus the skew. */
+  readonly nonce: string;
+  readonly keyId: string;
+  readonly created: number;
+  readonly expires: number;
+};
+
+/** Seconds since the epoch until which a nonce has to be remembered. */
+export function nonceRetention(verified: { readonly expires: number }): number {
+  return verified.expires + CLOCK_SKEW_S;
+}
+
+/**
+ * Who signed the request, or why it is refused. The caller builds `url` from the host it believes it serves and
+ * lists that host in `audience`: a hostile Host header is refused by that, not by the signature. Rejects only when
+ * `verifyContractSignature` does (the platform failed, the request is neither good nor bad).
+ */
+export async function verifyRequest(
+  request: SignedRequest,
+  policy: VerifyPolicy,
+): Promise<VerifiedRequest | { readonly ok: false; readonly code: VerifyRefusal }> {
+  const parsed = parseSignature(request.headers);
+  if (!parsed.ok) return parsed;
+  const { alg, keyid } = parsed.value.parameters;
+  const key = keyid === undefined ? null : parseKeyId(keyid);
+  // No registered algorithm is this one, so a signature that names one is of another kind (ERC-8128).
+  if (key === null || alg !== undefined) return { ok: false, code: "signature_malformed" };
+  if (key.chainId !== policy.chainId) return { ok: false, code: "signature_wrong_chain" };
+
+  const claims = await signedClaims(parsed.value, request, policy);
+  if (!claims.ok) return claims;
+  const { base, nonce, created, expires } = claims.value;
+  const hash = hashMessage({ raw: base });
+  const signature = bytesToHex(parsed.value.signature);
+  const recover = policy.recover ?? recoverSigner;
+  const signed =
+    (await recover(hash, signature)) === key.address ||
+    (await policy.verifyContractSignature?.(key.address, hash, signature)) === true;
+  if (!signed) return { ok: false, code: "signature_invalid" };
+  return {
+    ok: true,
+    address: key.address,
+    nonce,
+    keyId: formatKeyId(key.chainId, key.address),
+    created,
+    expires,
+  };
+}

@@ -1,0 +1,95 @@
+import { matchesContentDigest } from "./content-digest.ts";
+import { type RequestHead, signatureBase } from "./signature-base.ts";
+import type { ParsedSignature } from "./signature-fields.ts";
+
+/**
+ * What every signed request must fulfil, whatever key signed it (a wallet's or a session's): coverage, time,
+ * nonce, audience, body. All of it comes before the signature check, which is what costs.
+ */
+
+export type SignedRequest = RequestHead & {
+  /** The raw bytes as received; empty when there are none. */
+  readonly body: Uint8Array;
+};
+
+export type RequestPolicy = {
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  /** The `host[:port]` names under which this server answers, lower case, without the scheme's default port. */
+  readonly audience: readonly string[];
+};
+
+export type RequestRefusal =
+  | "signature_malformed"
+  | "signature_expired"
+  | "signature_not_yet_valid"
+  | "signature_wrong_audience"
+  | "signature_component_missing"
+  | "digest_missing"
+  | "digest_mismatch";
+
+export type SignedClaims = {
+  /** UTF-8 of the signature base: what the signature must be over. */
+  readonly base: Uint8Array;
+  readonly nonce: string;
+  readonly keyId: string;
+  /** Seconds since the epoch. */
+  readonly created: number;
+  readonly expires: number;
+};
+
+/** A signature lives at most this long; the nonce has to be remembered for as long, plus the skew. */
+export const MAX_WINDOW_S = 300;
+/** How far a client's clock may be off, either way. */
+export const CLOCK_SKEW_S = 30;
+
+const NONCE = /^[!-~]{8,128}$/;
+
+/** What a request has to cover: what it does, where, with which body, and under which idempotency key. */
+export function requiredComponents(request: SignedRequest): string[] {
+  const required = ["@method", "@authority", "@path"];
+  if (new URL(request.url).search !== "") required.push("@query");
+  if (request.body.length > 0 || request.headers.get("content-digest") !== null)
+    required.push("content-digest");
+  if (request.headers.get("idempotency-key") !== null) required.push("idempotency-key");
+  return required;
+}
+
+/**
+ * The signature base and claims of a request that deserves a signature check. Replay inside the window is not
+ * refused here: that is for the object the request lands on, by (keyId, nonce).
+ */
+export async function signedClaims(
+  parsed: ParsedSignature,
+  request: SignedRequest,
+  policy: RequestPolicy,
+): Promise<{ ok: true; value: SignedClaims } | { ok: false; code: RequestRefusal }> {
+  const { created, expires, nonce, keyid } = parsed.parameters;
+  if (created === undefined || expires === undefined || nonce === undefined || keyid === undefined) {
+    return { ok: false, code: "signature_malformed" };
+  }
+  if (expires <= created || expires - created > MAX_WINDOW_S || !NONCE.test(nonce)) {
+    return { ok: false, code: "signature_malformed" };
+  }
+  const now = policy.now / 1000;
+  if (created > now + CLOCK_SKEW_S) return { ok: false, code: "signature_not_yet_valid" };
+  if (expires < now - CLOCK_SKEW_S) return { ok: false, code: "signature_expired" };
+
+  if (!policy.audience.includes(new URL(request.url).host)) {
+    return { ok: false, code: "signature_wrong_audience" };
+  }
+  const digest = request.headers.get("content-digest");
+  if (digest === null && request.body.length > 0) return { ok: false, code: "digest_missing" };
+  if (!requiredComponents(request).every((name) => parsed.components.includes(name))) {
+    return { ok: false, code: "signature_component_missing" };
+  }
+  const base = signatureBase(request, parsed.components, parsed.input);
+  if (base === null) return { ok: false, code: "signature_component_missing" };
+  if (digest !== null && !(await matchesContentDigest(digest, request.body))) {
+    return { ok: false, code: "digest_mismatch" };
+  }
+  return {
+    ok: true,
+    value: { base: new TextEncoder().encode(base), nonce, keyId: keyid, created, expires },
+  };
+}
