@@ -43,15 +43,23 @@ export interface BookEntry {
   readonly lastSeen: number;
 }
 
+/** Of a Book's online offers: those that fit, cheapest first, and why the others do not. */
+export interface Found {
+  readonly entries: BookEntry[];
+  /** By how many offers each condition fails; an offer may fail several. */
+  readonly blockers: Partial<Record<Blocker, number>>;
+  readonly offers: number;
+  /** Offers that a higher max_rate_per_hour alone would make fit. */
+  readonly onlyPrice: number;
+  /** Offers that would fit if all of their GPUs were free. */
+  readonly onlyBusy: number;
+}
+
 export interface BookRpc {
   /** Replaces the node's row; an older `lastSeen` than the row's is ignored. */
   put(entry: BookEntry): Promise<void>;
   remove(node: Address): Promise<void>;
-  /** Cheapest first. With nothing fitting, by how many offers each condition fails. */
-  find(
-    demand: Demand,
-    limit: number,
-  ): Promise<{ entries: BookEntry[]; blockers: Partial<Record<Blocker, number>>; offers: number }>;
+  find(demand: Demand, limit: number): Promise<Found>;
   list(after: Address | null, limit: number): Promise<BookEntry[]>;
 }
 

@@ -1,0 +1,64 @@
+import { type EscrowDomain, escrowDomain } from "@gpux/protocol/eip712";
+import { Address } from "@gpux/protocol/ids";
+import type { Settlement } from "@gpux/protocol/lease";
+import { z } from "zod";
+import type { ObjectEnv } from "./bindings.ts";
+
+const whole = (max: number) =>
+  z
+    .string()
+    .regex(/^(0|[1-9][0-9]{0,15})$/, "a whole number")
+    .transform(Number)
+    .refine((value) => value <= max, `at most ${max}`);
+
+/** The edge Worker's `[vars]` (wrangler.toml), as its routes and objects use them. */
+const Vars = z.object({
+  CHAIN_ID: whole(Number.MAX_SAFE_INTEGER),
+  ESCROW: Address,
+  TOKEN: Address,
+  TOKEN_NAME: z.string().min(1),
+  TOKEN_VERSION: z.string().min(1),
+  METER_ADDRESS: Address,
+  FEE_RECIPIENT: Address,
+  FEE_BPS: whole(5_000),
+  RPC_URL: z.url(),
+  PUBLIC_ORIGIN: z.url().refine((url) => new URL(url).origin === url, "an origin, without a path"),
+});
+
+export interface EdgeConfig {
+  readonly chainId: number;
+  readonly domain: EscrowDomain;
+  readonly settlement: Settlement;
+  readonly meter: Address;
+  readonly feeRecipient: Address;
+  readonly feeBps: number;
+  readonly rpcUrl: string;
+  readonly publicOrigin: string;
+}
+
+const parsed = new WeakMap<object, EdgeConfig>();
+
+/** Parsed once per isolate and `env`. Throws when a variable is missing or wrong: the deployment is, not the request. */
+export function configOf(env: ObjectEnv): EdgeConfig {
+  const known = parsed.get(env);
+  if (known !== undefined) return known;
+  const vars = Vars.parse(env);
+  const config: EdgeConfig = {
+    chainId: vars.CHAIN_ID,
+    domain: escrowDomain({ chainId: vars.CHAIN_ID, escrow: vars.ESCROW }),
+    settlement: {
+      chain_id: vars.CHAIN_ID,
+      escrow: vars.ESCROW,
+      token: vars.TOKEN,
+      token_name: vars.TOKEN_NAME,
+      token_version: vars.TOKEN_VERSION,
+    },
+    meter: vars.METER_ADDRESS,
+    feeRecipient: vars.FEE_RECIPIENT,
+    feeBps: vars.FEE_BPS,
+    rpcUrl: vars.RPC_URL,
+    publicOrigin: vars.PUBLIC_ORIGIN,
+  };
+  parsed.set(env, config);
+  return config;
+}

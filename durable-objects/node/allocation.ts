@@ -1,0 +1,114 @@
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
+import type { LeaseId } from "@gpux/protocol/ids";
+import { ratePerHour } from "@gpux/protocol/resources";
+import type { HoldRequest } from "../interfaces.ts";
+import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
+import { type Allocation, freeGpus, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
+
+/** How long after its expiry an open lease may still occupy its GPUs, should its release never come. */
+const OVERSTAY_MS = 3_600_000;
+
+export function hold(state: NodeState, request: HoldRequest, now: number): NodeStep {
+  const { inventory } = state;
+  if (inventory === null) return refused("node_unknown");
+  const status = statusOf(state);
+  if (status === "offline") return refused("node_offline");
+  if (status !== "online") return refused("no_capacity", "the node is draining");
+  if (request.expiresAt <= now) return refused("quote_expired");
+  const known = state.allocations.get(request.lease);
+  if (known !== undefined) {
+    if (known.phase === "asked") return unchanged(state);
+    return { ok: true, next: state, effects: [{ t: "answer", lease: request.lease, outcome: { ok: true } }] };
+  }
+  const { resources } = request.text;
+  if (
+    request.terms.providerSigner !== state.node ||
+    request.terms.provider !== inventory.provider ||
+    request.terms.ratePerHour < ratePerHour(inventory.offer.prices, resources) ||
+    inventory.offer.cpu < resources.cpu ||
+    inventory.offer.memory_gb < resources.memory_gb
+  )
+    return refused("no_capacity", "the node's offer has changed");
+  if (freeGpus(state) < resources.gpus) return refused("no_capacity", "the node's GPUs are taken");
+  const allocation: Allocation = {
+    phase: "asked",
+    resources,
+    terms: request.terms,
+    until: request.expiresAt,
+  };
+  return tell(allocate(state, request.lease, allocation), {
+    t: "hold",
+    hold: request.lease,
+    resources,
+    terms: request.terms,
+    expires_at: new Date(request.expiresAt).toISOString(),
+  });
+}
+
+export function reserve(state: NodeState, lease: LeaseId, until: number, now: number): NodeStep {
+  const allocation = state.allocations.get(lease);
+  if (allocation === undefined || allocation.phase === "asked" || allocation.until <= now)
+    return refused("quote_expired", "the node no longer holds these GPUs");
+  if (allocation.phase === "open") return unchanged(state);
+  const longer = Math.max(allocation.until, until);
+  return {
+    ok: true,
+    next: allocate(state, lease, { ...allocation, phase: "reserved", until: longer }),
+    effects: [],
+  };
+}
+
+export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms): NodeStep {
+  const allocation = state.allocations.get(lease);
+  if (allocation === undefined) return refused("quote_expired", "the reservation has lapsed");
+  if (allocation.phase === "open") return unchanged(state);
+  const until = terms.expiry * 1000 + OVERSTAY_MS;
+  return tell(allocate(state, lease, { ...allocation, phase: "open", until }), { t: "open", lease, terms });
+}
+
+/** The agent hears of it, unless it never heard of the lease. */
+export function freed(state: NodeState, lease: LeaseId): NodeStep {
+  const allocations = new Map(state.allocations);
+  allocations.delete(lease);
+  const unacknowledged = state.unacknowledged.filter((frame) => leaseNamed(frame) !== lease);
+  return tell({ ...state, allocations, unacknowledged }, { t: "release", hold: lease });
+}
+
+export function lapse(state: NodeState, now: number): NodeStep {
+  let next = state;
+  const effects: NodeEffect[] = [];
+  for (const [lease, allocation] of state.allocations) {
+    if (allocation.until > now) continue;
+    if (allocation.phase === "asked") effects.push({ t: "answer", lease, outcome: refused("node_offline") });
+    const step = freed(next, lease);
+    if (!step.ok) return step;
+    next = step.next;
+    effects.push(...step.effects);
+  }
+  return { ok: true, next, effects };
+}
+
+export function allocate(state: NodeState, lease: LeaseId, allocation: Allocation): NodeState {
+  return { ...state, allocations: new Map(state.allocations).set(lease, allocation) };
+}
+
+/** Sends a reliable frame: kept until acknowledged, so that a node which is away now hears of it when it is back. */
+export function tell(state: NodeState, body: ToNodeBody): NodeStep {
+  const frame: ToNode = { v: FRAME_VERSION, seq: state.sent + 1, ack: state.received, ...body };
+  return {
+    ok: true,
+    next: { ...state, sent: frame.seq, unacknowledged: [...state.unacknowledged, frame] },
+    effects: [{ t: "send", frame }],
+  };
+}
+
+/** A frame that is never replayed. */
+export function say(state: NodeState, body: ToNodeBody): NodeEffect {
+  return { t: "send", frame: { v: FRAME_VERSION, seq: 0, ack: state.received, ...body } };
+}
+
+function leaseNamed(frame: ToNode): LeaseId | null {
+  if (frame.t === "hold" || frame.t === "release") return frame.hold;
+  return frame.t === "open" ? frame.lease : null;
+}

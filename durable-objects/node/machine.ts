@@ -1,0 +1,199 @@
+import { CLOSE, type FromNode } from "@gpux/protocol/frames";
+import { booksOf } from "../books.ts";
+import { allocate, freed, hold, lapse, open, reserve, say, tell } from "./allocation.ts";
+import { type NodeEffect, type NodeEvent, type NodeStep, refused, unchanged } from "./event.ts";
+import { entryOf, freeGpus, type Inventory, type NodeState, statusOf } from "./state.ts";
+
+/** The agent pings this often; three silent beats and the socket counts as dead. */
+export const HEARTBEAT_S = 30;
+export const SILENCE_MS = 3 * HEARTBEAT_S * 1000;
+
+const RETRY_FIRST_MS = 5_000;
+const RETRY_MOST_MS = 120_000;
+
+/**
+ * What one node's object decides. `now` in milliseconds. Every event may come twice: a repeated one changes nothing.
+ * Whatever changes the node's row in the Books leaves a publication behind.
+ */
+export function step(state: NodeState, event: NodeEvent, now: number): NodeStep {
+  const result = decide(state, event, now);
+  if (!result.ok || !rowChanged(state, result.next)) return result;
+  const version = state.version + 1;
+  const publication = { version, attempts: 0, retryAt: now + RETRY_FIRST_MS };
+  return { ...result, next: { ...result.next, version, publication } };
+}
+
+function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
+  switch (event.t) {
+    case "connected":
+      return connected(state, event.connection, now);
+    case "frame":
+      return event.connection === state.connection?.id ? received(state, event.frame, now) : unchanged(state);
+    case "bad_frame":
+      return event.connection === state.connection?.id ? badFrame(state, event.reason) : unchanged(state);
+    case "disconnected":
+      return event.connection === state.connection?.id ? gone(state) : unchanged(state);
+    case "heartbeat":
+      return heard(state, event.at, now);
+    case "hold":
+      return hold(state, event.request, now);
+    case "unanswered":
+      return state.allocations.get(event.lease)?.phase === "asked"
+        ? freed(state, event.lease)
+        : unchanged(state);
+    case "reserve":
+      return reserve(state, event.lease, event.until, now);
+    case "open":
+      return open(state, event.lease, event.terms);
+    case "release":
+      return state.allocations.has(event.lease) ? freed(state, event.lease) : unchanged(state);
+    case "published": {
+      const done = state.publication?.version === event.version;
+      return {
+        ok: true,
+        next: { ...state, published: event.books, publication: done ? null : state.publication },
+        effects: [],
+      };
+    }
+    case "publish_failed": {
+      if (state.publication === null) return unchanged(state);
+      const attempts = state.publication.attempts + 1;
+      const retryAt = now + Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** attempts);
+      return {
+        ok: true,
+        next: { ...state, publication: { ...state.publication, attempts, retryAt } },
+        effects: [],
+      };
+    }
+    case "tick":
+      return lapse(state, now);
+  }
+}
+
+function rowChanged(before: NodeState, after: NodeState): boolean {
+  if (after.inventory === null) return false;
+  return (
+    before.inventory !== after.inventory ||
+    statusOf(before) !== statusOf(after) ||
+    freeGpus(before) !== freeGpus(after)
+  );
+}
+
+function connected(state: NodeState, connection: string, now: number): NodeStep {
+  const before = gone(state);
+  if (!before.ok) return before;
+  const next = { ...before.next, connection: { id: connection, greeted: false }, lastSeen: now };
+  const replaced = { t: "close_others", connection, code: CLOSE.replaced, reason: "replaced" } as const;
+  return { ok: true, next, effects: [...before.effects, replaced] };
+}
+
+/** Without its socket a node is offline; what it held stays held, what it was only asked for is refused. */
+function gone(state: NodeState): NodeStep {
+  let next: NodeState = { ...state, connection: null };
+  const effects: NodeEffect[] = [];
+  for (const [lease, allocation] of state.allocations) {
+    if (allocation.phase !== "asked") continue;
+    effects.push({ t: "answer", lease, outcome: refused("node_offline") });
+    const step = freed(next, lease);
+    if (step.ok) next = step.next;
+  }
+  return { ok: true, next, effects };
+}
+
+function heard(state: NodeState, at: number, now: number): NodeStep {
+  const next = at > state.lastSeen ? { ...state, lastSeen: at } : state;
+  if (state.connection === null || now - next.lastSeen <= SILENCE_MS) return { ok: true, next, effects: [] };
+  // The platform may take minutes to notice a peer without power; 1001 lets a living agent dial again.
+  return closed(next, 1001, "no heartbeat");
+}
+
+function received(state: NodeState, frame: FromNode, now: number): NodeStep {
+  const acknowledged: NodeState = {
+    ...state,
+    lastSeen: Math.max(state.lastSeen, now),
+    unacknowledged: state.unacknowledged.filter((sent) => sent.seq > frame.ack),
+    // Our storage may be younger than the agent's journal: never give a seq that it has dealt with already.
+    sent: Math.max(state.sent, frame.ack),
+  };
+  if (frame.t === "hello") return hello(acknowledged, frame);
+  if (state.connection?.greeted !== true) return badFrame(state, "hello comes first");
+  if (frame.t === "ack") return { ok: true, next: acknowledged, effects: [] };
+  if (frame.seq === 0) return badFrame(state, `${frame.t} needs a seq`);
+  if (frame.seq <= state.received)
+    return { ok: true, next: acknowledged, effects: [say(acknowledged, { t: "ack" })] };
+  const dealt = reliable({ ...acknowledged, received: frame.seq }, frame);
+  return dealt.ok ? { ...dealt, effects: [...dealt.effects, say(dealt.next, { t: "ack" })] } : dealt;
+}
+
+function badFrame(state: NodeState, reason: string): NodeStep {
+  return closed(state, CLOSE.badFrame, reason);
+}
+
+/** Our own close counts at once: nothing more may be sent on that socket while the agent's answer is under way. */
+function closed(state: NodeState, code: number, reason: string): NodeStep {
+  const { connection } = state;
+  const left = gone(state);
+  if (connection === null || !left.ok) return left;
+  return { ...left, effects: [...left.effects, { t: "close", connection: connection.id, code, reason }] };
+}
+
+function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>): NodeStep {
+  const { connection } = state;
+  if (connection === null) return unchanged(state);
+  const inventory: Inventory = {
+    provider: frame.provider,
+    agentVersion: frame.agent_version,
+    offer: frame.offer,
+    draining: frame.draining,
+  };
+  const leases = Array.from(state.allocations).flatMap(([lease, { phase }]) =>
+    phase === "open" ? [lease] : [],
+  );
+  const welcome = say(state, { t: "welcome", heartbeat_s: HEARTBEAT_S, leases });
+  const replay = state.unacknowledged.map((sent): NodeEffect => ({ t: "send", frame: sent }));
+  return {
+    ok: true,
+    next: { ...state, inventory, connection: { id: connection.id, greeted: true } },
+    effects: [welcome, ...replay],
+  };
+}
+
+function reliable(state: NodeState, frame: Exclude<FromNode, { t: "hello" | "ack" }>): NodeStep {
+  const { inventory } = state;
+  switch (frame.t) {
+    case "offer":
+      if (inventory === null) return unchanged(state);
+      return { ok: true, next: { ...state, inventory: { ...inventory, offer: frame.offer } }, effects: [] };
+    case "drain":
+      if (inventory === null) return unchanged(state);
+      return { ok: true, next: { ...state, inventory: { ...inventory, draining: true } }, effects: [] };
+    case "held": {
+      const allocation = state.allocations.get(frame.hold);
+      if (allocation === undefined) return tell(state, { t: "release", hold: frame.hold });
+      if (allocation.phase !== "asked") return unchanged(state);
+      return {
+        ok: true,
+        next: allocate(state, frame.hold, { ...allocation, phase: "held" }),
+        effects: [{ t: "answer", lease: frame.hold, outcome: { ok: true } }],
+      };
+    }
+    case "declined": {
+      if (state.allocations.get(frame.hold)?.phase !== "asked") return unchanged(state);
+      const allocations = new Map(state.allocations);
+      allocations.delete(frame.hold);
+      return {
+        ok: true,
+        next: { ...state, allocations },
+        effects: [{ t: "answer", lease: frame.hold, outcome: refused("no_capacity", frame.reason) }],
+      };
+    }
+  }
+}
+
+/** The node's row as the Books are to have it, with the books that should and those that should no longer. */
+export function publicationOf(state: NodeState) {
+  const entry = entryOf(state);
+  if (entry === null) return null;
+  const into = booksOf(entry.offer);
+  return { entry, into, outOf: state.published.filter((book) => !into.includes(book)) };
+}

@@ -1,0 +1,111 @@
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import type { ToNode } from "@gpux/protocol/frames";
+import type { Address, LeaseId } from "@gpux/protocol/ids";
+import type { NodeView } from "@gpux/protocol/lease";
+import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { BookEntry } from "../interfaces.ts";
+
+/** What the agent said about its machine; it stays when the socket goes. */
+export interface Inventory {
+  readonly provider: Address;
+  readonly agentVersion: string;
+  readonly offer: Offer;
+  readonly draining: boolean;
+}
+
+/**
+ * GPUs that are not free. `asked`: the agent was asked to hold and has not answered; `held`: it confirmed;
+ * `reserved`: a funding that names this lease may land; `open`: the lease runs.
+ */
+export interface Allocation {
+  readonly phase: "asked" | "held" | "reserved" | "open";
+  readonly resources: Resources;
+  readonly terms: LeaseTerms;
+  /** Milliseconds; the GPUs are free again after it. */
+  readonly until: number;
+}
+
+/** A frame without its head; the machine numbers it, the shell adds the newest `ack` as it goes out. */
+export type ToNodeBody = ToNode extends infer F
+  ? F extends ToNode
+    ? Omit<F, "v" | "seq" | "ack">
+    : never
+  : never;
+
+/** The Books lag behind the node until `version` was written to all of them. */
+export interface Publication {
+  readonly version: number;
+  readonly attempts: number;
+  /** Milliseconds; when to try again unless the try that runs succeeds first. */
+  readonly retryAt: number;
+}
+
+export interface NodeState {
+  readonly node: Address;
+  readonly inventory: Inventory | null;
+  /** The socket that speaks for the node, and whether its hello has come. */
+  readonly connection: { readonly id: string; readonly greeted: boolean } | null;
+  readonly allocations: ReadonlyMap<LeaseId, Allocation>;
+  /** Reliable frames that the agent has not acknowledged, in their order. */
+  readonly unacknowledged: readonly ToNode[];
+  /** The highest seq that we gave and that we have dealt with, over all connections. */
+  readonly sent: number;
+  readonly received: number;
+  /** Milliseconds; never goes back. */
+  readonly lastSeen: number;
+  readonly version: number;
+  readonly publication: Publication | null;
+  /** The Books that may have a row of this node. */
+  readonly published: readonly string[];
+}
+
+export function unknownNode(node: Address): NodeState {
+  return {
+    node,
+    inventory: null,
+    connection: null,
+    allocations: new Map(),
+    unacknowledged: [],
+    sent: 0,
+    received: 0,
+    lastSeen: 0,
+    version: 0,
+    publication: null,
+    published: [],
+  };
+}
+
+export function statusOf(state: NodeState): NodeView["status"] {
+  if (state.connection?.greeted !== true) return "offline";
+  return state.inventory?.draining === true ? "draining" : "online";
+}
+
+/** GPUs neither held nor leased; 0 for a node that is unknown. */
+export function freeGpus(state: NodeState): number {
+  const all = state.inventory?.offer.gpus.length ?? 0;
+  let taken = 0;
+  for (const allocation of state.allocations.values()) taken += allocation.resources.gpus;
+  return Math.max(0, all - taken);
+}
+
+/** What the Books list, `null` before the first hello. */
+export function entryOf(state: NodeState): BookEntry | null {
+  const { inventory } = state;
+  if (inventory === null) return null;
+  return {
+    node: state.node,
+    offer: inventory.offer,
+    free: freeGpus(state),
+    provider: inventory.provider,
+    agentVersion: inventory.agentVersion,
+    status: statusOf(state),
+    lastSeen: state.lastSeen,
+  };
+}
+
+/** When the object must wake by itself: the end of an allocation, or the next try to publish. */
+export function dueAt(state: NodeState): number | null {
+  const times = Array.from(state.allocations.values(), (allocation) => allocation.until);
+  if (state.publication !== null) times.push(state.publication.retryAt);
+  return times.length === 0 ? null : Math.min(...times);
+}
