@@ -62,11 +62,12 @@ export default {
       comment: "Development packages are not installed where the product runs.",
       severity: "error",
       from: {
-        path: "^(protocol|durable-objects|workers|sdk|agent|cli|examples)/",
+        path: "^(protocol|durable-objects|workers|sdk|agent|cli)/",
         pathNot: [besides, "^protocol/vectors/"],
       },
       to: {
         dependencyTypes: ["npm-dev"],
+        dependencyTypesNot: ["npm"], // the part itself has it, the root merely too
         pathNot: ["node_modules/@types/", "node_modules/@cloudflare/workers-types/"],
       },
     },

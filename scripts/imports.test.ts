@@ -69,7 +69,7 @@ const house: [file: string, source: string, ...broken: string[]][] = [
   ["workers/relayer/index.ts", `import "@gpux/contracts/devnet";`, "workers-arrows"],
 
   ["sdk/js/job.ts", `import "@gpux/protocol/money"; import "viem";`],
-  ["sdk/js/wire.ts", `import "zod";`, "sdk-core-packages", "declared"],
+  ["sdk/js/wire.ts", `import "zod";`, "sdk-core-packages", "no-tools-in-product"],
   ["sdk/js/agent.ts", `import "@gpux/agent/link";`, "sdk-arrows"],
   ["agent/link.ts", `import "node:net"; import "ws"; import "@gpux/protocol/money";`],
   ["agent/price.ts", `import "@gpux/sdk/job";`, "agent-arrows"],
