@@ -1,0 +1,199 @@
+import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
+import { usdcAbi } from "@gpux/protocol/abi/usdc";
+import type { Address, Bytes32, HexBytes } from "@gpux/protocol/ids";
+import { type Intent, type IntentResult, intentLeases, intentNonce } from "@gpux/protocol/intent";
+import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
+import { decodeFunctionResult, encodeFunctionData, parseEventLogs } from "viem";
+import type { Block, Chain, Receipt } from "./chain.ts";
+import { NodeFault } from "./json-rpc.ts";
+import type { Fulfilment } from "./machine.ts";
+import { CLOSED } from "./refusal.ts";
+
+/** What came of an intent, from the two places where the truth is: the escrow's state, and its events. */
+export interface Escrow {
+  readonly chain: Chain;
+  readonly hasher: TypedDataHasher;
+  readonly address: Address;
+}
+
+const NONE = 0;
+const EXITING = 2;
+const EXITING_COSIGNED = 3;
+
+async function answer(escrow: Escrow, to: HexBytes, data: HexBytes): Promise<HexBytes> {
+  const result = await escrow.chain.call({ to, data });
+  if (!result.ok) throw new NodeFault(`a view of ${to} reverted: ${result.message}`);
+  return result.data;
+}
+
+/** viem throws on answers that are no encoding of the type: that is the node's fault, not ours. */
+function decoded<T>(decode: () => T): T {
+  try {
+    return decode();
+  } catch {
+    throw new NodeFault("an answer does not decode");
+  }
+}
+
+async function leaseState(escrow: Escrow, id: Bytes32) {
+  const call = { abi: leaseEscrowAbi, functionName: "leases" } as const;
+  const data = await answer(escrow, escrow.address, encodeFunctionData({ ...call, args: [id] }));
+  const [funded, paid, openedAt, exitAt, status] = decoded(() => decodeFunctionResult({ ...call, data }));
+  return { id, funded, paid, openedAt, exitAt, status };
+}
+
+async function authorizationUsed(escrow: Escrow, from: Address, nonce: Bytes32): Promise<boolean> {
+  const token = { abi: leaseEscrowAbi, functionName: "token" } as const;
+  const where = await answer(escrow, escrow.address, encodeFunctionData(token));
+  const used = { abi: usdcAbi, functionName: "authorizationState" } as const;
+  const address = decoded(() => decodeFunctionResult({ ...token, data: where }));
+  const data = await answer(escrow, address, encodeFunctionData({ ...used, args: [from, nonce] }));
+  return decoded(() => decodeFunctionResult({ ...used, data }));
+}
+
+async function owed(escrow: Escrow, account: Address): Promise<bigint> {
+  const call = { abi: leaseEscrowAbi, functionName: "owed" } as const;
+  const data = await answer(escrow, escrow.address, encodeFunctionData({ ...call, args: [account] }));
+  return decoded(() => decodeFunctionResult({ ...call, data }));
+}
+
+async function resultOfState(escrow: Escrow, intent: Intent): Promise<IntentResult | null> {
+  if (intent.kind === "withdraw") {
+    const rest = await owed(escrow, intent.account);
+    return rest === 0n ? { kind: "withdraw", account: intent.account, amount: "0" } : null;
+  }
+  const leases = await Promise.all(intentLeases(escrow.hasher, intent).map((id) => leaseState(escrow, id)));
+  const [lease] = leases;
+  if (lease === undefined) return null;
+  const leaseId = lease.id;
+  const paid = lease.paid.toString();
+  const refunded = (lease.funded - lease.paid).toString();
+  switch (intent.kind) {
+    case "fund": {
+      // The payer may also have cancelled the authorization: then its nonce is used and nothing was funded.
+      if (leases.some((each) => each.status === NONE)) return null;
+      if (!(await authorizationUsed(escrow, intent.from, intentNonce(escrow.hasher, intent)))) return null;
+      const funded = leases.map((each) => ({
+        leaseId: each.id,
+        funded: each.funded.toString(),
+        openedAt: each.openedAt,
+      }));
+      return { kind: "fund", leases: funded };
+    }
+    case "settle":
+      return lease.paid >= intent.cumulative && lease.status !== NONE
+        ? { kind: "settle", leaseId, paid, fee: null }
+        : null;
+    case "close":
+      return lease.status === CLOSED ? { kind: "close", leaseId, paid, refunded, fee: null } : null;
+    case "reclaim":
+      return lease.status === CLOSED ? { kind: "reclaim", leaseId, paid, refunded } : null;
+    case "exit": {
+      const cosigned = intent.meterSignature !== undefined;
+      const asked = lease.status === EXITING_COSIGNED || (!cosigned && lease.status === EXITING);
+      return asked ? { kind: "exit", leaseId, exitAt: lease.exitAt } : null;
+    }
+  }
+}
+
+/** Whether the chain's state already is what the intent wants, whoever brought it about; null when not. */
+export async function fulfilmentByState(escrow: Escrow, intent: Intent): Promise<Fulfilment | null> {
+  const [head, result] = await Promise.all([escrow.chain.head(), resultOfState(escrow, intent)]);
+  if (result === null) return null;
+  return { blockNumber: head.number, blockTimestamp: head.timestamp, result };
+}
+
+async function resultOfEvents(
+  escrow: Escrow,
+  intent: Intent,
+  receipt: Receipt,
+  block: Block,
+): Promise<IntentResult | null> {
+  const own = receipt.logs.filter((log) => log.address.toLowerCase() === escrow.address);
+  const logs = own.map(asLog);
+  const abi = leaseEscrowAbi;
+  if (intent.kind === "withdraw") {
+    const args = { account: intent.account };
+    const paid = parseEventLogs({ abi, logs, eventName: "Withdrawn", args })[0]?.args;
+    return paid === undefined
+      ? null
+      : { kind: "withdraw", account: intent.account, amount: paid.amount.toString() };
+  }
+  const ids = intentLeases(escrow.hasher, intent);
+  if (intent.kind === "fund") {
+    const leases = [];
+    for (const leaseId of ids) {
+      const args = { leaseId };
+      const funded = parseEventLogs({ abi, logs, eventName: "LeaseFunded", args })[0]?.args;
+      const opened = parseEventLogs({ abi, logs, eventName: "LeaseOpened", args })[0];
+      if (funded === undefined) return null;
+      const openedAt = opened === undefined ? (await leaseState(escrow, leaseId)).openedAt : block.timestamp;
+      leases.push({ leaseId, funded: funded.funded.toString(), openedAt });
+    }
+    return { kind: "fund", leases };
+  }
+  const [leaseId] = ids;
+  if (leaseId === undefined) return null;
+  const args = { leaseId };
+  if (intent.kind === "exit") {
+    const exit = parseEventLogs({ abi, logs, eventName: "ExitRequested", args })[0]?.args;
+    return exit === undefined ? null : { kind: "exit", leaseId, exitAt: Number(exit.exitAt) };
+  }
+  const closed = parseEventLogs({ abi, logs, eventName: "LeaseClosed", args })[0]?.args;
+  if (intent.kind === "reclaim") {
+    return closed === undefined
+      ? null
+      : {
+          kind: "reclaim",
+          leaseId,
+          paid: closed.paid.toString(),
+          refunded: closed.refunded.toString(),
+        };
+  }
+  const settled = parseEventLogs({ abi, logs, eventName: "UsageSettled", args })[0]?.args;
+  if (settled === undefined) return null;
+  const fee = settled.fee.toString();
+  if (intent.kind === "settle") return { kind: "settle", leaseId, paid: settled.paid.toString(), fee };
+  return closed === undefined
+    ? null
+    : {
+        kind: "close",
+        leaseId,
+        paid: closed.paid.toString(),
+        refunded: closed.refunded.toString(),
+        fee,
+      };
+}
+
+/** What viem wants around topics and data; none of the rest is read here. */
+function asLog(log: Receipt["logs"][number]) {
+  const [signature, ...indexed] = log.topics;
+  const topics: [] | [HexBytes, ...HexBytes[]] = signature === undefined ? [] : [signature, ...indexed];
+  return {
+    address: log.address,
+    data: log.data,
+    topics,
+    blockHash: null,
+    blockNumber: null,
+    blockTimestamp: undefined,
+    logIndex: null,
+    transactionHash: null,
+    transactionIndex: null,
+    removed: false,
+  };
+}
+
+/**
+ * What a successful transaction of ours did in `block`.
+ * @throws NodeFault when the receipt lacks the events that our call has when it succeeds: the node lies.
+ */
+export async function fulfilmentByReceipt(
+  escrow: Escrow,
+  intent: Intent,
+  receipt: Receipt,
+  block: Block,
+): Promise<Fulfilment> {
+  const result = await resultOfEvents(escrow, intent, receipt, block);
+  if (result === null) throw new NodeFault("the receipt lacks the events of its call");
+  return { blockNumber: block.number, blockTimestamp: block.timestamp, result };
+}
