@@ -4,6 +4,7 @@ import {
   signRequest,
   verifyRequest,
 } from "@gpux/protocol/http-signature/erc8128";
+import vectors from "@gpux/protocol/vectors/http-signature.json" with { type: "json" };
 import { createSignerClient, createVerifierClient } from "@slicekit/erc8128";
 import { appendSignature, createSignature, verifySignature } from "http-message-sig";
 import { privateKeyToAccount } from "viem/accounts";
@@ -94,6 +95,20 @@ describe("@slicekit/erc8128", () => {
     });
     expect(verified.ok).toBe(true);
   });
+
+  test.each(vectors.vectors)(
+    "takes our vector: $name",
+    async ({ request: plain, headers, created: vectorCreated }) => {
+      const body = plain.body === "" ? {} : { body: Buffer.from(plain.body, "base64") };
+      const request = new Request(plain.url, {
+        method: plain.method,
+        headers: [...Object.entries(plain.headers), ...Object.entries(headers)],
+        ...body,
+      });
+      const verified = await verifier.verifyRequest({ request, policy: { now: () => vectorCreated } });
+      expect(verified).toMatchObject({ ok: true, address: vectors.address, chainId: vectors.chainId });
+    },
+  );
 
   test("refuses what we sign once it is changed", async () => {
     const request = await signRequest(new Request("https://api.gpux.example/v1/nodes"), signer, { now });
