@@ -1,3 +1,5 @@
+import { z } from "zod";
+
 /**
  * The closed table of refusals: a code maps to one HTTP status, one fault and one hint, everywhere.
  * The wire form is RFC 9457 problem+json with `code`, `hint`, `request_id` and `retryable`.
@@ -271,7 +273,11 @@ export const JOB_FAILURES = {
   },
 } as const satisfies Record<string, Failure>;
 
-export type JobFailureCode = keyof typeof JOB_FAILURES;
+export const JobFailureCode = z.literal(
+  // Object.keys widens to string; the table is the list.
+  Object.keys(JOB_FAILURES) as (keyof typeof JOB_FAILURES)[],
+);
+export type JobFailureCode = z.infer<typeof JobFailureCode>;
 
 /** RFC 9457 body for a code. `extra` carries what the code promises (`errors`, `quote`, `wait`, ...). */
 export function problem(

@@ -91,9 +91,6 @@ export const Output = z.strictObject({
 });
 export type Output = z.infer<typeof Output>;
 
-export const JobFailure = z.strictObject({ code: z.string(), detail: z.string().max(4_000).optional() });
-export type JobFailure = z.infer<typeof JobFailure>;
-
 const Time = z.iso.datetime();
 
 /** The receipt as published: the typed struct in wire form and both signatures, the edge's once the meter gave it. */

@@ -22,12 +22,14 @@ export const LeaseEnd = z.strictObject({
   reason: z.enum([
     "closed_by_consumer",
     "quote_lapsed",
+    "insufficient_funds",
     "funding_failed",
     "terms_expired",
     "node_lost",
     "node_refused",
   ]),
   fault: z.enum(["tenant", "provider", "platform", "chain"]),
+  detail: z.string().optional(),
 });
 export type LeaseEnd = z.infer<typeof LeaseEnd>;
 

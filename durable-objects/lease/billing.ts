@@ -1,0 +1,104 @@
+import type { Receipt } from "@gpux/protocol/eip712";
+import type { Bytes32 } from "@gpux/protocol/ids";
+import type { Output } from "@gpux/protocol/job";
+import { append, root } from "@gpux/protocol/merkle";
+import { accrued } from "@gpux/protocol/money";
+import { createHasher } from "@gpux/protocol/typed-data-encoder";
+import { keccak256, stringToBytes } from "viem/utils";
+import type { Job, Lease, State } from "./state.ts";
+import { currentAttempt, isTerminal } from "./state.ts";
+
+const MS_PER_HOUR = 3_600_000n;
+
+/** What the lease may have used at most when every job that has not ended costs its max_price. */
+export function committed(state: State): bigint {
+  let sum = state.lease.spent;
+  for (const job of state.jobs.values()) if (!isTerminal(job)) sum += job.request.max_price;
+  return sum;
+}
+
+/** Ceiling without the consumer's own signature on the usage, as the contract has it. */
+export function ceiling(lease: Lease): bigint {
+  const allowed = lease.allowance?.cumulative ?? 0n;
+  return allowed > lease.terms.unattended ? allowed : lease.terms.unattended;
+}
+
+/**
+ * Milliseconds until the lease's cumulative would pass what the job may cost. The meter counts in floors over the
+ * cumulative time, so this is exact: one millisecond more would cost more than `max_price`.
+ */
+export function affordableMs(lease: Lease, maxPrice: bigint): number {
+  if (lease.terms.ratePerHour === 0n) return Number.MAX_SAFE_INTEGER;
+  const total = ((lease.spent + maxPrice + 1n) * MS_PER_HOUR - 1n) / lease.terms.ratePerHour;
+  return Number(total) - lease.billedMs;
+}
+
+/** How long this job may run: its time-out, or what max_price pays for when that is less. */
+export function executionMs(lease: Lease, job: Job): number {
+  return Math.max(
+    1,
+    Math.min(job.request.timeouts.execution_s * 1_000, affordableMs(lease, job.request.max_price)),
+  );
+}
+
+/** The price of `ms` more on this lease: the difference of two floors over its cumulative time. */
+export function priceOf(lease: Lease, ms: number): bigint {
+  return accrued(lease.terms.ratePerHour, lease.billedMs + ms) - lease.spent;
+}
+
+const hashers = new Map<string, ReturnType<typeof createHasher>>();
+
+/** A lease belongs to one contract; its encoder's precomputed domain is kept. */
+export function hasherOf(place: Lease["place"]): ReturnType<typeof createHasher> {
+  const key = `${place.chainId}:${place.escrow}`;
+  const known = hashers.get(key);
+  if (known !== undefined) return known;
+  const made = createHasher(place);
+  hashers.set(key, made);
+  return made;
+}
+
+export function evidenceOf(lease: Lease): Bytes32 {
+  return root(lease.frontier);
+}
+
+/**
+ * Bills an attempt that ran: MTR-1, the least of the agent's clock, the edge's and the time-out. `agentMs` is null
+ * when the agent did not say. Returns the lease and job with the receipt that explains the price.
+ */
+export function bill(
+  lease: Lease,
+  job: Job,
+  end: { now: number; agentMs: number | null; gpu: string | null; outputs: readonly Output[] },
+): { lease: Lease; job: Job } {
+  const attempt = currentAttempt(job);
+  if (attempt === undefined || attempt.startedAt === null) return { lease, job };
+  const edgeMs = Math.max(0, end.now - attempt.startedAt);
+  const ms = Math.min(end.agentMs ?? edgeMs, edgeMs, executionMs(lease, job));
+  const price = priceOf(lease, ms);
+  const spent = lease.spent + price;
+  const receipt: Receipt = {
+    leaseId: lease.hash,
+    job: keccak256(stringToBytes(job.id)),
+    sequence: lease.frontier.size + 1,
+    attempt: attempt.token.n,
+    inputHash: `0x${job.inputHash}`,
+    outputHashes: end.outputs.map((output): Bytes32 => `0x${output.sha256}`),
+    node: lease.terms.providerSigner,
+    gpu: end.gpu ?? lease.text.gpus[0]?.model ?? "",
+    billedMs: BigInt(ms),
+    price,
+    cumulative: spent,
+    endedAt: Math.floor(end.now / 1_000),
+  };
+  const frontier = append(lease.frontier, hasherOf(lease.place).receipt(receipt));
+  return {
+    lease: { ...lease, billedMs: lease.billedMs + ms, spent, frontier },
+    job: {
+      ...job,
+      billedMs: ms,
+      price,
+      receipt: { receipt, evidence: root(frontier), provider: null, edge: null },
+    },
+  };
+}

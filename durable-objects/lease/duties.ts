@@ -1,0 +1,107 @@
+import type { AttestRequest } from "@gpux/protocol/attestation";
+import { MAX_ATTESTED_RECEIPTS } from "@gpux/protocol/attestation";
+import type { Intent } from "@gpux/protocol/intent";
+import { evidenceOf } from "./billing.ts";
+import { inOrder, isOver, isTerminal, type State } from "./state.ts";
+import { RECLAIM_MS } from "./timers.ts";
+
+/**
+ * What a lease in this state must still get done outside. Derived, never stored: after a crash, an eviction or a
+ * lost answer the same state has the same duties, and every duty is idempotent by its meaning.
+ */
+export type Duty =
+  | { readonly key: string; readonly t: "relay"; readonly intent: Intent }
+  | { readonly key: "meter:open"; readonly t: "meter_open"; readonly openedAt: number }
+  | {
+      readonly key: "meter";
+      readonly t: "attest";
+      readonly request: AttestRequest;
+      readonly sequence: number;
+    }
+  | { readonly key: "node:open"; readonly t: "node_open" }
+  | { readonly key: "node:release"; readonly t: "node_release" };
+
+export function duties(state: State, now: number): Duty[] {
+  const { lease } = state;
+  const list: Duty[] = [];
+  const relay = (intent: Intent) => list.push({ key: `relay:${intent.kind}`, t: "relay", intent });
+  const { funding, voucher, closing, errands, terms } = lease;
+
+  if (lease.status === "funding" && funding !== null)
+    relay({
+      kind: "fund",
+      from: terms.payer,
+      terms: [terms],
+      amounts: [funding.amount],
+      salt: funding.salt,
+      validAfter: funding.valid_after,
+      validBefore: funding.valid_before,
+      signature: funding.signature,
+    });
+  if (lease.openedAt !== null && !errands.metered)
+    list.push({ key: "meter:open", t: "meter_open", openedAt: Math.floor(lease.openedAt / 1_000) });
+  if (lease.status === "active" && !errands.opened) list.push({ key: "node:open", t: "node_open" });
+  const attestation = attestationOf(state);
+  if (attestation !== null) list.push(attestation);
+
+  const allowance = lease.allowance === null ? {} : { allowance: lease.allowance };
+  if (lease.status === "closing" && closing?.provider && closing.meter)
+    relay({
+      kind: "close",
+      terms,
+      cumulative: lease.spent,
+      evidence: evidenceOf(lease),
+      validBefore: closing.validBefore,
+      signatures: { provider: closing.provider, meter: closing.meter },
+      ...allowance,
+    });
+  if (lease.status === "lost" && voucher?.meter && voucher.cumulative > lease.settled)
+    relay({
+      kind: "settle",
+      terms,
+      cumulative: voucher.cumulative,
+      evidence: voucher.evidence,
+      signatures: { provider: voucher.provider, meter: voucher.meter },
+      ...allowance,
+    });
+  if (lease.status === "lost" && now >= terms.expiry * 1_000 + RECLAIM_MS) relay({ kind: "reclaim", terms });
+  for (const account of errands.withdraw)
+    list.push({
+      key: `relay:withdraw:${account}`,
+      t: "relay",
+      intent: { kind: "withdraw", account, occasion: lease.id },
+    });
+  if (isOver(lease) && !errands.released) list.push({ key: "node:release", t: "node_release" });
+  return list;
+}
+
+/** Receipts that the provider signed and the meter has not, in turns; or the close, once the provider signed that. */
+function attestationOf(state: State): Duty | null {
+  const { lease } = state;
+  const signed = inOrder(state.jobs.values())
+    .flatMap((job) => (isTerminal(job) && job.receipt?.provider && !job.receipt.edge ? [job.receipt] : []))
+    .sort((a, b) => a.receipt.sequence - b.receipt.sequence)
+    .slice(0, MAX_ATTESTED_RECEIPTS);
+  const last = signed.at(-1);
+  const closes = lease.closing?.provider && !lease.closing.meter && lease.status === "closing";
+  if (last === undefined && !closes) return null;
+  const usage =
+    last === undefined
+      ? { cumulative: lease.spent, evidence: evidenceOf(lease) }
+      : { cumulative: last.receipt.cumulative, evidence: last.evidence };
+  const isFinalUsage = usage.cumulative === lease.spent && usage.evidence === evidenceOf(lease);
+  return {
+    key: "meter",
+    t: "attest",
+    sequence: last?.receipt.sequence ?? lease.frontier.size,
+    request: {
+      terms: lease.terms,
+      ...(lease.allowance === null ? {} : { allowance: lease.allowance }),
+      usage,
+      receipts: signed.map((each) => each.receipt),
+      ...(closes && isFinalUsage && lease.closing
+        ? { close: { validBefore: lease.closing.validBefore } }
+        : {}),
+    },
+  };
+}

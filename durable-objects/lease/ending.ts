@@ -1,0 +1,25 @@
+import type { LeaseEnd } from "@gpux/protocol/lease";
+import { evidenceOf } from "./billing.ts";
+import { type Draft, send } from "./draft.ts";
+
+/** No new work; what was begun still ends (SPEC LSE-5). */
+export function drain(draft: Draft, why: LeaseEnd): void {
+  draft.lease = { ...draft.lease, status: "draining", end: why };
+}
+
+/** Nothing more happens but paying out. */
+export function end(draft: Draft, status: "closed" | "expired" | "lost"): void {
+  draft.lease = { ...draft.lease, status, overAt: draft.now };
+}
+
+/** Asks the provider to sign the final usage. */
+export function askClose(draft: Draft): void {
+  const { closing, spent } = draft.lease;
+  if (closing === null || closing.provider !== null) return;
+  send(draft, {
+    t: "close",
+    cumulative: spent,
+    evidence: evidenceOf(draft.lease),
+    valid_before: closing.validBefore,
+  });
+}

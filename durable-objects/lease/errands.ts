@@ -1,0 +1,102 @@
+import { AttestRequest } from "@gpux/protocol/attestation";
+import { LeaseTerms } from "@gpux/protocol/eip712";
+import { Intent } from "@gpux/protocol/intent";
+import { z } from "zod";
+import type { ObjectEnv } from "../bindings.ts";
+import type { Duty } from "./duties.ts";
+import type { Event } from "./machine.ts";
+import type { Lease } from "./state.ts";
+
+const FIRST_RETRY_MS = 250;
+const LAST_RETRY_MS = 30_000;
+
+/**
+ * Carries out duties: one call each, then the event that its answer is. Which are under way and when the others may
+ * be tried again lives in memory only; the duties themselves are derived from the lease, so a crash loses nothing.
+ */
+export class Errands {
+  readonly #env: ObjectEnv;
+  readonly #running = new Set<string>();
+  readonly #retry = new Map<string, { tries: number; at: number }>();
+
+  constructor(env: ObjectEnv) {
+    this.#env = env;
+  }
+
+  /** When the next of these duties may be tried; infinity when all are under way or there are none. */
+  nextTry(duties: readonly Duty[]): number {
+    return duties.reduce(
+      (at, { key }) => (this.#running.has(key) ? at : Math.min(at, this.#retry.get(key)?.at ?? 0)),
+      Number.POSITIVE_INFINITY,
+    );
+  }
+
+  /** Starts what is due. Each answer comes back through `report`; one that changed nothing is tried again later. */
+  start(lease: Lease, duties: readonly Duty[], now: number, report: (event: Event | null) => void): void {
+    for (const key of this.#retry.keys())
+      if (duties.every((duty) => duty.key !== key)) this.#retry.delete(key);
+    for (const duty of duties) {
+      if (this.#running.has(duty.key) || (this.#retry.get(duty.key)?.at ?? 0) > now) continue;
+      this.#running.add(duty.key);
+      void this.#run(lease, duty, report);
+    }
+  }
+
+  async #run(lease: Lease, duty: Duty, report: (event: Event | null) => void): Promise<void> {
+    const tries = this.#retry.get(duty.key)?.tries ?? 0;
+    const answered = await this.#perform(lease, duty).catch((error: unknown) => {
+      console.error(
+        JSON.stringify({ event: "errand_failed", lease: lease.id, duty: duty.key, error: String(error) }),
+      );
+      return null;
+    });
+    this.#running.delete(duty.key);
+    // An answer that leaves the duty standing (pending, refused, unreachable) must not be asked for in a tight loop.
+    const at = Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** tries);
+    this.#retry.set(duty.key, { tries: tries + 1, at });
+    report(answered);
+  }
+
+  /** One try of a duty; `null` when the answer is to ask again. */
+  async #perform(lease: Lease, duty: Duty): Promise<Event | null> {
+    switch (duty.t) {
+      case "relay": {
+        const answer = await this.#env.RELAYER.submit(z.encode(Intent, duty.intent));
+        const { kind } = duty.intent;
+        if (answer.status === "done") return { t: "relayed", kind, answer };
+        if (answer.status === "pending") return null;
+        return { t: "relay_refused", kind, code: answer.code, detail: answer.detail };
+      }
+      case "meter_open": {
+        const answer = await this.#env.METER.open({
+          terms: z.encode(LeaseTerms, lease.terms),
+          openedAt: duty.openedAt,
+        });
+        return answer.ok ? { t: "errand", done: "metered" } : refusedByMeter(lease, answer.code);
+      }
+      case "attest": {
+        const answer = await this.#env.METER.attest(z.encode(AttestRequest, duty.request));
+        if (!answer.ok) return refusedByMeter(lease, answer.code);
+        return {
+          t: "attested",
+          sequence: duty.sequence,
+          usage: answer.usageSignature,
+          receipts: answer.receiptSignatures,
+          close: answer.closeSignature ?? null,
+        };
+      }
+      case "node_open": {
+        const answer = await this.#env.NODE.getByName(lease.terms.providerSigner).open(lease.id, lease.terms);
+        return answer.ok ? { t: "errand", done: "opened" } : null;
+      }
+      case "node_release":
+        await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id);
+        return { t: "errand", done: "released" };
+    }
+  }
+}
+
+function refusedByMeter(lease: Lease, code: string): null {
+  console.error(JSON.stringify({ event: "meter_refused", lease: lease.id, code }));
+  return null;
+}

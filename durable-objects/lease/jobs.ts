@@ -1,0 +1,252 @@
+import { type ErrorCode, JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
+import type { JobId } from "@gpux/protocol/ids";
+import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
+import { bill, ceiling, committed, executionMs } from "./billing.ts";
+import { type Draft, note, put, send } from "./draft.ts";
+import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
+
+/** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
+
+/** Jobs that have not ended, per lease. */
+export const QUEUE_LIMIT = 1_000;
+
+/** What the agent gets beyond the execution time-out before the edge ends the job itself. */
+export const BACKSTOP_MS = 10_000;
+
+/** The meter of a canceled job stops at the agent's answer, or after this. */
+export const CANCEL_MS = 5_000;
+
+export type Refusal =
+  | { readonly ok: false; readonly code: ErrorCode; readonly detail?: string }
+  | { readonly ok: false; readonly code: "allowance_required"; readonly cumulative: bigint };
+
+export interface Arrival {
+  readonly job: JobId;
+  readonly clientId: string | null;
+  readonly request: JobRequest;
+  readonly inputHash: string;
+}
+
+/** JOB-1: nothing is queued that the lease's funding and the consumer's allowance do not cover in full. */
+export function admit(draft: Draft, arrival: Arrival): Refusal | null {
+  const { lease, jobs, now } = draft;
+  const known = jobs.get(arrival.job);
+  if (known !== undefined)
+    return known.inputHash === arrival.inputHash ? null : { ok: false, code: "idempotency_key_reused" };
+  if (lease.status === "quoted")
+    return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
+  if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
+  if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
+    return { ok: false, code: "queue_full" };
+
+  const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+  const needed = committed(draft) + arrival.request.max_price;
+  if (needed > funded)
+    return {
+      ok: false,
+      code: "lease_underfunded",
+      detail: `${needed} would be committed, ${funded} is funded`,
+    };
+  const offered = arrival.request.allowance;
+  if (offered !== undefined && offered.cumulative > (lease.allowance?.cumulative ?? 0n))
+    draft.lease = { ...lease, allowance: offered };
+  if (needed > ceiling(draft.lease)) return { ok: false, code: "allowance_required", cumulative: needed };
+
+  draft.lease = { ...draft.lease, arrivals: lease.arrivals + 1 };
+  put(draft, {
+    id: arrival.job,
+    clientId: arrival.clientId,
+    n: draft.lease.arrivals,
+    request: arrival.request,
+    inputHash: arrival.inputHash,
+    status: "queued",
+    createdAt: now,
+    queuedAt: now,
+    endedAt: null,
+    cancelAskedAt: null,
+    attempts: [],
+    outputs: [],
+    billedMs: 0,
+    price: 0n,
+    failure: null,
+    receipt: null,
+  });
+  note(draft, arrival.job, "status", { status: "queued" });
+  return null;
+}
+
+/** Sends queued jobs, oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
+export function dispatch(draft: Draft): void {
+  const { status, awayAt, text } = draft.lease;
+  if ((status !== "active" && status !== "draining") || awayAt !== null) return;
+  let busy = 0;
+  for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
+  for (const job of inOrder(draft.jobs.values())) {
+    if (busy >= text.resources.gpus) return;
+    if (job.status !== "queued") continue;
+    busy += 1;
+    const token = { epoch: draft.lease.epoch, n: job.attempts.length + 1 };
+    const attempt: Attempt = { token, sentAt: draft.now, startedAt: null, endedAt: null, outcome: null };
+    const sent: Job = { ...job, status: "starting", attempts: [...job.attempts, attempt] };
+    put(draft, sent);
+    note(draft, job.id, "status", { status: "starting", attempt: token.n });
+    sendRun(draft, sent, token);
+  }
+}
+
+export function sendRun(draft: Draft, job: Job, token: AttemptToken): void {
+  send(draft, {
+    t: "run",
+    job: job.id,
+    attempt: token,
+    function: job.request.function,
+    inputs: job.request.inputs,
+    execution_ms: executionMs(draft.lease, job),
+    max_price: job.request.max_price,
+    committed: committed(draft),
+    ...(draft.lease.allowance === null ? {} : { allowance: draft.lease.allowance }),
+  });
+}
+
+/** JOB-5: the job a frame speaks of, unless it has ended or the frame comes from an older attempt. */
+export function fenced(draft: Draft, of: { job: JobId; attempt: AttemptToken }): Job | null {
+  const job = draft.jobs.get(of.job);
+  const token = job === undefined ? undefined : currentAttempt(job)?.token;
+  if (job === undefined || token === undefined || isTerminal(job) || job.status === "queued") return null;
+  return token.n === of.attempt.n && token.epoch === of.attempt.epoch ? job : null;
+}
+
+/** Running begins `ms` ago at most: an agent whose `started` was lost tells it with the result. */
+export function begin(draft: Draft, job: Job, ms: number): Job {
+  const attempt = currentAttempt(job);
+  if (job.status !== "starting" || attempt === undefined) return job;
+  const running = withAttempt(job, { ...attempt, startedAt: Math.max(attempt.sentAt, draft.now - ms) });
+  put(draft, { ...running, status: "running" });
+  note(draft, job.id, "status", { status: "running", attempt: attempt.token.n });
+  return { ...running, status: "running" };
+}
+
+function withAttempt(job: Job, attempt: Attempt): Job {
+  return { ...job, attempts: [...job.attempts.slice(0, -1), attempt] };
+}
+
+interface Ending {
+  readonly status: "succeeded" | "failed" | "canceled" | "timed_out" | "aborted";
+  readonly agentMs?: number;
+  readonly gpu?: string;
+  readonly outputs?: readonly Output[];
+  readonly failure?: { readonly code: JobFailureCode; readonly detail?: string | undefined };
+  /** MTR-2: only what ran is charged, and only when it was not the provider's or our fault. */
+  readonly charged: boolean;
+}
+
+export function finish(draft: Draft, job: Job, ending: Ending): void {
+  const attempt = currentAttempt(job);
+  const closed =
+    attempt === undefined
+      ? job
+      : withAttempt(job, { ...attempt, endedAt: draft.now, outcome: ending.status });
+  const { code, detail } = ending.failure ?? {};
+  const ended: Job = {
+    ...closed,
+    status: ending.status,
+    endedAt: draft.now,
+    outputs: [...(ending.outputs ?? [])],
+    failure: code === undefined ? null : { code, ...(detail === undefined ? {} : { detail }) },
+  };
+  const billed =
+    ending.charged && job.status === "running"
+      ? bill(draft.lease, ended, {
+          now: draft.now,
+          agentMs: ending.agentMs ?? null,
+          gpu: ending.gpu ?? null,
+          outputs: ended.outputs,
+        })
+      : { lease: draft.lease, job: ended };
+  draft.lease = { ...billed.lease, jobsEnded: billed.lease.jobsEnded + 1 };
+  put(draft, billed.job);
+  note(draft, job.id, "status", {
+    status: ending.status,
+    price: billed.job.price.toString(),
+    billed_ms: billed.job.billedMs,
+    ...(code === undefined ? {} : { error: code }),
+  });
+  if (billed.job.receipt !== null) askSignatures(draft, [billed.job]);
+}
+
+/** MTR-4: the edge puts usage and receipts into order; the agent checks them against what it did, and signs. */
+export function askSignatures(draft: Draft, jobs: readonly Job[]): void {
+  const receipts = jobs.flatMap((job) => (job.receipt === null ? [] : [job.receipt]));
+  receipts.sort((a, b) => a.receipt.sequence - b.receipt.sequence);
+  const last = receipts.at(-1);
+  if (last === undefined) return;
+  send(draft, {
+    t: "settle",
+    usage: { cumulative: last.receipt.cumulative, evidence: last.evidence },
+    receipts: receipts.map((each) => each.receipt),
+  });
+}
+
+/** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */
+export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+  const attempt = currentAttempt(job);
+  if (attempt === undefined) return;
+  if (job.cancelAskedAt !== null) return finish(draft, job, { status: "canceled", charged: false });
+  if (job.attempts.length > job.request.retries)
+    return finish(draft, job, { status: "failed", failure, charged: false });
+  const lost = withAttempt(job, { ...attempt, endedAt: draft.now, outcome: failure.code });
+  put(draft, { ...lost, status: "queued", queuedAt: draft.now });
+  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome: failure.code });
+  note(draft, job.id, "status", { status: "queued" });
+}
+
+/** What the agent said went wrong. A code that we do not know is the provider's own affair, and so its fault. */
+export function fail(
+  draft: Draft,
+  job: Job,
+  said: { code: string; detail?: string | undefined; ms: number; gpu: string },
+): void {
+  const code = JobFailureCode.catch("executor_failed").parse(said.code);
+  const failure = { code, detail: said.detail };
+  const end = { agentMs: said.ms, gpu: said.gpu, failure };
+  if (code === "execution_timeout") return finish(draft, job, { ...end, status: "timed_out", charged: true });
+  if (JOB_FAILURES[code].fault !== "tenant") return lose(draft, job, failure);
+  finish(draft, job, { ...end, status: "failed", charged: code === "limit_exceeded" });
+}
+
+export function cancel(draft: Draft, job: Job): void {
+  if (job.status === "queued") return finish(draft, job, { status: "canceled", charged: false });
+  if (job.cancelAskedAt !== null) return;
+  put(draft, { ...job, cancelAskedAt: draft.now });
+  sendCancel(draft, job, "the consumer canceled it");
+}
+
+export function sendCancel(draft: Draft, job: Job, reason: string): void {
+  const attempt = currentAttempt(job);
+  if (attempt !== undefined) send(draft, { t: "cancel", job: job.id, attempt: attempt.token, reason });
+}
+
+/** When this job's next time-out falls due, and what it is. */
+export function deadline(
+  draft: Pick<Draft, "lease">,
+  job: Job,
+): { at: number; why: "queue" | "start" | "execution" | "cancel" } {
+  const { queue_s, start_s } = job.request.timeouts;
+  const attempt = currentAttempt(job);
+  if (job.cancelAskedAt !== null) return { at: job.cancelAskedAt + CANCEL_MS, why: "cancel" };
+  if (job.status === "queued" || attempt === undefined)
+    return { at: job.queuedAt + queue_s * 1_000, why: "queue" };
+  if (attempt.startedAt === null) return { at: attempt.sentAt + start_s * 1_000, why: "start" };
+  return { at: attempt.startedAt + executionMs(draft.lease, job) + BACKSTOP_MS, why: "execution" };
+}
+
+/** JOB-4: a job that outlived its time-out ends, whether or not anybody is there to say so. */
+export function expire(draft: Draft, job: Job): void {
+  const { at, why } = deadline(draft, job);
+  if (draft.now < at) return;
+  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: true });
+  sendCancel(draft, job, `its ${why} time-out passed`);
+  if (why === "execution")
+    return finish(draft, job, { status: "timed_out", failure: { code: "execution_timeout" }, charged: true });
+  finish(draft, job, { status: "aborted", failure: { code: "start_timeout" }, charged: false });
+}

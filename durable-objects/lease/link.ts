@@ -1,0 +1,158 @@
+import type { FromLease } from "@gpux/protocol/frames";
+import type { JobId } from "@gpux/protocol/ids";
+import type { AttemptToken } from "@gpux/protocol/job";
+import { type Draft, put, sendVolatile } from "./draft.ts";
+import { askClose, drain } from "./ending.ts";
+import {
+  askSignatures,
+  begin,
+  fail,
+  fenced,
+  finish,
+  lose,
+  type Refusal,
+  sendCancel,
+  sendRun,
+} from "./jobs.ts";
+import { currentAttempt, inOrder, isOver, isTerminal } from "./state.ts";
+
+const HEARTBEAT_S = 25;
+
+/** LNK-2: a frame that was dealt with before is dropped; of the rest, the highest seq is what we acknowledge. */
+export function frame(draft: Draft, said: FromLease): Refusal | null {
+  if (said.seq > 0) {
+    if (said.seq <= draft.lease.seen) return null;
+    draft.lease = { ...draft.lease, seen: said.seq };
+  }
+  switch (said.t) {
+    case "hello":
+      hello(draft, said);
+      return null;
+    case "started": {
+      const job = fenced(draft, said);
+      if (job !== null) begin(draft, job, 0);
+      return null;
+    }
+    case "progress":
+    case "log": {
+      if (fenced(draft, said) === null) return null;
+      const { v: _v, seq: _seq, ack: _ack, t, job, attempt, ...data } = said;
+      const entry = { job, type: t, data: { ...data, attempt: attempt.n } };
+      (t === "log" ? draft.journal : draft.passing).push(entry);
+      return null;
+    }
+    case "result": {
+      const job = fenced(draft, said);
+      if (job === null) return null;
+      const running = begin(draft, job, said.ms);
+      finish(draft, running, {
+        status: "succeeded",
+        agentMs: said.ms,
+        gpu: said.gpu,
+        outputs: said.outputs,
+        charged: true,
+      });
+      return null;
+    }
+    case "failed": {
+      const job = fenced(draft, said);
+      if (job !== null) fail(draft, job, said);
+      return null;
+    }
+    case "stopped": {
+      const job = fenced(draft, said);
+      if (job !== null)
+        finish(draft, job, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: true });
+      return null;
+    }
+    case "signed":
+      signed(draft, said);
+      return null;
+    case "close_signed": {
+      const { closing } = draft.lease;
+      if (
+        closing !== null &&
+        closing.validBefore === said.valid_before &&
+        said.cumulative === draft.lease.spent
+      )
+        draft.lease = { ...draft.lease, closing: { ...closing, provider: said.signature } };
+      return null;
+    }
+    case "refused":
+      refused(draft, said);
+      return null;
+    case "ack":
+      return null;
+  }
+}
+
+/** LNK-3: after every (re)connection both sides compare what they think is running; the edge's list holds. */
+function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
+  const { lease } = draft;
+  draft.lease = { ...lease, awayAt: null, sent: Math.max(lease.sent, said.last_seq) };
+  const same = (a: AttemptToken, b: AttemptToken) => a.n === b.n && a.epoch === b.epoch;
+  const has = (job: JobId, token: AttemptToken) =>
+    said.attempts.some((each) => each.job === job && same(each.attempt, token));
+  const live = inOrder(draft.jobs.values()).flatMap((job) => {
+    const token = currentAttempt(job)?.token;
+    return token !== undefined && (job.status === "starting" || job.status === "running")
+      ? [{ job, token }]
+      : [];
+  });
+  sendVolatile(draft, {
+    t: "welcome",
+    heartbeat_s: HEARTBEAT_S,
+    epoch: lease.epoch,
+    terms: lease.terms,
+    last_seq: lease.seen,
+    attempts: live
+      .filter(({ job, token }) => has(job.id, token))
+      .map(({ job, token }) => ({ job: job.id, attempt: token })),
+  });
+  for (const { job, token } of live) {
+    if (has(job.id, token)) {
+      if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");
+    } else if (job.status === "starting") sendRun(draft, job, token);
+    else lose(draft, job, { code: "node_lost" });
+  }
+  askSignatures(
+    draft,
+    inOrder(draft.jobs.values()).filter((job) => job.receipt?.provider === null),
+  );
+  askClose(draft);
+}
+
+/** The shell has checked each signature against the digest of what was asked. */
+function signed(draft: Draft, said: Extract<FromLease, { t: "signed" }>): void {
+  const bySequence = new Map(said.receipts.map((each) => [each.sequence, each.signature]));
+  for (const job of draft.jobs.values()) {
+    const provider = job.receipt === null ? undefined : bySequence.get(job.receipt.receipt.sequence);
+    if (job.receipt === null || provider === undefined || job.receipt.provider !== null) continue;
+    const { receipt, evidence } = job.receipt;
+    put(draft, { ...job, receipt: { ...job.receipt, provider } });
+    if (
+      receipt.cumulative !== said.usage.cumulative ||
+      receipt.sequence <= (draft.lease.voucher?.sequence ?? 0)
+    )
+      continue;
+    const voucher = {
+      cumulative: receipt.cumulative,
+      evidence,
+      sequence: receipt.sequence,
+      provider: said.usage.signature,
+      meter: null,
+    };
+    draft.lease = { ...draft.lease, voucher };
+  }
+}
+
+/** The agent will not. What it already signed stands; nothing new is begun on this lease. */
+function refused(draft: Draft, said: Extract<FromLease, { t: "refused" }>): void {
+  if (said.what === "close" || isOver(draft.lease)) return;
+  for (const job of draft.jobs.values()) {
+    if (isTerminal(job)) continue;
+    const failure = { code: "terms_refused" as const, detail: said.reason };
+    finish(draft, job, { status: "failed", failure, charged: false });
+  }
+  if (draft.lease.status === "active") drain(draft, { reason: "node_refused", fault: "provider" });
+}

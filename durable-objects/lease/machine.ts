@@ -1,0 +1,253 @@
+import type { ErrorCode } from "@gpux/protocol/errors";
+import type { FromLease } from "@gpux/protocol/frames";
+import type { Address, HexBytes, JobId } from "@gpux/protocol/ids";
+import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
+import type { FundingAuthorization } from "@gpux/protocol/lease";
+import { type Draft, draftOf, note, put } from "./draft.ts";
+import { drain, end } from "./ending.ts";
+import { type Arrival, admit, cancel, dispatch, finish, type Refusal } from "./jobs.ts";
+import { frame } from "./link.ts";
+import { isFinal, isTerminal, type State } from "./state.ts";
+import { advance } from "./timers.ts";
+
+/** What happens to a lease. The shell has checked who may say so, and every signature that an event carries. */
+export type Event =
+  | { readonly t: "fund"; readonly funding: FundingAuthorization }
+  | {
+      readonly t: "relayed";
+      readonly kind: IntentKind;
+      readonly account?: Address;
+      readonly answer: IntentDone;
+    }
+  | {
+      readonly t: "relay_refused";
+      readonly kind: IntentKind;
+      readonly code: IntentRefusalCode;
+      readonly detail: string;
+    }
+  | { readonly t: "errand"; readonly done: "opened" | "metered" | "released" }
+  | {
+      readonly t: "attested";
+      readonly sequence: number;
+      readonly usage: HexBytes;
+      readonly receipts: readonly Signed[];
+      readonly close: HexBytes | null;
+    }
+  | ({ readonly t: "submit" } & Arrival)
+  | { readonly t: "cancel"; readonly job: JobId }
+  | { readonly t: "close" }
+  | { readonly t: "frame"; readonly frame: FromLease }
+  | { readonly t: "gone" }
+  | { readonly t: "wake"; readonly connected: boolean }
+  | { readonly t: "tick" };
+
+interface Signed {
+  readonly sequence: number;
+  readonly signature: HexBytes;
+}
+
+export type Step =
+  | ({ readonly ok: true; readonly next: State } & Pick<Draft, "frames" | "journal" | "passing">)
+  | Refusal;
+
+/**
+ * The lease's whole behaviour (SPEC LSE-*, JOB-*, MTR-*). Pure: no clock, no I/O, no throw. What must be done
+ * outside (relayer, meter, node) is not an effect of a step but a duty of a state (duties.ts), so it cannot be lost.
+ */
+export function step(state: State, event: Event, now: number): Step {
+  const draft = draftOf(state, now);
+  const refusal = apply(draft, event);
+  if (refusal !== null) return refusal;
+  advance(draft);
+  dispatch(draft);
+  const { lease, jobs, frames, journal, passing } = draft;
+  return { ok: true, next: { lease, jobs }, frames, journal, passing };
+}
+
+/** After the store has kept them, jobs that nothing more can happen to leave memory. */
+export function prune(state: State): State {
+  const live = [...state.jobs].filter(([, job]) => !isFinal(job));
+  return live.length === state.jobs.size ? state : { lease: state.lease, jobs: new Map(live) };
+}
+
+function refuse(code: ErrorCode, detail?: string): Refusal {
+  return { ok: false, code, ...(detail === undefined ? {} : { detail }) };
+}
+
+function apply(draft: Draft, event: Event): Refusal | null {
+  switch (event.t) {
+    case "fund":
+      return fund(draft, event.funding);
+    case "relayed":
+      return relayed(draft, event);
+    case "relay_refused":
+      return relayRefused(draft, event);
+    case "errand":
+      draft.lease = { ...draft.lease, errands: { ...draft.lease.errands, [event.done]: true } };
+      return null;
+    case "attested":
+      return attested(draft, event);
+    case "submit":
+      return admit(draft, event);
+    case "cancel": {
+      const job = draft.jobs.get(event.job);
+      if (job === undefined) return refuse("job_unknown");
+      if (isTerminal(job)) return refuse("job_ended");
+      cancel(draft, job);
+      return null;
+    }
+    case "close":
+      return close(draft);
+    case "frame":
+      return frame(draft, event.frame);
+    case "gone":
+      if (draft.lease.awayAt === null) draft.lease = { ...draft.lease, awayAt: draft.now };
+      return null;
+    case "wake": {
+      // LNK-1: a new life of the object. A socket that did not survive (a crash, a deploy) left no close event.
+      const { lease, now } = draft;
+      draft.lease = {
+        ...lease,
+        epoch: lease.epoch + 1,
+        awayAt: event.connected ? lease.awayAt : (lease.awayAt ?? now),
+      };
+      return null;
+    }
+    case "tick":
+      return null;
+  }
+}
+
+/** LSE-2: the payer's authorization arrives while the quote holds. The same one again changes nothing. */
+function fund(draft: Draft, funding: FundingAuthorization): Refusal | null {
+  const { lease, now } = draft;
+  if (lease.funding !== null)
+    return lease.funding.salt === funding.salt
+      ? null
+      : refuse("lease_closed", "it is funded by another authorization");
+  if (lease.status !== "quoted") return refuse("lease_closed");
+  if (now >= lease.quoteUntil) return refuse("quote_expired");
+  draft.lease = { ...lease, status: "funding", funding };
+  return null;
+}
+
+function record(draft: Draft, event: { kind: IntentKind; answer: IntentDone }): void {
+  const { txHash, cost } = event.answer;
+  const kind = event.kind;
+  if (txHash === null || cost === null || kind === "exit" || kind === "reclaim") return;
+  if (draft.lease.transactions.some((known) => known.hash === txHash && known.kind === kind)) return;
+  const transaction = {
+    kind,
+    hash: txHash,
+    gas: cost.gasUsed,
+    calldata_bytes: cost.calldataBytes,
+    l1_fee: cost.l1Fee,
+  };
+  draft.lease = { ...draft.lease, transactions: [...draft.lease.transactions, transaction] };
+}
+
+/** LSE-3: what the chain says came of an intent. Truth: it wins over what we thought. */
+function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal | null {
+  record(draft, event);
+  const { result } = event.answer;
+  const { lease } = draft;
+  switch (result.kind) {
+    case "fund": {
+      const mine = result.leases.find((each) => each.leaseId === lease.hash);
+      if (mine === undefined || lease.status !== "funding") return null;
+      draft.lease = {
+        ...lease,
+        status: "active",
+        funded: BigInt(mine.funded),
+        openedAt: mine.openedAt * 1_000,
+        awayAt: draft.now,
+      };
+      return null;
+    }
+    case "settle":
+      draft.lease = { ...lease, settled: BigInt(result.paid) };
+      return null;
+    case "close":
+    case "reclaim": {
+      const { provider, feeRecipient, feeBps, payer } = lease.terms;
+      const paid = BigInt(result.paid);
+      const owed = [
+        ...(paid > 0n ? [provider] : []),
+        ...(paid > 0n && feeBps > 0 ? [feeRecipient] : []),
+        ...(BigInt(result.refunded) > 0n ? [payer] : []),
+      ];
+      const errands = { ...lease.errands, withdraw: [...new Set(owed)] };
+      draft.lease = {
+        ...lease,
+        settled: paid,
+        errands,
+        end: lease.end ?? { reason: "closed_by_consumer", fault: "tenant" },
+      };
+      end(draft, "closed");
+      return null;
+    }
+    case "withdraw": {
+      const withdraw = lease.errands.withdraw.filter((account) => account !== result.account);
+      draft.lease = { ...lease, errands: { ...lease.errands, withdraw } };
+      return null;
+    }
+    case "exit":
+      return null;
+  }
+}
+
+/** The relayer will not land it. Only a funding that cannot land changes the lease; the rest is tried again. */
+function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }>): Refusal | null {
+  if (event.kind === "fund" && draft.lease.status === "funding" && event.code !== "relayer_low_balance") {
+    for (const job of draft.jobs.values())
+      if (!isTerminal(job))
+        finish(draft, job, {
+          status: "aborted",
+          failure: { code: "funding_failed", detail: event.detail },
+          charged: false,
+        });
+    const reason = event.code === "insufficient_balance" ? "insufficient_funds" : "funding_failed";
+    draft.lease = { ...draft.lease, end: { reason, fault: "tenant", detail: event.detail } };
+    end(draft, "expired");
+  }
+  if (
+    event.kind === "settle" &&
+    (event.code === "nothing_due" || event.code === "stale") &&
+    draft.lease.voucher !== null
+  )
+    draft.lease = { ...draft.lease, settled: draft.lease.voucher.cumulative };
+  if (event.kind === "withdraw" && event.code === "nothing_due")
+    draft.lease = { ...draft.lease, errands: { ...draft.lease.errands, withdraw: [] } };
+  return null;
+}
+
+/** MTR-5: the meter's signatures complete the voucher, the receipts and the close. */
+function attested(draft: Draft, event: Extract<Event, { t: "attested" }>): Refusal | null {
+  const bySequence = new Map(event.receipts.map((each) => [each.sequence, each.signature]));
+  for (const job of draft.jobs.values()) {
+    const edge = job.receipt === null ? undefined : bySequence.get(job.receipt.receipt.sequence);
+    if (job.receipt === null || edge === undefined || job.receipt.edge !== null) continue;
+    put(draft, { ...job, receipt: { ...job.receipt, edge } });
+    note(draft, job.id, "receipt", { sequence: job.receipt.receipt.sequence });
+  }
+  const { voucher, closing } = draft.lease;
+  draft.lease = {
+    ...draft.lease,
+    voucher:
+      voucher !== null && voucher.sequence === event.sequence ? { ...voucher, meter: event.usage } : voucher,
+    closing: closing !== null && event.close !== null ? { ...closing, meter: event.close } : closing,
+  };
+  return null;
+}
+
+/** LSE-5: the consumer is done. Queued and running jobs still end; new ones are refused. */
+function close(draft: Draft): Refusal | null {
+  const { lease } = draft;
+  if (lease.status === "quoted") {
+    draft.lease = { ...lease, end: { reason: "quote_lapsed", fault: "tenant" } };
+    end(draft, "expired");
+  } else if (lease.status === "active") drain(draft, { reason: "closed_by_consumer", fault: "tenant" });
+  else if (lease.status === "funding")
+    return refuse("lease_closed", "its funding is still landing; close it once it is active");
+  return null;
+}

@@ -1,0 +1,341 @@
+import { DurableObject } from "cloudflare:workers";
+import { CLOSE, FRAME_LIMIT, FRAME_VERSION, FromLease } from "@gpux/protocol/frames";
+import { Address, JobId } from "@gpux/protocol/ids";
+import { inputHash, type JobEvent, type JobRequest, type JobView } from "@gpux/protocol/job";
+import type { FundingAuthorization, LeaseEnd, LeaseView } from "@gpux/protocol/lease";
+import { placeOf } from "@gpux/protocol/place";
+import { recoverSigner } from "@gpux/protocol/signature";
+import { z } from "zod";
+import type { ObjectEnv } from "../bindings.ts";
+import type { HoldRequest, LeaseRpc, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
+import { hasherOf } from "./billing.ts";
+import { duties } from "./duties.ts";
+import { Errands } from "./errands.ts";
+import { type Event, prune, type Step, step } from "./machine.ts";
+import { quotedLease } from "./quoted.ts";
+import { claimsOf } from "./signatures.ts";
+import { AgentSocket, Watchers } from "./sockets.ts";
+import { isFinal, isTerminal, type Job, type State } from "./state.ts";
+import { eventOf, LeaseStore } from "./store.ts";
+import { isForgotten, wakeAt } from "./timers.ts";
+import { jobView, leaseView } from "./view.ts";
+
+const LONGEST_WAIT_MS = 60_000;
+const FUNDING_WAIT_MS = 3_000;
+const ALARM_RETRY_MS = 10_000;
+
+/**
+ * One lease; its name is the lease's id. The shell around the machine: load, step, write state, journal and alarm in
+ * one synchronous block, then send frames, wake who waits, and carry out duties.
+ */
+export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
+  #store = new LeaseStore(this.ctx.storage.sql);
+  #state = this.#store.load();
+  readonly #errands = new Errands(this.env);
+  readonly #agent = new AgentSocket(this.ctx);
+  readonly #watchers = new Watchers(this.ctx);
+  /** Calls that wait for a job to change, or for the lease's status. */
+  readonly #waiting = new Map<JobId | "lease", Set<() => void>>();
+  /** Frames are dealt with in order although some need a signature check first. */
+  #inbox: Promise<void> = Promise.resolve();
+  #asleep = true;
+  #alarmAt = Number.POSITIVE_INFINITY;
+
+  async quote(request: HoldRequest & { amount: bigint }): Promise<Outcome> {
+    if (this.#state !== null) return { ok: true };
+    const state = quotedLease(request, placeOf(this.env), Date.now());
+    this.#keep(null, state);
+    return { ok: true };
+  }
+
+  async fund(funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+    if (this.#state === null) return { ok: false, code: "quote_unknown" };
+    const { lease } = this.#state;
+    if (lease.status === "quoted") {
+      const now = Date.now() / 1_000;
+      if (funding.amount === 0n) return { ok: false, code: "funding_invalid", detail: "the amount is zero" };
+      if (funding.valid_before < now + 60 || funding.valid_before > now + 3_660)
+        return { ok: false, code: "funding_invalid", detail: "valid_before must be 60 s to one hour ahead" };
+      // A reservation outlives every block in which the funding could still land.
+      const node = this.env.NODE.getByName(lease.terms.providerSigner);
+      const reserved = await node.reserve(lease.id, (funding.valid_before + 60) * 1_000);
+      if (!reserved.ok) return reserved;
+    }
+    const result = this.#apply({ t: "fund", funding });
+    if (!result.ok) return refusalOf(result);
+    // What the chain would refuse is the caller's answer, not a later surprise; a slow chain is no refusal.
+    if (this.#state.lease.status === "funding") await this.#change("lease", FUNDING_WAIT_MS);
+    const { end } = this.#state.lease;
+    if (end?.reason === "insufficient_funds") return { ok: false, code: end.reason, ...detailOf(end) };
+    if (end?.reason === "funding_failed") return { ok: false, code: "funding_invalid", ...detailOf(end) };
+    return { ok: true, lease: leaseView(this.#state) };
+  }
+
+  async submit(
+    as: Address,
+    id: JobId,
+    request: JobRequest,
+    clientId: string | null,
+    waitMs: number,
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
+    const hash = await inputHash(request);
+    const refusal = this.#mayNot(as);
+    if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    const known = this.#job(id);
+    if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
+    if (known === null) {
+      const { lease } = this.#state;
+      const allowance = request.allowance;
+      if (allowance !== undefined && allowance.cumulative > (lease.allowance?.cumulative ?? 0n)) {
+        const digest = hasherOf(lease.place).allowance({
+          leaseId: lease.hash,
+          cumulative: allowance.cumulative,
+        });
+        if ((await recoverSigner(digest, allowance.signature)) !== lease.terms.consumerSigner)
+          return { ok: false, code: "allowance_invalid" };
+      }
+      const result = this.#apply({ t: "submit", job: id, clientId, request, inputHash: hash });
+      if (!result.ok) return this.#paymentNeeded(result);
+    }
+    const answer = await this.job(as, id, waitMs);
+    return answer.ok ? { ...answer, replayed: known !== null } : answer;
+  }
+
+  async job(as: Address, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
+    const refusal = this.#mayNot(as);
+    let job = this.#job(id);
+    if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    if (job === null) return { ok: false, code: "job_unknown" };
+    const isReached = isTerminal(job) ? isFinal : isTerminal;
+    const until = Date.now() + Math.min(waitMs, LONGEST_WAIT_MS);
+    while (!isReached(job) && Date.now() < until) {
+      await this.#change(id, until - Date.now());
+      job = this.#job(id) ?? job;
+    }
+    return { ok: true, job: jobView(this.#state, job, Date.now()) };
+  }
+
+  async events(
+    as: Address,
+    id: JobId,
+    after: number,
+    limit: number,
+  ): Promise<Outcome<{ events: JobEvent[] }>> {
+    const refusal = this.#mayNot(as);
+    if (refusal !== null) return refusal;
+    if (this.#job(id) === null) return { ok: false, code: "job_unknown" };
+    return { ok: true, events: this.#store.events(id, after, limit) };
+  }
+
+  async cancel(as: Address, id: JobId): Promise<Outcome<{ job: JobView }>> {
+    const refusal = this.#mayNot(as);
+    if (refusal !== null) return refusal;
+    const job = this.#job(id);
+    if (job === null) return { ok: false, code: "job_unknown" };
+    // Asking twice is asking once; only a job that ended otherwise cannot be canceled any more.
+    if (job.status !== "canceled") {
+      const result = isTerminal(job)
+        ? { ok: false as const, code: "job_ended" as const }
+        : this.#apply({ t: "cancel", job: id });
+      if (!result.ok) return refusalOf(result);
+    }
+    return this.job(as, id, 0);
+  }
+
+  async close(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
+    if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    const result = this.#apply({ t: "close" });
+    return result.ok ? { ok: true, lease: leaseView(this.#state) } : refusalOf(result);
+  }
+
+  async view(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
+    if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    return { ok: true, lease: leaseView(this.#state) };
+  }
+
+  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of a job's events). */
+  override async fetch(request: Request): Promise<Response> {
+    const url = new URL(request.url);
+    if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
+    if (this.#state === null) return new Response(null, { status: 404 });
+    if (url.pathname === "/agent") {
+      if (request.headers.get("x-gpux-principal") !== this.#state.lease.terms.providerSigner)
+        return new Response(null, { status: 403 });
+      return this.#agent.accept();
+    }
+    const as = Address.safeParse(url.searchParams.get("as"));
+    const job = JobId.safeParse(url.searchParams.get("job"));
+    const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
+    if (!as.success || !job.success || this.#mayNot(as.data) !== null)
+      return new Response(null, { status: 403 });
+    const found = this.#job(job.data);
+    if (found === null) return new Response(null, { status: 404 });
+    return this.#watchers.accept(job.data, this.#store.events(job.data, after, 10_000), isTerminal(found));
+  }
+
+  override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void {
+    if (!this.#agent.is(socket)) return socket.close(CLOSE.badFrame, "nothing is expected on this socket");
+    const text = typeof raw === "string" && raw.length <= FRAME_LIMIT ? raw : "";
+    const frame = FromLease.safeParse(parseJson(text));
+    if (!frame.success) return socket.close(CLOSE.badFrame, "a frame does not fit the protocol");
+    this.#inbox = this.#inbox
+      .then(() => this.#receive(socket, frame.data))
+      .catch((error: unknown) => {
+        console.error(
+          JSON.stringify({
+            event: "frame_failed",
+            lease: this.#state?.lease.id,
+            frame: frame.data.t,
+            error: String(error),
+          }),
+        );
+      });
+  }
+
+  override webSocketClose(socket: WebSocket, code: number, reason: string): void {
+    const wasAgent = this.#agent.is(socket);
+    this.#agent.closed(socket, code, reason);
+    if (wasAgent && this.#state !== null) this.#apply({ t: "gone" });
+  }
+
+  override webSocketError(socket: WebSocket): void {
+    this.webSocketClose(socket, 1006, "");
+  }
+
+  override async alarm(): Promise<void> {
+    this.#alarmAt = Number.POSITIVE_INFINITY;
+    try {
+      if (this.#state !== null) this.#apply({ t: "tick" });
+    } catch (error) {
+      // The platform drops an alarm after six failures; a lease whose time-outs stopped would hold money for ever.
+      console.error(
+        JSON.stringify({ event: "alarm_failed", lease: this.#state?.lease.id, error: String(error) }),
+      );
+      await this.ctx.storage.setAlarm(Date.now() + ALARM_RETRY_MS);
+    }
+  }
+
+  async #receive(socket: WebSocket, frame: FromLease): Promise<void> {
+    if (this.#state === null || !this.#agent.is(socket)) return;
+    for (const { digest, signature } of claimsOf(this.#state, frame))
+      if ((await recoverSigner(digest, signature)) !== this.#state.lease.terms.providerSigner)
+        return socket.close(CLOSE.forbidden, "a signature is not the provider's");
+    const result = this.#apply({ t: "frame", frame });
+    if (!result.ok || frame.seq === 0 || result.frames.length > 0) return;
+    this.#agent.send({ v: FRAME_VERSION, t: "ack", seq: 0, ack: result.next.lease.seen });
+  }
+
+  /** One event through the machine. State, journal and alarm are written with no await between them. */
+  #apply(event: Event): Step {
+    if (this.#state === null) throw new Error("a lease that is not there was told something");
+    const now = Date.now();
+    const before = this.#state;
+    const woken = this.#asleep ? step(before, { t: "wake", connected: this.#agent.connected }, now) : null;
+    const result = step(woken?.ok ? woken.next : before, event, now);
+    if (!result.ok) return result;
+    this.#asleep = false;
+    const journal = this.#store.append([...(woken?.ok ? woken.journal : []), ...result.journal], now);
+    this.#keep(before, result.next);
+    for (const frame of result.frames) this.#agent.send(frame);
+    this.#watchers.tell(journal, result.next);
+    const last = result.passing.length === 0 ? 0 : this.#store.lastEvent();
+    this.#watchers.tell(
+      result.passing.map((entry) => eventOf(entry, last, now)),
+      result.next,
+    );
+    for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#changed(id);
+    if (before.lease.status !== result.next.lease.status) this.#changed("lease");
+    return result;
+  }
+
+  #keep(before: State | null, after: State): void {
+    this.#store.save(before, after);
+    this.#state = prune(after);
+    this.#arm();
+  }
+
+  /** Duties are begun, and the alarm set for whatever comes first: a time-out, or another try of a duty. */
+  #arm(): void {
+    const state = this.#state;
+    if (state === null) return;
+    const now = Date.now();
+    if (isForgotten(state, now)) return this.#forget();
+    const due = duties(state, now);
+    this.#errands.start(state.lease, due, now, (event) => {
+      if (this.#state === null) return;
+      if (event === null) this.#arm();
+      else this.#apply(event);
+    });
+    const at = Math.max(now, Math.min(wakeAt(state), this.#errands.nextTry(due)));
+    if (at < this.#alarmAt) {
+      this.#alarmAt = at;
+      void this.ctx.storage.setAlarm(at);
+    }
+  }
+
+  #forget(): void {
+    this.#state = null;
+    this.#alarmAt = Number.POSITIVE_INFINITY;
+    // Nobody may get in between: a new quote would be written and then deleted.
+    void this.ctx.blockConcurrencyWhile(async () => {
+      await this.ctx.storage.deleteAll();
+      this.#store = new LeaseStore(this.ctx.storage.sql);
+    });
+  }
+
+  #job(id: JobId): Job | null {
+    return this.#state?.jobs.get(id) ?? this.#store.job(id);
+  }
+
+  #mayNot(as: Address): Refused | null {
+    if (this.#state === null) return { ok: false, code: "lease_unknown" };
+    const { payer, consumerSigner } = this.#state.lease.terms;
+    return as === payer || as === consumerSigner ? null : { ok: false, code: "forbidden" };
+  }
+
+  #paymentNeeded(refusal: Extract<Step, { ok: false }>): PaymentNeeded {
+    if (!("cumulative" in refusal) || this.#state === null) return refusalOf(refusal);
+    const { id, hash } = this.#state.lease;
+    const allowance = { lease_id: id, lease_hash: hash, cumulative: refusal.cumulative.toString() };
+    return { ok: false, code: "allowance_required", allowance };
+  }
+
+  #changed(id: JobId | "lease"): void {
+    for (const go of this.#waiting.get(id) ?? []) go();
+  }
+
+  /** Resolves when the job (or the lease's status) changed, or after `ms`. */
+  #change(id: JobId | "lease", ms: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const waiting = this.#waiting.get(id) ?? new Set();
+    this.#waiting.set(id, waiting.add(resolve));
+    const timer = setTimeout(resolve, ms);
+    return promise.finally(() => {
+      clearTimeout(timer);
+      waiting.delete(resolve);
+      if (waiting.size === 0) this.#waiting.delete(id);
+    });
+  }
+}
+
+function refusalOf(refusal: Extract<Step, { ok: false }>): Refused {
+  return {
+    ok: false,
+    code: refusal.code,
+    ...("detail" in refusal && refusal.detail !== undefined ? { detail: refusal.detail } : {}),
+  };
+}
+
+function detailOf(end: LeaseEnd): { detail?: string } {
+  return end.detail === undefined ? {} : { detail: end.detail };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

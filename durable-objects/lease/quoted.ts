@@ -1,0 +1,39 @@
+import { emptyFrontier } from "@gpux/protocol/merkle";
+import type { HoldRequest } from "../interfaces.ts";
+import { hasherOf } from "./billing.ts";
+import type { Lease, State } from "./state.ts";
+
+/** LSE-1: a lease begins as a quote: terms that nobody has funded, held until `expiresAt`. */
+export function quotedLease(request: HoldRequest, place: Lease["place"], now: number): State {
+  const lease: Lease = {
+    id: request.lease,
+    hash: hasherOf(place).leaseTerms(request.terms),
+    place,
+    terms: request.terms,
+    text: request.text,
+    status: "quoted",
+    createdAt: now,
+    quoteUntil: request.expiresAt,
+    funding: null,
+    funded: 0n,
+    openedAt: null,
+    epoch: 0,
+    sent: 0,
+    seen: 0,
+    awayAt: now,
+    billedMs: 0,
+    spent: 0n,
+    allowance: null,
+    frontier: emptyFrontier(),
+    voucher: null,
+    closing: null,
+    settled: 0n,
+    errands: { opened: false, metered: false, released: false, withdraw: [] },
+    transactions: [],
+    arrivals: 0,
+    jobsEnded: 0,
+    overAt: null,
+    end: null,
+  };
+  return { lease, jobs: new Map() };
+}

@@ -1,0 +1,89 @@
+import { CLOSE, ToLease } from "@gpux/protocol/frames";
+import type { JobId } from "@gpux/protocol/ids";
+import type { JobEvent } from "@gpux/protocol/job";
+import { z } from "zod";
+import { isTerminal, type State } from "./state.ts";
+
+const AGENT = "agent";
+
+/** The heartbeats `ping`/`pong` are answered by the runtime: they wake nothing and write nothing. */
+const HEARTBEAT = new WebSocketRequestResponsePair("ping", "pong");
+
+function isOpen(socket: WebSocket): boolean {
+  return socket.readyState === WebSocket.OPEN;
+}
+
+/** The runtime makes these codes up; echoing one throws later, outside of any try. */
+function closeQuietly(socket: WebSocket, code: number, reason: string): void {
+  const synthetic = code === 1005 || code === 1006 || code === 1015;
+  socket.close(synthetic ? 1000 : code, synthetic ? "" : reason);
+}
+
+/** The lease's data socket. It hibernates; after a wake it is found by its tag. The newest connection counts. */
+export class AgentSocket {
+  readonly #ctx: DurableObjectState;
+  #socket: WebSocket | null;
+
+  constructor(ctx: DurableObjectState) {
+    this.#ctx = ctx;
+    ctx.setWebSocketAutoResponse(HEARTBEAT);
+    this.#socket = ctx.getWebSockets(AGENT).find(isOpen) ?? null;
+  }
+
+  get connected(): boolean {
+    return this.#socket !== null;
+  }
+
+  accept(): Response {
+    const { 0: client, 1: server } = new WebSocketPair();
+    this.#ctx.acceptWebSocket(server, [AGENT]);
+    this.#socket?.close(CLOSE.replaced, "a newer connection took over");
+    this.#socket = server;
+    return new Response(null, { status: 101, webSocket: client });
+  }
+
+  is(socket: WebSocket): boolean {
+    return socket === this.#socket;
+  }
+
+  send(frame: ToLease): void {
+    if (this.#socket !== null && isOpen(this.#socket))
+      this.#socket.send(JSON.stringify(z.encode(ToLease, frame)));
+  }
+
+  closed(socket: WebSocket, code: number, reason: string): void {
+    closeQuietly(socket, code, reason);
+    if (this.is(socket)) this.#socket = null;
+  }
+}
+
+/** Readers of jobs' events. Their sockets hibernate too, so watching a quiet job keeps nothing awake. */
+export class Watchers {
+  readonly #ctx: DurableObjectState;
+
+  constructor(ctx: DurableObjectState) {
+    this.#ctx = ctx;
+  }
+
+  /** First what was missed, then what comes; the socket closes after the job's end. */
+  accept(job: JobId, missed: readonly JobEvent[], ended: boolean): Response {
+    const { 0: client, 1: server } = new WebSocketPair();
+    this.#ctx.acceptWebSocket(server, [job]);
+    for (const event of missed) server.send(JSON.stringify(event));
+    if (ended) server.close(1000, "the job has ended");
+    return new Response(null, { status: 101, webSocket: client });
+  }
+
+  tell(events: readonly JobEvent[], state: State): void {
+    for (const event of events) {
+      const job = state.jobs.get(event.job);
+      const ends =
+        event.type === "status" && job !== undefined && isTerminal(job) && event.data.status === job.status;
+      for (const socket of this.#ctx.getWebSockets(event.job)) {
+        if (!isOpen(socket)) continue;
+        socket.send(JSON.stringify(event));
+        if (ends) socket.close(1000, "the job has ended");
+      }
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import { LeaseTerms, Receipt, Seconds } from "@gpux/protocol/eip712";
+import { JobFailureCode } from "@gpux/protocol/errors";
+import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "@gpux/protocol/ids";
+import { AttemptToken, JobRequest, JobStatus, Output, SignedAllowance, TERMINAL } from "@gpux/protocol/job";
+import {
+  FundingAuthorization,
+  LeaseEnd,
+  LeaseStatus,
+  LeaseTransaction,
+  QuoteText,
+} from "@gpux/protocol/lease";
+import { Frontier } from "@gpux/protocol/merkle";
+import { Amount } from "@gpux/protocol/money";
+import { z } from "zod";
+
+/** Everything here is in milliseconds since the epoch unless it says seconds. */
+const Time = z.int().min(0);
+
+export const Attempt = z.strictObject({
+  token: AttemptToken,
+  sentAt: Time,
+  startedAt: Time.nullable(),
+  endedAt: Time.nullable(),
+  outcome: z.string().nullable(),
+});
+export type Attempt = z.infer<typeof Attempt>;
+
+/** The typed struct as the parties sign it; the edge's signature is the meter's. */
+const ReceiptState = z.strictObject({
+  receipt: Receipt,
+  /** The lease's evidence with this receipt as its last. */
+  evidence: Bytes32,
+  provider: HexBytes.nullable(),
+  edge: HexBytes.nullable(),
+});
+
+/** A job while its lease works on it. The last attempt is the current one. */
+export const Job = z.strictObject({
+  id: JobId,
+  clientId: ClientJobId.nullable(),
+  /** Order of arrival in the lease. */
+  n: z.int().min(1),
+  request: JobRequest,
+  inputHash: Sha256,
+  status: JobStatus,
+  createdAt: Time,
+  queuedAt: Time,
+  endedAt: Time.nullable(),
+  cancelAskedAt: Time.nullable(),
+  attempts: z.array(Attempt),
+  outputs: z.array(Output),
+  billedMs: z.int().min(0),
+  price: Amount,
+  failure: z.strictObject({ code: JobFailureCode, detail: z.string().max(4_000).optional() }).nullable(),
+  receipt: ReceiptState.nullable(),
+});
+export type Job = z.output<typeof Job>;
+
+/** The newest usage that the provider signed; with the meter's signature it is a voucher that settles. */
+const Voucher = z.strictObject({
+  cumulative: Amount,
+  evidence: Bytes32,
+  sequence: z.int().min(0),
+  provider: HexBytes,
+  meter: HexBytes.nullable(),
+});
+
+const Closing = z.strictObject({
+  /** Seconds. */
+  validBefore: Seconds,
+  provider: HexBytes.nullable(),
+  meter: HexBytes.nullable(),
+});
+
+/** What the lease must still get done outside, beyond what its other fields imply (duties.ts). */
+const Errands = z.strictObject({
+  /** The node was told to dial. */
+  opened: z.boolean(),
+  /** The meter's clock was started. */
+  metered: z.boolean(),
+  /** The node's GPUs were given back. */
+  released: z.boolean(),
+  /** Accounts still to be paid out after the money was freed. */
+  withdraw: z.array(Address),
+});
+
+export const Lease = z.strictObject({
+  id: LeaseId,
+  /** The on-chain id. */
+  hash: Bytes32,
+  place: z.strictObject({ chainId: z.int(), escrow: Address }),
+  terms: LeaseTerms,
+  text: QuoteText,
+  status: LeaseStatus,
+  createdAt: Time,
+  quoteUntil: Time,
+  funding: FundingAuthorization.nullable(),
+  funded: Amount,
+  openedAt: Time.nullable(),
+  /** Raised durably before the first frame of each life of the object; part of the fencing token. */
+  epoch: z.int().min(0),
+  /** Highest seq sent to the agent, and highest seq of the agent's that was dealt with. */
+  sent: z.int().min(0),
+  seen: z.int().min(0),
+  /** Since when there is no data socket; null while there is one. */
+  awayAt: Time.nullable(),
+  billedMs: z.int().min(0),
+  spent: Amount,
+  allowance: SignedAllowance.nullable(),
+  /** Evidence over all receipts so far; its size is the last receipt's sequence. */
+  frontier: Frontier,
+  voucher: Voucher.nullable(),
+  closing: Closing.nullable(),
+  settled: Amount,
+  errands: Errands,
+  transactions: z.array(LeaseTransaction),
+  arrivals: z.int().min(0),
+  jobsEnded: z.int().min(0),
+  /** When it ended; a week later it is forgotten. */
+  overAt: Time.nullable(),
+  end: LeaseEnd.nullable(),
+});
+export type Lease = z.output<typeof Lease>;
+
+/** The lease and its live jobs: those that have not ended, and those whose receipt lacks a signature. */
+export interface State {
+  readonly lease: Lease;
+  readonly jobs: ReadonlyMap<JobId, Job>;
+}
+
+export function isTerminal(job: Job): boolean {
+  return TERMINAL.has(job.status);
+}
+
+/** Nothing more will happen to it: it may leave memory. */
+export function isFinal(job: Job): boolean {
+  return isTerminal(job) && (job.receipt === null || job.receipt.edge !== null);
+}
+
+export function currentAttempt(job: Job): Attempt | undefined {
+  return job.attempts.at(-1);
+}
+
+/** The leases that take no more work of any kind. */
+export function isOver(lease: Lease): boolean {
+  return lease.status === "closed" || lease.status === "expired" || lease.status === "lost";
+}
+
+export function inOrder(jobs: Iterable<Job>): Job[] {
+  return [...jobs].sort((a, b) => a.n - b.n);
+}

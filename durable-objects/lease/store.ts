@@ -1,0 +1,148 @@
+import type { JobId } from "@gpux/protocol/ids";
+import { JobEvent, JobRequest } from "@gpux/protocol/job";
+import { z } from "zod";
+import { migrate } from "../migrations.ts";
+import { NONCE_TABLE } from "../nonce-window.ts";
+import type { Entry } from "./draft.ts";
+import { isFinal, Job, Lease, type State } from "./state.ts";
+
+/** Described in docs/storage-schema.md. Amounts are TEXT, inside the documents too: SQLite's numbers would round them. */
+const MIGRATIONS = [
+  "CREATE TABLE lease (id INTEGER PRIMARY KEY CHECK (id = 1), status TEXT NOT NULL, doc TEXT NOT NULL)",
+  `CREATE TABLE jobs (id TEXT PRIMARY KEY, n INTEGER NOT NULL, status TEXT NOT NULL, price TEXT NOT NULL,
+     live INTEGER NOT NULL, request TEXT NOT NULL, doc TEXT NOT NULL) WITHOUT ROWID`,
+  "CREATE INDEX jobs_live ON jobs (live) WHERE live = 1",
+  `CREATE TABLE journal (id INTEGER PRIMARY KEY, job TEXT NOT NULL, at INTEGER NOT NULL, type TEXT NOT NULL,
+     data TEXT NOT NULL)`,
+  "CREATE INDEX journal_job ON journal (job, id)",
+  NONCE_TABLE,
+] as const;
+
+/** Log lines kept per job; the rest are passed on to who is watching, and gone. */
+const LOG_LIMIT = 2_000;
+
+/** The request never changes, so it is written once; the rest of the job at every step. */
+const JobDoc = Job.omit({ request: true });
+
+interface JobRow extends Record<string, SqlStorageValue> {
+  readonly request: string;
+  readonly doc: string;
+}
+
+interface EventRow extends Record<string, SqlStorageValue> {
+  readonly id: number;
+  readonly job: string;
+  readonly at: number;
+  readonly type: string;
+  readonly data: string;
+}
+
+/** The tables of one lease. Every method is synchronous: writes without an await between them commit together. */
+export class LeaseStore {
+  readonly #sql: SqlStorage;
+
+  constructor(sql: SqlStorage) {
+    this.#sql = sql;
+    migrate(sql, MIGRATIONS);
+  }
+
+  /** The lease and its live jobs; `null` in a fresh (or forgotten) object. */
+  load(): State | null {
+    const [row] = this.#sql.exec<{ doc: string }>("SELECT doc FROM lease").toArray();
+    if (row === undefined) return null;
+    const jobs = this.#sql.exec<JobRow>("SELECT request, doc FROM jobs WHERE live = 1").toArray().map(jobOf);
+    return { lease: Lease.parse(JSON.parse(row.doc)), jobs: new Map(jobs.map((job) => [job.id, job])) };
+  }
+
+  job(id: JobId): Job | null {
+    const [row] = this.#sql.exec<JobRow>("SELECT request, doc FROM jobs WHERE id = ?", id).toArray();
+    return row === undefined ? null : jobOf(row);
+  }
+
+  /** Writes what differs from `before`. Jobs never leave the table with their lease alive. */
+  save(before: State | null, after: State): void {
+    if (before?.lease !== after.lease)
+      this.#sql.exec(
+        "INSERT INTO lease (id, status, doc) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc",
+        after.lease.status,
+        JSON.stringify(z.encode(Lease, after.lease)),
+      );
+    for (const job of after.jobs.values()) {
+      const was = before?.jobs.get(job.id);
+      if (was === job) continue;
+      const { request, ...rest } = job;
+      const doc = JSON.stringify(z.encode(JobDoc, rest));
+      const live = isFinal(job) ? 0 : 1;
+      if (was === undefined)
+        this.#sql.exec(
+          "INSERT INTO jobs (id, n, status, price, live, request, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+          job.id,
+          job.n,
+          job.status,
+          job.price.toString(),
+          live,
+          JSON.stringify(z.encode(JobRequest, request)),
+          doc,
+        );
+      else
+        this.#sql.exec(
+          "UPDATE jobs SET status = ?, price = ?, live = ?, doc = ? WHERE id = ?",
+          job.status,
+          job.price.toString(),
+          live,
+          doc,
+          job.id,
+        );
+    }
+  }
+
+  /** Numbers the entries and keeps them; answers them as the events that readers get. */
+  append(entries: readonly Entry[], now: number): JobEvent[] {
+    return entries.flatMap((entry) => {
+      if (entry.type === "log" && this.#logLines(entry.job) >= LOG_LIMIT) return [];
+      const { id } = this.#sql
+        .exec<{ id: number }>(
+          "INSERT INTO journal (job, at, type, data) VALUES (?, ?, ?, ?) RETURNING id",
+          entry.job,
+          now,
+          entry.type,
+          JSON.stringify(entry.data),
+        )
+        .one();
+      return [eventOf(entry, id, now)];
+    });
+  }
+
+  #logLines(job: JobId): number {
+    return this.#sql
+      .exec<{ n: number }>("SELECT count(*) AS n FROM journal WHERE job = ? AND type = 'log'", job)
+      .one().n;
+  }
+
+  events(job: JobId, after: number, limit: number): JobEvent[] {
+    return this.#sql
+      .exec<EventRow>("SELECT * FROM journal WHERE job = ? AND id > ? ORDER BY id LIMIT ?", job, after, limit)
+      .toArray()
+      .map((row) =>
+        JobEvent.parse({
+          id: row.id,
+          job: row.job,
+          at: new Date(row.at).toISOString(),
+          type: row.type,
+          data: JSON.parse(row.data),
+        }),
+      );
+  }
+
+  lastEvent(): number {
+    return this.#sql.exec<{ id: number | null }>("SELECT max(id) AS id FROM journal").one().id ?? 0;
+  }
+}
+
+function jobOf(row: JobRow): Job {
+  return Job.parse({ ...JSON.parse(row.doc), request: JSON.parse(row.request) });
+}
+
+export function eventOf(entry: Entry, id: number, now: number): JobEvent {
+  return { id, job: entry.job, at: new Date(now).toISOString(), type: entry.type, data: { ...entry.data } };
+}

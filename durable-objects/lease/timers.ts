@@ -1,0 +1,97 @@
+import type { Draft } from "./draft.ts";
+import { askClose, drain, end } from "./ending.ts";
+import { deadline, expire, lose } from "./jobs.ts";
+import { isOver, isTerminal, type State } from "./state.ts";
+
+/** An attempt on a node that left is lost after this; the lease itself much later. */
+export const GRACE_MS = 120_000;
+export const LOST_MS = 15 * 60_000;
+
+/** A lease winds up this long before its terms run out, so that the close can land. */
+export const WIND_UP_MS = 120_000;
+
+/** How long a close's signatures hold. */
+const CLOSE_VALID_S = 3_600;
+
+/** After the terms' expiry and the contract's EXIT_DELAY anyone may reclaim the rest for the payer. */
+export const RECLAIM_MS = 86_400_000;
+
+/** Jobs, receipts and journal of a lease that is over are kept this long. */
+export const RETENTION_MS = 7 * 86_400_000;
+
+const never = Number.POSITIVE_INFINITY;
+
+/** Everything that time alone brings about. Runs after every event: harmless when nothing is due. */
+export function advance(draft: Draft): void {
+  const { now } = draft;
+  for (const job of [...draft.jobs.values()]) if (!isTerminal(job)) expire(draft, job);
+
+  const { lease } = draft;
+  if (lease.status === "quoted" && now >= lease.quoteUntil) {
+    draft.lease = { ...lease, end: { reason: "quote_lapsed", fault: "tenant" } };
+    return end(draft, "expired");
+  }
+  if (lease.awayAt !== null && now >= lease.awayAt + GRACE_MS)
+    for (const job of draft.jobs.values())
+      if (job.status === "running" || job.status === "starting") lose(draft, job, { code: "node_lost" });
+
+  const working = lease.status === "active" || lease.status === "draining" || lease.status === "closing";
+  const awayTooLong = lease.awayAt !== null && now >= lease.awayAt + LOST_MS;
+  if (working && (awayTooLong || now >= lease.terms.expiry * 1_000)) return lost(draft);
+  if (lease.status === "active" && now >= lease.terms.expiry * 1_000 - WIND_UP_MS)
+    drain(draft, { reason: "terms_expired", fault: "tenant" });
+  windUp(draft);
+}
+
+/** LSE-6: the node is gone for good or the terms ran out. The last voucher still pays; the rest is reclaimed. */
+function lost(draft: Draft): void {
+  for (const job of draft.jobs.values()) {
+    if (isTerminal(job)) continue;
+    lose(draft, { ...job, request: { ...job.request, retries: 0 } }, { code: "node_lost" });
+  }
+  if (draft.lease.end === null)
+    draft.lease = { ...draft.lease, end: { reason: "node_lost", fault: "provider" } };
+  end(draft, "lost");
+}
+
+/** LSE-5: when the last job has ended and its receipt is signed, the final usage is put to the provider. */
+function windUp(draft: Draft): void {
+  const { lease, now } = draft;
+  if (lease.status === "draining") {
+    for (const job of draft.jobs.values()) if (!isTerminal(job) || job.receipt?.provider === null) return;
+    draft.lease = { ...lease, status: "closing" };
+    askAgain(draft);
+  } else if (lease.status === "closing" && lease.closing !== null && now >= lease.closing.validBefore * 1_000)
+    askAgain(draft);
+}
+
+function askAgain(draft: Draft): void {
+  const validBefore = Math.floor(draft.now / 1_000) + CLOSE_VALID_S;
+  draft.lease = { ...draft.lease, closing: { validBefore, provider: null, meter: null } };
+  askClose(draft);
+}
+
+/** When {@link advance} next has something to do; infinity when only an event can change anything. */
+export function wakeAt(state: State): number {
+  const { lease } = state;
+  if (isOver(lease)) return (lease.overAt ?? 0) + RETENTION_MS;
+  let at = lease.status === "quoted" ? lease.quoteUntil : lease.terms.expiry * 1_000;
+  if (lease.status === "active") at -= WIND_UP_MS;
+  if (lease.status === "closing" && lease.closing !== null)
+    at = Math.min(at, lease.closing.validBefore * 1_000);
+  let attempts = false;
+  for (const job of state.jobs.values()) {
+    if (isTerminal(job)) continue;
+    at = Math.min(at, deadline(state, job).at);
+    attempts ||= job.status !== "queued";
+  }
+  if (lease.awayAt === null || lease.status === "funding") return at;
+  return Math.min(at, lease.awayAt + LOST_MS, attempts ? lease.awayAt + GRACE_MS : never);
+}
+
+/** A lease that is over may be forgotten after its retention, or at once when nobody ever paid for it. */
+export function isForgotten(state: State, now: number): boolean {
+  const { lease } = state;
+  if (!isOver(lease) || lease.overAt === null) return false;
+  return (lease.funding === null && lease.errands.released) || now >= lease.overAt + RETENTION_MS;
+}

@@ -1,0 +1,108 @@
+import { Receipt } from "@gpux/protocol/eip712";
+import { JOB_FAILURES } from "@gpux/protocol/errors";
+import type { JobView } from "@gpux/protocol/job";
+import type { LeaseView } from "@gpux/protocol/lease";
+import { z } from "zod";
+import { committed, executionMs, priceOf } from "./billing.ts";
+import { currentAttempt, inOrder, isTerminal, type Job, type Lease, type State } from "./state.ts";
+
+const time = (ms: number) => new Date(ms).toISOString();
+
+/** A job as the API shows it, whether it is still in memory or came back from its row. */
+export function jobView(state: State, job: Job, now: number): JobView {
+  const { lease } = state;
+  const startedAt = currentAttempt(job)?.startedAt ?? null;
+  const running = job.status === "running" && startedAt !== null;
+  const soFar = running ? Math.min(now - startedAt, executionMs(lease, job)) : job.billedMs;
+  const path = `/v1/jobs/${job.id}`;
+  return {
+    id: job.id,
+    object: "job",
+    ...(job.clientId === null ? {} : { client_id: job.clientId }),
+    status: job.status,
+    lease_id: lease.id,
+    node: lease.terms.providerSigner,
+    function: job.request.function,
+    created_at: time(job.createdAt),
+    ...(startedAt === null ? {} : { started_at: time(startedAt) }),
+    ...(job.endedAt === null ? {} : { ended_at: time(job.endedAt) }),
+    attempts: job.attempts.map((attempt) => ({
+      n: attempt.token.n,
+      node: lease.terms.providerSigner,
+      ...(attempt.startedAt === null ? {} : { started_at: time(attempt.startedAt) }),
+      ...(attempt.endedAt === null ? {} : { ended_at: time(attempt.endedAt) }),
+      ...(attempt.outcome === null ? {} : { outcome: attempt.outcome }),
+    })),
+    max_price: job.request.max_price,
+    price: running ? priceOf(lease, soFar) : job.price,
+    billed_ms: soFar,
+    ...(job.status === "queued" ? { wait: waitOf(state, job) } : {}),
+    outputs: job.outputs.map((output, n) => ({ ...output, url: `${path}/outputs/${n}` })),
+    ...receiptOf(job),
+    ...failureOf(job),
+    urls: { get: path, events: `${path}/events`, cancel: `${path}/cancel` },
+  };
+}
+
+/** Why it waits: each condition by how many (jobs, or 1) stand in the way. */
+function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
+  const { lease } = state;
+  const ahead = inOrder(state.jobs.values()).filter((other) => !isTerminal(other) && other.n < job.n).length;
+  return {
+    position: ahead,
+    eta_s: null,
+    possible: true,
+    blockers: {
+      ...(lease.status === "funding" ? { funding: 1 } : {}),
+      ...(lease.awayAt === null ? {} : { node_away: 1 }),
+      ...(ahead === 0 ? {} : { jobs_ahead: ahead }),
+    },
+  };
+}
+
+function receiptOf(job: Job): Pick<JobView, "receipt"> {
+  if (job.receipt === null || job.receipt.provider === null) return {};
+  const { receipt, provider, edge } = job.receipt;
+  return {
+    receipt: { receipt: z.encode(Receipt, receipt), provider_signature: provider, edge_signature: edge },
+  };
+}
+
+function failureOf(job: Job): Pick<JobView, "error"> {
+  if (job.failure === null) return {};
+  const { title, hint, fault } = JOB_FAILURES[job.failure.code];
+  const { code, detail } = job.failure;
+  return { error: { code, title, hint, fault, ...(detail === undefined ? {} : { detail }) } };
+}
+
+export function leaseView(state: State): LeaseView {
+  const { lease } = state;
+  return {
+    id: lease.id,
+    object: "lease",
+    lease_hash: lease.hash,
+    status: lease.status,
+    terms: lease.terms,
+    text: lease.text,
+    node: lease.terms.providerSigner,
+    node_connected: lease.awayAt === null,
+    funded: lease.funded,
+    spent: lease.spent,
+    committed: committed(state),
+    allowance: lease.allowance?.cumulative ?? 0n,
+    billed_ms: lease.billedMs,
+    jobs_ended: lease.jobsEnded,
+    jobs_open: [...state.jobs.values()].filter((job) => !isTerminal(job)).length,
+    ...voucherOf(lease),
+    transactions: lease.transactions,
+    ...(lease.end === null ? {} : { end: lease.end }),
+    ...(lease.openedAt === null ? {} : { opened_at: time(lease.openedAt) }),
+    created_at: time(lease.createdAt),
+  };
+}
+
+function voucherOf(lease: Lease): Pick<LeaseView, "voucher"> {
+  if (lease.voucher === null) return {};
+  const { cumulative, evidence, provider, meter } = lease.voucher;
+  return { voucher: { cumulative, evidence, provider_signature: provider, meter_signature: meter } };
+}
