@@ -159,7 +159,7 @@ export default {
     combinedDependencies: true,
     enhancedResolveOptions: {
       exportsFields: ["exports"],
-      conditionNames: ["import", "types", "default"],
+      conditionNames: ["import", "default"],
       extensions: [".ts", ".mjs", ".js", ".json", ".d.ts"],
     },
   },
