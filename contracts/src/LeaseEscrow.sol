@@ -7,7 +7,10 @@ import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+
+import {ILeaseEscrow} from "./ILeaseEscrow.sol";
 
 /// @notice The one call that moves a payer's money in: EIP-3009 with the `bytes` overload of USDC 2.2, which
 /// also takes the ERC-1271 signature of a smart wallet.
@@ -36,75 +39,8 @@ interface IReceiveWithAuthorization {
 ///
 /// The token is trusted to be USDC: exact transfers, EIP-3009 with free 32-byte nonces. If it pauses or
 /// blacklists this contract, everything waits. Tokens that are sent here without `fund` are lost.
-contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
+contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
-
-    /// @dev Immutable terms; their EIP-712 hash is the lease's id. `payer` owns what is left, `consumerSigner`
-    /// uses the lease, `provider` is paid, `providerSigner` is the key on the GPU machine (so that a stolen
-    /// machine cannot redirect its pay), `meter` is the marketplace's key. `quote` hashes what was bought and
-    /// makes the id unique. Amounts are token base units.
-    struct LeaseTerms {
-        address payer;
-        address consumerSigner;
-        address provider;
-        address providerSigner;
-        address meter;
-        address feeRecipient;
-        uint16 feeBps;
-        uint88 upfront;
-        uint88 unattended;
-        uint64 ratePerHour;
-        uint40 expiry;
-        bytes32 quote;
-    }
-
-    enum Status {
-        None,
-        Open,
-        Exiting,
-        ExitingCosigned,
-        Closed
-    }
-
-    /// @dev One storage slot. `paid` is the settled cumulative, fee included.
-    struct Lease {
-        uint88 funded;
-        uint88 paid;
-        uint32 openedAt;
-        uint32 exitAt;
-        Status status;
-    }
-
-    /// @dev A compact ECDSA signature (EIP-2098).
-    struct Sig {
-        bytes32 r;
-        bytes32 vs;
-    }
-
-    /// @dev Two signatures over one digest. `roles` is CONSUMER|PROVIDER (3), CONSUMER|METER (5) or
-    /// PROVIDER|METER (6); `a` is of the lower bit, `b` of the higher.
-    struct Pair {
-        uint8 roles;
-        Sig a;
-        Sig b;
-    }
-
-    /// @dev The consumer's ceiling for usage that it does not sign itself: its signature over
-    /// `Allowance(leaseId,cumulative)`. `cumulative` 0 means there is none; then `sig` is not read.
-    struct Allowance {
-        uint88 cumulative;
-        Sig sig;
-    }
-
-    /// @dev An EIP-3009 ReceiveWithAuthorization of `from` to this contract over the sum of the amounts, whose
-    /// nonce is `fundingNonce(leaseIds, amounts, salt)`: the one signature commits to all terms and shares.
-    struct Authorization {
-        address from;
-        bytes32 salt;
-        uint256 validAfter;
-        uint256 validBefore;
-        bytes signature;
-    }
 
     uint8 private constant CONSUMER = 1;
     uint8 private constant PROVIDER = 2;
@@ -145,49 +81,6 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
     /// @notice What `withdraw` pays to an account.
     mapping(address account => uint256 amount) public owed;
 
-    event LeaseOpened(
-        bytes32 indexed leaseId, address indexed payer, address indexed provider, LeaseTerms terms
-    );
-    /// @param amount This funding's share. @param funded All fundings so far.
-    event LeaseFunded(bytes32 indexed leaseId, address indexed from, uint256 amount, uint256 funded);
-    /// @param cumulative What was signed. @param amount What it added, `fee` of it to the fee recipient.
-    /// @param paid The settled cumulative after it; below `cumulative` where a cap or the funding held it.
-    event UsageSettled(
-        bytes32 indexed leaseId,
-        address indexed provider,
-        uint256 cumulative,
-        uint256 amount,
-        uint256 fee,
-        uint256 paid,
-        uint8 roles,
-        bytes32 evidence
-    );
-    event ExitRequested(bytes32 indexed leaseId, uint256 exitAt, uint256 reclaimableAt, bool cosigned);
-    /// @param from The status before: Open or Exiting by `close`, any of the live ones by `reclaim`.
-    event LeaseClosed(
-        bytes32 indexed leaseId, address indexed payer, uint256 paid, uint256 refunded, Status from
-    );
-    event Withdrawn(address indexed account, uint256 amount);
-
-    error NoToken(address token);
-    error BadDelays(uint256 exitDelay, uint256 cosignedExitDelay);
-    error LengthMismatch(uint256 terms, uint256 amounts);
-    error ZeroAmount(bytes32 leaseId);
-    error BadParty(address party);
-    error SharedKey(address key);
-    error FeeTooHigh(uint256 feeBps, uint256 limit);
-    error TermTooLong(uint256 expiry, uint256 limit);
-    error NotPayer(address from, address payer);
-    error Expired(uint256 at);
-    error BadStatus(Status status);
-    error BadRoles(uint8 roles);
-    error BadSignature(address signer);
-    error Stale(uint256 paid);
-    error AboveDue(uint256 cumulative, uint256 due);
-    error TooEarly(uint256 notBefore);
-    error TransferMismatch(uint256 expected, uint256 received);
-    error NothingOwed(address account);
-
     constructor(
         IERC20 token_,
         uint256 exitDelay,
@@ -206,15 +99,12 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         MAX_TERM = maxTerm;
     }
 
-    /// @notice Opens and tops up leases from one EIP-3009 authorization, all or nothing.
-    /// @dev Only the payer's money opens a lease; anyone may add to an open one, as a gift to its payer. A
-    /// lease that is exiting, closed or past its expiry takes none: the call reverts and the USDC stays put.
-    /// The token is trusted to check the signature, validity window and nonce; the balance is checked here.
+    /// @inheritdoc ILeaseEscrow
     function fund(LeaseTerms[] calldata terms, uint88[] calldata amounts, Authorization calldata auth)
         external
         nonReentrant
     {
-        require(terms.length == amounts.length, LengthMismatch(terms.length, amounts.length));
+        require(terms.length > 0 && terms.length == amounts.length, LengthMismatch(terms.length, amounts.length));
         bytes32[] memory ids = new bytes32[](terms.length);
         uint256 total;
         for (uint256 i; i < terms.length; ++i) {
@@ -236,9 +126,7 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         require(received == total, TransferMismatch(total, received));
     }
 
-    /// @notice Pays the provider (and the fee) what a newer `Usage` that two keys signed adds.
-    /// @dev Cumulative: a replay or an older voucher reverts `Stale`, order does not matter, and a voucher
-    /// above the funding or a cap pays the rest when submitted again later.
+    /// @inheritdoc ILeaseEscrow
     function settle(
         LeaseTerms calldata terms,
         uint88 cumulative,
@@ -256,9 +144,7 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         leases[id].paid = newPaid;
     }
 
-    /// @notice Ends a lease at once at its final cumulative; the rest goes back to the payer.
-    /// @dev The provider's signature is required, for only the provider is hurt by a low final amount; it
-    /// reverts rather than pay less than was signed, and `validBefore` bounds how long the offer stands.
+    /// @inheritdoc ILeaseEscrow
     function close(
         LeaseTerms calldata terms,
         uint88 cumulative,
@@ -283,11 +169,7 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         _end(id, terms.payer, lease);
     }
 
-    /// @notice Asks for the rest back: stops the lease's clock now and opens the delay in which the provider
-    /// lands its last voucher. Cannot be withdrawn.
-    /// @dev Signed over `Exit` by the consumer's key or the payer (64 or 65 bytes), or by ERC-1271 of the
-    /// payer. With the meter's signature over the same `Exit` the shorter delay holds, also when it comes
-    /// later; an empty `meterSig` (zeros) asks without it.
+    /// @inheritdoc ILeaseEscrow
     function requestExit(LeaseTerms calldata terms, bytes calldata signature, Sig calldata meterSig)
         external
         nonReentrant
@@ -302,14 +184,13 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(EXIT_TYPEHASH, id)));
         require(_exitSignedBy(terms, digest, signature), BadSignature(terms.payer));
         if (cosigned) _checkSignature(digest, meterSig, terms.meter);
-        if (lease.status == Status.Open) lease.exitAt = uint32(block.timestamp);
+        if (lease.status == Status.Open) lease.exitAt = SafeCast.toUint32(block.timestamp);
         lease.status = cosigned ? Status.ExitingCosigned : Status.Exiting;
         leases[id] = lease;
         emit ExitRequested(id, lease.exitAt, _reclaimableAt(lease, terms.expiry), cosigned);
     }
 
-    /// @notice After the exit's delay, or `EXIT_DELAY` after expiry, closes the lease and returns the rest to
-    /// its payer. Needs no signature.
+    /// @inheritdoc ILeaseEscrow
     function reclaim(LeaseTerms calldata terms) external nonReentrant {
         bytes32 id = leaseId(terms);
         Lease memory lease = _live(id);
@@ -318,8 +199,7 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         _end(id, terms.payer, lease);
     }
 
-    /// @notice Sends an account all that it is owed. Anyone may call it, it pays only that account, and a
-    /// party that USDC blacklists blocks nobody else.
+    /// @inheritdoc ILeaseEscrow
     function withdraw(address account) external nonReentrant {
         uint256 amount = owed[account];
         require(amount > 0, NothingOwed(account));
@@ -328,12 +208,12 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         token.safeTransfer(account, amount);
     }
 
-    /// @notice The id of a lease: the EIP-712 digest of its terms, so bound to this chain and contract.
+    /// @inheritdoc ILeaseEscrow
     function leaseId(LeaseTerms calldata terms) public view returns (bytes32) {
         return _hashTypedDataV4(keccak256(abi.encode(LEASE_TERMS_TYPEHASH, terms)));
     }
 
-    /// @notice The EIP-3009 nonce that a funding must carry: hashStruct of `Funding`.
+    /// @inheritdoc ILeaseEscrow
     function fundingNonce(bytes32[] memory leaseIds, uint88[] memory amounts, bytes32 salt)
         public
         pure
@@ -350,8 +230,7 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
         );
     }
 
-    /// @notice What the paid cumulative would be if `roles` signed `cumulative` now, with `allowance` as the
-    /// consumer's ceiling (0: none). Checks no signature; for a lease that is not live, what it has paid.
+    /// @inheritdoc ILeaseEscrow
     function due(LeaseTerms calldata terms, uint88 cumulative, uint8 roles, uint88 allowance)
         external
         view
@@ -370,7 +249,7 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
             require(from == terms.payer, NotPayer(from, terms.payer));
             _checkTerms(terms);
             lease.status = Status.Open;
-            lease.openedAt = uint32(block.timestamp);
+            lease.openedAt = SafeCast.toUint32(block.timestamp);
             emit LeaseOpened(id, terms.payer, terms.provider, terms);
         } else {
             require(lease.status == Status.Open, BadStatus(lease.status));
@@ -410,19 +289,14 @@ contract LeaseEscrow is EIP712, ReentrancyGuardTransient {
     }
 
     function _checkPair(LeaseTerms calldata terms, Pair calldata pair, bytes32 structHash) private view {
-        (address a, address b) = pair.roles == CONSUMER | PROVIDER
-            ? (terms.consumerSigner, terms.providerSigner)
-            : pair.roles == CONSUMER | METER
-                ? (terms.consumerSigner, terms.meter)
-                : (terms.providerSigner, terms.meter);
+        uint8 roles = pair.roles;
         require(
-            pair.roles == CONSUMER | PROVIDER || pair.roles == CONSUMER | METER
-                || pair.roles == PROVIDER | METER,
-            BadRoles(pair.roles)
+            roles == CONSUMER | PROVIDER || roles == CONSUMER | METER || roles == PROVIDER | METER,
+            BadRoles(roles)
         );
         bytes32 digest = _hashTypedDataV4(structHash);
-        _checkSignature(digest, pair.a, a);
-        _checkSignature(digest, pair.b, b);
+        _checkSignature(digest, pair.a, roles & CONSUMER != 0 ? terms.consumerSigner : terms.providerSigner);
+        _checkSignature(digest, pair.b, roles & METER != 0 ? terms.meter : terms.providerSigner);
     }
 
     function _checkAllowance(

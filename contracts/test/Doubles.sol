@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+
+/// @notice A smart wallet of one owner that answers ERC-1271.
+contract Wallet {
+    address public owner;
+
+    constructor(address owner_) {
+        owner = owner_;
+    }
+
+    function setOwner(address owner_) external {
+        owner = owner_;
+    }
+
+    function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4) {
+        (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
+        return signer == owner ? this.isValidSignature.selector : bytes4(0xffffffff);
+    }
+}
+
+/// @notice A wallet that answers ERC-1271 questions in a hostile way.
+contract HostileWallet {
+    enum Manner {
+        BurnAllGas,
+        Revert,
+        Short,
+        Bomb
+    }
+
+    Manner private immutable manner;
+    uint256 private sink;
+
+    constructor(Manner manner_) {
+        manner = manner_;
+    }
+
+    function isValidSignature(bytes32, bytes calldata) external view returns (bytes4) {
+        if (manner == Manner.Revert) revert("no");
+        if (manner == Manner.BurnAllGas) {
+            while (gasleft() > 0) {}
+        }
+        uint256 size = manner == Manner.Bomb ? 200_000 : 4;
+        bytes4 selector = manner == Manner.Short ? this.isValidSignature.selector : bytes4(0);
+        assembly ("memory-safe") {
+            mstore(0, selector)
+            return(0, size)
+        }
+    }
+}
+
+/// @notice A token that delivers one unit less than it was asked to.
+contract KeptShareToken {
+    mapping(address account => uint256) public balanceOf;
+
+    function receiveWithAuthorization(
+        address,
+        address to,
+        uint256 value,
+        uint256,
+        uint256,
+        bytes32,
+        bytes calldata
+    ) external {
+        balanceOf[to] += value - 1;
+    }
+}
+
+/// @notice A token that calls back into the escrow whenever it moves, and keeps the answer.
+contract ReenteringToken {
+    mapping(address account => uint256) public balanceOf;
+    bytes4 public answer;
+    address private target;
+    bytes private call;
+
+    function aim(address target_, bytes calldata call_) external {
+        (target, call) = (target_, call_);
+    }
+
+    function receiveWithAuthorization(
+        address,
+        address to,
+        uint256 value,
+        uint256,
+        uint256,
+        bytes32,
+        bytes calldata
+    ) external {
+        balanceOf[to] += value;
+        reenter();
+    }
+
+    function transfer(address to, uint256 value) external returns (bool) {
+        balanceOf[msg.sender] -= value;
+        balanceOf[to] += value;
+        reenter();
+        return true;
+    }
+
+    function reenter() private {
+        (bool ok, bytes memory data) = target.call(call);
+        answer = ok ? bytes4(0) : bytes4(data);
+    }
+}
