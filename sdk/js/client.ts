@@ -1,0 +1,115 @@
+import { WellKnown } from "@gpux/protocol/answers";
+import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc8128";
+import type { Settlement } from "@gpux/protocol/lease";
+import type { Account } from "./account.ts";
+import { GpuxError } from "./error.ts";
+import type { AutoOpen } from "./job-dispatch.ts";
+import { createJobs, type Jobs } from "./jobs.ts";
+import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
+import { createNodes, type Nodes } from "./nodes.ts";
+import { createObjects, type Objects } from "./objects.ts";
+import { SYSTEM_TIMING, type Timing } from "./timing.ts";
+import { createTransport } from "./transport.ts";
+import { createWarmLeases } from "./warm-leases.ts";
+
+export interface ClientOptions {
+  /** The edge's address, such as `https://edge.example`; it is what requests are signed for. */
+  readonly url: string;
+  /** Signs requests and allowances: the consumer signer of the leases it opens. */
+  readonly account: Account;
+  /** Whose USDC funds the leases; the account itself by default. */
+  readonly payer?: Account;
+  /** Without it a job that no lease pays for is refused with `payment_required`. */
+  readonly autoOpen?: AutoOpen;
+  /** Base units: the most that allowances may let any one lease spend. What it was funded with by default. */
+  readonly spendLimit?: bigint;
+  /** Chain, contract and token that are trusted. Without it the edge's own word (`/.well-known/gpux`) is. */
+  readonly settlement?: Settlement;
+  readonly fetch?: typeof fetch;
+  /** After the first try; 2 by default. */
+  readonly maxRetries?: number;
+  readonly timing?: Timing;
+}
+
+export interface Client {
+  /** Chain, contract, meter and fee of this edge; asked once, held against the pinned settlement. */
+  wellKnown(): Promise<WellKnown>;
+  readonly objects: Objects;
+  readonly quotes: Quotes;
+  readonly leases: Omit<Leases, "adopt">;
+  readonly jobs: Jobs;
+  readonly nodes: Nodes;
+}
+
+/**
+ * A client of one edge.
+ *
+ * @example
+ * const client = createClient({ url, account, autoOpen: { maxAmount: 1_000_000n } });
+ * const job = await client.jobs.run({ function: sha256, inputs: { n: { number: 8 } }, max_price: 50_000n });
+ * const png = await client.jobs.output(job, 0);
+ */
+export function createClient(options: ClientOptions): Client {
+  const { account, url, timing = SYSTEM_TIMING } = options;
+  const payer = options.payer ?? account;
+  let cached: Promise<WellKnown> | null = null;
+
+  const wellKnown = () => {
+    cached ??= readWellKnown().catch((error) => {
+      cached = null;
+      throw error;
+    });
+    return cached;
+  };
+
+  async function readWellKnown(): Promise<WellKnown> {
+    const answer = await transport.json(
+      { method: "GET", path: "/.well-known/gpux", signed: false },
+      WellKnown,
+    );
+    const pinned = options.settlement;
+    if (pinned === undefined || sameSettlement(pinned, answer.settlement)) return answer;
+    throw new GpuxError({
+      code: "quote_mismatch",
+      title: "The edge settles elsewhere than you trust",
+      hint: "Check the address of the edge, or the pinned settlement.",
+      detail: `it names escrow ${answer.settlement.escrow} on chain ${answer.settlement.chain_id}`,
+    });
+  }
+
+  const transport = createTransport({
+    url,
+    timing,
+    maxRetries: options.maxRetries ?? 2,
+    fetch: options.fetch ?? ((request, init) => fetch(request, init)),
+    async sign(request) {
+      const chainId = options.settlement?.chain_id ?? (await wellKnown()).settlement.chain_id;
+      return signRequest(request, accountSigner(account, chainId), { now: timing.now() });
+    },
+  });
+
+  const warm = createWarmLeases();
+  const spendLimit = options.spendLimit ?? null;
+  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit };
+  const quotes = createQuotes(shared);
+  const leases = createLeases(shared);
+  const autoOpen = options.autoOpen ?? null;
+  return {
+    wellKnown,
+    objects: createObjects(transport),
+    quotes,
+    leases,
+    jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
+    nodes: createNodes(transport),
+  };
+}
+
+function sameSettlement(pinned: Settlement, named: Settlement): boolean {
+  return (
+    pinned.chain_id === named.chain_id &&
+    pinned.escrow.toLowerCase() === named.escrow &&
+    pinned.token.toLowerCase() === named.token &&
+    pinned.token_name === named.token_name &&
+    pinned.token_version === named.token_version
+  );
+}

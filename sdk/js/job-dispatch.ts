@@ -1,0 +1,225 @@
+import { AllowanceNeeded, type WellKnown } from "@gpux/protocol/answers";
+import { JobView, RoutedJobRequest } from "@gpux/protocol/job";
+import { Quote } from "@gpux/protocol/lease";
+import type { Account } from "./account.ts";
+import { GpuxError } from "./error.ts";
+import type { DemandInput, Leases, Quotes } from "./leases.ts";
+import { signAllowance } from "./spending.ts";
+import type { Timing } from "./timing.ts";
+import { type Call, checked, jsonBody, type Transport } from "./transport.ts";
+import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
+
+type RequestInput = (typeof RoutedJobRequest)["_zod"]["input"];
+
+/** A job request as on the wire (protocol/job.ts); amounts may be bigint, allowances are the client's to sign. */
+export type JobInput = Omit<RequestInput, "max_price" | "allowance" | "demand"> & {
+  /** Base units: the most that this job may cost. */
+  readonly max_price: bigint | string;
+  readonly demand?: DemandInput;
+};
+
+export interface CreateOptions {
+  /** Seconds (1 to 60) that the answer may be held back until the job has ended. */
+  readonly wait?: number;
+  /** Made here when left out. Bring your own to survive a crash of this process. */
+  readonly idempotencyKey?: string;
+  /** A job id of the caller's own making (`PUT /v1/jobs/{id}`). */
+  readonly clientId?: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Leave to open leases with the payer's money, within limits in base units. */
+export interface AutoOpen {
+  /** The most to put into one lease's escrow. */
+  readonly maxAmount: bigint;
+  /** The most that a lease may cost per hour. */
+  readonly maxRatePerHour?: bigint;
+}
+
+export interface DispatchSettings {
+  readonly url: string;
+  readonly transport: Transport;
+  readonly timing: Timing;
+  readonly warm: WarmLeases;
+  readonly account: Account;
+  readonly payer: Account;
+  readonly quotes: Quotes;
+  readonly leases: Leases;
+  readonly wellKnown: () => Promise<WellKnown>;
+  readonly autoOpen: AutoOpen | null;
+}
+
+/** What is sent, with bigint amounts as the wire's strings; `checked` says whether it fits. */
+function wireForm(input: JobInput): JobInput {
+  return JSON.parse(new TextDecoder().decode(jsonBody(input)));
+}
+
+/** Each 402 is answered once or twice in an honest dance; an edge that keeps asking is not answered for ever. */
+const MAX_ROUNDS = 6;
+
+/** One job on its way: what is asked, under which key, and the lease it will go to. */
+interface Sending {
+  readonly request: RoutedJobRequest;
+  readonly wire: JobInput;
+  readonly key: string;
+  readonly options: CreateOptions;
+  /** The lease was in the cache: it takes the job in one hop. */
+  warm: boolean;
+  lease: WarmLease | null;
+}
+
+export function createJobDispatch(settings: DispatchSettings) {
+  const { transport, warm, leases, autoOpen } = settings;
+
+  async function create(input: JobInput, options: CreateOptions = {}): Promise<JobView> {
+    const sending = prepare(input, options);
+    for (let round = 1; ; round += 1) {
+      try {
+        return await send(sending);
+      } catch (error) {
+        if (sending.lease !== null) warm.unbook(sending.lease, sending.key);
+        if (!(error instanceof GpuxError) || round >= MAX_ROUNDS) throw error;
+        await answer(sending, error);
+      }
+    }
+  }
+
+  function prepare(input: JobInput, options: CreateOptions): Sending {
+    const rate = autoOpen?.maxRatePerHour;
+    const demand = rate === undefined ? input.demand : { max_rate_per_hour: rate, ...input.demand };
+    const wire = wireForm({ ...input, ...(demand === undefined ? {} : { demand }) });
+    const request = checked(RoutedJobRequest, wire);
+    const key = options.idempotencyKey ?? crypto.randomUUID();
+    const { queue_s, start_s, execution_s } = request.timeouts;
+    const untilS = settings.timing.now() / 1_000 + Math.min(queue_s, start_s) + execution_s;
+    // A client-made id resolves in the account, so such a job always goes through it.
+    const routed = options.clientId !== undefined;
+    const named = request.lease === undefined ? undefined : warm.get(request.lease);
+    const lease = request.lease === undefined ? warm.find(request.demand, request.max_price, untilS) : named;
+    return { request, wire, key, options, warm: !routed && lease !== undefined, lease: lease ?? null };
+  }
+
+  async function send(sending: Sending): Promise<JobView> {
+    const { lease, key, request } = sending;
+    let allowance: { cumulative: string; signature: string } | undefined;
+    if (lease !== null) {
+      warm.book(lease, key, request.max_price);
+      allowance = await allow(lease, committed(lease));
+    }
+    const job = await transport.json(callOf(sending, allowance), JobView);
+    const place = lease?.id === job.lease_id ? lease : undefined;
+    if (place !== undefined) warm.started(place, key, job);
+    else if (lease !== null) warm.unbook(lease, key);
+    return job;
+  }
+
+  /** Never above the lease's limit, whatever the edge says it needs. */
+  async function allow(lease: WarmLease, cumulative: bigint) {
+    if (cumulative > lease.limit) {
+      throw new GpuxError({
+        code: "spend_limit",
+        title: "The lease would be allowed more than you set",
+        hint: "Raise the spend limit, close the lease and open another, or lower max_price.",
+        detail: `${cumulative} would be allowed on ${lease.id}, the limit is ${lease.limit}`,
+        fault: "tenant",
+      });
+    }
+    const { settlement } = await settings.wellKnown();
+    return signAllowance(settings.account, settlement, { leaseHash: lease.hash, cumulative });
+  }
+
+  /** Prepares the next round, or throws what the caller has to decide. */
+  async function answer(sending: Sending, refusal: GpuxError): Promise<void> {
+    switch (refusal.code) {
+      case "payment_required":
+        sending.lease = await openQuoted(sending, refusal);
+        sending.warm = false;
+        return;
+      case "allowance_required":
+        sending.lease = await raised(sending, refusal);
+        return;
+      case "lease_closed":
+      case "lease_unknown":
+      case "lease_underfunded":
+        // Only what this client chose itself may be chosen again.
+        if (sending.lease === null || sending.request.lease !== undefined) throw refusal;
+        warm.forget(sending.lease.id);
+        sending.lease = null;
+        sending.warm = false;
+        return;
+      default:
+        throw refusal;
+    }
+  }
+
+  async function openQuoted(sending: Sending, refusal: GpuxError): Promise<WarmLease> {
+    const { request, options } = sending;
+    if (autoOpen === null || request.lease !== undefined) throw refusal;
+    const quote = await quoteFor(sending, refusal);
+    let funding = quote.amount;
+    if (funding > autoOpen.maxAmount) funding = autoOpen.maxAmount;
+    if (funding < request.max_price) funding = request.max_price;
+    if (funding > autoOpen.maxAmount) {
+      throw new GpuxError({
+        code: "spend_limit",
+        title: "Opening a lease for this job would take more than you set",
+        hint: "Raise autoOpen.maxAmount, or lower max_price.",
+        detail: `max_price is ${request.max_price}, the limit is ${autoOpen.maxAmount}`,
+        fault: "tenant",
+      });
+    }
+    await leases.open(quote, {
+      amount: funding,
+      demand: sending.wire.demand ?? {},
+      ...(autoOpen.maxRatePerHour === undefined ? {} : { maxRatePerHour: autoOpen.maxRatePerHour }),
+      signal: options.signal,
+    });
+    return known(quote.lease_id, options);
+  }
+
+  /** The edge quotes for the principal's own money; a sponsor's needs a quote that names it. */
+  function quoteFor({ wire, options }: Sending, refusal: GpuxError): Promise<Quote> | Quote {
+    const quote = Quote.safeParse(refusal.problem?.quote);
+    const own = settings.payer.address === settings.account.address;
+    if (own && quote.success) return quote.data;
+    return settings.quotes.create({ demand: wire.demand ?? {} }, { signal: options.signal });
+  }
+
+  async function raised(sending: Sending, refusal: GpuxError): Promise<WarmLease> {
+    const needed = AllowanceNeeded.safeParse(refusal.problem?.allowance);
+    if (!needed.success) throw refusal;
+    const { lease_id, lease_hash, cumulative } = needed.data;
+    if (sending.request.lease !== undefined && sending.request.lease !== lease_id) throw refusal;
+    const lease = await known(lease_id, sending.options);
+    if (lease.hash !== lease_hash) throw refusal;
+    // Others with this key use the lease too: what they committed counts as spent.
+    const ours = committed(lease) + sending.request.max_price;
+    if (cumulative > ours) lease.spent += cumulative - ours;
+    return lease;
+  }
+
+  async function known(id: string, { signal }: CreateOptions): Promise<WarmLease> {
+    return warm.get(id) ?? (await leases.adopt(id, signal));
+  }
+
+  function callOf({ wire, warm: oneHop, lease, key, options }: Sending, allowance: unknown): Call {
+    const { demand, lease: named, ...job } = wire;
+    const headers = {
+      "content-type": "application/json",
+      "idempotency-key": key,
+      ...(options.wait === undefined ? {} : { prefer: `wait=${options.wait}` }),
+    };
+    const { signal, clientId } = options;
+    if (oneHop && lease !== null) {
+      const body = jsonBody({ ...job, allowance });
+      return { method: "POST", path: `/v1/leases/${lease.id}/jobs`, headers, body, signal };
+    }
+    const chosen = lease?.id ?? named;
+    const body = jsonBody({ ...job, demand, lease: chosen, allowance });
+    return clientId === undefined
+      ? { method: "POST", path: "/v1/jobs", headers, body, signal }
+      : { method: "PUT", path: `/v1/jobs/${clientId}`, headers, body, signal };
+  }
+
+  return { create };
+}

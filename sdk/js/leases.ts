@@ -1,0 +1,171 @@
+import { listOf, type WellKnown } from "@gpux/protocol/answers";
+import { LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import { Demand } from "@gpux/protocol/resources";
+import type { Account } from "./account.ts";
+import { GpuxError } from "./error.ts";
+import { pages } from "./pages.ts";
+import { checkIdentity, checkQuote } from "./quote-check.ts";
+import { isConsumer, signFunding } from "./spending.ts";
+import type { Timing } from "./timing.ts";
+import { checked, jsonBody, type Transport } from "./transport.ts";
+import type { WarmLease, WarmLeases } from "./warm-leases.ts";
+
+/** As `Demand` on the wire; amounts may be bigint. */
+export type DemandInput = Omit<(typeof Demand)["_zod"]["input"], "max_rate_per_hour"> & {
+  readonly max_rate_per_hour?: bigint | string;
+};
+
+export interface QuoteInput {
+  readonly demand?: DemandInput;
+  /** Seconds that the lease may last: 300 to 86,400, by default 3,600. */
+  readonly durationS?: number;
+  /** Base units that the caller means to put in. */
+  readonly amount?: bigint;
+}
+
+export interface OpenOptions {
+  /** Base units to put into escrow; what is not used comes back at the close. The quote's amount by default. */
+  readonly amount?: bigint;
+  /** What was asked for: the quote is checked against it before anything is signed. Any one GPU by default. */
+  readonly demand?: DemandInput;
+  readonly durationS?: number;
+  /** Base units per hour. */
+  readonly maxRatePerHour?: bigint;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Leases {
+  /**
+   * Checks the quote, signs its funding as the payer and opens the lease. Throws `quote_mismatch` and signs nothing
+   * when a field is not what was asked, what the edge publishes or what was pinned.
+   */
+  open(quote: Quote, options?: OpenOptions): Promise<LeaseView>;
+  get(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  /** Newest first, page by page. */
+  list(options?: { signal?: AbortSignal }): AsyncGenerator<LeaseView>;
+  /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
+  close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
+  adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
+}
+
+export interface LeaseSettings {
+  readonly transport: Transport;
+  readonly account: Account;
+  readonly payer: Account;
+  readonly timing: Timing;
+  readonly warm: WarmLeases;
+  readonly wellKnown: () => Promise<WellKnown>;
+  /** Base units; no allowance on any one lease goes above it. Without it, what the lease was funded with. */
+  readonly spendLimit: bigint | null;
+}
+
+/** Long enough for a congested chain, short enough that a hold does not stay for long; seconds. */
+const FUNDING_WINDOW_S = 600;
+const FUNDING_CHECK_MS = 1_000;
+const FUNDING_CHECKS = 60;
+const DEFAULT_DURATION_S = 3_600;
+
+export function createQuotes({ transport, account, payer }: LeaseSettings) {
+  return {
+    /** A firm quote: the node holds the GPU until `expires_at`. */
+    create(input: QuoteInput = {}, options: { signal?: AbortSignal | undefined } = {}): Promise<Quote> {
+      const request = {
+        demand: input.demand ?? {},
+        payer: payer.address,
+        consumer_signer: account.address,
+        duration_s: input.durationS ?? DEFAULT_DURATION_S,
+        ...(input.amount === undefined ? {} : { amount: input.amount }),
+      };
+      checked(QuoteRequest, request);
+      return transport.json(
+        { method: "POST", path: "/v1/quotes", body: jsonBody(request), signal: options.signal },
+        Quote,
+      );
+    },
+  };
+}
+export type Quotes = ReturnType<typeof createQuotes>;
+
+export function createLeases(settings: LeaseSettings): Leases {
+  const { transport, account, payer, timing, warm } = settings;
+  const capped = (amount: bigint) =>
+    settings.spendLimit !== null && settings.spendLimit < amount ? settings.spendLimit : amount;
+
+  /** What a lease may spend is known once its funding is on chain. */
+  async function funded(id: string, signal: AbortSignal | undefined): Promise<LeaseView> {
+    for (let asked = 1; ; asked += 1) {
+      const lease = await transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView);
+      if (lease.status !== "funding" || asked === FUNDING_CHECKS) return lease;
+      await timing.sleep(FUNDING_CHECK_MS, signal);
+    }
+  }
+
+  return {
+    async open(quote, options = {}) {
+      const wellKnown = await settings.wellKnown();
+      const now = timing.now();
+      const check = checkQuote(quote, {
+        wellKnown,
+        payer: payer.address,
+        consumerSigner: account.address,
+        demand: checked(Demand, options.demand ?? {}),
+        durationS: options.durationS ?? DEFAULT_DURATION_S,
+        maxRatePerHour: options.maxRatePerHour ?? null,
+        now,
+      });
+      if (!check.ok) throw quoteMismatch(check.field, check.detail);
+      const amount = options.amount ?? quote.amount;
+      const validBefore = Math.floor(now / 1_000) + FUNDING_WINDOW_S;
+      // Signed once, before the send: a retry repeats this salt, so the lease cannot be funded twice.
+      const funding = await signFunding(payer, wellKnown.settlement, {
+        leaseHash: quote.lease_hash,
+        amount,
+        validBefore,
+      });
+      const body = jsonBody({ lease: quote.lease_id, funding });
+      const call = { method: "POST", path: "/v1/leases", body, signal: options.signal } as const;
+      const lease = await transport.json(call, LeaseView);
+      if (lease.lease_hash !== quote.lease_hash)
+        throw quoteMismatch("lease_hash", "another lease was opened");
+      warm.put({
+        id: quote.lease_id,
+        hash: quote.lease_hash,
+        terms: quote.terms,
+        text: quote.text,
+        limit: capped(amount),
+        spent: 0n,
+      });
+      return lease;
+    },
+    get: (id, { signal } = {}) =>
+      transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
+    list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), signal),
+    close(id, { signal } = {}) {
+      warm.forget(id);
+      return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);
+    },
+    async adopt(id, signal) {
+      const { settlement } = await settings.wellKnown();
+      const lease = await funded(id, signal);
+      const check = checkIdentity(settlement, lease.lease_hash, lease.terms, settlement);
+      if (!check.ok) throw quoteMismatch(check.field, check.detail);
+      if (lease.id !== id) throw quoteMismatch("id", "the edge answered with another lease");
+      if (!isConsumer(account, lease.terms)) {
+        throw quoteMismatch("terms.consumerSigner", "the lease's allowances are another key's to sign");
+      }
+      const { lease_hash, terms, text } = lease;
+      const limit = capped(lease.funded);
+      return warm.put({ id: lease.id, hash: lease_hash, terms, text, limit, spent: lease.committed });
+    },
+  };
+}
+
+function quoteMismatch(field: string, detail: string): GpuxError {
+  return new GpuxError({
+    code: "quote_mismatch",
+    title: "What the edge offers is not what was asked for",
+    hint: "Nothing was signed. Ask again; if it repeats, do not use this edge.",
+    detail: `${field}: ${detail}`,
+  });
+}

@@ -1,0 +1,127 @@
+import type { WellKnown } from "@gpux/protocol/answers";
+import { canonicalJson } from "@gpux/protocol/canonical";
+import { escrowDomain, type LeaseTerms, leaseIdHash } from "@gpux/protocol/eip712";
+import { leaseIdOf } from "@gpux/protocol/ids";
+import type { Quote, QuoteText, Settlement } from "@gpux/protocol/lease";
+import { blockersOf, type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
+import { keccak256, stringToBytes } from "viem/utils";
+
+/** What the caller asked for and trusts; the quote is held against it before anything is signed. */
+export interface Expected {
+  readonly wellKnown: WellKnown;
+  readonly payer: string;
+  readonly consumerSigner: string;
+  readonly demand: Demand;
+  readonly durationS: number;
+  /** Base units per hour; null leaves the rate to the demand's own limit. */
+  readonly maxRatePerHour: bigint | null;
+  /** Milliseconds. */
+  readonly now: number;
+}
+
+export type QuoteCheck =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly field: string; readonly detail: string };
+
+/** Clocks differ, and a quote takes a while to arrive; seconds. */
+const CLOCK_SLACK_S = 120;
+
+const pass: QuoteCheck = { ok: true };
+const fail = (field: string, detail: string): QuoteCheck => ({ ok: false, field, detail });
+
+/**
+ * Whether signing this quote binds the payer to what was asked and to nothing else. The edge is not trusted: every
+ * field that the terms hash covers is either recomputed or compared. `terms.provider` (where the node is paid out)
+ * and `terms.upfront` are the node's and the edge's to choose: `unattended` is 0, so nothing is due beyond the
+ * allowances that the consumer signs.
+ */
+export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
+  const { terms, text } = quote;
+  const { wellKnown } = expected;
+  const identity = checkIdentity(quote.settlement, quote.lease_hash, terms, wellKnown.settlement);
+  if (!identity.ok) return identity;
+  if (quote.lease_id !== leaseIdOf(quote.lease_hash))
+    return fail("lease_id", "it is not the id of lease_hash");
+  if (terms.quote !== keccak256(stringToBytes(canonicalJson(text)))) {
+    return fail("terms.quote", "it is not the hash of the quote's text");
+  }
+  const parties = [
+    ["payer", terms.payer, expected.payer.toLowerCase()],
+    ["consumerSigner", terms.consumerSigner, expected.consumerSigner.toLowerCase()],
+    ["meter", terms.meter, wellKnown.meter],
+    ["feeRecipient", terms.feeRecipient, wellKnown.fee_recipient],
+    ["providerSigner", terms.providerSigner, text.node],
+  ] as const;
+  for (const [field, is, should] of parties) {
+    if (is !== should) return fail(`terms.${field}`, `it is ${is}, not ${should}`);
+  }
+  if (terms.feeBps !== wellKnown.fee_bps) {
+    return fail("terms.feeBps", `it is ${terms.feeBps}, the edge publishes ${wellKnown.fee_bps}`);
+  }
+  if (terms.unattended !== 0n)
+    return fail("terms.unattended", "a serverless lease needs an allowance for all it spends");
+  const rate = checkRate(terms.ratePerHour, text, expected);
+  if (!rate.ok) return rate;
+  return checkTimes(quote, expected);
+}
+
+/** The lease id binds terms, chain and contract; the settlement is the pinned one. Also asked before an allowance. */
+export function checkIdentity(
+  settlement: Settlement,
+  leaseHash: string,
+  terms: LeaseTerms,
+  pinned: Settlement,
+): QuoteCheck {
+  const facts = ["chain_id", "escrow", "token", "token_name", "token_version"] as const;
+  for (const fact of facts) {
+    if (settlement[fact] !== pinned[fact]) {
+      return fail(`settlement.${fact}`, `it is ${settlement[fact]}, not ${pinned[fact]}`);
+    }
+  }
+  const domain = escrowDomain({ chainId: pinned.chain_id, escrow: pinned.escrow });
+  if (leaseHash !== leaseIdHash(domain, terms)) return fail("lease_hash", "the terms hash to another id");
+  return pass;
+}
+
+function checkRate(rate: bigint, text: QuoteText, { demand, maxRatePerHour }: Expected): QuoteCheck {
+  const prices = Prices.safeParse(text.prices);
+  if (!prices.success) return fail("text.prices", "they are no amounts");
+  const { gpus, cpu, memory_gb } = demand.resources;
+  const { resources } = text;
+  if (resources.gpus !== gpus || resources.cpu !== cpu || resources.memory_gb !== memory_gb) {
+    return fail("text.resources", "they are not what was asked for");
+  }
+  if (rate !== ratePerHour(prices.data, resources)) {
+    return fail("terms.ratePerHour", "it is not the sum of the quoted prices");
+  }
+  if (maxRatePerHour !== null && rate > maxRatePerHour) {
+    return fail("terms.ratePerHour", `${rate} per hour is above the limit of ${maxRatePerHour}`);
+  }
+  const [blocker] = textBlockers(text, demand);
+  return blocker === undefined ? pass : fail("text", `the offer fails the demand's ${blocker}`);
+}
+
+/** What of the demand the quoted node fails; `gpus_free` is not at issue, the hold is confirmed. */
+export function textBlockers(text: QuoteText, demand: Demand) {
+  const prices = Prices.safeParse(text.prices);
+  if (!prices.success || text.gpus.length === 0) return ["price" as const];
+  const offer = {
+    gpus: text.gpus,
+    cpu: text.resources.cpu,
+    memory_gb: text.resources.memory_gb,
+    region: text.region,
+    prices: prices.data,
+    concurrency: 1,
+  };
+  return blockersOf(offer, text.node, text.resources.gpus, demand);
+}
+
+function checkTimes(quote: Quote, { now, durationS }: Expected): QuoteCheck {
+  const nowS = Math.floor(now / 1_000);
+  if (Date.parse(quote.expires_at) <= now) return fail("expires_at", "the quote has lapsed");
+  if (quote.terms.expiry <= nowS) return fail("terms.expiry", "the terms are over already");
+  if (quote.terms.expiry > nowS + durationS + CLOCK_SLACK_S) {
+    return fail("terms.expiry", `the terms run longer than the ${durationS} s asked for`);
+  }
+  return pass;
+}

@@ -1,0 +1,66 @@
+import { digest, escrowDomain, type LeaseTerms, leaseIdHash, Receipt } from "@gpux/protocol/eip712";
+import type { Address } from "@gpux/protocol/ids";
+import { inputHash, type JobRequest, type JobView } from "@gpux/protocol/job";
+import { recoverSigner } from "@gpux/protocol/signature";
+import { keccak256, stringToBytes } from "viem/utils";
+
+export interface ReceiptContext {
+  readonly chainId: number;
+  readonly escrow: Address;
+  /** Of the lease the job ran on, from a quote or lease whose hash was checked. */
+  readonly terms: LeaseTerms;
+  /** What was sent; with it the receipt's inputHash is checked too. */
+  readonly request?: Pick<JobRequest, "function" | "inputs">;
+}
+
+export type ReceiptRefusal =
+  | "receipt_missing"
+  | "receipt_invalid"
+  | "lease_mismatch"
+  | "job_mismatch"
+  | "input_mismatch"
+  | "output_mismatch"
+  | "price_mismatch"
+  | "provider_signature_invalid"
+  | "edge_signature_missing"
+  | "edge_signature_invalid";
+
+export type ReceiptCheck =
+  | { readonly ok: true; readonly receipt: Receipt }
+  | { readonly ok: false; readonly code: ReceiptRefusal; readonly detail: string };
+
+const fail = (code: ReceiptRefusal, detail: string): ReceiptCheck => ({ ok: false, code, detail });
+
+/**
+ * Whether the job's receipt says what the job's view says, and both the node (`terms.providerSigner`) and the edge
+ * (`terms.meter`) signed it. `edge_signature_missing` right after the end only means: ask again.
+ */
+export async function verifyReceipt(job: JobView, context: ReceiptContext): Promise<ReceiptCheck> {
+  if (job.receipt === undefined) return fail("receipt_missing", "the job has none (yet)");
+  const parsed = Receipt.safeParse(job.receipt.receipt);
+  if (!parsed.success) return fail("receipt_invalid", parsed.error.issues[0]?.message ?? "not a receipt");
+  const receipt = parsed.data;
+  const domain = escrowDomain(context);
+  if (receipt.leaseId !== leaseIdHash(domain, context.terms))
+    return fail("lease_mismatch", "of another lease");
+  if (receipt.node !== context.terms.providerSigner) return fail("lease_mismatch", "of another node");
+  if (receipt.job !== keccak256(stringToBytes(job.id))) return fail("job_mismatch", "of another job");
+  if (context.request !== undefined && receipt.inputHash !== `0x${await inputHash(context.request)}`) {
+    return fail("input_mismatch", "for another function or other inputs");
+  }
+  const outputs = job.outputs.map((output) => `0x${output.sha256}`);
+  if (receipt.outputHashes.join() !== outputs.join()) return fail("output_mismatch", "for other outputs");
+  if (receipt.price !== job.price || receipt.billedMs !== BigInt(job.billed_ms)) {
+    return fail("price_mismatch", `it says ${receipt.price}, the job ${job.price}`);
+  }
+  const hash = digest(domain, "Receipt", receipt);
+  const { provider_signature, edge_signature } = job.receipt;
+  if ((await recoverSigner(hash, provider_signature)) !== context.terms.providerSigner) {
+    return fail("provider_signature_invalid", "it is not the node's");
+  }
+  if (edge_signature === null) return fail("edge_signature_missing", "the edge has not signed it yet");
+  if ((await recoverSigner(hash, edge_signature)) !== context.terms.meter) {
+    return fail("edge_signature_invalid", "it is not the meter's");
+  }
+  return { ok: true, receipt };
+}

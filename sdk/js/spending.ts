@@ -1,0 +1,71 @@
+import { escrowDomain, fundingNonce, type LeaseTerms, tokenTypes, types } from "@gpux/protocol/eip712";
+import type { Bytes32 } from "@gpux/protocol/ids";
+import type { Settlement } from "@gpux/protocol/lease";
+import type { Account } from "./account.ts";
+
+/** Wire form of `FundingAuthorization` (protocol/lease.ts). */
+export interface SignedFunding {
+  readonly amount: string;
+  readonly salt: Bytes32;
+  readonly valid_after: number;
+  readonly valid_before: number;
+  readonly signature: `0x${string}`;
+}
+
+/**
+ * The payer's authorization to fund one lease: EIP-3009 in the token's domain, its nonce the hash of the funding
+ * plan, so that it can open this lease with this amount and nothing else. Check the quote first (quote-check.ts).
+ * `validBefore` in seconds.
+ */
+export async function signFunding(
+  payer: Account,
+  settlement: Settlement,
+  funding: { leaseHash: Bytes32; amount: bigint; validBefore: number },
+): Promise<SignedFunding> {
+  const { leaseHash, amount, validBefore } = funding;
+  const salt = randomBytes32();
+  const signature = await payer.signTypedData({
+    domain: {
+      name: settlement.token_name,
+      version: settlement.token_version,
+      chainId: settlement.chain_id,
+      verifyingContract: settlement.token,
+    },
+    types: tokenTypes,
+    primaryType: "ReceiveWithAuthorization",
+    message: {
+      from: payer.address,
+      to: settlement.escrow,
+      value: amount,
+      validAfter: 0n,
+      validBefore: BigInt(validBefore),
+      nonce: fundingNonce({ leaseIds: [leaseHash], amounts: [amount], salt }),
+    },
+  });
+  return { amount: amount.toString(), salt, valid_after: 0, valid_before: validBefore, signature };
+}
+
+/** The consumer's ceiling on a lease's cumulative usage, in wire form. */
+export async function signAllowance(
+  consumer: Account,
+  settlement: Settlement,
+  allowance: { leaseHash: Bytes32; cumulative: bigint },
+): Promise<{ cumulative: string; signature: `0x${string}` }> {
+  const signature = await consumer.signTypedData({
+    domain: escrowDomain({ chainId: settlement.chain_id, escrow: settlement.escrow }),
+    types: { Allowance: types.Allowance },
+    primaryType: "Allowance",
+    message: { leaseId: allowance.leaseHash, cumulative: allowance.cumulative },
+  });
+  return { cumulative: allowance.cumulative.toString(), signature };
+}
+
+function randomBytes32(): Bytes32 {
+  const bytes = crypto.getRandomValues(new Uint8Array(32));
+  return `0x${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/** The account must be the one that the terms name, or its signature is worth nothing. */
+export function isConsumer(account: Account, terms: LeaseTerms): boolean {
+  return terms.consumerSigner === account.address.toLowerCase();
+}

@@ -1,0 +1,83 @@
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import type { Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import { type JobView, TERMINAL } from "@gpux/protocol/job";
+import type { QuoteText } from "@gpux/protocol/lease";
+import type { Demand } from "@gpux/protocol/resources";
+import { textBlockers } from "./quote-check.ts";
+
+/** A lease whose terms this client has checked and may sign allowances for. Amounts in base units. */
+export interface WarmLease {
+  readonly id: LeaseId;
+  readonly hash: Bytes32;
+  readonly terms: LeaseTerms;
+  readonly text: QuoteText;
+  /** No allowance goes above it. */
+  readonly limit: bigint;
+  /** Used by jobs that ended, as far as this client knows. */
+  spent: bigint;
+  /** Jobs that are in `spent`: a replayed answer must not count twice. */
+  readonly ended: Set<JobId>;
+  /** What each job that has not ended may still cost. Keyed by job, or by idempotency key until the job is known. */
+  readonly open: Map<string, bigint>;
+}
+
+export interface WarmLeases {
+  get(id: string): WarmLease | undefined;
+  put(lease: Omit<WarmLease, "ended" | "open">): WarmLease;
+  forget(id: string): void;
+  /** One that fits and has room for `maxPrice` below its limit. `untilS`: seconds by which the job must have ended. */
+  find(demand: Demand, maxPrice: bigint, untilS: number): WarmLease | undefined;
+  /** Books the job's max_price before it is sent, so that jobs sent at once do not share one allowance. */
+  book(lease: WarmLease, key: string, maxPrice: bigint): void;
+  unbook(lease: WarmLease, key: string): void;
+  /** From a booked key to the job it became. */
+  started(lease: WarmLease, key: string, job: JobView): void;
+  /** Any view of a job that passes by: an end frees what its job did not use. */
+  saw(job: JobView): void;
+}
+
+/** Spent plus what the open jobs may cost: the edge counts the same (`committed` of a lease's view). */
+export function committed(lease: WarmLease): bigint {
+  let sum = lease.spent;
+  for (const maxPrice of lease.open.values()) sum += maxPrice;
+  return sum;
+}
+
+export function createWarmLeases(): WarmLeases {
+  const leases = new Map<string, WarmLease>();
+  const settle = (lease: WarmLease, job: JobView) => {
+    if (!TERMINAL.has(job.status)) return false;
+    lease.open.delete(job.id);
+    if (!lease.ended.has(job.id)) lease.spent += job.price;
+    lease.ended.add(job.id);
+    return true;
+  };
+  return {
+    get: (id) => leases.get(id),
+    put(lease) {
+      const warm = leases.get(lease.id) ?? { ...lease, ended: new Set(), open: new Map() };
+      leases.set(lease.id, warm);
+      return warm;
+    },
+    forget: (id) => leases.delete(id),
+    find(demand, maxPrice, untilS) {
+      for (const lease of leases.values()) {
+        const roomy = committed(lease) + maxPrice <= lease.limit && lease.terms.expiry > untilS;
+        if (roomy && textBlockers(lease.text, demand).length === 0) return lease;
+      }
+      return undefined;
+    },
+    book: (lease, key, maxPrice) => lease.open.set(key, maxPrice),
+    unbook: (lease, key) => lease.open.delete(key),
+    started(lease, key, job) {
+      const maxPrice = lease.open.get(key) ?? job.max_price;
+      lease.open.delete(key);
+      if (!settle(lease, job)) lease.open.set(job.id, maxPrice);
+    },
+    saw(job) {
+      const lease = leases.get(job.lease_id);
+      // Only what this client booked: the rest was in `spent` when the lease was adopted.
+      if (lease?.open.has(job.id)) settle(lease, job);
+    },
+  };
+}
