@@ -13,13 +13,15 @@ import {
 import {
   createPublicClient,
   createWalletClient,
+  encodeFunctionData,
   type Hex,
   http,
+  multicall3Abi,
   parseEventLogs,
   parseSignature,
   signatureToCompactSignature,
 } from "viem";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Devnet, devnetChain, PortTaken, startDevnet } from "./devnet.ts";
 import { type DevnetRole, devnetAccount } from "./roles.ts";
 
@@ -73,7 +75,6 @@ const compact = (signature: Hex) => {
   return { r, vs: yParityAndS };
 };
 
-/** Simulated first, then sent by the relayer, the only one of the parties with ETH. */
 async function included(hash: Hex) {
   const receipt = await clients().chain.waitForTransactionReceipt({ hash });
   expect(receipt.status).toBe("success");
@@ -116,44 +117,37 @@ const signClose =
   (role) =>
     devnetAccount(role).account.signTypedData({ domain: domain(), types, primaryType: "Close", message });
 
-async function settle(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
+async function settleData(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
   const signatures = await pair(
     { roles: 6, a: "agent", b: "meter" },
     signUsage({ leaseId, cumulative, evidence: EVIDENCE }),
   );
-  const hash = await clients().wallet.writeContract({
-    address: devnet.escrow,
+  return encodeFunctionData({
     abi: leaseEscrowAbi,
     functionName: "settle",
     args: [terms, cumulative, EVIDENCE, signatures, NO_ALLOWANCE],
   });
-  return await included(hash);
 }
 
-async function close(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
+async function closeData(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
   const validBefore = (await now()) + HOUR;
   const signatures = await pair(
     { roles: 3, a: "consumerSigner", b: "agent" },
     signClose({ leaseId, cumulative, evidence: EVIDENCE, validBefore }),
   );
-  const hash = await clients().wallet.writeContract({
-    address: devnet.escrow,
+  return encodeFunctionData({
     abi: leaseEscrowAbi,
     functionName: "close",
     args: [terms, cumulative, EVIDENCE, validBefore, signatures, NO_ALLOWANCE],
   });
-  return await included(hash);
 }
 
-async function withdraw(account: Hex) {
-  const hash = await clients().wallet.writeContract({
-    address: devnet.escrow,
-    abi: leaseEscrowAbi,
-    functionName: "withdraw",
-    args: [account],
-  });
-  return await included(hash);
-}
+const withdrawData = (account: Hex) =>
+  encodeFunctionData({ abi: leaseEscrowAbi, functionName: "withdraw", args: [account] });
+
+/** By the relayer, the only one of the parties with ETH. */
+const relay = async (data: Hex) =>
+  await included(await clients().wallet.sendTransaction({ to: devnet.escrow, data }));
 
 const balance = (account: Hex) =>
   clients().chain.readContract({
@@ -242,10 +236,10 @@ test("a lease funded by one signature, settled, closed and withdrawn adds up, an
   expect(authorization?.args.nonce).toBe(funded.nonce);
 
   await devnet.increaseTime(HOUR);
-  const settled = await settle(terms, funded.leaseId, 2n * USDC);
-  const closed = await close(terms, funded.leaseId, 3n * USDC - 1n);
+  const settled = await relay(await settleData(terms, funded.leaseId, 2n * USDC));
+  const closed = await relay(await closeData(terms, funded.leaseId, 3n * USDC - 1n));
   const paidOut = [];
-  for (const party of PARTIES) paidOut.push(await withdraw(address(party)));
+  for (const party of PARTIES) paidOut.push(await relay(withdrawData(address(party))));
 
   const fee = ((3n * USDC - 1n) * 500n) / 10_000n;
   const gained = async (party: (typeof PARTIES)[number]) =>
@@ -258,6 +252,43 @@ test("a lease funded by one signature, settled, closed and withdrawn adds up, an
   const receipts = { fund: funded.receipt, settle: settled, close: closed, withdraw: first };
   for (const [kind, receipt] of Object.entries(receipts)) {
     expect(receipt?.l1Fee, kind).toBeGreaterThan(0n);
-    if (process.env.GAS === "1") console.log(kind, receipt?.gasUsed, receipt?.l1Fee);
+  }
+});
+
+test("one poisoned call of a batch fails alone, and order inside the batch holds", async () => {
+  const { wallet } = clients();
+  await devnet.mint(address("consumer"), 5n * USDC);
+  const terms = await termsFor(`0x${"02".repeat(32)}`);
+  const { leaseId } = await fund(terms, 5n * USDC, `0x${"5b".repeat(32)}`);
+  const before = await balance(address("provider"));
+  const otherLease = await termsFor(`0x${"03".repeat(32)}`);
+  const calls = [
+    await settleData(terms, leaseId, 400_000n),
+    await settleData(otherLease, leaseIdHash(domain(), otherLease), 1n),
+    await settleData(terms, leaseId, 300_000n),
+    await closeData(terms, leaseId, 500_000n),
+    withdrawData(address("provider")),
+  ];
+  const hash = await wallet.writeContract({
+    address: devnet.multicall3,
+    abi: multicall3Abi,
+    functionName: "aggregate3",
+    args: [calls.map((callData) => ({ target: devnet.escrow, allowFailure: true, callData }))],
+  });
+  const { logs } = await included(hash);
+  const events = parseEventLogs({ abi: leaseEscrowAbi, logs }).map((log) => log.eventName);
+  expect(events).toEqual(["UsageSettled", "UsageSettled", "LeaseClosed", "Withdrawn"]);
+  expect((await balance(address("provider"))) - before).toBe(475_000n);
+});
+
+test("mines by the interval when told, and a pending transaction waits for its block", async () => {
+  const slow = await startDevnet({ host: "127.0.0.1", chainId: 31_338, intervalMs: 200 });
+  try {
+    await slow.mint(address("consumer"), USDC);
+    const chain = createPublicClient({ chain: devnetChain(slow.url, 31_338), transport: http(slow.url) });
+    const number = await chain.getBlockNumber({ cacheTime: 0 });
+    await vi.waitUntil(async () => (await chain.getBlockNumber({ cacheTime: 0 })) > number + 1n, 10_000);
+  } finally {
+    await slow.close();
   }
 });
