@@ -4,6 +4,7 @@ import { recoverSigner } from "../signature.ts";
 import { contentDigest } from "./content-digest.ts";
 import {
   CLOCK_SKEW_S,
+  isNonce,
   MAX_WINDOW_S,
   type RequestPolicy,
   type RequestRefusal,
@@ -89,7 +90,7 @@ export async function signRequest(
   const lifetime = options.expiresInS ?? DEFAULT_LIFETIME_S;
   if (!(lifetime > 0 && lifetime <= MAX_WINDOW_S)) throw new RangeError(`1 to ${MAX_WINDOW_S} seconds`);
   const nonce = options.nonce ?? randomNonce();
-  if (!/^[!-~]{8,128}$/.test(nonce)) throw new RangeError("a nonce has 8 to 128 printable characters");
+  if (!isNonce(nonce)) throw new RangeError("a nonce has 8 to 128 printable characters");
 
   const body = new Uint8Array(await request.clone().arrayBuffer());
   const headers = new Headers(request.headers);

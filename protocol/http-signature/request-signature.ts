@@ -43,7 +43,10 @@ export const MAX_WINDOW_S = 300;
 /** How far a client's clock may be off, either way. */
 export const CLOCK_SKEW_S = 30;
 
-const NONCE = /^[!-~]{8,128}$/;
+/** Printable, so that it can be a key anywhere; long enough that a client does not collide with itself. */
+export function isNonce(text: string): boolean {
+  return /^[!-~]{8,128}$/.test(text);
+}
 
 /** What a request has to cover: what it does, where, with which body, and under which idempotency key. */
 export function requiredComponents(request: SignedRequest): string[] {
@@ -68,7 +71,7 @@ export async function signedClaims(
   if (created === undefined || expires === undefined || nonce === undefined || keyid === undefined) {
     return { ok: false, code: "signature_malformed" };
   }
-  if (expires <= created || expires - created > MAX_WINDOW_S || !NONCE.test(nonce)) {
+  if (expires <= created || expires - created > MAX_WINDOW_S || !isNonce(nonce)) {
     return { ok: false, code: "signature_malformed" };
   }
   const now = policy.now / 1000;
