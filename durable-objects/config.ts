@@ -1,6 +1,6 @@
-import { type EscrowDomain, escrowDomain } from "@gpux/protocol/eip712";
 import { Address } from "@gpux/protocol/ids";
 import type { Settlement } from "@gpux/protocol/lease";
+import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { z } from "zod";
 import type { ObjectEnv } from "./bindings.ts";
 
@@ -27,7 +27,8 @@ const Vars = z.object({
 
 export interface EdgeConfig {
   readonly chainId: number;
-  readonly domain: EscrowDomain;
+  /** Typed-data digests in this chain's and contract's domain. */
+  readonly hasher: TypedDataHasher;
   readonly settlement: Settlement;
   readonly meter: Address;
   readonly feeRecipient: Address;
@@ -45,7 +46,7 @@ export function configOf(env: ObjectEnv): EdgeConfig {
   const vars = Vars.parse(env);
   const config: EdgeConfig = {
     chainId: vars.CHAIN_ID,
-    domain: escrowDomain({ chainId: vars.CHAIN_ID, escrow: vars.ESCROW }),
+    hasher: createHasher({ chainId: vars.CHAIN_ID, escrow: vars.ESCROW }),
     settlement: {
       chain_id: vars.CHAIN_ID,
       escrow: vars.ESCROW,

@@ -1,0 +1,192 @@
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import { jobIdOf, leaseIdOf } from "@gpux/protocol/ids";
+import type { QuoteText } from "@gpux/protocol/lease";
+import { Demand } from "@gpux/protocol/resources";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import {
+  type AccountLease,
+  candidates,
+  fits,
+  type KeyEntry,
+  type KeyEvent,
+  openQuotes,
+  scopeOf,
+  stepKey,
+  TAKEOVER_MS,
+} from "./machine.ts";
+
+const lease = (n: number): LeaseId =>
+  leaseIdOf(`0x${n.toString(16).padStart(64, "0").split("").reverse().join("")}`);
+const job = (n: number): JobId => jobIdOf(lease(n), new Uint8Array(16).fill(n));
+const chosen = (n: number) => ({ job: job(n), lease: lease(n) });
+const pending: KeyEntry = { bodyHash: "a", state: "pending", chosen: null, since: 1_000 };
+const done: KeyEntry = { ...pending, state: "done", chosen: chosen(1) };
+
+const begin = (bodyHash: string): KeyEvent => ({ t: "begin", bodyHash });
+
+test.each<[string, KeyEntry | null, KeyEvent, number, ReturnType<typeof stepKey>]>([
+  ["a new key begins", null, begin("a"), 1_000, { ok: true, next: pending, replay: null }],
+  [
+    "another body under a running key is refused",
+    pending,
+    begin("b"),
+    1_001,
+    refused("idempotency_key_reused"),
+  ],
+  [
+    "another body under a finished key is refused",
+    done,
+    begin("b"),
+    1_001,
+    refused("idempotency_key_reused"),
+  ],
+  [
+    "the same body while the first runs must wait",
+    pending,
+    begin("a"),
+    1_001,
+    refused("idempotency_in_progress"),
+  ],
+  [
+    "a first request that died is taken over, with the lease that it chose",
+    { ...pending, chosen: chosen(2) },
+    begin("a"),
+    1_000 + TAKEOVER_MS,
+    {
+      ok: true,
+      next: { ...pending, chosen: chosen(2), since: 1_000 + TAKEOVER_MS },
+      replay: null,
+    },
+  ],
+  [
+    "a finished key answers with its job",
+    done,
+    begin("a"),
+    2_000,
+    { ok: true, next: done, replay: chosen(1) },
+  ],
+  [
+    "the chosen lease is remembered before it is asked",
+    pending,
+    { t: "choose", chosen: chosen(1) },
+    1_001,
+    { ok: true, next: { ...pending, chosen: chosen(1) }, replay: null },
+  ],
+  ["a refusal frees the key", pending, { t: "refused" }, 1_001, { ok: true, next: null, replay: null }],
+  [
+    "a finished key never changes",
+    done,
+    { t: "choose", chosen: chosen(2) },
+    1_001,
+    { ok: true, next: done, replay: null },
+  ],
+])("%s", (_, entry, event, now, expected) => {
+  expect(stepKey(entry, event, now)).toEqual(expected);
+});
+
+function refused(code: "idempotency_key_reused" | "idempotency_in_progress") {
+  return { ok: false, code } as const;
+}
+
+test("an interrupted request can be taken over at once", () => {
+  const broken = stepKey({ ...pending, chosen: chosen(1) }, { t: "interrupted" }, 5_000);
+  const retried = broken.ok && stepKey(broken.next, begin("a"), 5_000);
+  expect(retried).toMatchObject({ ok: true, replay: null, next: { chosen: chosen(1) } });
+});
+
+test("a key stands for one body and one job, whatever happens in whatever order", () => {
+  const event = fc.oneof(
+    fc.constantFrom("a", "b").map(begin),
+    fc.nat(3).map((n): KeyEvent => ({ t: "choose", chosen: chosen(n) })),
+    fc.nat(3).map((n): KeyEvent => ({ t: "succeeded", chosen: chosen(n) })),
+    fc.constantFrom<KeyEvent>({ t: "refused" }, { t: "interrupted" }),
+  );
+  fc.assert(
+    fc.property(fc.array(fc.tuple(event, fc.nat(40_000)), { maxLength: 40 }), (events) => {
+      let now = 0;
+      let entry: KeyEntry | null = null;
+      let promised: JobId | null = null;
+      for (const [each, pause] of events) {
+        now += pause;
+        const step: ReturnType<typeof stepKey> = stepKey(entry, each, now);
+        if (!step.ok) {
+          expect(each.t).toBe("begin");
+          continue;
+        }
+        if (entry?.state === "done") expect(step.next).toBe(entry);
+        if (step.replay !== null) {
+          promised ??= step.replay.job;
+          expect(step.replay.job).toBe(promised);
+        }
+        entry = step.next;
+      }
+    }),
+  );
+});
+
+test("ids, keys and nonces of the same text do not meet", () => {
+  const names = [
+    scopeOf("same-text", null, "n"),
+    scopeOf(null, "same-text", "n"),
+    scopeOf(null, null, "same-text"),
+  ];
+  expect(new Set(names).size).toBe(3);
+});
+
+const text: QuoteText = {
+  node: `0x${"ab".repeat(20)}`,
+  gpus: [
+    {
+      model: "RTX_4090",
+      reported: "RTX 4090",
+      vram_mb: 24_000,
+      driver: "1",
+      backend: "vulkan",
+      software: false,
+    },
+  ],
+  resources: { gpus: 1, cpu: 4, memory_gb: 16 },
+  prices: { gpu_hour: "1000000", core_hour: "0", gb_hour: "0" },
+  tier: "firm",
+  mode: "serverless",
+  region: "eu-west",
+  tick_s: 60,
+  salt: `0x${"01".repeat(32)}`,
+};
+
+test.each([
+  ["nothing asked", {}, true],
+  ["its model", { gpu_model: "RTX_4090" }, true],
+  ["another model", { gpu_model: "H100" }, false],
+  ["more memory than it bought", { resources: { memory_gb: 17 } }, false],
+  ["more GPUs than it bought", { resources: { gpus: 2 } }, false],
+  ["another region", { region: "us-east" }, false],
+  ["another node", { node: `0x${"cd".repeat(20)}` }, false],
+  ["a lower price", { max_rate_per_hour: "999999" }, false],
+  ["its very price", { max_rate_per_hour: "1000000" }, true],
+])("a warm lease and a demand for %s: %o", (_, demand, expected) => {
+  expect(fits(text, Demand.parse(demand))).toBe(expected);
+});
+
+const row = (n: number, phase: AccountLease["phase"]): AccountLease => ({
+  id: lease(n),
+  phase,
+  text,
+  expiresAt: 10_000,
+  createdAt: n,
+});
+
+test("warm leases are tried newest first, without those that are over", () => {
+  const leases = [row(1, "open"), row(2, "quoted"), row(3, "open"), row(4, "ended")];
+  const demand = Demand.parse({});
+  expect(candidates(leases, { demand }, null, 0)).toEqual([lease(3), lease(1)]);
+  expect(candidates(leases, { demand }, null, 10_000)).toEqual([]);
+  expect(candidates(leases, { demand }, lease(1), 0)).toEqual([lease(1), lease(3)]);
+  expect(candidates(leases, { demand, lease: lease(9) }, null, 0)).toEqual([lease(9)]);
+});
+
+test("lapsed quotes do not count as open", () => {
+  const leases = [row(1, "open"), row(2, "quoted"), { ...row(3, "quoted"), expiresAt: 5_000 }];
+  expect([0, 5_000, 10_000].map((now) => openQuotes(leases, now))).toEqual([2, 1, 0]);
+});

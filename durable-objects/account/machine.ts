@@ -1,0 +1,134 @@
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import type { QuoteText } from "@gpux/protocol/lease";
+import { Amount } from "@gpux/protocol/money";
+import { blockersOf, type Demand } from "@gpux/protocol/resources";
+import type { Refused } from "../interfaces.ts";
+
+/** A request that is this old and has not ended is taken for lost with its isolate; a retry takes it over. */
+export const TAKEOVER_MS = 30_000;
+/** How long a finished request answers its retries. */
+export const RETENTION_MS = 24 * 3_600_000;
+/** Quotes hold other people's GPUs: this many at once. */
+export const MAX_OPEN_QUOTES = 8;
+
+/**
+ * The name under which a request is remembered: client-made job ids and idempotency keys cannot meet. Without
+ * either, a request is only ever itself, for its nonce cannot come again.
+ */
+export function scopeOf(clientId: string | null, key: string | null, nonce: string): string {
+  if (clientId !== null) return `id:${clientId}`;
+  return key === null ? `nonce:${nonce}` : `key:${key}`;
+}
+
+/** A job and the lease that it was first asked of. */
+export interface Chosen {
+  readonly job: JobId;
+  readonly lease: LeaseId;
+}
+
+interface KeyHead {
+  readonly bodyHash: string;
+  /** Milliseconds: when it began, or began again. */
+  readonly since: number;
+}
+
+/**
+ * What an idempotency key (or a client-made job id) stands for. A lease is chosen before it is asked, so that a
+ * retry after a crash asks the same lease for the same job.
+ */
+export type KeyEntry =
+  | (KeyHead & { readonly state: "pending"; readonly chosen: Chosen | null })
+  | (KeyHead & { readonly state: "done"; readonly chosen: Chosen });
+
+export type KeyEvent =
+  | { readonly t: "begin"; readonly bodyHash: string }
+  | { readonly t: "choose"; readonly chosen: Chosen }
+  | { readonly t: "succeeded"; readonly chosen: Chosen }
+  /** Nothing came of it: the same key may bring the request again, as after `payment_required`. */
+  | { readonly t: "refused" }
+  /** It is not known what came of it: the next retry takes over at once. */
+  | { readonly t: "interrupted" };
+
+export type KeyStep =
+  | {
+      readonly ok: true;
+      readonly next: KeyEntry | null;
+      /** The job of the first request, when this one is its retry. */
+      readonly replay: Chosen | null;
+    }
+  | Refused;
+
+/** One key's life: absent -> pending -> done, or back to absent. Done entries never change. */
+export function stepKey(entry: KeyEntry | null, event: KeyEvent, now: number): KeyStep {
+  if (event.t === "begin") return begin(entry, event.bodyHash, now);
+  if (entry === null || entry.state === "done") return { ok: true, next: entry, replay: null };
+  switch (event.t) {
+    case "choose":
+      return { ok: true, next: { ...entry, chosen: event.chosen }, replay: null };
+    case "succeeded":
+      return { ok: true, next: { ...entry, state: "done", chosen: event.chosen }, replay: null };
+    case "refused":
+      return { ok: true, next: null, replay: null };
+    case "interrupted":
+      return { ok: true, next: { ...entry, since: now - TAKEOVER_MS }, replay: null };
+  }
+}
+
+function begin(entry: KeyEntry | null, bodyHash: string, now: number): KeyStep {
+  const fresh: KeyEntry = { bodyHash, state: "pending", chosen: null, since: now };
+  if (entry === null) return { ok: true, next: fresh, replay: null };
+  if (entry.bodyHash !== bodyHash) return { ok: false, code: "idempotency_key_reused" };
+  if (entry.state === "done") return { ok: true, next: entry, replay: entry.chosen };
+  if (now - entry.since < TAKEOVER_MS) return { ok: false, code: "idempotency_in_progress" };
+  return { ok: true, next: { ...entry, since: now }, replay: null };
+}
+
+/** A lease of this account: `quoted` until it is funded or lapses, `open` while it is in the warm pool. */
+export interface AccountLease {
+  readonly id: LeaseId;
+  readonly phase: "quoted" | "open" | "ended";
+  readonly text: QuoteText;
+  /** Milliseconds: of the quote while it is `quoted`, of the terms after that. */
+  readonly expiresAt: number;
+  readonly createdAt: number;
+}
+
+/** Whether what the lease bought would also be sold for this demand. */
+export function fits(text: QuoteText, demand: Demand): boolean {
+  const { prices, resources } = text;
+  const offer = {
+    gpus: text.gpus,
+    cpu: resources.cpu,
+    memory_gb: resources.memory_gb,
+    region: text.region,
+    prices: {
+      gpu_hour: Amount.parse(prices.gpu_hour),
+      core_hour: Amount.parse(prices.core_hour),
+      gb_hour: Amount.parse(prices.gb_hour),
+    },
+    concurrency: 1,
+  };
+  return blockersOf(offer, text.node, resources.gpus, demand).length === 0;
+}
+
+/**
+ * The leases to try for a job, in order: the one that an interrupted first try chose, then either the one that the
+ * request names or the account's warm ones that fit, newest first.
+ */
+export function candidates(
+  leases: readonly AccountLease[],
+  request: { readonly lease?: LeaseId | undefined; readonly demand: Demand },
+  chosen: LeaseId | null,
+  now: number,
+): LeaseId[] {
+  const warm = leases
+    .filter((lease) => lease.phase === "open" && lease.expiresAt > now && fits(lease.text, request.demand))
+    .sort((a, b) => b.createdAt - a.createdAt)
+    .map((lease) => lease.id);
+  const pool = request.lease === undefined ? warm : [request.lease];
+  return [...new Set(chosen === null ? pool : [chosen, ...pool])];
+}
+
+export function openQuotes(leases: readonly AccountLease[], now: number): number {
+  return leases.filter((lease) => lease.phase === "quoted" && lease.expiresAt > now).length;
+}

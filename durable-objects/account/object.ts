@@ -1,0 +1,245 @@
+import { DurableObject } from "cloudflare:workers";
+import type { ErrorCode } from "@gpux/protocol/errors";
+import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import { jobIdOf } from "@gpux/protocol/ids";
+import type { JobView, RoutedJobRequest } from "@gpux/protocol/job";
+import type { FundingAuthorization, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import { type Blocker, blockersOf } from "@gpux/protocol/resources";
+import { bytesToHex } from "viem/utils";
+import type { ObjectEnv } from "../bindings.ts";
+import { bookFor } from "../books.ts";
+import { configOf } from "../config.ts";
+import type {
+  AccountRpc,
+  BookEntry,
+  Found,
+  Outcome,
+  PaymentNeeded,
+  Principal,
+  Refused,
+  Wait,
+} from "../interfaces.ts";
+import { takeNonce } from "../nonce-window.ts";
+import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, scopeOf, stepKey } from "./machine.ts";
+import { amountOf, draftQuote, quoteOf } from "./quote.ts";
+import { AccountStore } from "./store.ts";
+
+/** Offers that are asked to hold, one after another, before the answer is "no capacity". */
+const TRIES = 5;
+
+type Submitted = Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded;
+type Quoted = Outcome<{ quote: Quote }> | (Refused & { wait?: Wait });
+
+/** Of a lease that will take no more jobs. */
+const OVER: ReadonlySet<ErrorCode> = new Set([
+  "lease_closed",
+  "lease_unknown",
+  "quote_expired",
+  "quote_unknown",
+]);
+/** Of a lease that cannot take this job, while another may. */
+const UNFIT: ReadonlySet<ErrorCode> = new Set(["lease_underfunded", "queue_full"]);
+
+/**
+ * One principal: which requests it has made, its client-made job ids, its leases. Named by the principal's address.
+ * It is on the cold path only: a job for a known lease goes straight to the Lease.
+ */
+export class AccountObject extends DurableObject<ObjectEnv> implements AccountRpc {
+  readonly #store: AccountStore;
+  /** Quotes under way, which have no row yet. */
+  #quoting = 0;
+
+  constructor(ctx: DurableObjectState, env: ObjectEnv) {
+    super(ctx, env);
+    this.#store = new AccountStore(ctx.storage.sql);
+  }
+
+  async quote(by: Principal, request: QuoteRequest): Promise<Quoted> {
+    const replay = this.#admit(by);
+    return replay ?? this.#quote(by.address, request);
+  }
+
+  async openLease(
+    by: Principal,
+    id: LeaseId,
+    funding: FundingAuthorization,
+  ): Promise<Outcome<{ lease: LeaseView }>> {
+    const replay = this.#admit(by);
+    if (replay !== null) return replay;
+    const known = this.#store.lease(id);
+    if (known === null) return { ok: false, code: "quote_unknown" };
+    const funded = await this.env.LEASE.getByName(id).fund(funding);
+    if (funded.ok) {
+      const expiresAt = funded.lease.terms.expiry * 1000;
+      this.#store.saveLease({ ...known, phase: "open", expiresAt });
+    }
+    return funded;
+  }
+
+  async submit(
+    by: Principal,
+    key: string | null,
+    bodyHash: string,
+    request: RoutedJobRequest,
+    clientId: string | null,
+  ): Promise<Submitted> {
+    const replay = this.#admit(by);
+    if (replay !== null) return replay;
+    const scope = scopeOf(clientId, key, by.nonce);
+    const begun = this.#stepKey(scope, { t: "begin", bodyHash });
+    if (!begun.ok) return begun;
+    if (begun.replay !== null) {
+      const { job, lease } = begun.replay;
+      const known = await this.env.LEASE.getByName(lease).job(by.address, job, 0);
+      return known.ok ? { ...known, replayed: true } : known;
+    }
+    try {
+      const submitted = await this.#submit(
+        by.address,
+        scope,
+        begun.next?.chosen?.lease ?? null,
+        request,
+        clientId,
+      );
+      const chosen = submitted.ok && { job: submitted.job.id, lease: submitted.job.lease_id };
+      this.#stepKey(scope, chosen ? { t: "succeeded", chosen } : { t: "refused" });
+      return submitted;
+    } catch (error) {
+      // The lease may or may not have the job: the retry must ask the same one.
+      this.#stepKey(scope, { t: "interrupted" });
+      throw error;
+    }
+  }
+
+  async resolve(clientId: string): Promise<JobId | null> {
+    return this.#store.key(scopeOf(clientId, null, ""))?.chosen?.job ?? null;
+  }
+
+  async leases(): Promise<LeaseId[]> {
+    return this.#store
+      .liveLeases(Date.now())
+      .filter((lease) => lease.phase === "open")
+      .map((lease) => lease.id);
+  }
+
+  #admit(by: Principal): Refused | null {
+    const now = Date.now();
+    this.#store.prune(now);
+    const { address: signer, nonce, expires } = by;
+    if (takeNonce(this.ctx.storage.sql, { signer, nonce, expires }, now)) return null;
+    return { ok: false, code: "signature_replayed" };
+  }
+
+  #stepKey(scope: string, event: KeyEvent) {
+    const before = this.#store.key(scope);
+    const result = stepKey(before, event, Date.now());
+    if (result.ok && result.next !== before) this.#store.saveKey(scope, result.next);
+    return result;
+  }
+
+  async #submit(
+    by: Address,
+    scope: string,
+    chosen: LeaseId | null,
+    request: RoutedJobRequest,
+    clientId: string | null,
+  ): Promise<Submitted> {
+    const { demand, lease: named, ...job } = request;
+    const seed = await seedOf(by, scope);
+    let full: Refused | null = null;
+    const now = Date.now();
+    for (const lease of candidates(this.#store.liveLeases(now), request, chosen, now)) {
+      const id = jobIdOf(lease, seed);
+      this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
+      const submitted = await this.env.LEASE.getByName(lease).submit(by, id, job, clientId, 0);
+      if (!submitted.ok && OVER.has(submitted.code)) {
+        this.#store.endLease(lease);
+        if (named !== lease) continue;
+      }
+      if (!submitted.ok && UNFIT.has(submitted.code) && named !== lease) {
+        if (submitted.code === "queue_full") full = submitted;
+        continue;
+      }
+      return submitted;
+    }
+    if (full !== null) return full;
+    return this.#paymentFor(by, request);
+  }
+
+  async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
+    const wanted: QuoteRequest = { demand: request.demand, duration_s: 3_600 };
+    const quoted = await this.#quote(by, wanted, request.max_price);
+    if (!quoted.ok) return quoted;
+    return { ok: false, code: "payment_required", quote: quoted.quote };
+  }
+
+  async #quote(by: Address, request: QuoteRequest, atLeast = 0n): Promise<Quoted> {
+    if (openQuotes(this.#store.liveLeases(Date.now()), Date.now()) + this.#quoting >= MAX_OPEN_QUOTES)
+      return { ok: false, code: "too_many_quotes" };
+    this.#quoting += 1;
+    try {
+      const book = this.env.BOOK.getByName(bookFor(request.demand));
+      const found = await book.find(request.demand, TRIES);
+      const blockers = { ...found.blockers };
+      for (const entry of found.entries) {
+        const held = await this.#hold(by, request, entry, atLeast);
+        if (held.ok) return held;
+        for (const blocker of held.blockers) blockers[blocker] = (blockers[blocker] ?? 0) + 1;
+      }
+      return nothingFits(found, blockers);
+    } finally {
+      this.#quoting -= 1;
+    }
+  }
+
+  /** Asks one node; what it failed counts as the offer's blockers. */
+  async #hold(
+    by: Address,
+    request: QuoteRequest,
+    listed: BookEntry,
+    atLeast: bigint,
+  ): Promise<{ ok: true; quote: Quote } | { ok: false; blockers: Blocker[] }> {
+    const node = this.env.NODE.getByName(listed.node);
+    const described = await node.describe();
+    if (!described.ok) return { ok: false, blockers: ["gpus"] };
+    const { entry } = described;
+    const blockers = blockersOf(entry.offer, entry.node, entry.free, request.demand);
+    if (blockers.length > 0) return { ok: false, blockers };
+    const config = configOf(this.env);
+    const now = Date.now();
+    const salt: Bytes32 = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
+    const draft = draftQuote(config, by, request, entry, salt, now);
+    if (draft === null) return { ok: false, blockers: ["gpu_model"] };
+    const { hold } = draft;
+    const held = await node.hold(hold);
+    if (!held.ok) return { ok: false, blockers: ["gpus"] };
+    const usual = amountOf(request, hold.terms.ratePerHour);
+    const amount = usual > atLeast ? usual : atLeast;
+    const kept = await this.env.LEASE.getByName(hold.lease).quote({ ...hold, amount });
+    if (!kept.ok) {
+      await node.release(hold.lease);
+      return { ok: false, blockers: ["gpus"] };
+    }
+    this.#store.saveLease({
+      id: hold.lease,
+      phase: "quoted",
+      text: hold.text,
+      expiresAt: hold.expiresAt,
+      createdAt: now,
+    });
+    return { ok: true, quote: quoteOf(config, draft, amount) };
+  }
+}
+
+function nothingFits(found: Found, blockers: Partial<Record<Blocker, number>>): Refused & { wait: Wait } {
+  const code = found.entries.length === 0 && found.onlyPrice > 0 ? "price_below_offers" : "no_capacity";
+  // Waiting helps where GPUs come free again.
+  const possible = found.entries.length > 0 || found.onlyBusy > 0;
+  return { ok: false, code, wait: { possible, blockers } };
+}
+
+/** The same request of the same principal is the same job in the same lease, however often it comes. */
+async function seedOf(by: Address, scope: string): Promise<Uint8Array> {
+  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(`${by} ${scope}`));
+  return new Uint8Array(hash, 0, 16);
+}

@@ -1,0 +1,106 @@
+import { canonicalJson } from "@gpux/protocol/canonical";
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
+import { base32, leaseIdOf } from "@gpux/protocol/ids";
+import type { Quote, QuoteRequest, QuoteText } from "@gpux/protocol/lease";
+import { type Demand, type Gpu, type Offer, ratePerHour } from "@gpux/protocol/resources";
+import { hexToBytes, keccak256, stringToBytes } from "viem/utils";
+import type { EdgeConfig } from "../config.ts";
+import type { BookEntry, HoldRequest } from "../interfaces.ts";
+
+/** How long the agent's hold stands. */
+export const QUOTE_MS = 30_000;
+/** Usage is co-signed at least this often while a job runs. */
+const TICK_S = 60;
+const DEFAULT_MINUTES = 15n;
+
+export interface Draft {
+  readonly hold: HoldRequest;
+  readonly leaseHash: Bytes32;
+}
+
+/**
+ * The terms that would buy `entry`'s offer for this request, their text and their id; nothing is held yet. `salt` is
+ * random, so that two drafts never share an id. `now` in milliseconds. `null` when the node has too few GPUs that
+ * meet every condition at once (a Book looks at the conditions one by one).
+ */
+export function draftQuote(
+  config: EdgeConfig,
+  by: Address,
+  request: QuoteRequest,
+  entry: BookEntry,
+  salt: Bytes32,
+  now: number,
+): Draft | null {
+  const { offer } = entry;
+  const { resources } = request.demand;
+  const gpus = gpusFor(offer, request.demand);
+  if (gpus.length < resources.gpus) return null;
+  const rate = ratePerHour(offer.prices, resources);
+  const text: QuoteText = {
+    node: entry.node,
+    gpus,
+    resources,
+    prices: {
+      gpu_hour: offer.prices.gpu_hour.toString(),
+      core_hour: offer.prices.core_hour.toString(),
+      gb_hour: offer.prices.gb_hour.toString(),
+    },
+    tier: "firm",
+    mode: "serverless",
+    region: offer.region,
+    tick_s: TICK_S,
+    salt,
+  };
+  const terms: LeaseTerms = {
+    payer: request.payer ?? by,
+    consumerSigner: request.consumer_signer ?? by,
+    provider: entry.provider,
+    providerSigner: entry.node,
+    meter: config.meter,
+    feeRecipient: config.feeRecipient,
+    feeBps: config.feeBps,
+    // One minute: the contract's clock starts at a block's time, which may lie behind the edge's.
+    upfront: rate / 60n,
+    // Serverless: every unit of spending needs the consumer's allowance.
+    unattended: 0n,
+    ratePerHour: rate,
+    expiry: Math.floor(now / 1000) + request.duration_s,
+    quote: keccak256(stringToBytes(canonicalJson(text))),
+  };
+  const leaseHash = config.hasher.leaseTerms(terms);
+  const lease: LeaseId = leaseIdOf(leaseHash);
+  return { hold: { lease, terms, text, expiresAt: now + QUOTE_MS }, leaseHash };
+}
+
+/** Those of the offer's GPUs that the demand asks for, as many as it needs. */
+function gpusFor(offer: Offer, demand: Demand): Gpu[] {
+  return offer.gpus
+    .filter(
+      (gpu) =>
+        (demand.gpu_model === undefined || gpu.model === demand.gpu_model) &&
+        gpu.vram_mb >= (demand.min_vram_mb ?? 0),
+    )
+    .slice(0, demand.resources.gpus);
+}
+
+/** What to put in: what the caller said, else 15 minutes of the rate. Never nothing. */
+export function amountOf(request: QuoteRequest, ratePerHour: bigint): bigint {
+  const amount = request.amount ?? (ratePerHour * DEFAULT_MINUTES) / 60n;
+  return amount > 0n ? amount : 1n;
+}
+
+export function quoteOf(config: EdgeConfig, draft: Draft, amount: bigint): Quote {
+  const { lease, terms, text, expiresAt } = draft.hold;
+  return {
+    id: `qte_${base32(hexToBytes(terms.quote).subarray(0, 20))}`,
+    object: "quote",
+    lease_id: lease,
+    lease_hash: draft.leaseHash,
+    terms,
+    text,
+    amount,
+    expires_at: new Date(expiresAt).toISOString(),
+    settlement: config.settlement,
+  };
+}

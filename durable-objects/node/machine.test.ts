@@ -1,0 +1,370 @@
+import { CLOSE, FromNode, type ToNode } from "@gpux/protocol/frames";
+import { Address, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { HoldRequest } from "../interfaces.ts";
+import type { NodeEffect, NodeEvent } from "./event.ts";
+import { publicationOf, SILENCE_MS, step } from "./machine.ts";
+import { dueAt, entryOf, freeGpus, type NodeState, statusOf, unknownNode } from "./state.ts";
+
+const node = Address.parse(`0x${"aa".repeat(20)}`);
+const provider = Address.parse(`0x${"bb".repeat(20)}`);
+const other = Address.parse(`0x${"cc".repeat(20)}`);
+const lease = (n: number): LeaseId => leaseIdOf(`0x${n.toString(16).padStart(2, "0").repeat(32)}`);
+
+const gpu = {
+  model: "RTX_4090",
+  reported: "RTX 4090",
+  vram_mb: 24_000,
+  driver: "1",
+  backend: "vulkan",
+  software: false,
+};
+const offer = {
+  gpus: [gpu, gpu],
+  cpu: 8,
+  memory_gb: 32,
+  region: "eu-west",
+  prices: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
+  concurrency: 1,
+};
+
+function frame(seq: number, ack: number, body: object): FromNode {
+  return FromNode.parse({ v: 1, seq, ack, ...body });
+}
+const hello = (ack = 0, change: object = {}) =>
+  frame(0, ack, {
+    t: "hello",
+    agent_version: "1.0.0",
+    provider,
+    offer,
+    leases: [],
+    draining: false,
+    ...change,
+  });
+
+function request(
+  n: number,
+  change: { gpus?: number; rate?: bigint; provider?: Address; expiresAt?: number } = {},
+) {
+  const resources = { gpus: change.gpus ?? 1, cpu: 0, memory_gb: 0 };
+  const hold: HoldRequest = {
+    lease: lease(n),
+    expiresAt: change.expiresAt ?? 30_000,
+    terms: {
+      payer: other,
+      consumerSigner: other,
+      provider: change.provider ?? provider,
+      providerSigner: node,
+      meter: other,
+      feeRecipient: other,
+      feeBps: 0,
+      upfront: 60n,
+      unattended: 0n,
+      ratePerHour: change.rate ?? 3_600n * BigInt(resources.gpus),
+      expiry: 3_600,
+      quote: `0x${"01".repeat(32)}`,
+    },
+    text: {
+      node,
+      gpus: [],
+      resources,
+      prices: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
+      tier: "firm",
+      mode: "serverless",
+      region: "eu-west",
+      tick_s: 60,
+      salt: `0x${"02".repeat(32)}`,
+    },
+  };
+  return hold;
+}
+
+/** Runs events from a node never seen; refusals leave the state and are noted among the effects. */
+function run(events: readonly (readonly [NodeEvent, number])[], from: NodeState = unknownNode(node)) {
+  let state = from;
+  const effects: NodeEffect[] = [];
+  const refusals: string[] = [];
+  for (const [event, now] of events) {
+    const result = step(state, event, now);
+    if (!result.ok) refusals.push(result.code);
+    else {
+      state = result.next;
+      effects.push(...result.effects);
+    }
+  }
+  return { state, effects, refusals, sent: effects.flatMap((e) => (e.t === "send" ? [e.frame] : [])) };
+}
+
+const connected = (connection: string): NodeEvent => ({ t: "connected", connection });
+const from = (connection: string, frame: FromNode): NodeEvent => ({ t: "frame", connection, frame });
+const online: [NodeEvent, number][] = [
+  [connected("a"), 1],
+  [from("a", hello()), 2],
+];
+const held: [NodeEvent, number][] = [
+  ...online,
+  [{ t: "hold", request: request(1) }, 3],
+  [from("a", frame(1, 1, { t: "held", hold: lease(1) })), 4],
+];
+const opened: [NodeEvent, number][] = [
+  ...held,
+  [{ t: "reserve", lease: lease(1), until: 600_000 }, 5],
+  [{ t: "open", lease: lease(1), terms: request(1).terms }, 6],
+];
+const kinds = (frames: readonly ToNode[]) => frames.map((each) => each.t);
+
+test("a node is offline until its hello, and again when its socket goes", () => {
+  expect(statusOf(run(online.slice(0, 1)).state)).toBe("offline");
+  expect(statusOf(run(online).state)).toBe("online");
+  expect(statusOf(run([...online, [{ t: "disconnected", connection: "a" }, 3]]).state)).toBe("offline");
+});
+
+test("hello is answered by welcome with the leases that are open", () => {
+  const again = run([...opened, [connected("b"), 7], [from("b", hello(2)), 8]]);
+  expect(again.sent.filter((each) => each.t === "welcome").at(-1)).toMatchObject({
+    seq: 0,
+    leases: [lease(1)],
+  });
+});
+
+test("a newer connection replaces the older, whose frames and end no longer count", () => {
+  const { state, effects } = run([
+    ...online,
+    [connected("b"), 3],
+    [from("b", hello()), 4],
+    [from("a", frame(1, 0, { t: "drain", deadline_s: 0 })), 5],
+    [{ t: "disconnected", connection: "a" }, 6],
+  ]);
+  expect(statusOf(state)).toBe("online");
+  expect(effects).toContainEqual({
+    t: "close_others",
+    connection: "b",
+    code: CLOSE.replaced,
+    reason: "replaced",
+  });
+});
+
+test("a hold is confirmed by the agent, and its GPUs are taken", () => {
+  const { state, effects, sent } = run(held);
+  expect(freeGpus(state)).toBe(1);
+  expect(effects).toContainEqual({ t: "answer", lease: lease(1), outcome: { ok: true } });
+  expect(sent.find((each) => each.t === "hold")).toMatchObject({ seq: 1, hold: lease(1) });
+  expect(state.unacknowledged).toEqual([]);
+});
+
+test.each<[string, [NodeEvent, number][], HoldRequest, string]>([
+  ["a node never seen", [], request(1), "node_unknown"],
+  [
+    "a node that is away",
+    [...online, [{ t: "disconnected", connection: "a" }, 3]],
+    request(1),
+    "node_offline",
+  ],
+  ["more GPUs than it has", online, request(1, { gpus: 3 }), "no_capacity"],
+  ["GPUs that are held", held, request(2, { gpus: 2 }), "no_capacity"],
+  ["a rate below its prices", online, request(1, { rate: 3_599n }), "no_capacity"],
+  ["another payout address", online, request(1, { provider: other }), "no_capacity"],
+  ["a quote that has lapsed", online, request(1, { expiresAt: 10 }), "quote_expired"],
+  [
+    "a node that drains",
+    [...online, [from("a", frame(1, 0, { t: "drain", deadline_s: 0 })), 3]],
+    request(1),
+    "no_capacity",
+  ],
+])("a hold of %s is refused and changes nothing", (_, events, hold, code) => {
+  const { state } = run(events);
+  expect(step(state, { t: "hold", request: hold }, 20)).toMatchObject({ ok: false, code });
+});
+
+test("a declined hold frees its GPUs and says why", () => {
+  const { state, effects } = run([
+    ...held.slice(0, 3),
+    [from("a", frame(1, 1, { t: "declined", hold: lease(1), reason: "gaming" })), 4],
+  ]);
+  expect(freeGpus(state)).toBe(2);
+  expect(effects).toContainEqual({
+    t: "answer",
+    lease: lease(1),
+    outcome: { ok: false, code: "no_capacity", detail: "gaming" },
+  });
+});
+
+test("a hold that nobody answers, or that loses its socket, is released and the agent will hear of it", () => {
+  for (const end of [
+    { t: "unanswered", lease: lease(1) },
+    { t: "disconnected", connection: "a" },
+  ] as const) {
+    const { state } = run([...held.slice(0, 3), [end, 4]]);
+    expect(freeGpus(state)).toBe(2);
+    expect(kinds(state.unacknowledged)).toEqual(["release"]);
+  }
+});
+
+test("a confirmed hold survives a lost socket and ends when it expires", () => {
+  const away = run([...held, [{ t: "disconnected", connection: "a" }, 5]]).state;
+  expect(freeGpus(run([[{ t: "tick" }, 29_999]], away).state)).toBe(1);
+  expect(freeGpus(run([[{ t: "tick" }, 30_000]], away).state)).toBe(2);
+});
+
+test("a reservation outlives the hold, is never shortened, and needs one", () => {
+  const reserve = (until: number): NodeEvent => ({ t: "reserve", lease: lease(1), until });
+  const { state } = run([...held, [reserve(600_000), 5], [reserve(500_000), 6], [{ t: "tick" }, 599_999]]);
+  expect(freeGpus(state)).toBe(1);
+  expect(step(state, { t: "reserve", lease: lease(2), until: 9 }, 5)).toMatchObject({
+    code: "quote_expired",
+  });
+  expect(step(run(held).state, reserve(60_000), 30_000)).toMatchObject({ code: "quote_expired" });
+});
+
+test("open is told once, and again after a reconnect until it is acknowledged", () => {
+  const twice = run([...opened, [{ t: "open", lease: lease(1), terms: request(1).terms }, 7]]);
+  expect(kinds(twice.sent).filter((t) => t === "open")).toHaveLength(1);
+  const replayed = run(
+    [
+      [connected("b"), 8],
+      [from("b", hello(1)), 9],
+    ],
+    twice.state,
+  );
+  expect(kinds(replayed.sent)).toEqual(["welcome", "open"]);
+  const acknowledged = run(
+    [
+      [from("b", frame(0, 2, { t: "ack" })), 10],
+      [connected("c"), 11],
+      [from("c", hello(2)), 12],
+    ],
+    replayed.state,
+  );
+  expect(kinds(acknowledged.sent)).toEqual(["welcome"]);
+});
+
+test("open of a lease that lapsed or was released is refused: nothing is left to open", () => {
+  const { state } = run([...opened, [{ t: "release", lease: lease(1) }, 7]]);
+  expect(step(state, { t: "open", lease: lease(1), terms: request(1).terms }, 8)).toMatchObject({
+    code: "quote_expired",
+  });
+});
+
+test("release is idempotent and takes back what the agent has not seen", () => {
+  const release: NodeEvent = { t: "release", lease: lease(1) };
+  const { state } = run([...opened, [{ t: "disconnected", connection: "a" }, 7], [release, 8], [release, 9]]);
+  expect(kinds(state.unacknowledged)).toEqual(["release"]);
+  expect(freeGpus(state)).toBe(2);
+});
+
+test("a frame that comes again is acknowledged and changes nothing", () => {
+  const { state } = run(held);
+  const again = run([[from("a", frame(1, 1, { t: "held", hold: lease(1) })), 9]], state);
+  expect(again.sent).toMatchObject([{ t: "ack", seq: 0, ack: 1 }]);
+  expect(again.state.allocations).toBe(state.allocations);
+});
+
+test.each<[string, [NodeEvent, number][], FromNode]>([
+  ["before hello", online.slice(0, 1), frame(1, 0, { t: "drain", deadline_s: 0 })],
+  ["without a seq", online, frame(0, 0, { t: "drain", deadline_s: 0 })],
+])("a frame %s closes the socket", (_, events, bad) => {
+  const { state, effects } = run([...events, [from("a", bad), 5]]);
+  expect(statusOf(state)).toBe("offline");
+  expect(effects.at(-1)).toMatchObject({ t: "close", connection: "a", code: CLOSE.badFrame });
+});
+
+test("three silent heartbeats end a connection; a beat keeps it", () => {
+  const beat = (at: number): NodeEvent => ({ t: "heartbeat", at });
+  const kept = run([...online, [beat(SILENCE_MS), SILENCE_MS + 10]]);
+  expect(statusOf(kept.state)).toBe("online");
+  const silent = run([[beat(SILENCE_MS), 2 * SILENCE_MS + 1]], kept.state);
+  expect(statusOf(silent.state)).toBe("offline");
+  expect(silent.effects).toMatchObject([{ t: "close", code: 1001 }]);
+});
+
+test("what the Books list is published whenever it changes, and only then", () => {
+  const { state } = run(online);
+  expect(state.publication).toMatchObject({ version: state.version, attempts: 0 });
+  const published = run([[{ t: "published", version: state.version, books: ["any/any/0"] }, 3]], state).state;
+  expect(published.publication).toBeNull();
+  expect(run([[{ t: "heartbeat", at: 9 }, 10]], published).state.publication).toBeNull();
+  expect(run([[{ t: "hold", request: request(1) }, 10]], published).state.publication).not.toBeNull();
+});
+
+test("a publication of an older state leaves the newer one due, and failures back off", () => {
+  const { state } = run(held);
+  const stale = run([[{ t: "published", version: state.version - 1, books: [] }, 5]], state).state;
+  expect(stale.publication).not.toBeNull();
+  const retries = Array.from({ length: 8 }, (_, n) => {
+    const failed = run(
+      Array.from({ length: n + 1 }, () => [{ t: "publish_failed" }, 0]),
+      state,
+    ).state;
+    return failed.publication?.retryAt;
+  });
+  expect(retries).toEqual([10_000, 20_000, 40_000, 80_000, 120_000, 120_000, 120_000, 120_000]);
+});
+
+test("a node with other GPUs leaves the book of its old model", () => {
+  const before = run([
+    ...online,
+    [{ t: "published", version: 1, books: ["any/any/0", "RTX_4090/any/0"] }, 3],
+  ]).state;
+  const other = { ...offer, gpus: [{ ...gpu, model: "A100" }] };
+  const { state } = run([[from("a", frame(1, 0, { t: "offer", offer: other })), 4]], before);
+  expect(publicationOf(state)).toMatchObject({
+    into: ["any/any/0", "A100/any/0"],
+    outOf: ["RTX_4090/any/0"],
+  });
+});
+
+test("no order of events takes more GPUs than there are, loses an allocation's alarm, or reuses a seq", () => {
+  const n = fc.integer({ min: 1, max: 4 });
+  const connection = fc.constantFrom("a", "b");
+  const seq = fc.integer({ min: 0, max: 6 });
+  const event: fc.Arbitrary<NodeEvent> = fc.oneof(
+    connection.map(connected),
+    connection.map((id): NodeEvent => from(id, hello())),
+    connection.map((id): NodeEvent => ({ t: "disconnected", connection: id })),
+    fc.tuple(n, fc.integer({ min: 1, max: 3 })).map(
+      ([i, gpus]): NodeEvent => ({
+        t: "hold",
+        request: request(i, { gpus, expiresAt: 200 }),
+      }),
+    ),
+    fc
+      .tuple(connection, seq, seq, n, fc.boolean())
+      .map(([id, s, ack, i, yes]) =>
+        from(
+          id,
+          frame(s, ack, yes ? { t: "held", hold: lease(i) } : { t: "declined", hold: lease(i), reason: "" }),
+        ),
+      ),
+    n.map((i): NodeEvent => ({ t: "unanswered", lease: lease(i) })),
+    n.map((i): NodeEvent => ({ t: "reserve", lease: lease(i), until: 300 })),
+    n.map((i): NodeEvent => ({ t: "open", lease: lease(i), terms: request(i).terms })),
+    n.map((i): NodeEvent => ({ t: "release", lease: lease(i) })),
+    fc.constant<NodeEvent>({ t: "tick" }),
+  );
+  fc.assert(
+    fc.property(fc.array(fc.tuple(event, fc.nat(40)), { maxLength: 60 }), (events) => {
+      let state = run(online).state;
+      let now = 2;
+      for (const [each, pause] of events) {
+        now += pause;
+        const before = state;
+        const result = step(state, each, now);
+        if (!result.ok) continue;
+        state = result.next;
+        const taken = [...state.allocations.values()].reduce((sum, { resources }) => sum + resources.gpus, 0);
+        expect(taken).toBeLessThanOrEqual(offer.gpus.length);
+        expect(freeGpus(state)).toBe(offer.gpus.length - taken);
+        expect(entryOf(state)?.free).toBe(freeGpus(state));
+        const due = dueAt(state) ?? Number.POSITIVE_INFINITY;
+        for (const { until } of state.allocations.values()) expect(due).toBeLessThanOrEqual(until);
+        const numbered = result.effects.flatMap((e) =>
+          e.t === "send" && e.frame.seq > before.sent ? [e.frame.seq] : [],
+        );
+        expect(new Set(numbered).size).toBe(numbered.length);
+        const waiting = state.unacknowledged.map((sent) => sent.seq);
+        expect(waiting).toEqual([...new Set(waiting)].sort((a, b) => a - b));
+      }
+    }),
+  );
+});
