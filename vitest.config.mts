@@ -1,16 +1,16 @@
-import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { privateKeyToAddress } from "viem/accounts";
 import { defineConfig } from "vitest/config";
 import { unstable_getMiniflareWorkerOptions } from "wrangler";
 import { bundleWorker } from "./scripts/worker-bundle.ts";
+import { RELAYER_KEY } from "./test/setup/provided-context.ts";
 
 // Wrangler's notes on secrets and settings would stand between the results.
 process.env.WRANGLER_LOG ??= "error";
 
 // Keys and addresses of the tests alone: nothing of value ever hangs on them.
 const METER_KEY = `0x${"11".repeat(32)}` as const;
-const RELAYER_KEYS = `0x${"22".repeat(32)}`;
 const chain = { CHAIN_ID: "31337", ESCROW: `0x${"e5".repeat(20)}` };
 const bindings = {
   edge: {
@@ -24,7 +24,7 @@ const bindings = {
     RPC_URL: "http://127.0.0.1:9",
     PUBLIC_ORIGIN: "https://edge.test",
   },
-  relayer: { ...chain, RPC_URLS: "http://127.0.0.1:9", RELAYER_KEYS },
+  relayer: { ...chain, RPC_URLS: "http://127.0.0.1:9", RELAYER_KEYS: RELAYER_KEY },
   meter: { ...chain, METER_KEY },
 };
 
@@ -37,16 +37,8 @@ async function auxiliaryWorker(name: "relayer" | "meter") {
     ...workerOptions,
     name: `gpux-${name}`,
     bindings: bindings[name],
-    modulesRoot: `workers/${name}`,
-    modules: existsSync(main)
-      ? await bundleWorker(main)
-      : [
-          {
-            type: "ESModule" as const,
-            path: `workers/${name}/worker.js`,
-            contents: `import { WorkerEntrypoint, DurableObject } from "cloudflare:workers"; export class Relayer extends WorkerEntrypoint {}; export class Meter extends WorkerEntrypoint {}; export class RelayKeyObject extends DurableObject {}; export class MeterLeaseObject extends DurableObject {}; export default {};`,
-          },
-        ],
+    modulesRoot: dirname(main),
+    modules: await bundleWorker(main),
   };
 }
 
@@ -91,18 +83,22 @@ export default defineConfig({
         test: {
           name: "edge",
           include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
-          exclude: [...never, machineTests, "durable-objects/relay-key/**"],
+          exclude: [...never, machineTests, "durable-objects/relay-key/**", "durable-objects/meter-lease/**"],
         },
       },
       {
         plugins: [
-          cloudflareTest({
-            wrangler: { configPath: "./workers/relayer/wrangler.toml" },
-            miniflare: { cf: false, bindings: bindings.relayer },
+          cloudflareTest(({ inject }) => {
+            const { url, escrow } = inject("devnet");
+            return {
+              wrangler: { configPath: "./workers/relayer/wrangler.toml" },
+              miniflare: { cf: false, bindings: { ...bindings.relayer, ESCROW: escrow, RPC_URLS: url } },
+            };
           }),
         ],
         test: {
           name: "relayer",
+          globalSetup: "./test/setup/devnet.ts",
           include: ["workers/relayer/**/*.test.ts", "durable-objects/relay-key/**/*.test.ts"],
           exclude: [...never, machineTests],
         },
@@ -114,7 +110,11 @@ export default defineConfig({
             miniflare: { cf: false, bindings: bindings.meter },
           }),
         ],
-        test: { name: "meter", include: ["workers/meter/**/*.test.ts"], exclude: never },
+        test: {
+          name: "meter",
+          include: ["workers/meter/**/*.test.ts", "durable-objects/meter-lease/**/*.test.ts"],
+          exclude: [...never, machineTests],
+        },
       },
       {
         // Whole stacks: real processes, ports and chains, one file after another.

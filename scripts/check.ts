@@ -25,10 +25,12 @@ const steps: Step[] = [
   },
   {
     name: "types",
-    about: "types of Node programs and of Workers",
+    about: "types of Node programs and of each Worker",
     commands: [
       [...tool("typescript/bin/tsc"), "-p", "tsconfig.json"],
       [...tool("typescript/bin/tsc"), "-p", "tsconfig.workers.json"],
+      [...tool("typescript/bin/tsc"), "-p", "workers/relayer"],
+      [...tool("typescript/bin/tsc"), "-p", "workers/meter"],
     ],
   },
   { name: "imports", about: "direction of imports", commands: [script("scripts/imports.ts")] },
