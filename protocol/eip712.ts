@@ -100,7 +100,7 @@ const MAX_UINT64 = (1n << 64n) - 1n;
 export const Uint64 = z.codec(
   z
     .string()
-    .regex(/^(?:0|[1-9][0-9]{0,19})$/, "a decimal string")
+    .regex(/^(?:0|[1-9][0-9]{0,19})$/, { error: "a decimal string", abort: true })
     .refine((text) => BigInt(text) <= MAX_UINT64, "at most 2^64 - 1"),
   z.bigint(),
   { decode: (text) => BigInt(text), encode: (value) => value.toString() },
@@ -122,7 +122,7 @@ export const Seconds = z
 const SecondsText = z.codec(
   z
     .string()
-    .regex(/^(?:0|[1-9][0-9]{0,12})$/, "decimal seconds")
+    .regex(/^(?:0|[1-9][0-9]{0,12})$/, { error: "decimal seconds", abort: true })
     .refine((text) => BigInt(text) < 1n << 40n, "at most 2^40 - 1"),
   z.bigint(),
   { decode: (text) => BigInt(text), encode: (value) => value.toString() },

@@ -13,7 +13,8 @@ export const MAX_AMOUNT = (1n << 88n) - 1n;
 export const Amount = z.codec(
   z
     .string()
-    .regex(decimal, "a decimal string of token base units")
+    // Aborts, because the next check would throw on what is no number.
+    .regex(decimal, { error: "a decimal string of token base units", abort: true })
     .refine((text) => BigInt(text) <= MAX_AMOUNT, "at most 2^88 - 1"),
   z.bigint(),
   { decode: (text) => BigInt(text), encode: (amount) => amount.toString() },

@@ -1,0 +1,93 @@
+import { JobView } from "@gpux/protocol/job";
+import { expect, it } from "vitest";
+import { createClient } from "./client.ts";
+import { type ReceiptContext, verifyReceipt } from "./receipt.ts";
+import { consumer, settlement } from "./testing/market.ts";
+import { createScriptedEdge } from "./testing/scripted-edge.ts";
+
+async function setUp() {
+  const edge = createScriptedEdge();
+  const autoOpen = { maxAmount: 1_000_000n };
+  const client = createClient({ url: "https://edge.test", account: consumer, autoOpen, fetch: edge.fetch });
+  const request = { function: "ab".repeat(32), inputs: { n: { number: 8 } } };
+  const job = await client.jobs.create({ ...request, max_price: 50_000n }, { wait: 5 });
+  const { chain_id: chainId, escrow } = settlement;
+  const context: ReceiptContext = { chainId, escrow, terms: edge.quote.terms, request };
+  return { job, context };
+}
+
+it("passes a receipt that says what the job says and has both signatures", async () => {
+  const { job, context } = await setUp();
+  expect(await verifyReceipt(job, context)).toMatchObject({
+    ok: true,
+    receipt: { price: 40_000n, sequence: 1 },
+  });
+});
+
+const OTHER = `0x${"0d".repeat(20)}` as const;
+type Change = (job: JobView, context: ReceiptContext) => [JobView, ReceiptContext];
+const receiptOf = (job: JobView) =>
+  job.receipt ?? { receipt: {}, provider_signature: "0x" as const, edge_signature: null };
+
+const BAD: [code: string, what: string, change: Change][] = [
+  ["receipt_missing", "no receipt", ({ receipt: _, ...job }, context) => [job, context]],
+  [
+    "receipt_invalid",
+    "a receipt without a price",
+    (job, context) => [{ ...job, receipt: { ...receiptOf(job), receipt: {} } }, context],
+  ],
+  [
+    "lease_mismatch",
+    "other terms",
+    (job, context) => [job, { ...context, terms: { ...context.terms, upfront: 1n } }],
+  ],
+  ["lease_mismatch", "another chain", (job, context) => [job, { ...context, chainId: 10 }]],
+  ["lease_mismatch", "another contract", (job, context) => [job, { ...context, escrow: OTHER }]],
+  [
+    "job_mismatch",
+    "another job",
+    (job, context) => [{ ...job, id: JobView.shape.id.parse(job.id.replace(/.$/, "z")) }, context],
+  ],
+  [
+    "input_mismatch",
+    "other inputs",
+    (job, context) => [job, { ...context, request: { function: job.function, inputs: {} } }],
+  ],
+  [
+    "output_mismatch",
+    "another output",
+    (job, context) => [
+      { ...job, outputs: job.outputs.map((output) => ({ ...output, sha256: "00".repeat(32) })) },
+      context,
+    ],
+  ],
+  ["output_mismatch", "an output less", (job, context) => [{ ...job, outputs: [] }, context]],
+  ["price_mismatch", "another price", (job, context) => [{ ...job, price: 40_001n }, context]],
+  ["price_mismatch", "another time", (job, context) => [{ ...job, billed_ms: 41 }, context]],
+  [
+    "provider_signature_invalid",
+    "the edge's signature in the node's place",
+    (job, context) => [
+      { ...job, receipt: { ...receiptOf(job), provider_signature: receiptOf(job).edge_signature ?? "0x" } },
+      context,
+    ],
+  ],
+  [
+    "edge_signature_missing",
+    "no signature of the edge yet",
+    (job, context) => [{ ...job, receipt: { ...receiptOf(job), edge_signature: null } }, context],
+  ],
+  [
+    "edge_signature_invalid",
+    "the node's signature in the edge's place",
+    (job, context) => [
+      { ...job, receipt: { ...receiptOf(job), edge_signature: receiptOf(job).provider_signature } },
+      context,
+    ],
+  ],
+];
+
+it.each(BAD)("answers %s to %s", async (code, _, change) => {
+  const { job, context } = await setUp();
+  expect(await verifyReceipt(...change(job, context))).toMatchObject({ ok: false, code });
+});
