@@ -244,7 +244,10 @@ export function deadline(
 export function expire(draft: Draft, job: Job): void {
   const { at, why } = deadline(draft, job);
   if (draft.now < at) return;
-  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: true });
+  // Nobody can say that a node which is away delivered anything: what is unproven is not charged.
+  const present = draft.lease.awayAt === null;
+  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: present });
+  if (why === "execution" && !present) return lose(draft, job, { code: "node_lost" });
   sendCancel(draft, job, `its ${why} time-out passed`);
   if (why === "execution")
     return finish(draft, job, { status: "timed_out", failure: { code: "execution_timeout" }, charged: true });
