@@ -4,7 +4,8 @@
 // The parser is swc, since TypeScript 7 has no API to parse with. It sees no `import("x").T` in type positions (write
 // `import type`), and it stops with "Unknown statement type" at a `using` declaration.
 
-const besides = "\\.test\\.tsx?$"; // a test may use what ships nowhere
+// Tests, and what only they use (kept in a folder `testing` beside them): they may use what ships nowhere.
+const besides = "\\.test\\.tsx?$|/testing/";
 const offTree = ["node_modules/", "^cloudflare:"]; // packages and runtime modules have rules of their own
 
 /** `part` may import its own files and those under `others`, and nothing else of this repository. */
@@ -13,7 +14,7 @@ const arrow = (part, others, comment) => ({
   comment,
   severity: "error",
   from: { path: `^${part}/` },
-  to: { pathNot: [`^${part}/`, ...others, ...offTree], dependencyTypesNot: ["core"] },
+  to: { pathNot: [`^${part}/`, "^test/", ...others, ...offTree], dependencyTypesNot: ["core"] },
 });
 
 /** Files under `path` that ship may use only these packages, and modules of Node only where `node` says so. */
@@ -70,6 +71,17 @@ export default {
         dependencyTypesNot: ["npm"], // the part itself has it, the root merely too
         pathNot: ["node_modules/@types/", "node_modules/@cloudflare/workers-types/"],
       },
+    },
+
+    {
+      name: "no-tests-in-product",
+      comment: "Only tests, benches and scripts import what is for tests.",
+      severity: "error",
+      from: {
+        path: "^(protocol|durable-objects|workers|contracts|sdk|agent|cli|examples)/",
+        pathNot: besides,
+      },
+      to: { path: ["^test/", besides] },
     },
 
     arrow("protocol", [], "Every part agrees on the protocol; it knows none of them."),

@@ -22,6 +22,11 @@ const house: [file: string, source: string, ...broken: string[]][] = [
     `import { z } from "zod"; import { keccak256 } from "viem"; export { z, keccak256 };`,
   ],
   ["protocol/money.test.ts", `import { test } from "vitest"; import "node:fs"; import "./money.ts"; test;`],
+  ["protocol/testing/clock.ts", `import { vi } from "vitest"; vi;`],
+  ["protocol/setup.test.ts", `import "../test/setup/devnet.ts"; import "./testing/clock.ts";`],
+  ["test/setup/devnet.ts", `export const url = "";`],
+  ["protocol/clock.ts", `import "./testing/clock.ts";`, "no-tests-in-product"],
+  ["agent/setup.ts", `import "../test/setup/devnet.ts";`, "no-tests-in-product"],
   ["protocol/up.ts", `import "@gpux/sdk/job";`, "protocol-arrows"],
   [
     "protocol/hono.ts",
