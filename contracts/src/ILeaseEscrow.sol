@@ -4,10 +4,11 @@ pragma solidity 0.8.37;
 /// @title The types, calls, events and errors of the lease escrow
 /// @notice Every call is for anyone to submit. What makes it valid is said beside it.
 interface ILeaseEscrow {
-    /// @notice Immutable terms; their EIP-712 hash is the lease's id. `payer` owns what is left, `consumerSigner`
-    /// uses the lease, `provider` is paid, `providerSigner` is the key on the GPU machine (so that a stolen
-    /// machine cannot redirect its pay), `meter` is the marketplace's key. `quote` hashes what was bought and
-    /// makes the id unique. Amounts are token base units.
+    /// @notice Immutable terms; their EIP-712 hash is the lease's id. `payer` owns what is left,
+    /// `consumerSigner` uses the lease, `provider` is paid, `providerSigner` is the key on the GPU machine (so
+    /// that a stolen machine cannot redirect its pay), `meter` is the marketplace's key. `quote` hashes what
+    /// was bought and makes the id unique. Amounts are token base units. An `upfront` of 2^88 - 1 means no cap
+    /// by the clock, an `unattended` of 2^88 - 1 that the consumer need not sign its spending.
     struct LeaseTerms {
         address payer;
         address consumerSigner;
@@ -61,8 +62,8 @@ interface ILeaseEscrow {
         Sig sig;
     }
 
-    /// @notice An EIP-3009 ReceiveWithAuthorization of `from` to this contract over the sum of the amounts, whose
-    /// nonce is `fundingNonce(leaseIds, amounts, salt)`: the one signature commits to all terms and shares.
+    /// @notice An EIP-3009 ReceiveWithAuthorization of `from` to this contract over the sum of the amounts,
+    /// whose nonce is `fundingNonce(leaseIds, amounts, salt)`: one signature commits to all terms and shares.
     struct Authorization {
         address from;
         bytes32 salt;
@@ -121,7 +122,8 @@ interface ILeaseEscrow {
     /// @dev Only the payer's money opens a lease; anyone may add to an open one, as a gift to its payer. A
     /// lease that is exiting, closed or past its expiry takes none: the call reverts and the USDC stays put.
     /// The token is trusted to check the signature, validity window and nonce; the balance is checked here.
-    function fund(LeaseTerms[] calldata terms, uint88[] calldata amounts, Authorization calldata auth) external;
+    function fund(LeaseTerms[] calldata terms, uint88[] calldata amounts, Authorization calldata auth)
+        external;
 
     /// @notice Pays the provider (and the fee) what a newer `Usage` that two keys signed adds.
     /// @dev Cumulative: a replay or an older voucher reverts `Stale`, order does not matter, and a voucher

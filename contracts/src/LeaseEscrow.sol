@@ -27,15 +27,16 @@ interface IReceiveWithAuthorization {
 }
 
 /// @title GPUX lease escrow
-/// @notice Holds the USDC of compute leases and pays providers by cumulative usage that two of the lease's
-/// three keys (consumer, provider, meter) signed.
+/// @notice Holds the USDC of compute leases and pays providers by cumulative usage, signed by two of the lease's
+/// three keys: consumer, provider, meter.
 ///
 /// Trust. There is no owner, proxy, pause or upgrade. Authority comes from signatures over typed data alone:
 /// `msg.sender` is never read, so anyone may submit any call, batch it through Multicall3, or force it in from
 /// L1. Alone, the payer or the consumer's key can only ask for the rest back after a delay, the provider and
 /// the meter can do nothing, and no key can change where money goes: it is fixed in the terms. Any two keys
-/// that cheat together stay below `upfront + ratePerHour * hours` of that one lease; without the consumer's
-/// own signature also below what the terms leave unattended or what the consumer allowed in writing.
+/// that cheat together stay below `upfront + ratePerHour * hours` of that one lease, unless its terms say that
+/// there is no cap (`upfront` of 2^88 - 1); without the consumer's own signature also below what the terms
+/// leave unattended or what the consumer allowed in writing.
 ///
 /// The token is trusted to be USDC: exact transfers, EIP-3009 with free 32-byte nonces. If it pauses or
 /// blacklists this contract, everything waits. Tokens that are sent here without `fund` are lost.
@@ -49,7 +50,7 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
     uint256 private constant BPS = 10_000;
     uint256 private constant MAX_FEE_BPS = 5_000;
 
-    /// @dev Enough for a multi-owner or passkey wallet; bounds what a hostile wallet can burn of the relayer's.
+    /// @dev Enough for a multi-owner or passkey wallet, and the most a hostile one can burn of a relayer's gas.
     uint256 private constant ERC1271_GAS = 300_000;
 
     bytes32 private constant LEASE_TERMS_TYPEHASH = keccak256(
@@ -66,8 +67,8 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
 
     /// @notice The settlement token.
     IERC20 public immutable token;
-    /// @notice Seconds from an exit that the meter did not co-sign, or from expiry, until the rest is free. It
-    /// is the provider's time to land its last voucher without the marketplace.
+    /// @notice Seconds from an exit that the meter did not co-sign, or from expiry, until the rest is free:
+    /// the provider's time to land its last voucher without the marketplace.
     uint256 public immutable EXIT_DELAY;
     /// @notice Seconds from an exit that the meter co-signed until the rest is free.
     uint256 public immutable COSIGNED_EXIT_DELAY;
@@ -104,7 +105,9 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         external
         nonReentrant
     {
-        require(terms.length > 0 && terms.length == amounts.length, LengthMismatch(terms.length, amounts.length));
+        require(
+            terms.length > 0 && terms.length == amounts.length, LengthMismatch(terms.length, amounts.length)
+        );
         bytes32[] memory ids = new bytes32[](terms.length);
         uint256 total;
         for (uint256 i; i < terms.length; ++i) {

@@ -16,7 +16,7 @@ contract RequestExitTest is EscrowTest {
         id = open(terms, 20 * USDC);
     }
 
-    /// A lease that the payer opened, and whose payer then became a wallet with code: the shortest way to one.
+    /// The payer's account becomes a wallet after it opened the lease.
     function becomes(address account, address code) internal {
         vm.etch(account, code.code);
     }
