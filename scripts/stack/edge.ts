@@ -1,0 +1,140 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { createServer } from "node:net";
+import { dirname, join, resolve } from "node:path";
+import type { Address } from "@gpux/protocol/ids";
+import { privateKeyToAddress } from "viem/accounts";
+import { z } from "zod";
+import { bundleWorker } from "../worker-bundle.ts";
+
+/** What a local edge needs to know; the rest stands in the three wrangler.toml. */
+export interface EdgeOptions {
+  readonly port: number;
+  /** Folder of the Durable Objects' and R2's files; kept from run to run. */
+  readonly storage: string;
+  readonly chainId: number;
+  readonly rpcUrl: string;
+  readonly escrow: Address;
+  readonly token: Address;
+  readonly tokenName: string;
+  readonly tokenVersion: string;
+  readonly feeRecipient: Address;
+  readonly feeBps: number;
+  readonly meterKey: `0x${string}`;
+  readonly relayerKey: `0x${string}`;
+}
+
+export interface Edge {
+  readonly url: string;
+  /** The runtime's process, for tests that kill it. */
+  readonly workerdPid: number;
+  stop(): Promise<void>;
+}
+
+export class PortTaken extends Error {
+  constructor(port: number) {
+    super(`port ${port} on 127.0.0.1 is taken`);
+  }
+}
+
+async function claim(port: number): Promise<void> {
+  const probe = createServer();
+  await new Promise<void>((resolve, reject) => {
+    probe.once("error", () => reject(new PortTaken(port)));
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve()));
+  });
+}
+
+/**
+ * Without this a killed parent leaves workerd alive, holding port and storage. Linux alone can tie a child's life to
+ * its parent's (prctl PR_SET_PDEATHSIG); elsewhere only an orderly stop cleans up.
+ */
+async function tieWorkerdToUs(folder: string): Promise<void> {
+  const setpriv = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => existsSync(path));
+  if (process.platform !== "linux" || setpriv === undefined) return;
+  const workerd = z.object({ default: z.string() }).parse(createRequire(import.meta.url)("workerd")).default;
+  const wrapper = join(folder, "workerd");
+  await writeFile(wrapper, `#!/bin/sh\nexec ${setpriv} --pdeathsig KILL -- "${workerd}" "$@"\n`);
+  await chmod(wrapper, 0o755);
+  process.env.MINIFLARE_WORKERD_PATH = wrapper;
+}
+
+/** Our workerd children, on Linux; elsewhere none are found. */
+function workerdChildren(): number[] {
+  const pids = existsSync("/proc") ? readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name)) : [];
+  return pids.flatMap((pid) => {
+    try {
+      const [, name, parent] =
+        /^[0-9]+ \((.*)\) \S ([0-9]+)/.exec(readFileSync(`/proc/${pid}/stat`, "utf8")) ?? [];
+      return name === "workerd" && Number(parent) === process.pid ? [Number(pid)] : [];
+    } catch {
+      return []; // it went while we looked
+    }
+  });
+}
+
+/** Starts edge, relayer and meter in one real workerd. @throws PortTaken */
+export async function startEdge(options: EdgeOptions): Promise<Edge> {
+  await claim(options.port);
+  await mkdir(options.storage, { recursive: true });
+  await tieWorkerdToUs(options.storage);
+  process.env.WRANGLER_LOG ??= "error";
+  const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import("miniflare");
+  const { unstable_getMiniflareWorkerOptions } = await import("wrangler");
+
+  const place = { CHAIN_ID: String(options.chainId), ESCROW: options.escrow };
+  const url = `http://127.0.0.1:${options.port}`;
+  const bindings = {
+    edge: {
+      ...place,
+      TOKEN: options.token,
+      TOKEN_NAME: options.tokenName,
+      TOKEN_VERSION: options.tokenVersion,
+      METER_ADDRESS: privateKeyToAddress(options.meterKey),
+      FEE_RECIPIENT: options.feeRecipient,
+      FEE_BPS: String(options.feeBps),
+      RPC_URL: options.rpcUrl,
+      PUBLIC_ORIGIN: url,
+    },
+    relayer: { ...place, RPC_URLS: options.rpcUrl, RELAYER_KEYS: options.relayerKey },
+    meter: { ...place, METER_KEY: options.meterKey },
+  };
+  const configs = {
+    edge: "wrangler.toml",
+    relayer: "workers/relayer/wrangler.toml",
+    meter: "workers/meter/wrangler.toml",
+  };
+  const names = ["edge", "relayer", "meter"] as const;
+  const workers = await Promise.all(
+    names.map(async (name) => {
+      const { main, workerOptions } = unstable_getMiniflareWorkerOptions(configs[name]);
+      if (main === undefined) throw new Error(`${configs[name]} names no main`);
+      return {
+        ...workerOptions,
+        name: `gpux-${name}`,
+        bindings: bindings[name],
+        modulesRoot: dirname(resolve(main)),
+        modules: await bundleWorker(main),
+      };
+    }),
+  );
+  const before = new Set(workerdChildren());
+  const miniflare = new Miniflare(
+    convertV4MiniflareOptions({
+      host: "127.0.0.1",
+      port: options.port,
+      cf: false,
+      telemetry: { enabled: false },
+      log: new Log(LogLevel.ERROR),
+      logRequests: false,
+      unsafeLocalExplorer: false,
+      unsafeObservability: false,
+      resourcePersistencePath: options.storage,
+      workers,
+    }),
+  );
+  await miniflare.ready;
+  const workerdPid = workerdChildren().find((pid) => !before.has(pid)) ?? -1;
+  return { url, workerdPid, stop: () => miniflare.dispose() };
+}
