@@ -1,0 +1,164 @@
+#!/usr/bin/env node
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { Command, CommanderError, Option } from "commander";
+import { AgentStartError, EXIT, startAgent } from "./agent.ts";
+import { loadConfig } from "./config.ts";
+import { AGENT_VERSION } from "./control/control.ts";
+import { createWebGpuExecutor } from "./executors/webgpu/executor.ts";
+import { INIT_OPTIONS, initialise } from "./init.ts";
+import { humanLine, jsonLine, type Log } from "./log.ts";
+import { askPassword } from "./password.ts";
+import { readStatus, statePaths } from "./state-dir.ts";
+
+/** Something the owner has to mend: its message is all that is shown. */
+class Refusal extends Error {
+  readonly exitCode: number;
+
+  constructor(exitCode: number, message: string) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+const dirOption = () =>
+  new Option("--dir <folder>", "where the agent keeps its key, config and journals")
+    .env("GPUX_AGENT_DIR")
+    .default(join(homedir(), ".gpux-agent"), "~/.gpux-agent");
+const jsonOption = () => new Option("--json", "JSON instead of text").default(false);
+const passwordFileOption = () =>
+  new Option("--password-file <file>", "first line opens the keystore; only its owner may read it").env(
+    "GPUX_AGENT_PASSWORD_FILE",
+  );
+
+const program = new Command("gpux-agent")
+  .description("Rents this machine's GPU out on GPUX. Dials outward only, opens no port.")
+  .version(AGENT_VERSION)
+  .exitOverride()
+  .addHelpText(
+    "after",
+    `
+Exit codes: 0 stopped, 1 failed, 2 usage or config, 3 wrong password or key not let in, 4 no GPU device works,
+5 replaced by another agent, 6 agent out of date, 130 quit by a second Ctrl-C.
+The password comes from GPUX_AGENT_PASSWORD, a password file, or a prompt; never from the command line.`,
+  );
+
+const init = program
+  .command("init")
+  .description("make the node's key and write its config")
+  .addOption(dirOption())
+  .addOption(jsonOption())
+  .addOption(passwordFileOption());
+for (const [, flag, text] of INIT_OPTIONS) init.option(flag, text);
+init.action(
+  async (options: Record<string, unknown> & { dir: string; json: boolean; passwordFile?: string }) => {
+    const outcome = await initialise({
+      paths: statePaths(resolve(options.dir)),
+      options,
+      passwordFile: options.passwordFile,
+      environment: process.env,
+    });
+    if (!outcome.ok) throw new Refusal(EXIT.usage, outcome.detail);
+    const { address, payout, config } = outcome;
+    if (options.json) console.log(JSON.stringify({ address, payout, config }));
+    else console.log(`Node key  ${address}\nPaid to   ${payout}\nConfig    ${config}\nNext: gpux-agent run`);
+  },
+);
+
+program
+  .command("run")
+  .description("offer this machine and run jobs until Ctrl-C")
+  .addOption(dirOption())
+  .addOption(jsonOption())
+  .addOption(passwordFileOption())
+  .addOption(
+    new Option("--adapter <kind>", "software: never use the machine's own GPU")
+      .choices(["auto", "software"] as const)
+      .default("auto" as const)
+      .env("GPUX_AGENT_ADAPTER"),
+  )
+  .action(
+    async (options: { dir: string; json: boolean; passwordFile?: string; adapter: "auto" | "software" }) => {
+      process.exitCode = await runAgent(options);
+    },
+  );
+
+program
+  .command("status")
+  .description("what the agent on this folder is doing")
+  .addOption(dirOption())
+  .addOption(jsonOption())
+  .action(async (options: { dir: string; json: boolean }) => {
+    const status = await readStatus(statePaths(resolve(options.dir)));
+    if (status === null) throw new Refusal(EXIT.failed, `No agent has run on ${resolve(options.dir)}.`);
+    if (options.json) console.log(JSON.stringify(status));
+    else
+      console.log(
+        [
+          `state    ${status.state}${status.detail === "" ? "" : ` (${status.detail})`}`,
+          `node     ${status.address}`,
+          `gpu      ${status.gpu}`,
+          `edge     ${status.edge}`,
+          `jobs     ${status.jobs_ended} ended`,
+          ...status.leases.map((lease) => `lease    ${lease.id}, ${lease.executing} running`),
+          `written  ${status.updated_at}`,
+        ].join("\n"),
+      );
+  });
+
+async function runAgent(options: {
+  dir: string;
+  json: boolean;
+  passwordFile?: string;
+  adapter: "auto" | "software";
+}): Promise<number> {
+  const paths = statePaths(resolve(options.dir));
+  const loaded = await loadConfig(paths.config, process.env);
+  if (!loaded.ok) throw new Refusal(EXIT.usage, loaded.detail);
+  const password = await askPassword({
+    file: options.passwordFile,
+    environment: process.env,
+    confirm: false,
+  });
+  if (!password.ok) throw new Refusal(EXIT.usage, password.detail);
+
+  const colour = process.stdout.isTTY && (process.env.NO_COLOR ?? "") === "";
+  const log: Log = (entry) => {
+    const now = new Date();
+    console.log(options.json ? jsonLine(entry, now) : humanLine(entry, now, colour));
+  };
+  const agent = await startAgent({
+    config: loaded.config,
+    key: { keystore: paths.keystore, password: password.password },
+    stateDir: paths.folder,
+    log,
+    executor: createWebGpuExecutor({
+      cacheDir: paths.cache,
+      adapter: options.adapter,
+      log: (line) => log({ level: "info", event: "gpu", text: line }),
+    }),
+  });
+  let signals = 0;
+  const onSignal = () => {
+    signals += 1;
+    void (signals === 1 ? agent.stop() : agent.kill());
+    if (signals > 1) process.exitCode = EXIT.forced;
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  // The terminal is gone: there is nobody left to press Ctrl-C twice.
+  process.on("SIGHUP", onSignal);
+  const end = await agent.ended;
+  log({ level: "info", event: "stopped", text: end.detail });
+  return signals > 1 ? EXIT.forced : end.exitCode;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : EXIT.usage;
+  else if (error instanceof Refusal || error instanceof AgentStartError) {
+    console.error(`gpux-agent: ${error.message}`);
+    process.exitCode = error.exitCode;
+  } else throw error;
+}

@@ -1,0 +1,188 @@
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import type { ToNode } from "@gpux/protocol/frames";
+import type { LeaseId } from "@gpux/protocol/ids";
+import type { Resources } from "@gpux/protocol/resources";
+import type { Journal } from "../journal.ts";
+import { type Credentials, socketUrl, upgradeHeaders } from "../link/credentials.ts";
+import { type NodeBody, nodeBody, parseToNode } from "../link/frames.ts";
+import type { LinkEnd, LinkState } from "../link/machine.ts";
+import { createLink, type Link } from "../link/socket.ts";
+import type { Log } from "../log.ts";
+import { type Admission, admitResources, admitTerms, type House } from "./admission.ts";
+import { enterHold, type HoldEntry, type Holds, rememberedHolds, takenResources } from "./holds.ts";
+
+/** As package.json of this workspace. */
+export const AGENT_VERSION = "0.1.0";
+
+/** What the control link asks of the rest of the agent. */
+export interface LeaseHouse {
+  /** Leases that are served now. */
+  list(): readonly { readonly id: LeaseId; readonly resources: Resources }[];
+  /** Starts to serve; `refusal`: only to say why not. Resolves once the lease is in its journal. */
+  open(lease: LeaseId, terms: LeaseTerms, resources: Resources, refusal: string | null): Promise<void>;
+  forget(lease: LeaseId, why: string): Promise<void>;
+}
+
+export interface ControlOptions {
+  readonly house: House;
+  readonly credentials: Credentials;
+  readonly holds: Holds;
+  readonly journal: Journal<HoldEntry>;
+  readonly leases: LeaseHouse;
+  readonly log: Log;
+  readonly onState: (state: LinkState, detail: string) => void;
+  readonly onEnd: (end: LinkEnd) => void;
+  readonly onFault: (error: unknown) => void;
+}
+
+export interface Control {
+  start(): void;
+  /** Takes no more holds and says so. */
+  drain(deadlineS: number): Promise<void>;
+  stop(): void;
+}
+
+/** For a lease whose hold is forgotten, the least that a lease has. */
+const LEAST: Resources = { gpus: 1, cpu: 0, memory_gb: 0 };
+const HELLO_LEASES = 64;
+
+/** The node's control socket: says what there is, confirms quotes against the owner's own prices, opens leases. */
+export function createControl(options: ControlOptions): Control {
+  const { house, credentials, leases, journal, log } = options;
+  let holds = options.holds;
+  let draining = false;
+
+  const enter = (entry: HoldEntry) => {
+    holds = rememberedHolds(enterHold(holds, entry), Date.now());
+    journal.append(entry);
+    if (journal.length > 256 && journal.length > 4 * holds.size)
+      journal.rewrite([...holds.values()].map((hold) => ({ is: "held", hold }))).catch(options.onFault);
+  };
+
+  const url = socketUrl(house.config.edge, "/v1/agent/connect");
+  const say = (body: NodeBody) => link.send(nodeBody(body));
+  const link: Link = createLink<ToNode>({
+    url,
+    headers: () => upgradeHeaders(credentials, url),
+    parse: parseToNode,
+    hello: () =>
+      nodeBody({
+        t: "hello",
+        agent_version: AGENT_VERSION,
+        provider: house.config.payout,
+        offer: house.offer,
+        leases: leases
+          .list()
+          .slice(0, HELLO_LEASES)
+          .map(({ id }) => id),
+        draining,
+      }),
+    onWelcome: (frame) => {
+      log({
+        level: "info",
+        event: "online",
+        text: `the edge welcomed this node (${frame.leases.length} leases)`,
+      });
+      void settleLeases(frame.leases).catch(options.onFault);
+    },
+    onFrame,
+    onState: options.onState,
+    onEnd: options.onEnd,
+    onFault: options.onFault,
+  });
+
+  /** The edge's list is the authority on which leases are over. */
+  async function settleLeases(listed: readonly LeaseId[]): Promise<void> {
+    const over = leases.list().filter(({ id }) => !listed.includes(id));
+    for (const { id } of over) await leases.forget(id, "the edge no longer lists it");
+    const known = new Set(leases.list().map(({ id }) => id));
+    for (const id of listed)
+      if (!known.has(id))
+        log({
+          level: "warn",
+          event: "lease.unknown",
+          text: `the edge lists ${id}, of which there is no journal here`,
+        });
+  }
+
+  async function onFrame(frame: Exclude<ToNode, { t: "welcome" | "ack" }>): Promise<void> {
+    switch (frame.t) {
+      case "reject":
+        log({ level: "error", event: "rejected", text: `${frame.code}: ${frame.detail ?? "no detail"}` });
+        return;
+      case "hold":
+        await hold(frame);
+        return;
+      case "release":
+        enter({ is: "released", lease: frame.hold });
+        if (isServed(frame.hold)) await leases.forget(frame.hold, "released by the edge");
+        return;
+      case "open":
+        await open(frame.lease, frame.terms);
+        return;
+    }
+  }
+
+  function isServed(lease: LeaseId): boolean {
+    return leases.list().some(({ id }) => id === lease);
+  }
+
+  async function hold(frame: Extract<ToNode, { t: "hold" }>): Promise<void> {
+    const { hold: lease, terms, resources } = frame;
+    const expiresAt = Date.parse(frame.expires_at);
+    const admission = admit(lease, terms, resources);
+    if (!admission.ok) {
+      log({
+        level: "warn",
+        event: "hold.declined",
+        text: `${lease}: ${admission.code}: ${admission.detail}`,
+      });
+      say({ t: "declined", hold: lease, reason: `${admission.code}: ${admission.detail}`.slice(0, 200) });
+      return;
+    }
+    enter({ is: "held", hold: { lease, terms, resources, expiresAt } });
+    // Said only when a restart would know it too.
+    await journal.sync();
+    log({ level: "info", event: "hold.confirmed", text: `${lease} is held until ${frame.expires_at}` });
+    say({ t: "held", hold: lease });
+  }
+
+  function admit(lease: LeaseId, terms: LeaseTerms, resources: Resources): Admission {
+    if (draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
+    const admission = admitTerms(house, { lease, terms, resources }, Math.floor(Date.now() / 1_000));
+    if (!admission.ok) return admission;
+    return admitResources(house.offer, resources, takenResources(holds, leases.list(), Date.now(), lease));
+  }
+
+  async function open(lease: LeaseId, terms: LeaseTerms): Promise<void> {
+    if (isServed(lease)) return;
+    const held = holds.get(lease);
+    const resources = held?.resources ?? LEAST;
+    // The id is the hash of the terms, so terms that pass are those that were held. Prices may have changed since.
+    const admission =
+      held !== undefined && sameTerms(held.terms, terms)
+        ? { ok: true as const }
+        : admitTerms(house, { lease, terms, resources }, Math.floor(Date.now() / 1_000));
+    await leases.open(
+      lease,
+      terms,
+      resources,
+      admission.ok ? null : `${admission.code}: ${admission.detail}`,
+    );
+    enter({ is: "released", lease });
+  }
+
+  function sameTerms(a: LeaseTerms, b: LeaseTerms): boolean {
+    return house.hasher.leaseTerms(a) === house.hasher.leaseTerms(b);
+  }
+
+  return {
+    start: () => link.start(),
+    async drain(deadlineS) {
+      draining = true;
+      say({ t: "drain", deadline_s: deadlineS });
+      await link.flushed(2_000);
+    },
+    stop: () => link.stop(),
+  };
+}

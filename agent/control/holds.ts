@@ -1,0 +1,57 @@
+import { LeaseTerms } from "@gpux/protocol/eip712";
+import { LeaseId } from "@gpux/protocol/ids";
+import { Resources } from "@gpux/protocol/resources";
+import { z } from "zod";
+import type { Taken } from "./admission.ts";
+
+/** A quote that this node confirmed: for a time the resources are its own, and the terms are agreed. */
+export const Hold = z.strictObject({
+  lease: LeaseId,
+  terms: LeaseTerms,
+  resources: Resources,
+  /** Milliseconds since the epoch. */
+  expiresAt: z.int(),
+});
+export type Hold = z.output<typeof Hold>;
+
+export const HoldEntry = z.discriminatedUnion("is", [
+  z.strictObject({ is: z.literal("held"), hold: Hold }),
+  z.strictObject({ is: z.literal("released"), lease: LeaseId }),
+]);
+export type HoldEntry = z.output<typeof HoldEntry>;
+
+/**
+ * A hold reserves for its 30 s. Its funding may land until an hour later (protocol/lease.ts, valid_before) without
+ * our hearing of it before `open`, so the agreement itself is remembered for longer.
+ */
+const REMEMBERED_MS = 2 * 3_600_000;
+
+export type Holds = ReadonlyMap<LeaseId, Hold>;
+
+export function enterHold(holds: Holds, entry: HoldEntry): Holds {
+  const next = new Map(holds);
+  if (entry.is === "held") next.set(entry.hold.lease, entry.hold);
+  else next.delete(entry.lease);
+  return next;
+}
+
+/** Without those that can no longer open. */
+export function rememberedHolds(holds: Holds, nowMs: number): Holds {
+  return new Map([...holds].filter(([, hold]) => nowMs < hold.expiresAt + REMEMBERED_MS));
+}
+
+/** What holds and leases take of the machine now, `except` one lease. */
+export function takenResources(
+  holds: Holds,
+  leases: readonly { id: LeaseId; resources: Resources }[],
+  nowMs: number,
+  except: LeaseId,
+): Taken {
+  const served = new Set(leases.map(({ id }) => id));
+  const held = [...holds.values()]
+    .filter((hold) => hold.expiresAt > nowMs && !served.has(hold.lease))
+    .map((hold) => ({ id: hold.lease, resources: hold.resources }));
+  const all = [...leases, ...held].filter(({ id }) => id !== except).map(({ resources }) => resources);
+  const sum = (kind: keyof Taken) => all.reduce((total, each) => total + each[kind], 0);
+  return { gpus: sum("gpus"), cpu: sum("cpu"), memory_gb: sum("memory_gb") };
+}

@@ -1,0 +1,228 @@
+import { LeaseTerms } from "@gpux/protocol/eip712";
+import { JOB_FAILURES, type JobFailureCode } from "@gpux/protocol/errors";
+import { Bytes32, JobId, Sha256 } from "@gpux/protocol/ids";
+import { AttemptToken, SignedAllowance } from "@gpux/protocol/job";
+import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
+import { Amount } from "@gpux/protocol/money";
+import { Resources } from "@gpux/protocol/resources";
+import { keccak256, stringToBytes } from "viem/utils";
+import { z } from "zod";
+import { FrameBody } from "../link/frames.ts";
+import type { Unacknowledged } from "../link/outbox.ts";
+
+const Receipted = z.strictObject({ sequence: z.int().min(1), digest: Bytes32, job: Bytes32 });
+
+/** An attempt that ended here, with the very frame that told the edge. */
+const Ended = z.strictObject({
+  job: JobId,
+  attempt: AttemptToken,
+  inputHash: Sha256,
+  /** The most that may be billed for it: its time limit, and what `max_price` buys. */
+  payableMs: z.number().min(0),
+  body: FrameBody,
+});
+export type Ended = z.infer<typeof Ended>;
+
+/** What this provider has signed as the lease's usage so far. */
+const Signed = z.strictObject({
+  cumulative: Amount,
+  evidence: Bytes32,
+  frontier: Frontier,
+  /** Sum of the receipts' billedMs: prices are differences of floors over it. */
+  totalMs: z.int().min(0),
+  /** Those that this signature added; in a compacted journal, the latest of all. */
+  receipts: z.array(Receipted),
+});
+export type Signed = z.output<typeof Signed>;
+
+/** One line of a lease's journal. */
+export const BookEntry = z.discriminatedUnion("is", [
+  z.strictObject({
+    is: z.literal("lease"),
+    terms: LeaseTerms,
+    resources: Resources,
+    refusal: z.string().nullable(),
+  }),
+  z.strictObject({ is: z.literal("allowance"), allowance: SignedAllowance }),
+  z.strictObject({ is: z.literal("sent"), seq: z.int().min(1), body: FrameBody }),
+  z.strictObject({ is: z.literal("acknowledged"), seq: z.int().min(0) }),
+  z.strictObject({ is: z.literal("dealt"), seq: z.int().min(0) }),
+  z.strictObject({ is: z.literal("ended"), ended: Ended }),
+  z.strictObject({ is: z.literal("signed"), signed: Signed }),
+  z.strictObject({ is: z.literal("closing"), cumulative: Amount, evidence: Bytes32 }),
+]);
+export type BookEntry = z.output<typeof BookEntry>;
+
+/** All that a lease's journal says; {@link enter} is the only thing that changes it. */
+export interface Book {
+  readonly terms: LeaseTerms;
+  readonly resources: Resources;
+  /** Why this lease is served only to be refused. */
+  readonly refusal: string | null;
+  /** The highest that the consumer signed. */
+  allowance: z.output<typeof SignedAllowance> | null;
+  frames: Unacknowledged[];
+  nextSeq: number;
+  dealt: number;
+  /** By the receipt's name of the job; gone once its receipt is signed. */
+  readonly ended: Map<Bytes32, Ended[]>;
+  signed: Signed;
+  /** The latest receipts by sequence, so that a repeated request meets the same answer. */
+  readonly receipted: Map<number, Bytes32>;
+  closing: { cumulative: bigint; evidence: Bytes32 } | null;
+}
+
+/** A repeated `settle` reaches back at most as far as one frame carries. */
+const RECEIPTS_KEPT = 1_024;
+/** Ended attempts that nobody will be billed for are kept only to answer a repeated `run`. */
+const UNBILLED_KEPT = 256;
+
+const nothingSigned: Signed = {
+  cumulative: 0n,
+  evidence: EMPTY_ROOT,
+  frontier: emptyFrontier(),
+  totalMs: 0,
+  receipts: [],
+};
+
+/** The book that the entries of a journal tell; null when the lease itself was never written. */
+export function readBook(entries: readonly BookEntry[]): Book | null {
+  const [first, ...rest] = entries;
+  if (first?.is !== "lease") return null;
+  const book = newBook(first.terms, first.resources, first.refusal);
+  for (const entry of rest) enter(book, entry);
+  return book;
+}
+
+export function newBook(terms: LeaseTerms, resources: Resources, refusal: string | null): Book {
+  return {
+    terms,
+    resources,
+    refusal,
+    allowance: null,
+    frames: [],
+    nextSeq: 1,
+    dealt: 0,
+    ended: new Map(),
+    signed: nothingSigned,
+    receipted: new Map(),
+    closing: null,
+  };
+}
+
+/** Entering the same entry twice is entering it once. */
+export function enter(book: Book, entry: BookEntry): void {
+  switch (entry.is) {
+    case "lease":
+      return;
+    case "allowance":
+      if (entry.allowance.cumulative > (book.allowance?.cumulative ?? -1n)) book.allowance = entry.allowance;
+      return;
+    case "sent":
+      if (entry.seq < book.nextSeq) return;
+      book.frames.push({ seq: entry.seq, body: entry.body });
+      book.nextSeq = entry.seq + 1;
+      return;
+    case "acknowledged":
+      book.frames = book.frames.filter((frame) => frame.seq > entry.seq);
+      book.nextSeq = Math.max(book.nextSeq, entry.seq + 1);
+      return;
+    case "dealt":
+      book.dealt = Math.max(book.dealt, entry.seq);
+      return;
+    case "ended":
+      enterEnded(book, entry.ended);
+      return;
+    case "signed":
+      enterSigned(book, entry.signed);
+      return;
+    case "closing":
+      book.closing = { cumulative: entry.cumulative, evidence: entry.evidence };
+      return;
+  }
+}
+
+function enterEnded(book: Book, ended: Ended): void {
+  const name = jobName(ended.job);
+  const others = (book.ended.get(name) ?? []).filter((each) => !sameAttempt(each.attempt, ended.attempt));
+  // Deleted first, so that the map stays in order of ending.
+  book.ended.delete(name);
+  book.ended.set(name, [...others, ended]);
+  const unbilled = [...book.ended].filter(([, attempts]) =>
+    attempts.every((each) => leastBillable(each) === 0),
+  );
+  for (const [old] of unbilled.slice(0, Math.max(0, unbilled.length - UNBILLED_KEPT))) book.ended.delete(old);
+}
+
+function enterSigned(book: Book, signed: Signed): void {
+  book.signed = signed;
+  for (const { sequence, digest, job } of signed.receipts) {
+    book.receipted.set(sequence, digest);
+    book.ended.delete(job);
+  }
+  const surplus = book.receipted.size - RECEIPTS_KEPT;
+  for (const sequence of [...book.receipted.keys()].sort((a, b) => a - b).slice(0, Math.max(0, surplus)))
+    book.receipted.delete(sequence);
+}
+
+/** The shortest journal that tells the same book. */
+export function entriesOf(book: Book): BookEntry[] {
+  const receipts = [...book.receipted].map(([sequence, digest]) => ({ sequence, digest, job: SETTLED }));
+  return [
+    { is: "lease", terms: book.terms, resources: book.resources, refusal: book.refusal },
+    ...(book.allowance === null ? [] : [{ is: "allowance" as const, allowance: book.allowance }]),
+    { is: "signed", signed: { ...book.signed, receipts } },
+    ...[...book.ended.values()].flat().map((ended) => ({ is: "ended" as const, ended })),
+    { is: "acknowledged", seq: (book.frames[0]?.seq ?? book.nextSeq) - 1 },
+    ...book.frames.map((frame) => ({ is: "sent" as const, ...frame })),
+    { is: "dealt", seq: book.dealt },
+    ...(book.closing === null ? [] : [{ is: "closing" as const, ...book.closing }]),
+  ];
+}
+
+/** In a compacted journal the job of an old receipt is no longer known, nor needed. */
+const SETTLED: Bytes32 = `0x${"00".repeat(32)}`;
+
+/** How a receipt names a job: keccak256 of its id's UTF-8 (protocol/eip712.ts). */
+export function jobName(job: string): Bytes32 {
+  return keccak256(stringToBytes(job));
+}
+
+export function sameAttempt(a: AttemptToken, b: AttemptToken): boolean {
+  return a.epoch === b.epoch && a.n === b.n;
+}
+
+export function findEnded(book: Book, job: string, attempt: AttemptToken): Ended | undefined {
+  return book.ended.get(jobName(job))?.find((each) => sameAttempt(each.attempt, attempt));
+}
+
+const EndFrame = z.looseObject({
+  t: z.enum(["result", "failed", "stopped"]),
+  job: JobId,
+  attempt: AttemptToken,
+});
+
+/** Attempts whose end the edge was told but has not acknowledged. */
+export function untoldEnds(book: Book): { job: JobId; attempt: AttemptToken }[] {
+  return book.frames.flatMap(({ body }) => {
+    const end = EndFrame.safeParse(body);
+    return end.success ? [{ job: end.data.job, attempt: end.data.attempt }] : [];
+  });
+}
+
+/** The agent's own measure of an ended attempt. */
+export function ownMs(ended: Ended): number {
+  const { ms } = ended.body;
+  return typeof ms === "number" ? ms : 0;
+}
+
+function isFailureCode(code: unknown): code is JobFailureCode {
+  return typeof code === "string" && Object.hasOwn(JOB_FAILURES, code);
+}
+
+/** The time for which the provider expects pay: none for what was not the tenant's doing. */
+export function leastBillable(ended: Ended): number {
+  const { t, code } = ended.body;
+  if (t === "failed" && !(isFailureCode(code) && JOB_FAILURES[code].fault === "tenant")) return 0;
+  return Math.min(ownMs(ended), ended.payableMs);
+}

@@ -1,0 +1,122 @@
+import { performance } from "node:perf_hooks";
+import { sha256Hex } from "@gpux/protocol/canonical";
+import type { JobFailureCode } from "@gpux/protocol/errors";
+import type { ToLease } from "@gpux/protocol/frames";
+import type { Output } from "@gpux/protocol/job";
+import { checkManifest, type Limits } from "@gpux/protocol/manifest";
+import type { ExecutionInput, ExecutionOutput, Executor, FunctionJob } from "../executors/executor.ts";
+import type { Objects } from "./objects.ts";
+
+export type RunFrame = Extract<ToLease, { t: "run" }>;
+
+/** How an attempt ended; `ms` is what it ran on the executor, by this machine's monotonic clock. */
+export type AttemptEnd =
+  | { t: "result"; ms: number; outputs: Output[] }
+  | { t: "failed"; ms: number; code: JobFailureCode; detail: string }
+  | { t: "stopped"; ms: number };
+
+export type Prepared = { ok: true; job: FunctionJob } | { ok: false; code: JobFailureCode; detail: string };
+
+/** A packed function is a manifest with its WGSL: 16 modules of at most 256 KiB, and JSON around them. */
+const MANIFEST_BYTES = 8 * 2 ** 20;
+
+/** Fetches and checks what a job needs before it may take a place on the executor. Rejects only when aborted. */
+export async function prepare(
+  run: Pick<RunFrame, "function" | "inputs" | "execution_ms">,
+  objects: Objects,
+  limits: Limits,
+  signal: AbortSignal,
+): Promise<Prepared> {
+  const packed = await objects.get(run.function, MANIFEST_BYTES, signal);
+  if (!packed.ok) return packed;
+  const checked = checkManifest(parseJson(packed.bytes), limits);
+  if (!checked.ok) return { ok: false, code: checked.code, detail: `${checked.pointer}: ${checked.detail}` };
+
+  const inputs: Record<string, ExecutionInput> = {};
+  let bytesLeft = limits.inputBytes;
+  for (const [name, value] of Object.entries(run.inputs)) {
+    if ("number" in value) {
+      inputs[name] = { kind: "number", value: value.number };
+      continue;
+    }
+    if ("json" in value) {
+      inputs[name] = { kind: "json", value: value.json };
+      continue;
+    }
+    const found =
+      "base64" in value
+        ? ({ ok: true, bytes: new Uint8Array(Buffer.from(value.base64, "base64")) } as const)
+        : await objects.get(value.object, bytesLeft, signal);
+    if (!found.ok) return { ok: false, code: found.code, detail: `inputs.${name}: ${found.detail}` };
+    bytesLeft -= found.bytes.length;
+    if (bytesLeft < 0)
+      return { ok: false, code: "limit_exceeded", detail: `the inputs exceed ${limits.inputBytes} bytes` };
+    inputs[name] = { kind: "bytes", bytes: found.bytes };
+  }
+  const wallMs = Math.min(limits.wallMs, run.execution_ms);
+  return { ok: true, job: { manifest: checked.manifest, inputs, limits: { ...limits, wallMs } } };
+}
+
+export interface ExecutionListener {
+  started(): void;
+  progress(fraction: number, note: string | undefined): void;
+  log(line: string): void;
+}
+
+export type Executed =
+  | { t: "done"; ms: number; outputs: ExecutionOutput[] }
+  | Exclude<AttemptEnd, { t: "result" }>;
+
+/** Runs a prepared job on the executor and measures it. Never rejects for what the job does. */
+export async function execute(
+  executor: Executor<FunctionJob>,
+  job: FunctionJob,
+  on: ExecutionListener,
+  signal: AbortSignal,
+): Promise<Executed> {
+  let startedAt: number | null = null;
+  const result = await executor.run(
+    job,
+    {
+      started: () => {
+        startedAt = performance.now();
+        on.started();
+      },
+      progress: (fraction, note) => on.progress(fraction, note),
+      log: (line) => on.log(line),
+    },
+    signal,
+  );
+  const ms = startedAt === null ? 0 : Math.round(performance.now() - startedAt);
+  if (result.ok) return { t: "done", ms, outputs: result.outputs };
+  if (result.code === "canceled") return { t: "stopped", ms };
+  return { t: "failed", ms, code: result.code, detail: result.detail };
+}
+
+/** Puts the outputs where the consumer can fetch them. Rejects only when aborted. */
+export async function upload(
+  objects: Objects,
+  ms: number,
+  outputs: readonly ExecutionOutput[],
+  signal: AbortSignal,
+): Promise<Exclude<AttemptEnd, { t: "stopped" }>> {
+  const stored = await Promise.all(
+    outputs.map(async ({ name, contentType, bytes }) => {
+      const sha256 = await sha256Hex(bytes);
+      const put = await objects.put(sha256, bytes, contentType, signal);
+      return { put, output: { name, content_type: contentType, bytes: bytes.length, sha256 } };
+    }),
+  );
+  for (const { put } of stored)
+    if (!put.ok) return { t: "failed", ms, code: "executor_failed", detail: `upload: ${put.detail}` };
+  return { t: "result", ms, outputs: stored.map(({ output }) => output) };
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    // Not JSON: checkManifest says so to the tenant.
+    return undefined;
+  }
+}

@@ -1,0 +1,132 @@
+import type { Close, Receipt, Usage } from "@gpux/protocol/eip712";
+import type { ToLease } from "@gpux/protocol/frames";
+import type { Address, Bytes32 } from "@gpux/protocol/ids";
+import { Output } from "@gpux/protocol/job";
+import { append, type Frontier, root } from "@gpux/protocol/merkle";
+import { accrued } from "@gpux/protocol/money";
+import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
+import { z } from "zod";
+import { type Book, type Ended, leastBillable, ownMs, type Signed } from "./book.ts";
+
+export type SettleRequest = Omit<Extract<ToLease, { t: "settle" }>, "v" | "seq" | "ack" | "t">;
+export type CloseRequest = Omit<Extract<ToLease, { t: "close" }>, "v" | "seq" | "ack" | "t">;
+
+/** Billed time is the least of several clocks: the edge's may run this much behind ours, or a twentieth. */
+const BEHIND_MS = 1_000;
+const BEHIND_PART = 0.05;
+/** Rounding, and clocks that do not tick alike. */
+const AHEAD_MS = 50;
+/** `cancel` stops the meter at its acknowledgement, or after so long. */
+const CANCEL_MS = 5_000;
+
+export type SettleCheck =
+  | {
+      ok: true;
+      /** To be in the journal before any signature leaves. */
+      signed: Signed;
+      usage: Usage;
+      digests: { sequence: number; digest: Bytes32 }[];
+    }
+  | { ok: false; detail: string };
+
+/** Who the agent is in this lease. */
+export interface Signer {
+  readonly address: Address;
+  readonly leaseId: Bytes32;
+  readonly hasher: TypedDataHasher;
+}
+
+const refuse = (detail: string): { ok: false; detail: string } => ({ ok: false, detail });
+
+/**
+ * Whether the usage and its receipts say what happened here. Receipts that were signed before may stand in front, if
+ * they are the same; the rest follow without a gap. A repeated request gets the same answer.
+ */
+export function checkSettle(book: Book, self: Signer, request: SettleRequest): SettleCheck {
+  if (book.closing !== null && request.usage.cumulative !== book.signed.cumulative)
+    return refuse("the final usage of this lease is signed");
+  let { cumulative, totalMs } = book.signed;
+  let frontier: Frontier = book.signed.frontier;
+  const digests: { sequence: number; digest: Bytes32 }[] = [];
+  const added: Signed["receipts"] = [];
+  for (const receipt of request.receipts) {
+    const digest = self.hasher.receipt(receipt);
+    digests.push({ sequence: receipt.sequence, digest });
+    if (receipt.sequence <= book.signed.frontier.size) {
+      if (book.receipted.get(receipt.sequence) !== digest)
+        return refuse(`receipt ${receipt.sequence} is not the one that was signed before`);
+      continue;
+    }
+    if (receipt.sequence !== frontier.size + 1)
+      return refuse(`receipt ${receipt.sequence} does not follow ${frontier.size}`);
+    const wrong = wrongIn(book, self, receipt);
+    if (wrong !== null) return refuse(`receipt ${receipt.sequence}: ${wrong}`);
+
+    const nextMs = totalMs + Number(receipt.billedMs);
+    const price = accrued(book.terms.ratePerHour, nextMs) - accrued(book.terms.ratePerHour, totalMs);
+    if (receipt.price !== price)
+      return refuse(
+        `receipt ${receipt.sequence}: ${receipt.billedMs} ms cost ${price}, not ${receipt.price}`,
+      );
+    cumulative += price;
+    totalMs = nextMs;
+    if (receipt.cumulative !== cumulative)
+      return refuse(
+        `receipt ${receipt.sequence}: the cumulative is ${cumulative}, not ${receipt.cumulative}`,
+      );
+    frontier = append(frontier, digest);
+    added.push({ sequence: receipt.sequence, digest, job: receipt.job });
+  }
+  const evidence = root(frontier);
+  if (request.usage.cumulative !== cumulative)
+    return refuse(`the usage is ${cumulative}, not ${request.usage.cumulative}`);
+  if (request.usage.evidence !== evidence) return refuse("the evidence is not the root over the receipts");
+  return {
+    ok: true,
+    signed: { cumulative, evidence, frontier, totalMs, receipts: added },
+    usage: { leaseId: self.leaseId, cumulative, evidence },
+    digests,
+  };
+}
+
+/** What a receipt says wrongly of the job; null when it is right. */
+function wrongIn(book: Book, self: Signer, receipt: Receipt): string | null {
+  if (receipt.leaseId !== self.leaseId) return "it is of another lease";
+  if (receipt.node !== self.address) return "it names another node";
+  const attempts = book.ended.get(receipt.job) ?? [];
+  const ended = attempts.filter((each) => each.attempt.n === receipt.attempt).at(-1);
+  if (ended === undefined) return "this node ended no such attempt";
+  if (receipt.inputHash !== `0x${ended.inputHash}`) return "the input hash is another";
+  if (receipt.gpu !== ended.body.gpu) return `the GPU was ${ended.body.gpu}`;
+  const hashes = outputHashes(ended);
+  if (
+    hashes.length !== receipt.outputHashes.length ||
+    hashes.some((hash, i) => hash !== receipt.outputHashes[i])
+  )
+    return "the output hashes are others";
+  const own = ownMs(ended);
+  if (receipt.billedMs > BigInt(own + AHEAD_MS)) return `the job ran ${own} ms, not ${receipt.billedMs}`;
+  const due = leastBillable(ended);
+  const slack = Math.max(BEHIND_MS, due * BEHIND_PART) + (ended.body.t === "stopped" ? CANCEL_MS : 0);
+  if (receipt.billedMs < BigInt(Math.max(0, Math.floor(due - slack))))
+    return `the job ran ${own} ms, of which only ${receipt.billedMs} are billed`;
+  return null;
+}
+
+function outputHashes(ended: Ended): Bytes32[] {
+  const outputs = z.array(Output).safeParse(ended.body.outputs);
+  return outputs.success ? outputs.data.map((output): Bytes32 => `0x${output.sha256}`) : [];
+}
+
+export type CloseCheck = { ok: true; close: Close } | { ok: false; detail: string };
+
+/** Whether the final usage is all that this provider has signed. `nowS` in seconds. */
+export function checkClose(book: Book, leaseId: Bytes32, request: CloseRequest, nowS: number): CloseCheck {
+  if (request.cumulative < book.signed.cumulative)
+    return refuse(`the close pays ${request.cumulative}, the usage is ${book.signed.cumulative}`);
+  if (request.evidence !== book.signed.evidence)
+    return refuse("the evidence is not the root over the receipts");
+  if (request.valid_before <= nowS) return refuse("its time to land is over");
+  const { cumulative, evidence, valid_before: validBefore } = request;
+  return { ok: true, close: { leaseId, cumulative, evidence, validBefore } };
+}

@@ -1,0 +1,30 @@
+import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc8128";
+import type { PrivateKeyAccount } from "viem/accounts";
+
+/** Signs the agent's own requests to the edge (ERC-8128), for uploads and for socket upgrades alike. */
+export interface Credentials {
+  readonly account: PrivateKeyAccount;
+  readonly chainId: number;
+}
+
+export function signedRequest(credentials: Credentials, request: Request): Promise<Request> {
+  return signRequest(request, accountSigner(credentials.account, credentials.chainId));
+}
+
+/** Headers for a WebSocket upgrade: the signature is over the GET that it is on the wire. Fresh for every dial. */
+export async function upgradeHeaders(
+  credentials: Credentials,
+  socketUrl: string,
+): Promise<Record<string, string>> {
+  const url = new URL(socketUrl);
+  url.protocol = url.protocol === "wss:" ? "https:" : "http:";
+  const signed = await signedRequest(credentials, new Request(url));
+  return Object.fromEntries(signed.headers);
+}
+
+/** A path of the edge as a WebSocket URL. */
+export function socketUrl(edge: string, path: string): string {
+  const url = new URL(path, edge);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url.href;
+}

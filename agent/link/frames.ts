@@ -1,0 +1,61 @@
+import { FRAME_LIMIT, FRAME_VERSION, FromLease, FromNode, ToLease, ToNode } from "@gpux/protocol/frames";
+import { z } from "zod";
+
+/** A frame without its head, in the wire's form (amounts as strings): what is journalled and replayed. */
+export const FrameBody = z.looseObject({ t: z.string() });
+export type FrameBody = z.infer<typeof FrameBody>;
+
+type Body<Frame> = Frame extends unknown ? Omit<Frame, "v" | "seq" | "ack"> : never;
+
+/** What the agent can say on the control socket. */
+export type NodeBody = Body<FromNode>;
+/** What the agent can say on a lease's data socket. */
+export type LeaseBody = Body<FromLease>;
+
+/** Checks and encodes; throws when the agent itself made a frame that breaks the contract. */
+export function nodeBody(body: NodeBody): FrameBody {
+  return withoutHead(z.encode(FromNode, { ...body, v: FRAME_VERSION, seq: 0, ack: 0 }));
+}
+
+export function leaseBody(body: LeaseBody): FrameBody {
+  return withoutHead(z.encode(FromLease, { ...body, v: FRAME_VERSION, seq: 0, ack: 0 }));
+}
+
+function withoutHead({
+  v: _v,
+  seq: _seq,
+  ack: _ack,
+  ...body
+}: {
+  v: number;
+  seq: number;
+  ack: number;
+  t: string;
+}) {
+  return body;
+}
+
+/** The text of a frame. Throws above the limit: the maker of the body has to keep it below. */
+export function frameText(seq: number, ack: number, body: FrameBody): string {
+  const text = JSON.stringify({ v: FRAME_VERSION, seq, ack, ...body });
+  if (text.length > FRAME_LIMIT) throw new RangeError(`a ${body.t} frame of ${text.length} units`);
+  return text;
+}
+
+/** From a text of the edge; null for whatever is no frame of the schema. */
+function parserOf<Schema extends z.ZodType>(schema: Schema): (text: string) => z.output<Schema> | null {
+  return (text) => {
+    if (text.length > FRAME_LIMIT) return null;
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      return null;
+    }
+    const parsed = schema.safeParse(value);
+    return parsed.success ? parsed.data : null;
+  };
+}
+
+export const parseToNode = parserOf(ToNode);
+export const parseToLease = parserOf(ToLease);

@@ -1,0 +1,90 @@
+import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { writeAtomically } from "./config.ts";
+
+/** Where the agent keeps what it owns; everything in it is readable by its owner alone. */
+export interface StatePaths {
+  readonly folder: string;
+  readonly config: string;
+  readonly keystore: string;
+  readonly holds: string;
+  readonly leases: string;
+  readonly cache: string;
+  readonly status: string;
+  readonly lock: string;
+}
+
+export function statePaths(folder: string): StatePaths {
+  return {
+    folder,
+    config: join(folder, "config.json"),
+    keystore: join(folder, "keystore.json"),
+    holds: join(folder, "holds.jsonl"),
+    leases: join(folder, "leases"),
+    cache: join(folder, "cache"),
+    status: join(folder, "status.json"),
+    lock: join(folder, "agent.pid"),
+  };
+}
+
+export type Lock = { ok: true; release(): Promise<void> } | { ok: false; pid: number };
+
+/**
+ * Takes the folder for this process: two agents on one journal would tear it. A lock whose process is gone (kill -9,
+ * power loss) is taken over.
+ */
+export async function lockState(paths: StatePaths): Promise<Lock> {
+  await mkdir(paths.folder, { recursive: true, mode: 0o700 });
+  for (;;) {
+    try {
+      const file = await open(paths.lock, "wx", 0o600);
+      await file.writeFile(`${process.pid}\n`);
+      await file.close();
+      return { ok: true, release: () => rm(paths.lock, { force: true }) };
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    }
+    const holder = Number((await readFile(paths.lock, "utf8").catch(() => "")).trim());
+    if (isAlive(holder)) return { ok: false, pid: holder };
+    await rm(paths.lock, { force: true });
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // It runs, but is another user's.
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
+
+/** What `gpux-agent status` reads. The agent listens on nothing, so it leaves a file. */
+export const AgentStatus = z.strictObject({
+  pid: z.int(),
+  address: z.string(),
+  state: z.enum(["connecting", "online", "draining", "stopped"]),
+  edge: z.string(),
+  gpu: z.string(),
+  leases: z.array(z.strictObject({ id: z.string(), executing: z.int() })),
+  jobs_ended: z.int(),
+  detail: z.string(),
+  updated_at: z.iso.datetime(),
+});
+export type AgentStatus = z.infer<typeof AgentStatus>;
+
+export function writeStatus(paths: StatePaths, status: AgentStatus): Promise<void> {
+  return writeAtomically(paths.status, `${JSON.stringify(status, null, 2)}\n`);
+}
+
+/** Null when no agent has run on this folder. A process that is gone leaves `stopped`, whatever it last wrote. */
+export async function readStatus(paths: StatePaths): Promise<AgentStatus | null> {
+  const text = await readFile(paths.status, "utf8").catch(() => null);
+  if (text === null) return null;
+  const parsed = AgentStatus.safeParse(JSON.parse(text));
+  if (!parsed.success) return null;
+  return isAlive(parsed.data.pid) ? parsed.data : { ...parsed.data, state: "stopped", leases: [] };
+}
