@@ -99,6 +99,8 @@ export default defineConfig({
         test: {
           name: "relayer",
           globalSetup: "./test/setup/devnet.ts",
+          // What was interrupted is taken up again after pauses that real nodes need.
+          testTimeout: 30_000,
           include: ["workers/relayer/**/*.test.ts", "durable-objects/relay-key/**/*.test.ts"],
           exclude: [...never, machineTests],
         },

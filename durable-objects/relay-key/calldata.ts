@@ -104,3 +104,18 @@ export function calldataOf(intent: Intent): Calldata {
       };
   }
 }
+
+/** Seconds; from then on the contract or the token refuses the intent. Null for those that are never too late. */
+export function deadlineOf(intent: Intent): number | null {
+  switch (intent.kind) {
+    case "fund":
+      return Math.min(intent.validBefore, ...intent.terms.map((terms) => terms.expiry));
+    case "close":
+      return intent.validBefore;
+    case "settle":
+    case "exit":
+    case "reclaim":
+    case "withdraw":
+      return null;
+  }
+}

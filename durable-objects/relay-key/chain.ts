@@ -24,7 +24,6 @@ export interface Chain {
 export interface Call {
   readonly to: Hex;
   readonly data: Hex;
-  readonly from?: Hex;
   readonly gas?: bigint;
 }
 export type CallOutcome =
@@ -122,11 +121,10 @@ export function openChain(urls: readonly string[], chainId: number): Chain {
 }
 
 async function callOf(rpc: JsonRpc, request: Call): Promise<CallOutcome> {
-  const { to, data, from, gas } = request;
+  const { to, data, gas } = request;
   const fields = {
     to,
     data,
-    ...(from === undefined ? {} : { from }),
     ...(gas === undefined ? {} : { gas: `0x${gas.toString(16)}` }),
   };
   const answer = await rpc("eth_call", [fields, "latest"], HexData);

@@ -10,7 +10,7 @@ import {
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { PrivateKeyAccount } from "viem/accounts";
-import { calldataOf } from "./calldata.ts";
+import { calldataOf, deadlineOf } from "./calldata.ts";
 import { openChain } from "./chain.ts";
 import { NodeFault } from "./json-rpc.ts";
 import { relayerAccounts } from "./keys.ts";
@@ -39,8 +39,12 @@ export interface RelayKeyEnv {
 const SUBMIT_WAIT_MS = 2_000;
 /** How long one alarm follows intents before it hands on to the next. */
 const ALARM_RUN_MS = 5_000;
+/** When the alarm takes over from a call that does not return. */
+const STAND_BY_MS = 2_500;
 const ALARM_INTENTS = 16;
 const ALARM_RETRY_MS = 5_000;
+/** Two OP blocks: what has less time left would only burn gas. */
+const INCLUSION_MS = 4_000;
 
 /**
  * One gas-paying key, and the only place that counts its nonces. The object's name is the key's address. It takes
@@ -59,6 +63,8 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     address: this.#place.escrow,
   };
   readonly #account = this.#ownAccount();
+  /** Calls and alarms that follow intents right now; the alarm then only stands by in case this life ends. */
+  #followers = 0;
   /** Duties under way: whoever asks for the same intent meanwhile waits for the same one. */
   readonly #underWay = new Map<IntentKey, Promise<void>>();
   /** One transaction is signed at a time, so that no two take the same nonce. */
@@ -106,7 +112,6 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
       const now = Date.now();
       const due = this.#store.due(now, ALARM_INTENTS);
       await Promise.all(due.map((key) => this.#follow(key, now + ALARM_RUN_MS)));
-      this.#arm();
     } catch (error) {
       // A throw would count towards the six after which the platform forgets the alarm.
       console.error(JSON.stringify({ event: "relay_alarm_failed", error: String(error) }));
@@ -124,13 +129,18 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   }
 
   async #follow(key: IntentKey, until: number): Promise<void> {
-    for (;;) {
-      const dueAt = this.#store.read(key)?.state.dueAt ?? null;
-      if (dueAt === null || dueAt >= until) return;
-      const pause = dueAt - Date.now();
-      if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
-      await this.advance(key);
-      if (Date.now() >= until) return;
+    this.#followers += 1;
+    try {
+      while (Date.now() < until) {
+        const dueAt = this.#store.read(key)?.state.dueAt ?? null;
+        if (dueAt === null || dueAt >= until) return;
+        const pause = dueAt - Date.now();
+        if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+        await this.advance(key);
+      }
+    } finally {
+      this.#followers -= 1;
+      this.#arm();
     }
   }
 
@@ -173,20 +183,29 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     if (calldata === null) return { t: "refused", code: "bad_signature", detail: "malformed or high-s" };
     if (task === "verify") return { t: "verified" };
     const { chain, address } = this.#escrow;
-    const outcome = await chain.call({ to: address, from: this.#account.address, ...calldata });
-    if (outcome.ok) return { t: "simulated" };
+    const deadline = deadlineOf(intent);
+    const late = deadline !== null && deadline * 1000 <= Date.now() + INCLUSION_MS;
+    // From nobody: the escrow never asks who calls, and with a sender some nodes check its balance first.
+    const outcome = await chain.call({ to: address, ...calldata });
+    if (outcome.ok && !late) return { t: "simulated" };
     // A revert says that it cannot be done now; perhaps because it is done.
     const fulfilment = await fulfilmentByState(this.#escrow, intent);
     if (fulfilment !== null) return { t: "fulfilled", fulfilment };
+    // A call runs at the time of the latest block, which may still be before the deadline.
+    if (outcome.ok) return { t: "refused", code: "expired", detail: `it had to land before ${deadline}` };
     return { t: "refused", ...refusalOf(intent.kind, outcome.data, outcome.message) };
   }
 
   async #sign(key: IntentKey, intent: Intent): Promise<void> {
     const calldata = calldataOf(intent);
-    if (calldata === null) return;
+    const account = this.#account;
+    if (calldata === null || account === null) {
+      console.error(JSON.stringify({ event: "relay_key_missing", key, address: this.#store.address() }));
+      return this.#apply(key, { t: "failed" });
+    }
     const signed = await signTransaction(this.#escrow.chain, {
       chainId: this.#place.chainId,
-      account: this.#account,
+      account,
       to: this.#escrow.address,
       ...calldata,
       nextNonce: this.#store.nextNonce(),
@@ -249,17 +268,19 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
 
   #arm(): void {
     const dueAt = this.#store.nextDue();
-    if (dueAt !== null) void this.ctx.storage.setAlarm(Math.max(dueAt, Date.now() + 50));
+    if (dueAt === null) return;
+    const soonest = Date.now() + (this.#followers > 0 ? STAND_BY_MS : 0);
+    void this.ctx.storage.setAlarm(Math.max(dueAt, soonest));
   }
 
-  #ownAccount(): PrivateKeyAccount {
+  /** Null when the key was taken out of the secret: what it has signed is still followed. */
+  #ownAccount(): PrivateKeyAccount | null {
     if (this.ctx.id.name !== undefined) this.#store.adopt(Address.parse(this.ctx.id.name));
     const address = this.#store.address();
     const own = relayerAccounts(this.env.RELAYER_KEYS).find(
       (account) => Address.parse(account.address) === address,
     );
-    if (own === undefined) throw new Error(`RELAYER_KEYS has no key for ${address ?? "this object"}`);
-    return own;
+    return own ?? null;
   }
 }
 

@@ -1,0 +1,374 @@
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
+import { usdcAbi } from "@gpux/protocol/abi/usdc";
+import { Address } from "@gpux/protocol/ids";
+import {
+  Intent,
+  type IntentAnswer,
+  type IntentDone,
+  intentKey,
+  type RelayerRpc,
+} from "@gpux/protocol/intent";
+import { encodeFunctionData } from "viem";
+import { generatePrivateKey, privateKeyToAddress } from "viem/accounts";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { z } from "zod";
+import { RELAYER_KEY } from "../../test/setup/provided-context.ts";
+import { calldataOf } from "./calldata.ts";
+import {
+  closeOf,
+  escrow,
+  fundOf,
+  hasher,
+  newLease,
+  node,
+  settleOf,
+  stranger,
+  usdc,
+  weiOf,
+} from "./devnet-lease.ts";
+import { fixNetwork, network } from "./faulty-network.ts";
+import type { RelayKeyObject } from "./object.ts";
+
+// `exports` is typed as the edge's; here the main module is workers/relayer.
+const relayer = z.custom<RelayerRpc>((found) => found !== undefined).parse(Reflect.get(exports, "Relayer"));
+const address = Address.parse(privateKeyToAddress(RELAYER_KEY));
+const namespace: DurableObjectNamespace<RelayKeyObject> = env.RELAY_KEY;
+const key = () => namespace.getByName(address);
+
+afterEach(fixNetwork);
+
+async function done(intent: Parameters<typeof relayer.submit>[0]): Promise<IntentDone> {
+  const answer = await relayer.submit(intent);
+  if (answer.status !== "done") throw new Error(JSON.stringify(answer));
+  return answer;
+}
+
+/** Follows the alarm's work without asking the relayer to do anything. */
+async function ending(keyOf: string): Promise<IntentAnswer> {
+  return await vi.waitFor(
+    async () => {
+      const answer = await relayer.status(keyOf);
+      if (answer === null || answer.status === "pending") throw new Error(`${keyOf} is pending`);
+      return answer;
+    },
+    { timeout: 20_000, interval: 50 },
+  );
+}
+
+describe("a lease's money", () => {
+  test("fund, settle, close and withdraw land, and asking again answers the same transaction", async () => {
+    const lease = await newLease(1_000_000n);
+    const ethBefore = await weiOf(address);
+    const since = Number(await node("eth_blockNumber", []));
+
+    const fund = await fundOf([lease], [600_000n]);
+    const funded = await done(fund);
+    expect(funded.result).toEqual({
+      kind: "fund",
+      leases: [{ leaseId: lease.id, funded: "600000", openedAt: funded.blockTimestamp }],
+    });
+    expect(await relayer.submit(fund)).toEqual(funded);
+    expect(await relayer.status(funded.key)).toEqual(funded);
+
+    const settled = await done(await settleOf(lease, 100_000n));
+    expect(settled.result).toEqual({ kind: "settle", leaseId: lease.id, paid: "100000", fee: "5000" });
+
+    const closed = await done(await closeOf(lease, 250_001n));
+    expect(closed.result).toEqual({
+      kind: "close",
+      leaseId: lease.id,
+      paid: "250001",
+      refunded: "349999",
+      fee: "7500",
+    });
+
+    for (const [account, amount] of [
+      [lease.terms.provider, "237501"],
+      [lease.terms.feeRecipient, "12500"],
+      [lease.terms.payer, "349999"],
+    ] as const) {
+      const paid = await done({ kind: "withdraw", account, occasion: lease.id });
+      expect(paid.result).toEqual({ kind: "withdraw", account, amount });
+    }
+
+    const transactions = await relayer.transactions(since + 1);
+    expect(transactions.map((each) => each.kind)).toEqual([
+      "fund",
+      "settle",
+      "close",
+      "withdraw",
+      "withdraw",
+      "withdraw",
+    ]);
+    expect(transactions[0]).toMatchObject({ hash: funded.txHash, succeeded: true, cost: funded.cost });
+    const spent = transactions.reduce(
+      (sum, { cost }) => sum + BigInt(cost.gasUsed) * BigInt(cost.effectiveGasPrice) + BigInt(cost.l1Fee),
+      0n,
+    );
+    expect(ethBefore - (await weiOf(address))).toBe(spent);
+    expect(transactions.every(({ cost }) => BigInt(cost.l1Fee) > 0n && cost.calldataBytes > 0)).toBe(true);
+  });
+
+  test("one authorization opens several leases and a second one tops up", async () => {
+    const first = await newLease(1_000_000n);
+    const second = { ...(await newLease(0n, { payer: first.terms.payer })), payer: first.payer };
+    const opened = await done(await fundOf([first, second], [10n, 20n]));
+    const topped = await done(await fundOf([second], [5n]));
+    expect(topped.result).toEqual({
+      kind: "fund",
+      leases: [{ leaseId: second.id, funded: "25", openedAt: opened.blockTimestamp }],
+    });
+  });
+
+  test("submissions at the same time get nonces of their own", async () => {
+    const leases = await Promise.all([1, 2, 3, 4, 5, 6].map(() => newLease(10n)));
+    const intents = await Promise.all(leases.map((lease) => fundOf([lease], [10n])));
+    const answers = await Promise.all([...intents, ...intents].map((intent) => relayer.submit(intent)));
+    const ends = await Promise.all(answers.map((answer) => ending(answer.key ?? "")));
+    expect(ends.every((end) => end.status === "done")).toBe(true);
+    expect(new Set(ends.map((end) => (end.status === "done" ? end.txHash : null))).size).toBe(6);
+  });
+});
+
+describe("refusals are decoded and leave nothing on chain", () => {
+  const cases: [title: string, code: string, make: () => Promise<Parameters<typeof relayer.submit>[0]>][] = [
+    ["a payer without the money", "insufficient_balance", async () => fundOf([await newLease(9n)], [10n])],
+    [
+      "a funding signed for other amounts",
+      "bad_signature",
+      async () => ({ ...(await fundOf([await newLease(10n)], [9n])), amounts: ["10"] }),
+    ],
+    [
+      "an authorization whose time is over",
+      "expired",
+      async () => fundOf([await newLease(10n)], [10n], Math.floor(Date.now() / 1000) - 1),
+    ],
+    [
+      "terms that have expired",
+      "expired",
+      async () => fundOf([await newLease(10n, { expiry: Math.floor(Date.now() / 1000) - 1 })], [10n]),
+    ],
+    ["usage of a lease that is not open", "lease_not_open", async () => settleOf(await newLease(0n), 1n)],
+    [
+      "usage signed by another meter",
+      "bad_signature",
+      async () => {
+        const lease = await newLease(10n);
+        await done(await fundOf([lease], [10n]));
+        return settleOf({ ...lease, meter: (await newLease(0n)).meter }, 5n);
+      },
+    ],
+    [
+      "a malformed signature",
+      "bad_signature",
+      async () => {
+        const settle = await settleOf(await newLease(0n), 1n);
+        return { ...settle, signatures: { ...settle.signatures, meter: `0x${"ff".repeat(65)}` } };
+      },
+    ],
+    [
+      "a close above the funding",
+      "above_due",
+      async () => {
+        const lease = await newLease(10n);
+        await done(await fundOf([lease], [10n]));
+        return closeOf(lease, 11n);
+      },
+    ],
+    [
+      "usage after close",
+      "lease_closed",
+      async () => {
+        const lease = await newLease(10n);
+        await done(await fundOf([lease], [10n]));
+        await done(await closeOf(lease, 3n));
+        return settleOf(lease, 4n);
+      },
+    ],
+    [
+      "reclaiming too early",
+      "too_early",
+      async () => {
+        const lease = await newLease(10n);
+        const fund = await fundOf([lease], [10n]);
+        await done(fund);
+        const [terms] = fund.terms;
+        if (terms === undefined) throw new Error("no terms");
+        return { kind: "reclaim", terms };
+      },
+    ],
+    [
+      "a funding while the token is paused",
+      "token_refused",
+      async () => {
+        const intent = await fundOf([await newLease(10n)], [10n]);
+        await stranger(usdc, encodeFunctionData({ abi: usdcAbi, functionName: "pause" }));
+        return intent;
+      },
+    ],
+  ];
+  test.each(cases)("%s: %s", async (_title, code, make) => {
+    const intent = await make();
+    const before = await relayer.transactions();
+    expect(await relayer.submit(intent)).toMatchObject({ status: "rejected", code });
+    expect(await relayer.transactions()).toEqual(before);
+    await stranger(usdc, encodeFunctionData({ abi: usdcAbi, functionName: "unpause" }));
+  });
+
+  test("what does not fit the schema has no key", async () => {
+    const fund = await fundOf([await newLease(10n)], [10n]);
+    for (const wrong of [{ ...fund, amounts: [] }, { ...fund, extra: 1 }, { ...fund, kind: "steal" }, null]) {
+      // @ts-expect-error -- a caller that does not keep to the type
+      expect(await relayer.submit(wrong)).toMatchObject({ key: null, code: "intent_invalid" });
+    }
+    expect(await relayer.status("fund:unknown")).toBeNull();
+    expect(await relayer.status("' OR 1=1")).toBeNull();
+  });
+
+  test("a rejected intent lands once what was wrong is mended", async () => {
+    const lease = await newLease(0n);
+    const fund = await fundOf([lease], [10n]);
+    expect(await relayer.submit(fund)).toMatchObject({ code: "insufficient_balance" });
+    await stranger(
+      usdc,
+      encodeFunctionData({ abi: usdcAbi, functionName: "mint", args: [lease.terms.payer, 10n] }),
+    );
+    expect((await done(fund)).result.kind).toBe("fund");
+  });
+
+  test("a key that cannot pay says so before it signs, and goes on once it can", async () => {
+    const fund = await fundOf([await newLease(10n)], [10n]);
+    const balance = await weiOf(address);
+    await node("hardhat_setBalance", [address, "0x1000"]);
+    expect(await relayer.submit(fund)).toMatchObject({ status: "rejected", code: "relayer_low_balance" });
+    await node("hardhat_setBalance", [address, `0x${balance.toString(16)}`]);
+    await done(fund);
+  });
+});
+
+describe("others may land it", () => {
+  const byStranger = async (wire: Parameters<typeof relayer.submit>[0]) => {
+    const calldata = calldataOf(Intent.parse(wire));
+    if (calldata === null) throw new Error("no calldata");
+    await stranger(escrow, calldata.data);
+  };
+
+  test("what is done already is done, without a transaction of ours", async () => {
+    const lease = await newLease(10n);
+    const [fund, settle, close] = [
+      await fundOf([lease], [10n]),
+      await settleOf(lease, 4n),
+      await closeOf(lease, 6n),
+    ];
+    const before = await relayer.transactions();
+    for (const intent of [fund, settle, close]) {
+      await byStranger(intent);
+      expect(await done(intent)).toMatchObject({ superseded: true, txHash: null, cost: null });
+    }
+    expect(await done({ kind: "withdraw", account: lease.terms.meter, occasion: "x" })).toMatchObject({
+      superseded: true,
+      result: { amount: "0" },
+    });
+    expect(await relayer.transactions()).toEqual(before);
+  });
+
+  test("overtaken after its simulation, ours reverts, is accounted for, and the intent is done", async () => {
+    const lease = await newLease(10n);
+    await done(await fundOf([lease], [10n]));
+    const settle = await settleOf(lease, 4n);
+    network.before("eth_sendRawTransaction", () => byStranger(settle));
+    expect(await done(settle)).toMatchObject({ superseded: true, result: { paid: "4" } });
+    expect((await relayer.transactions()).at(-1)).toMatchObject({ kind: "settle", succeeded: false });
+  });
+
+  test("an authorization that the payer cancelled is refused, not taken for a funding", async () => {
+    const lease = await newLease(20n);
+    const fund = await fundOf([lease], [10n]);
+    await byStranger(fund);
+    const other = await newLease(0n, { payer: lease.terms.payer });
+    const reused = { ...fund, terms: (await fundOf([{ ...other, payer: lease.payer }], [10n])).terms };
+    expect(await relayer.submit(reused)).toMatchObject({ status: "rejected" });
+  });
+});
+
+describe("nothing is lost or sent twice", () => {
+  test("killed between storing and sending, it sends the stored transaction and no other", async () => {
+    const fund = await fundOf([await newLease(10n)], [10n]);
+    network.break("eth_sendRawTransaction");
+    const pending = await relayer.submit(fund);
+    if (pending.status !== "pending" || pending.txHash === null) throw new Error(JSON.stringify(pending));
+    await evictDurableObject(key());
+    network.fix();
+    expect(await ending(pending.key)).toMatchObject({ status: "done", txHash: pending.txHash });
+    expect(new Set(network.sent).size).toBe(1);
+  });
+
+  test("an answer that is lost after the node took it is pending, then the same transaction", async () => {
+    const fund = await fundOf([await newLease(10n)], [10n]);
+    network.loseAnswers("eth_sendRawTransaction");
+    const pending = await relayer.submit(fund);
+    expect(pending.status).toBe("pending");
+    network.fix();
+    const end = await ending(pending.key ?? "");
+    expect(end).toMatchObject({ status: "done", superseded: false });
+    expect(new Set(network.sent).size).toBe(1);
+  });
+
+  test("with an eviction between every two steps it lands all the same", async () => {
+    const lease = await newLease(10n);
+    for (const wire of [await fundOf([lease], [10n]), await settleOf(lease, 4n), await closeOf(lease, 6n)]) {
+      const intent = Intent.parse(wire);
+      const name = intentKey(hasher, intent);
+      await runInDurableObject(key(), (object: RelayKeyObject) => object.receive(intent));
+      for (let step = 0; step < 50 && (await key().status(name))?.status === "pending"; step++) {
+        await evictDurableObject(key());
+        await runInDurableObject(key(), (object: RelayKeyObject) => object.advance(name));
+      }
+      expect(await relayer.status(name)).toMatchObject({ status: "done", superseded: false });
+    }
+  });
+
+  const lies: [title: string, method: string, body: string][] = [
+    ["nonsense", "eth_sendRawTransaction", "<html>"],
+    ["an error without sense", "eth_call", '{"error":{"code":-32005,"message":"limit exceeded"}}'],
+    ["a call result that is no hex", "eth_call", '{"result":"0xzz"}'],
+    ["a balance without end", "eth_getBalance", `{"result":"0x${"f".repeat(2_000_000)}"}`],
+    [
+      "a receipt of another transaction",
+      "eth_getTransactionReceipt",
+      `{"result":{"transactionHash":"0x${"1".repeat(64)}","status":"0x1","blockNumber":"0x1","blockHash":"0x${"2".repeat(64)}","gasUsed":"0x1","effectiveGasPrice":"0x1","logs":[]}}`,
+    ],
+    ["a block that is not there", "eth_getBlockByNumber", '{"result":null}'],
+  ];
+  test.each(lies)("a node that answers %s to %s changes no verdict", async (_title, method, body) => {
+    const fund = await fundOf([await newLease(10n)], [10n]);
+    network.lie(method, body);
+    const pending = await relayer.submit(fund);
+    expect(pending.status).toBe("pending");
+    network.fix();
+    expect(await ending(pending.key ?? "")).toMatchObject({ status: "done" });
+  });
+
+  test("a node on another chain is not believed", async () => {
+    const fund = await fundOf([await newLease(10n)], [10n]);
+    await evictDurableObject(key());
+    network.lie("eth_chainId", '{"result":"0xa"}');
+    const pending = await relayer.submit(fund);
+    expect(pending).toMatchObject({ status: "pending", txHash: null });
+    network.fix();
+    expect(await ending(pending.key ?? "")).toMatchObject({ status: "done" });
+  });
+});
+
+test("without its key in the secret nothing is signed, and nothing is lost", async () => {
+  const strange = namespace.getByName(privateKeyToAddress(generatePrivateKey()).toLowerCase());
+  const intent = Intent.parse(await fundOf([await newLease(10n)], [10n]));
+  expect(await strange.submit(intent)).toMatchObject({ status: "pending", txHash: null });
+  expect(await strange.transactions(0)).toEqual([]);
+});
+
+test("nothing but health is served over HTTP", async () => {
+  expect((await exports.default.fetch("https://relayer/healthz")).status).toBe(200);
+  expect((await exports.default.fetch("https://relayer/submit", { method: "POST" })).status).toBe(404);
+});
