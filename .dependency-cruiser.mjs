@@ -14,7 +14,7 @@ const arrow = (part, others, comment) => ({
   comment,
   severity: "error",
   from: { path: `^${part}/` },
-  to: { pathNot: [`^${part}/`, "^test/", ...others, ...offTree], dependencyTypesNot: ["core"] },
+  to: { pathNot: [`^${part}/`, "^(test|examples)/", ...others, ...offTree], dependencyTypesNot: ["core"] },
 });
 
 /** Files under `path` that ship may use only these packages, and modules of Node only where `node` says so. */
@@ -84,6 +84,14 @@ export default {
       to: { path: ["^test/", besides] },
     },
 
+    {
+      name: "no-examples-in-product",
+      comment: "Examples show the product; it does not lean on them. Tests may run them.",
+      severity: "error",
+      from: { path: "^(protocol|durable-objects|workers|contracts|sdk|agent|cli)/", pathNot: besides },
+      to: { path: "^examples/" },
+    },
+
     arrow("protocol", [], "Every part agrees on the protocol; it knows none of them."),
     arrow("durable-objects", ["^protocol/"], "Objects speak the protocol; Workers come to them."),
     arrow("agent", ["^protocol/"], "The agent runs on a provider's machine, with the protocol alone."),
@@ -141,12 +149,13 @@ export default {
     },
     {
       name: "worker-exports-objects",
-      comment: "A Worker's index.ts exports the classes; the rest of it knows objects by their RPC types.",
+      comment:
+        "A Worker's index.ts exports the classes; the rest of it knows their RPC types and what they share with it.",
       severity: "error",
       from: { path: "^workers/", pathNot: ["^workers/[^/]+/index\\.ts$", besides] },
       to: {
         path: "^durable-objects/",
-        pathNot: ["^durable-objects/interfaces\\.ts$", "node_modules/"],
+        pathNot: ["^durable-objects/[^/]+\\.ts$", "node_modules/"],
         dependencyTypesNot: ["type-only"],
       },
     },

@@ -27,6 +27,11 @@ const house: [file: string, source: string, ...broken: string[]][] = [
   ["test/setup/devnet.ts", `export const url = "";`],
   ["protocol/clock.ts", `import "./testing/clock.ts";`, "no-tests-in-product"],
   ["agent/setup.ts", `import "../test/setup/devnet.ts";`, "no-tests-in-product"],
+  ["agent/pathtrace.test.ts", `import "../examples/functions/scene.ts";`],
+  ["examples/functions/scene.ts", `export const scene = 1;`],
+  ["agent/scene.ts", `import "../examples/functions/scene.ts";`, "no-examples-in-product"],
+  ["workers/edge/market.ts", `import "@gpux/durable-objects/books";`],
+  ["durable-objects/books.ts", `export const books = 1;`],
   ["protocol/up.ts", `import "@gpux/sdk/job";`, "protocol-arrows"],
   [
     "protocol/hono.ts",
