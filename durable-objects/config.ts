@@ -1,5 +1,6 @@
 import { Address } from "@gpux/protocol/ids";
 import type { Settlement } from "@gpux/protocol/lease";
+import { placeOf } from "@gpux/protocol/place";
 import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { z } from "zod";
 import type { ObjectEnv } from "./bindings.ts";
@@ -13,8 +14,6 @@ const whole = (max: number) =>
 
 /** The edge Worker's `[vars]` (wrangler.toml), as its routes and objects use them. */
 const Vars = z.object({
-  CHAIN_ID: whole(Number.MAX_SAFE_INTEGER),
-  ESCROW: Address,
   TOKEN: Address,
   TOKEN_NAME: z.string().min(1),
   TOKEN_VERSION: z.string().min(1),
@@ -44,12 +43,13 @@ export function configOf(env: ObjectEnv): EdgeConfig {
   const known = parsed.get(env);
   if (known !== undefined) return known;
   const vars = Vars.parse(env);
+  const place = placeOf(env);
   const config: EdgeConfig = {
-    chainId: vars.CHAIN_ID,
-    hasher: createHasher({ chainId: vars.CHAIN_ID, escrow: vars.ESCROW }),
+    chainId: place.chainId,
+    hasher: createHasher(place),
     settlement: {
-      chain_id: vars.CHAIN_ID,
-      escrow: vars.ESCROW,
+      chain_id: place.chainId,
+      escrow: place.escrow,
       token: vars.TOKEN,
       token_name: vars.TOKEN_NAME,
       token_version: vars.TOKEN_VERSION,

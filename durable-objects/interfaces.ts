@@ -60,7 +60,9 @@ export interface BookRpc {
   put(entry: BookEntry): Promise<void>;
   remove(node: Address): Promise<void>;
   find(demand: Demand, limit: number): Promise<Found>;
+  /** By address, whatever their status. */
   list(after: Address | null, limit: number): Promise<BookEntry[]>;
+  get(node: Address): Promise<BookEntry | null>;
 }
 
 export interface HoldRequest {

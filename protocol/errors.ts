@@ -80,6 +80,11 @@ export const ERRORS = {
     "The signature names another chain",
     "Use the chain id of /.well-known/gpux in keyid.",
   ),
+  signature_wrong_audience: tenant(
+    401,
+    "The signature is for another host",
+    "Send the request to the origin of /.well-known/gpux, and sign it for that host.",
+  ),
   signature_component_missing: tenant(
     401,
     "The signature does not cover enough",

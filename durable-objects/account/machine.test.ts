@@ -4,6 +4,7 @@ import type { QuoteText } from "@gpux/protocol/lease";
 import { Demand } from "@gpux/protocol/resources";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { scopeOf } from "../request-scope.ts";
 import {
   type AccountLease,
   candidates,
@@ -11,7 +12,6 @@ import {
   type KeyEntry,
   type KeyEvent,
   openQuotes,
-  scopeOf,
   stepKey,
   TAKEOVER_MS,
 } from "./machine.ts";

@@ -11,15 +11,6 @@ export const RETENTION_MS = 24 * 3_600_000;
 /** Quotes hold other people's GPUs: this many at once. */
 export const MAX_OPEN_QUOTES = 8;
 
-/**
- * The name under which a request is remembered: client-made job ids and idempotency keys cannot meet. Without
- * either, a request is only ever itself, for its nonce cannot come again.
- */
-export function scopeOf(clientId: string | null, key: string | null, nonce: string): string {
-  if (clientId !== null) return `id:${clientId}`;
-  return key === null ? `nonce:${nonce}` : `key:${key}`;
-}
-
 /** A job and the lease that it was first asked of. */
 export interface Chosen {
   readonly job: JobId;

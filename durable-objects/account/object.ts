@@ -1,7 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
-import { jobIdOf } from "@gpux/protocol/ids";
 import type { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
 import { type Blocker, blockersOf } from "@gpux/protocol/resources";
@@ -20,7 +19,8 @@ import type {
   Wait,
 } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
-import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, scopeOf, stepKey } from "./machine.ts";
+import { jobIdFor, scopeOf } from "../request-scope.ts";
+import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from "./machine.ts";
 import { amountOf, draftQuote, quoteOf } from "./quote.ts";
 import { AccountStore } from "./store.ts";
 
@@ -145,11 +145,10 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     clientId: string | null,
   ): Promise<Submitted> {
     const { demand, lease: named, ...job } = request;
-    const seed = await seedOf(by, scope);
     let full: Refused | null = null;
     const now = Date.now();
     for (const lease of candidates(this.#store.liveLeases(now), request, chosen, now)) {
-      const id = jobIdOf(lease, seed);
+      const id = await jobIdFor(lease, by, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
       const submitted = await this.env.LEASE.getByName(lease).submit(by, id, job, clientId, 0);
       if (!submitted.ok && OVER.has(submitted.code)) {
@@ -236,10 +235,4 @@ function nothingFits(found: Found, blockers: Partial<Record<Blocker, number>>): 
   // Waiting helps where GPUs come free again.
   const possible = found.entries.length > 0 || found.onlyBusy > 0;
   return { ok: false, code, wait: { possible, blockers } };
-}
-
-/** The same request of the same principal is the same job in the same lease, however often it comes. */
-async function seedOf(by: Address, scope: string): Promise<Uint8Array> {
-  const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(`${by} ${scope}`));
-  return new Uint8Array(hash, 0, 16);
 }

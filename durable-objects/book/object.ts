@@ -36,6 +36,10 @@ export class BookObject extends DurableObject<ObjectEnv> implements BookRpc {
     return list(this.#entries(), after, limit);
   }
 
+  async get(node: Address): Promise<BookEntry | null> {
+    return this.#entries().get(node) ?? null;
+  }
+
   #entries(): BookState {
     this.#state ??= this.#store.load();
     return this.#state;

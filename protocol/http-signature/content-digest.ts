@@ -38,3 +38,10 @@ export async function matchesContentDigest(field: string, body: Uint8Array): Pro
   }
   return known > 0;
 }
+
+/** Whether `field` is this SHA-256 and claims nothing that only the bytes themselves could prove. */
+export function namesSha256(field: string, sha256: Uint8Array): boolean {
+  const claimed = field.length > MAX_LENGTH ? null : parseByteSequences(field);
+  const digest = claimed?.get("sha-256");
+  return digest !== undefined && !claimed?.has("sha-512") && equal(digest, sha256);
+}

@@ -1,4 +1,4 @@
-import { matchesContentDigest } from "./content-digest.ts";
+import { matchesContentDigest, namesSha256 } from "./content-digest.ts";
 import { type RequestHead, signatureBase } from "./signature-base.ts";
 import type { ParsedSignature } from "./signature-fields.ts";
 
@@ -10,6 +10,11 @@ import type { ParsedSignature } from "./signature-fields.ts";
 export type SignedRequest = RequestHead & {
   /** The raw bytes as received; empty when there are none. */
   readonly body: Uint8Array;
+  /**
+   * In place of a body that is too large to be read before its signature is checked: the SHA-256 that the caller will
+   * hold the streamed bytes to. The request's digest must be this one and no other.
+   */
+  readonly streamed?: Uint8Array;
 };
 
 export type RequestPolicy = {
@@ -48,12 +53,15 @@ export function isNonce(text: string): boolean {
   return /^[!-~]{8,128}$/.test(text);
 }
 
+function hasBody(request: SignedRequest): boolean {
+  return request.streamed !== undefined || request.body.length > 0;
+}
+
 /** What a request has to cover: what it does, where, with which body, and under which idempotency key. */
 export function requiredComponents(request: SignedRequest): string[] {
   const required = ["@method", "@authority", "@path"];
   if (new URL(request.url).search !== "") required.push("@query");
-  if (request.body.length > 0 || request.headers.get("content-digest") !== null)
-    required.push("content-digest");
+  if (hasBody(request) || request.headers.get("content-digest") !== null) required.push("content-digest");
   if (request.headers.get("idempotency-key") !== null) required.push("idempotency-key");
   return required;
 }
@@ -82,14 +90,18 @@ export async function signedClaims(
     return { ok: false, code: "signature_wrong_audience" };
   }
   const digest = request.headers.get("content-digest");
-  if (digest === null && request.body.length > 0) return { ok: false, code: "digest_missing" };
+  if (digest === null && hasBody(request)) return { ok: false, code: "digest_missing" };
   if (!requiredComponents(request).every((name) => parsed.components.includes(name))) {
     return { ok: false, code: "signature_component_missing" };
   }
   const base = signatureBase(request, parsed.components, parsed.input);
   if (base === null) return { ok: false, code: "signature_component_missing" };
-  if (digest !== null && !(await matchesContentDigest(digest, request.body))) {
-    return { ok: false, code: "digest_mismatch" };
+  if (digest !== null) {
+    const matches =
+      request.streamed === undefined
+        ? await matchesContentDigest(digest, request.body)
+        : namesSha256(digest, request.streamed);
+    if (!matches) return { ok: false, code: "digest_mismatch" };
   }
   return {
     ok: true,

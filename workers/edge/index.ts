@@ -1,11 +1,23 @@
+import type { ObjectEnv } from "@gpux/durable-objects/bindings";
+import { connectAgent, isAgentPath } from "./agent-sockets.ts";
+import { app, broken, requestId, responseOf } from "./app.ts";
+
+export { AccountObject } from "@gpux/durable-objects/account/object";
+export { BookObject } from "@gpux/durable-objects/book/object";
+export { LeaseObject } from "@gpux/durable-objects/lease/object";
+export { NodeObject } from "@gpux/durable-objects/node/object";
+
 /** The public Worker of GPUX. */
 export default {
-  fetch(request: Request): Response {
-    const { pathname } = new URL(request.url);
-    if (pathname === "/healthz") return Response.json({ status: "ok" });
-    return Response.json(
-      { type: "about:blank", title: "Not Found", status: 404 },
-      { status: 404, headers: { "content-type": "application/problem+json" } },
-    );
+  async fetch(request, env, ctx): Promise<Response> {
+    if (!isAgentPath(new URL(request.url).pathname)) return app.fetch(request, env, ctx);
+    const id = requestId();
+    try {
+      const response = responseOf(await connectAgent(request, env), id);
+      if (response.status !== 101) response.headers.set("x-request-id", id);
+      return response;
+    } catch (error) {
+      return broken(error, id);
+    }
   },
-};
+} satisfies ExportedHandler<ObjectEnv>;

@@ -1,0 +1,56 @@
+import { JobEvent } from "@gpux/protocol/job";
+
+const PING_MS = 15_000;
+/** A reader this far behind is cut; it comes back with Last-Event-ID. */
+const BACKLOG_LIMIT = 1_000;
+
+/**
+ * A job's events, from the Lease's socket to server-sent events. The Worker holds the reader's connection, so that a
+ * reader keeps no object awake. Ends with the job, or cut: the reader asks again after its last event.
+ */
+export function jobEventStream(socket: WebSocket): Response {
+  const text = new TextEncoder();
+  let ping: ReturnType<typeof setInterval> | null = null;
+  const close = () => {
+    clearInterval(ping);
+    socket.close(1000);
+  };
+  const stream = new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        const end = () => {
+          clearInterval(ping);
+          try {
+            controller.close();
+          } catch {
+            // Closed already: the reader went first.
+          }
+        };
+        const write = (chunk: string) => {
+          if ((controller.desiredSize ?? 0) > -BACKLOG_LIMIT) controller.enqueue(text.encode(chunk));
+          else {
+            close();
+            end();
+          }
+        };
+        socket.addEventListener("message", ({ data }) => {
+          const event = JobEvent.parse(JSON.parse(String(data)));
+          write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+        });
+        socket.addEventListener("close", () => {
+          socket.close(1000);
+          end();
+        });
+        socket.addEventListener("error", end);
+        socket.accept();
+        write("retry: 1000\n\n");
+        ping = setInterval(() => write(": ping\n\n"), PING_MS);
+      },
+      cancel: close,
+    },
+    new CountQueuingStrategy({ highWaterMark: 1 }),
+  );
+  return new Response(stream, {
+    headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store" },
+  });
+}

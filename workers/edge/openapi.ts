@@ -1,0 +1,128 @@
+import { Problem } from "@gpux/protocol/answers";
+import { ERRORS } from "@gpux/protocol/errors";
+import { JobEvent, JobView } from "@gpux/protocol/job";
+import { LeaseView, NodeView, Quote } from "@gpux/protocol/lease";
+import { z } from "zod";
+import type { Mounted } from "./route.ts";
+
+/** Schemas that several operations answer with, by the name that the document gives them. */
+const NAMED = { JobView, JobEvent, LeaseView, NodeView, Quote, Problem };
+
+const registry = z.registry<{ id: string }>();
+for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id });
+
+/** The wire form: codecs appear as the strings that travel. */
+function jsonSchema(schema: z.ZodType): unknown {
+  const name = registry.get(schema)?.id;
+  if (name !== undefined) return { $ref: `#/components/schemas/${name}` };
+  const { $schema, ...rest } = z.toJSONSchema(schema, { io: "input", reused: "inline" });
+  return rest;
+}
+
+function parameters(schema: z.ZodType, where: "path" | "query"): unknown[] {
+  const { properties = {}, required = [] } = z.toJSONSchema(schema, { io: "input" });
+  return Object.entries(properties).map(([name, property]) => ({
+    name,
+    in: where,
+    required: where === "path" || required.includes(name),
+    schema: property,
+  }));
+}
+
+function operation({ route, signed }: Mounted): unknown {
+  const refusals = [
+    ...new Set([...route.refusals, ...(signed ? SIGNATURE_REFUSALS : []), "internal" as const]),
+  ];
+  const byStatus = Map.groupBy(refusals, (code) => ERRORS[code].status);
+  const headers = Object.entries(route.headers ?? {}).map(([name, description]) => ({
+    name,
+    in: "header",
+    required: false,
+    description,
+    schema: { type: "string" },
+  }));
+  return {
+    summary: route.summary,
+    ...(signed ? { security: [{ erc8128: [] }] } : { security: [] }),
+    parameters: [...parameters(route.params, "path"), ...parameters(route.query, "query"), ...headers],
+    ...(route.body instanceof z.ZodUndefined
+      ? {}
+      : {
+          requestBody: {
+            required: true,
+            content: { "application/json": { schema: jsonSchema(route.body) } },
+          },
+        }),
+    responses: {
+      ...Object.fromEntries(
+        Object.entries(route.answers).map(([status, { description, schema }]) => [
+          status,
+          {
+            description,
+            ...(schema === null ? {} : { content: { "application/json": { schema: jsonSchema(schema) } } }),
+          },
+        ]),
+      ),
+      ...Object.fromEntries(
+        Array.from(byStatus, ([status, codes]) => [
+          status,
+          {
+            description: codes.map((code) => `\`${code}\`: ${ERRORS[code].title}`).join("; "),
+            content: { "application/problem+json": { schema: jsonSchema(Problem) } },
+          },
+        ]),
+      ),
+    },
+  };
+}
+
+const SIGNATURE_REFUSALS = [
+  "signature_missing",
+  "signature_malformed",
+  "signature_expired",
+  "signature_not_yet_valid",
+  "signature_wrong_audience",
+  "signature_wrong_chain",
+  "signature_component_missing",
+  "signature_invalid",
+  "digest_missing",
+  "digest_mismatch",
+  "chain_unavailable",
+] as const;
+
+/** OpenAPI 3.1, generated from the schemas that validate the requests. */
+export function openApiDocument(routes: readonly Mounted[], origin: string) {
+  const paths: Record<string, Record<string, unknown>> = {};
+  for (const mounted of routes) {
+    const { path, method } = mounted.route;
+    paths[path] = { ...paths[path], [method]: operation(mounted) };
+  }
+  const { schemas } = z.toJSONSchema(registry, {
+    io: "input",
+    uri: (id) => `#/components/schemas/${id}`,
+  });
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "GPUX",
+      version: "1",
+      description:
+        "The open GPU marketplace: signed jobs in, results out, providers paid from escrow on Optimism.",
+      license: { name: "Apache-2.0", identifier: "Apache-2.0" },
+    },
+    servers: [{ url: origin }],
+    paths,
+    components: {
+      schemas,
+      securitySchemes: {
+        erc8128: {
+          type: "apiKey",
+          in: "header",
+          name: "Signature",
+          description:
+            "ERC-8128: HTTP message signature (RFC 9421) by an Ethereum account, with Signature-Input.",
+        },
+      },
+    },
+  };
+}

@@ -1,0 +1,287 @@
+import type { ObjectEnv } from "@gpux/durable-objects/bindings";
+import type { PaymentNeeded, Principal, Refused } from "@gpux/durable-objects/interfaces";
+import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
+import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
+import { ClientJobId, JobId, LeaseId, leaseOfJob } from "@gpux/protocol/ids";
+import { JobRequest, JobView, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
+import { Quote } from "@gpux/protocol/lease";
+import { z } from "zod";
+import { checkFunction } from "../functions.ts";
+import { jobEventStream } from "../job-event-stream.ts";
+import { jsonAnswer } from "../json-answer.ts";
+import { type Refusal, refuse } from "../refusal.ts";
+import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
+import { tenantBytes } from "../tenant-bytes.ts";
+
+const MOST_WAIT_S = 60;
+/** RFC 8941 string characters that a header can carry, bounded. */
+const IDEMPOTENCY_KEY = /^[!-~]{1,255}$/;
+/** A job's id as the edge or as the client gave it. */
+const AnyJobId = z.union([JobId, ClientJobId]);
+const JobParams = z.strictObject({ id: AnyJobId });
+/** What begins like the edge's own ids could hide a job behind another. */
+const NewClientId = ClientJobId.refine((id) => !id.startsWith("job_"), "must not begin with job_");
+
+const REQUEST_HEADERS = {
+  Prefer:
+    "wait=n: answer when the job has ended, or after n seconds (at most 60) with its then present state",
+  "Idempotency-Key": "the same key and body are the same job",
+};
+const JOB_ANSWERS = {
+  200: {
+    description: "The job has ended, or this request was made before (Idempotent-Replayed)",
+    schema: JobView,
+  },
+  202: { description: "The job is on its way", schema: JobView },
+};
+const SUBMIT_REFUSALS = [
+  "invalid_json",
+  "invalid_request",
+  "body_too_large",
+  "unsupported_media_type",
+  "function_unknown",
+  "manifest_invalid",
+  "input_invalid",
+  "idempotency_key_reused",
+  "allowance_required",
+  "allowance_invalid",
+  "lease_underfunded",
+  "lease_unknown",
+  "lease_closed",
+  "queue_full",
+  "forbidden",
+] as const;
+const ROUTED_REFUSALS = [
+  ...SUBMIT_REFUSALS,
+  "idempotency_in_progress",
+  "signature_replayed",
+  "payment_required",
+  "price_below_offers",
+  "no_capacity",
+  "too_many_quotes",
+] as const;
+
+const createJob = signedRoute(
+  {
+    method: "post",
+    path: "/v1/jobs",
+    summary: "Run a function: the edge chooses a warm lease, or answers with a quote to sign",
+    params: NONE,
+    query: NONE,
+    headers: REQUEST_HEADERS,
+    body: RoutedJobRequest,
+    answers: JOB_ANSWERS,
+    refusals: ROUTED_REFUSALS,
+  },
+  ({ env, request, body }, principal) => submitRouted(env, request, principal, body, null),
+);
+
+const putJob = signedRoute(
+  {
+    method: "put",
+    path: "/v1/jobs/{id}",
+    summary: "Run a function under a job id of the caller's making; idempotent",
+    params: z.strictObject({ id: NewClientId }),
+    query: NONE,
+    headers: { Prefer: REQUEST_HEADERS.Prefer },
+    body: RoutedJobRequest,
+    answers: JOB_ANSWERS,
+    refusals: ROUTED_REFUSALS,
+  },
+  ({ env, request, params, body }, principal) => submitRouted(env, request, principal, body, params.id),
+);
+
+const createLeaseJob = signedRoute(
+  {
+    method: "post",
+    path: "/v1/leases/{id}/jobs",
+    summary: "Run a function on a lease that is open: the warm path",
+    params: z.strictObject({ id: LeaseId }),
+    query: NONE,
+    headers: REQUEST_HEADERS,
+    body: JobRequest,
+    answers: JOB_ANSWERS,
+    refusals: SUBMIT_REFUSALS,
+  },
+  async ({ env, request, params, body }, principal) => {
+    const key = idempotencyKey(request);
+    if (!key.ok) return key;
+    const wait = waitOf(request);
+    const checked = await checkFunction(env.OBJECTS, body);
+    if (!checked.ok) return checked;
+    const job = await jobIdFor(params.id, principal.address, scopeOf(null, key.key, principal.nonce));
+    const lease = env.LEASE.getByName(params.id);
+    const submitted = await lease.submit(principal.address, job, body, null, (wait ?? 0) * 1_000);
+    return submitted.ok ? jobAnswer(submitted.job, submitted.replayed, wait) : paymentRefusal(submitted);
+  },
+);
+
+async function submitRouted(
+  env: ObjectEnv,
+  request: Request,
+  principal: Principal,
+  body: RoutedJobRequest,
+  clientId: string | null,
+): Promise<Answer> {
+  const key = idempotencyKey(request);
+  if (!key.ok) return key;
+  const wait = waitOf(request);
+  const checked = await checkFunction(env.OBJECTS, body);
+  if (!checked.ok) return checked;
+  // Which lease and which allowance pay for it is found out on the way; it is the same request all the while.
+  const { lease: _lease, allowance: _allowance, ...same } = z.encode(RoutedJobRequest, body);
+  const bodyHash = await sha256Hex(canonicalJson(same));
+  const account = env.ACCOUNT.getByName(principal.address);
+  const submitted = await account.submit(principal, key.key, bodyHash, body, clientId);
+  if (!submitted.ok) return paymentRefusal(submitted);
+  const { job, replayed } = submitted;
+  if (wait === null || TERMINAL.has(job.status)) return jobAnswer(job, replayed, wait);
+  // Not inside the Account: a caller that waits must not keep it awake, nor others of the account waiting.
+  const ended = await env.LEASE.getByName(job.lease_id).job(principal.address, job.id, wait * 1_000);
+  return ended.ok ? jobAnswer(ended.job, replayed, wait) : ended;
+}
+
+const getJob = signedRoute(
+  {
+    method: "get",
+    path: "/v1/jobs/{id}",
+    summary: "A job; with `wait`, when it has ended or after that many seconds",
+    params: JobParams,
+    query: z.strictObject({ wait: z.coerce.number().int().min(0).max(MOST_WAIT_S).default(0) }),
+    body: NO_BODY,
+    answers: { 200: { description: "The job", schema: JobView } },
+    refusals: ["job_unknown", "lease_unknown", "forbidden"],
+  },
+  async ({ env, params, query }, principal) => {
+    const found = await findJob(env, principal, params.id);
+    if (!found.ok) return found;
+    const answer = await env.LEASE.getByName(found.lease).job(
+      principal.address,
+      found.job,
+      query.wait * 1_000,
+    );
+    return answer.ok ? jsonAnswer(JobView, answer.job) : answer;
+  },
+);
+
+const getEvents = signedRoute(
+  {
+    method: "get",
+    path: "/v1/jobs/{id}/events",
+    summary:
+      "The job's events as a stream (text/event-stream), from its first or after Last-Event-ID to its end",
+    params: JobParams,
+    query: NONE,
+    headers: { "Last-Event-ID": "only events after this one" },
+    body: NO_BODY,
+    answers: { 200: { description: "Server-sent events; each `data` is a JobEvent", schema: null } },
+    refusals: ["job_unknown", "lease_unknown", "forbidden", "invalid_request"],
+  },
+  async ({ env, request, params }, principal) => {
+    const after = z.coerce
+      .number()
+      .int()
+      .min(0)
+      .safeParse(request.headers.get("last-event-id") ?? "0");
+    if (!after.success) return refuse("invalid_request", "Last-Event-ID must be an id of this stream");
+    const found = await findJob(env, principal, params.id);
+    if (!found.ok) return found;
+    const lease = env.LEASE.getByName(found.lease);
+    const known = await lease.job(principal.address, found.job, 0);
+    if (!known.ok) return known;
+    const query = new URLSearchParams({ job: found.job, after: String(after.data), as: principal.address });
+    const watch = await lease.fetch(
+      new Request(`https://lease/watch?${query}`, { headers: { upgrade: "websocket" } }),
+    );
+    return watch.webSocket ? jobEventStream(watch.webSocket) : refuse("job_unknown");
+  },
+);
+
+const getOutput = signedRoute(
+  {
+    method: "get",
+    path: "/v1/jobs/{id}/outputs/{n}",
+    summary: "The bytes of a job's output",
+    params: z.strictObject({ id: AnyJobId, n: z.coerce.number().int().min(0).max(63) }),
+    query: NONE,
+    body: NO_BODY,
+    answers: { 200: { description: "The bytes, as an attachment", schema: null } },
+    refusals: ["job_unknown", "lease_unknown", "object_unknown", "forbidden"],
+  },
+  async ({ env, params }, principal) => {
+    const found = await findJob(env, principal, params.id);
+    if (!found.ok) return found;
+    const answer = await env.LEASE.getByName(found.lease).job(principal.address, found.job, 0);
+    if (!answer.ok) return answer;
+    const output = answer.job.outputs[params.n];
+    const object = output === undefined ? null : await env.OBJECTS.get(output.sha256);
+    if (output === undefined || object === null) return refuse("object_unknown", `output ${params.n}`);
+    return tenantBytes(object, object.body, output.content_type, output.name);
+  },
+);
+
+const cancelJob = signedRoute(
+  {
+    method: "post",
+    path: "/v1/jobs/{id}/cancel",
+    summary: "Stop a job; what it used until then is charged",
+    params: JobParams,
+    query: NONE,
+    body: NO_BODY,
+    answers: { 200: { description: "The job, canceled or about to be", schema: JobView } },
+    refusals: ["job_unknown", "job_ended", "lease_unknown", "forbidden"],
+  },
+  async ({ env, params }, principal) => {
+    const found = await findJob(env, principal, params.id);
+    if (!found.ok) return found;
+    const answer = await env.LEASE.getByName(found.lease).cancel(principal.address, found.job);
+    return answer.ok ? jsonAnswer(JobView, answer.job) : answer;
+  },
+);
+
+export const jobRoutes: readonly Mounted[] = [
+  createJob,
+  putJob,
+  getJob,
+  getEvents,
+  getOutput,
+  cancelJob,
+  createLeaseJob,
+];
+
+async function findJob(
+  env: ObjectEnv,
+  principal: Principal,
+  id: string,
+): Promise<{ readonly ok: true; readonly job: JobId; readonly lease: LeaseId } | Refusal> {
+  const own = JobId.safeParse(id);
+  const job = own.success ? own.data : await env.ACCOUNT.getByName(principal.address).resolve(id);
+  return job === null ? refuse("job_unknown") : { ok: true, job, lease: leaseOfJob(job) };
+}
+
+/** RFC 7240; `null` without the preference. */
+function waitOf(request: Request): number | null {
+  const wait = /(?:^|[,;\s])wait\s*=\s*"?([0-9]{1,6})/i.exec(request.headers.get("prefer") ?? "")?.[1];
+  return wait === undefined ? null : Math.min(Number(wait), MOST_WAIT_S);
+}
+
+function idempotencyKey(request: Request): { readonly ok: true; readonly key: string | null } | Refusal {
+  const key = request.headers.get("idempotency-key");
+  if (key === null || IDEMPOTENCY_KEY.test(key)) return { ok: true, key };
+  return refuse("invalid_request", "Idempotency-Key must have 1 to 255 printable characters");
+}
+
+function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {
+  return jsonAnswer(JobView, job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
+    location: job.urls.get,
+    ...(replayed ? { "idempotent-replayed": "true" } : {}),
+    ...(wait === null ? {} : { "preference-applied": `wait=${wait}` }),
+  });
+}
+
+/** A refusal with what it promises: the quote to sign, the allowance to give, or why the market has nothing. */
+function paymentRefusal(refused: Refused | PaymentNeeded): Refusal {
+  const { ok, code, detail, ...promised } = { quote: undefined, ...refused };
+  const { quote, ...rest } = promised;
+  return refuse(code, detail, { ...rest, ...(quote === undefined ? {} : { quote: z.encode(Quote, quote) }) });
+}

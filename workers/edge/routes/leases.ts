@@ -1,0 +1,122 @@
+import { LeaseId } from "@gpux/protocol/ids";
+import { LeaseRequest, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import { z } from "zod";
+import { jsonAnswer } from "../json-answer.ts";
+import { listOf, Page } from "../list.ts";
+import { refuse } from "../refusal.ts";
+import { type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
+
+const LeaseParams = z.strictObject({ id: LeaseId });
+
+const createQuote = signedRoute(
+  {
+    method: "post",
+    path: "/v1/quotes",
+    summary: "A firm quote: the node has confirmed that it holds the GPUs for 30 s",
+    params: NONE,
+    query: NONE,
+    body: QuoteRequest,
+    answers: { 201: { description: "The quote", schema: Quote } },
+    refusals: [
+      "invalid_json",
+      "invalid_request",
+      "price_below_offers",
+      "no_capacity",
+      "too_many_quotes",
+      "signature_replayed",
+    ],
+  },
+  async ({ env, body }, principal) => {
+    const quoted = await env.ACCOUNT.getByName(principal.address).quote(principal, body);
+    if (quoted.ok) return jsonAnswer(Quote, quoted.quote, 201);
+    return refuse(quoted.code, quoted.detail, "wait" in quoted ? { wait: quoted.wait } : {});
+  },
+);
+
+const createLease = signedRoute(
+  {
+    method: "post",
+    path: "/v1/leases",
+    summary: "Fund a quoted lease; idempotent by the funding's salt",
+    params: NONE,
+    query: NONE,
+    body: LeaseRequest,
+    answers: { 201: { description: "The lease, funding or active", schema: LeaseView } },
+    refusals: [
+      "invalid_json",
+      "invalid_request",
+      "quote_unknown",
+      "quote_expired",
+      "funding_invalid",
+      "insufficient_funds",
+      "signature_replayed",
+    ],
+  },
+  async ({ env, body }, principal) => {
+    const account = env.ACCOUNT.getByName(principal.address);
+    const opened = await account.openLease(principal, body.lease, body.funding);
+    return opened.ok
+      ? jsonAnswer(LeaseView, opened.lease, 201, { location: `/v1/leases/${opened.lease.id}` })
+      : opened;
+  },
+);
+
+const listLeases = signedRoute(
+  {
+    method: "get",
+    path: "/v1/leases",
+    summary: "The principal's leases that have not ended, newest first",
+    params: NONE,
+    query: Page.extend({ after: LeaseId.optional() }),
+    body: NO_BODY,
+    answers: { 200: { description: "Leases", schema: listOf(LeaseView) } },
+    refusals: ["invalid_request"],
+  },
+  async ({ env, query }, principal) => {
+    const all = await env.ACCOUNT.getByName(principal.address).leases();
+    const from = query.after === undefined ? 0 : all.indexOf(query.after) + 1;
+    const page = all.slice(from, from + query.limit);
+    const views = await Promise.all(page.map((id) => env.LEASE.getByName(id).view(principal.address)));
+    return jsonAnswer(listOf(LeaseView), {
+      object: "list",
+      data: views.flatMap((view) => (view.ok ? [view.lease] : [])),
+      has_more: from + query.limit < all.length,
+    });
+  },
+);
+
+const getLease = signedRoute(
+  {
+    method: "get",
+    path: "/v1/leases/{id}",
+    summary: "A lease",
+    params: LeaseParams,
+    query: NONE,
+    body: NO_BODY,
+    answers: { 200: { description: "The lease", schema: LeaseView } },
+    refusals: ["lease_unknown", "forbidden"],
+  },
+  async ({ env, params }, principal) => {
+    const view = await env.LEASE.getByName(params.id).view(principal.address);
+    return view.ok ? jsonAnswer(LeaseView, view.lease) : view;
+  },
+);
+
+const closeLease = signedRoute(
+  {
+    method: "post",
+    path: "/v1/leases/{id}/close",
+    summary: "Take no more jobs; when those that run have ended, settle and pay back the rest. Idempotent",
+    params: LeaseParams,
+    query: NONE,
+    body: NO_BODY,
+    answers: { 200: { description: "The lease, on its way to closed", schema: LeaseView } },
+    refusals: ["lease_unknown", "forbidden"],
+  },
+  async ({ env, params }, principal) => {
+    const closed = await env.LEASE.getByName(params.id).close(principal.address);
+    return closed.ok ? jsonAnswer(LeaseView, closed.lease) : closed;
+  },
+);
+
+export const leaseRoutes: readonly Mounted[] = [createQuote, createLease, listLeases, getLease, closeLease];
