@@ -16,6 +16,7 @@ export async function packFunction(folder: string): Promise<FunctionManifest> {
     modules[name] = await readFile(join(folder, file), "utf8");
   }
   const checked = checkManifest({ ...source, modules });
-  if (!checked.ok) throw new Error(`${basename(folder)}/function.json at ${checked.pointer}: ${checked.detail}`);
+  if (!checked.ok)
+    throw new Error(`${basename(folder)}/function.json at ${checked.pointer}: ${checked.detail}`);
   return checked.manifest;
 }

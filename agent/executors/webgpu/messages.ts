@@ -21,7 +21,11 @@ const Outcome = z.discriminatedUnion("ok", [
   z.strictObject({
     ok: z.literal(true),
     outputs: z.array(
-      z.strictObject({ name: z.string(), contentType: z.string(), bytes: z.custom<Uint8Array>((value) => value instanceof Uint8Array) }),
+      z.strictObject({
+        name: z.string(),
+        contentType: z.string(),
+        bytes: z.custom<Uint8Array>((value) => value instanceof Uint8Array),
+      }),
     ),
     gpuMs: Milliseconds,
   }),

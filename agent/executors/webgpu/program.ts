@@ -67,14 +67,12 @@ function refusal(
   problem: GPUError | null,
   errors: readonly GPUCompilationMessage[],
 ): CompileRefusal {
-  const diagnostics = errors
-    .slice(0, 20)
-    .map(({ lineNum, linePos, message }) => ({
-      module,
-      line: lineNum,
-      column: linePos,
-      message: message.slice(0, 1_000),
-    }));
+  const diagnostics = errors.slice(0, 20).map(({ lineNum, linePos, message }) => ({
+    module,
+    line: lineNum,
+    column: linePos,
+    message: message.slice(0, 1_000),
+  }));
   const lines = diagnostics.map(
     ({ line, column, message }) => `${module}.wgsl:${line}:${column}: ${message}`,
   );

@@ -1,0 +1,364 @@
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { type FunctionManifest, LIMITS, type Limits } from "@gpux/protocol/manifest";
+import { decode, encode } from "fast-png";
+import { encode as encodeJpeg } from "jpeg-js";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { packFunction } from "../../../examples/functions/pack.ts";
+import type {
+  ExecutionEvents,
+  ExecutionInput,
+  ExecutionResult,
+  ExecutionSuccess,
+  Executor,
+  FunctionJob,
+} from "../executor.ts";
+import { createWebGpuExecutor } from "./executor.ts";
+
+const functions = fileURLToPath(new URL("../../../examples/functions/", import.meta.url));
+const forever = new AbortController().signal;
+
+let cacheDir: string;
+let executor: Executor<FunctionJob>;
+
+beforeAll(async () => {
+  cacheDir = await mkdtemp(join(tmpdir(), "gpux-executor-"));
+  executor = createWebGpuExecutor({ cacheDir, adapter: "software" });
+});
+
+afterAll(async () => {
+  await executor.close();
+  await rm(cacheDir, { recursive: true, force: true });
+});
+
+function run(
+  manifest: FunctionManifest,
+  inputs: Record<string, ExecutionInput>,
+  limits: Partial<Limits> = {},
+  on: ExecutionEvents = {},
+  signal = forever,
+): Promise<ExecutionResult> {
+  return executor.run({ manifest, inputs, limits: { ...LIMITS, ...limits } }, on, signal);
+}
+
+function succeeded(result: ExecutionResult): ExecutionSuccess {
+  if (!result.ok) throw new Error(`${result.code}: ${result.detail}`);
+  return result;
+}
+
+const number = (value: number): ExecutionInput => ({ kind: "number", value });
+const file = (bytes: Uint8Array): ExecutionInput => ({ kind: "bytes", bytes });
+const floats = (values: Float32Array) => file(new Uint8Array(values.buffer));
+
+/** Adds `by` to each of the numbers given; `wgsl` replaces its shader. */
+function adder(wgsl?: string): FunctionManifest {
+  return {
+    version: 1,
+    name: "adder",
+    description: "Adds a number to each element.",
+    inputs: {
+      a: { kind: "array", type: "u32", maxLength: 4096 },
+      by: { kind: "number", type: "u32", min: 0, max: 1000, default: 1 },
+    },
+    buffers: {
+      settings: { kind: "uniform", from: "struct", fields: [{ name: "by", type: "u32", value: "by" }] },
+      a: { kind: "storage", from: "input", input: "a" },
+    },
+    modules: {
+      main:
+        wgsl ??
+        `@group(0) @binding(0) var<uniform> by: u32;
+         @group(0) @binding(1) var<storage, read_write> a: array<u32>;
+         @compute @workgroup_size(64) fn run(@builtin(global_invocation_id) id: vec3u) {
+           if (id.x < arrayLength(&a)) { a[id.x] += by; }
+         }`,
+    },
+    passes: [
+      {
+        module: "main",
+        entryPoint: "run",
+        bindings: [
+          { group: 0, binding: 0, buffer: "settings" },
+          { group: 0, binding: 1, buffer: "a" },
+        ],
+        workgroups: [{ of: ["a.length"], per: 64 }, 1, 1],
+      },
+    ],
+    outputs: [{ name: "sum", kind: "array", buffer: "a", type: "u32", length: "a.length" }],
+  };
+}
+
+const ENDLESS = adder(`
+  @group(0) @binding(0) var<uniform> by: u32;
+  @group(0) @binding(1) var<storage, read_write> a: array<u32>;
+  @compute @workgroup_size(1) fn run() {
+    loop { a[0] += by; if (by == 0u) { break; } }
+  }`);
+const THREE = file(new Uint8Array(Uint32Array.of(1, 2, 3).buffer));
+
+async function expectAdderWorks(): Promise<void> {
+  const { outputs } = succeeded(await run(adder(), { a: THREE, by: number(10) }));
+  expect(new Uint32Array(outputs[0]?.bytes.slice().buffer ?? new ArrayBuffer(0))).toEqual(
+    Uint32Array.of(11, 12, 13),
+  );
+}
+
+/** Process ids of this process's GPU children. */
+async function children(of = process.pid): Promise<number[]> {
+  const { stdout } = await promisify(execFile)("ps", ["-eo", "pid=,ppid=,args="]);
+  const rows = stdout
+    .trim()
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  return rows
+    .filter(
+      ([, parent, ...args]) => Number(parent) === of && args.some((arg) => arg.endsWith("webgpu/child.ts")),
+    )
+    .map(([pid]) => Number(pid));
+}
+
+describe("the functions in examples/", () => {
+  it("matmul agrees with a product computed here", async () => {
+    const [n, k, m] = [33, 50, 17];
+    const a = Float32Array.from({ length: n * k }, (_, i) => Math.sin(i));
+    const b = Float32Array.from({ length: k * m }, (_, i) => Math.cos(3 * i));
+    const manifest = await packFunction(join(functions, "matmul"));
+    const { outputs } = succeeded(
+      await run(manifest, { n: number(n), k: number(k), m: number(m), a: floats(a), b: floats(b) }),
+    );
+    const product = new Float32Array(outputs[0]?.bytes.slice().buffer ?? new ArrayBuffer(0));
+    expect(product.length).toBe(n * m);
+    let worst = 0;
+    for (const [index, value] of product.entries()) {
+      const row = Math.floor(index / m);
+      let sum = 0;
+      for (let i = 0; i < k; i += 1) sum += (a[row * k + i] ?? 0) * (b[i * m + (index % m)] ?? 0);
+      worst = Math.max(worst, Math.abs(value - sum));
+    }
+    // 50 products of at most 1, each rounded to 24 bits.
+    expect(worst).toBeLessThan(50 * 2 ** -23);
+  });
+
+  it("matmul refuses matrices that do not fit its shape", async () => {
+    const manifest = await packFunction(join(functions, "matmul"));
+    const inputs = {
+      n: number(2),
+      k: number(2),
+      m: number(2),
+      a: floats(new Float32Array(4)),
+      b: floats(new Float32Array(3)),
+    };
+    expect(await run(manifest, inputs)).toMatchObject({ code: "input_invalid", fault: "tenant" });
+  });
+
+  it("pathtrace renders the sample room, tells its samples, and denoise calms it without losing its edges", async () => {
+    const scene: Record<string, unknown> = JSON.parse(
+      await readFile(join(functions, "pathtrace/room.json"), "utf8"),
+    );
+    const small = { ...scene, width: 64, height: 48, bounces: 2 };
+    const manifest = await packFunction(join(functions, "pathtrace"));
+    const told: [number, string | undefined][] = [];
+    const render = async (samples: number) => {
+      const value = { ...small, samples };
+      const on: ExecutionEvents = { progress: (fraction, note) => told.push([fraction, note]) };
+      const { outputs } = succeeded(await run(manifest, { scene: { kind: "json", value } }, {}, on));
+      return outputs[0]?.bytes ?? new Uint8Array();
+    };
+    const noisy = await render(4);
+    expect(told.at(-1)).toEqual([1, "develop"]);
+    expect(told.map(([fraction]) => fraction)).toEqual(
+      told.map(([fraction]) => fraction).toSorted((x, y) => x - y),
+    );
+    expect(await render(4)).toEqual(noisy);
+
+    const truth = Uint8Array.from(decode(await render(48)).data);
+    const denoise = await packFunction(join(functions, "denoise"));
+    const calm = succeeded(await run(denoise, { photo: file(noisy) })).outputs[0]?.bytes ?? new Uint8Array();
+    const picture = decode(calm);
+    expect([picture.width, picture.height]).toEqual([64, 48]);
+    const error = (pixels: ArrayLike<number>) =>
+      truth.reduce((sum, value, index) => sum + (value - (pixels[index] ?? 0)) ** 2, 0) / truth.length;
+    expect(error(picture.data)).toBeLessThan(0.8 * error(decode(noisy).data));
+  });
+
+  it("denoise takes a JPEG, keeps a clean edge sharp, and at strength 0 changes nothing", async () => {
+    const data = Uint8Array.from({ length: 4 * 32 * 16 }, (_, i) =>
+      i % 4 === 3 ? 255 : (i / 4) % 32 < 16 ? 40 : 200,
+    );
+    const manifest = await packFunction(join(functions, "denoise"));
+    const png = file(encode({ width: 32, height: 16, data, channels: 4 }));
+    const pixels = async (photo: ExecutionInput, strength: number) => {
+      const { outputs } = succeeded(await run(manifest, { photo, strength: number(strength) }));
+      return decode(outputs[0]?.bytes ?? new Uint8Array());
+    };
+    const rgb = data.filter((_, index) => index % 4 !== 3);
+    expect((await pixels(png, 0)).data).toEqual(rgb);
+    const smoothed = (await pixels(png, 1)).data;
+    expect(rgb.every((value, index) => Math.abs(value - (smoothed[index] ?? 0)) <= 2)).toBe(true);
+    const jpeg = file(new Uint8Array(encodeJpeg({ width: 32, height: 16, data }, 90).data));
+    expect(await pixels(jpeg, 1)).toMatchObject({ width: 32, height: 16 });
+  });
+});
+
+describe("what a tenant gets wrong", () => {
+  const compiles = "@compute @workgroup_size(1) fn run() {}";
+  const PNG = encode({ width: 8, height: 8, data: new Uint8Array(8 * 8 * 4), channels: 4 });
+  const cut = PNG.slice(0, 40);
+  const bomb = (() => {
+    // 64x64 by its header, the pixels of 1024x1024 in its data.
+    const big = encode({ width: 1024, height: 1024, data: new Uint8Array(1024 * 1024 * 4), channels: 4 });
+    new DataView(big.buffer).setUint32(16, 64);
+    new DataView(big.buffer).setUint32(20, 64);
+    return big;
+  })();
+  const wide = encode({ width: 4000, height: 1, data: new Uint8Array(4000 * 4), channels: 4 });
+
+  const table: [
+    what: string,
+    code: string,
+    detail: RegExp,
+    manifest: FunctionManifest | string,
+    inputs: Record<string, ExecutionInput>,
+    limits?: Partial<Limits>,
+  ][] = [
+    ["WGSL that does not parse", "wgsl_invalid", /^main\.wgsl:1:\d+: /, adder("fn run( {"), { a: THREE }],
+    [
+      "an entry point that is not there",
+      "wgsl_invalid",
+      /run/,
+      adder(compiles.replace("run", "walk")),
+      { a: THREE },
+    ],
+    ["a binding that the shader lacks", "manifest_invalid", /binding/i, adder(compiles), { a: THREE }],
+    ["an input that the function lacks", "input_invalid", /"c"/, adder(), { a: THREE, c: number(1) }],
+    ["an input that is missing", "input_invalid", /"a"/, adder(), {}],
+    ["a number out of range", "input_invalid", /0 to 1000/, adder(), { a: THREE, by: number(1001) }],
+    ["a number that is none", "input_invalid", /"by"/, adder(), { a: THREE, by: number(Number.NaN) }],
+    ["half an element", "input_invalid", /u32/, adder(), { a: file(new Uint8Array(7)) }],
+    ["too many elements", "input_invalid", /4096/, adder(), { a: file(new Uint8Array(4 * 4097)) }],
+    ["inputs beyond the limit", "limit_exceeded", /inputs/, adder(), { a: THREE }, { inputBytes: 11 }],
+    ["buffers beyond the limit", "limit_exceeded", /bytes/, adder(), { a: THREE }, { bufferBytes: 1024 }],
+    [
+      "an image that is text",
+      "input_invalid",
+      /neither a PNG nor a JPEG/,
+      "denoise",
+      { photo: file(Buffer.from("hello")) },
+    ],
+    ["a PNG that is cut off", "input_invalid", /cut off/, "denoise", { photo: file(cut) }],
+    ["a PNG that inflates beyond its header", "input_invalid", /damaged/, "denoise", { photo: file(bomb) }],
+    ["an image wider than the function takes", "input_invalid", /4000x1/, "denoise", { photo: file(wide) }],
+    [
+      "a JPEG of nothing",
+      "input_invalid",
+      /JPEG/,
+      "denoise",
+      { photo: file(Uint8Array.of(0xff, 0xd8, 0xff, 0xd9)) },
+    ],
+    ["a scene that is not JSON", "input_invalid", /not JSON/, "pathtrace", { scene: file(Buffer.from("{")) }],
+    [
+      "a scene with a field of its own",
+      "input_invalid",
+      /"fog"/,
+      "pathtrace",
+      { scene: { kind: "json", value: { fog: 1 } } },
+    ],
+    [
+      "a scene that lacks a field",
+      "input_invalid",
+      /camera.position is missing/,
+      "pathtrace",
+      { scene: { kind: "json", value: {} } },
+    ],
+  ];
+
+  it.each(table)("%s is %s", async (_what, code, detail, source, inputs, limits) => {
+    const manifest = typeof source === "string" ? await packFunction(join(functions, source)) : source;
+    const result = await run(manifest, inputs, limits);
+    expect(result).toMatchObject({ ok: false, code, fault: "tenant", detail: expect.stringMatching(detail) });
+  });
+
+  it("tells where the compiler stopped", async () => {
+    const result = await run(adder("\n  fn run() -> u32 { return 1.5; }"), { a: THREE });
+    expect(result).toMatchObject({ diagnostics: [{ module: "main", line: 2, column: expect.any(Number) }] });
+  });
+});
+
+describe("jobs that must be stopped", () => {
+  it("kills an endless shader at its wall limit, and the next job runs", async () => {
+    expect(await run(ENDLESS, { a: THREE }, { wallMs: 300 })).toMatchObject({
+      code: "execution_timeout",
+      fault: "tenant",
+    });
+    await expectAdderWorks();
+  });
+
+  it("cancels a running job at once, a waiting one too, and the next job runs", async () => {
+    const running = new AbortController();
+    const waiting = new AbortController();
+    const begun = Promise.withResolvers<void>();
+    const first = run(ENDLESS, { a: THREE }, {}, { started: () => begun.resolve() }, running.signal);
+    const second = run(adder(), { a: THREE }, {}, {}, waiting.signal);
+    const third = run(adder(), { a: THREE });
+    await begun.promise;
+    waiting.abort();
+    expect(await second).toMatchObject({ code: "canceled" });
+    running.abort();
+    expect(await first).toMatchObject({ code: "canceled", fault: "tenant" });
+    expect(await third).toMatchObject({ ok: true });
+  });
+
+  it("reports a GPU process that dies as the provider's fault, and the next job runs", async () => {
+    const begun = Promise.withResolvers<void>();
+    const job = run(ENDLESS, { a: THREE }, {}, { started: () => begun.resolve() });
+    await begun.promise;
+    for (const pid of await children()) process.kill(pid, "SIGKILL");
+    expect(await job).toMatchObject({ code: "executor_failed", fault: "provider" });
+    await expectAdderWorks();
+  });
+
+  it("runs thirty jobs in one process", async () => {
+    await expectAdderWorks();
+    const before = await children();
+    for (let job = 0; job < 30; job += 1) await expectAdderWorks();
+    expect(before).toHaveLength(1);
+    expect(await children()).toEqual(before);
+  });
+
+  it("leaves no process when the parent is killed in the middle of an endless shader", async () => {
+    const script = `
+      import { createWebGpuExecutor } from ${JSON.stringify(new URL("./executor.ts", import.meta.url).href)};
+      const executor = createWebGpuExecutor({ cacheDir: ${JSON.stringify(cacheDir)}, adapter: "software" });
+      await executor.describe();
+      const job = ${JSON.stringify({ manifest: ENDLESS, limits: LIMITS })};
+      const inputs = { a: { kind: "bytes", bytes: new Uint8Array(12) }, by: { kind: "number", value: 1 } };
+      executor.run({ ...job, inputs }, { started: () => console.log("started") }, new AbortController().signal);`;
+    const parent = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    await once(parent.stdout, "data");
+    const [child] = await children(parent.pid);
+    if (child === undefined) throw new Error("the GPU process is not there");
+    parent.kill("SIGKILL");
+    await once(parent, "exit");
+    await expect.poll(() => alive(child), { timeout: 10_000 }).toBe(false);
+  });
+
+  it("describes a software device, and after close() has no process and answers as closing", async () => {
+    expect(await executor.describe()).toMatchObject({ software: true, backend: "vulkan" });
+    await executor.close();
+    expect(await children()).toEqual([]);
+    expect(await run(adder(), { a: THREE })).toMatchObject({ code: "executor_failed", fault: "provider" });
+  });
+});
+
+/** A zombie waits for whoever adopted it and counts as gone. */
+async function alive(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  return stat !== "" && !/\) Z /.test(stat);
+}
