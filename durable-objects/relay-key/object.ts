@@ -73,7 +73,9 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   constructor(ctx: DurableObjectState, env: RelayKeyEnv) {
     super(ctx, env);
     // The platform drops an alarm that failed too often; a woken object finds its duties again.
-    this.#arm();
+    ctx.blockConcurrencyWhile(async () => {
+      if ((await ctx.storage.getAlarm()) === null) this.#arm(STAND_BY_MS);
+    });
   }
 
   /** Takes an intent and waits a while for its end. Idempotent by meaning; a rejected one is tried anew. */
@@ -266,11 +268,9 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     this.#arm();
   }
 
-  #arm(): void {
+  #arm(delay = this.#followers > 0 ? STAND_BY_MS : 0): void {
     const dueAt = this.#store.nextDue();
-    if (dueAt === null) return;
-    const soonest = Date.now() + (this.#followers > 0 ? STAND_BY_MS : 0);
-    void this.ctx.storage.setAlarm(Math.max(dueAt, soonest));
+    if (dueAt !== null) void this.ctx.storage.setAlarm(Math.max(dueAt, Date.now() + delay));
   }
 
   /** Null when the key was taken out of the secret: what it has signed is still followed. */
