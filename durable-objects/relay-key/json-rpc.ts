@@ -57,17 +57,23 @@ async function ask(
   method: string,
   params: readonly unknown[],
 ): Promise<z.output<typeof Answer>> {
-  const response = await fetch(url, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-  });
-  const text = await readLimited(response);
-  // Some nodes answer refusals with status 400 and a proper body; without one the status is all there is.
-  const answer = Answer.safeParse(parseJson(text));
-  if (!answer.success) throw new NodeFault(`${method}: HTTP ${response.status}, not a JSON-RPC answer`);
-  return answer.data;
+  // Not AbortSignal.timeout: its timer runs on after the answer and keeps the object from being evicted.
+  const cut = new AbortController();
+  const timer = setTimeout(() => cut.abort(), TIMEOUT_MS);
+  try {
+    const response = await fetch(url, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
+      signal: cut.signal,
+    });
+    // Some nodes answer refusals with status 400 and a proper body; without one the status is all there is.
+    const answer = Answer.safeParse(parseJson(await readLimited(response)));
+    if (!answer.success) throw new NodeFault(`${method}: HTTP ${response.status}, not a JSON-RPC answer`);
+    return answer.data;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function parseJson(text: string): unknown {
