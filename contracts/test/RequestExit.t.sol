@@ -138,7 +138,7 @@ contract RequestExitTest is EscrowTest {
             bytes memory signature = signedBytes(OTHER_KEY, exitDigest(id));
             bytes memory call = abi.encodeCall(LeaseEscrow.requestExit, (terms, signature, noSig()));
             uint256 before = gasleft();
-            (bool ok, bytes memory reason) = address(escrow).call(call);
+            (bool ok, bytes memory reason) = address(escrow).call{gas: 2_000_000}(call);
             require(before - gasleft() < 450_000, NotTrue("bounded gas"));
             require(!ok && bytes4(reason) == ILeaseEscrow.BadSignature.selector, NotTrue("refused"));
         }
