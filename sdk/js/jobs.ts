@@ -65,8 +65,7 @@ export function createJobs(settings: DispatchSettings): Jobs {
       const before = timing.now();
       const left = Math.max(0, Math.ceil((deadline - before) / 1_000));
       const job = await get(id, { wait: Math.min(left, LONGEST_WAIT_S), signal });
-      if (TERMINAL.has(job.status))
-        return job.receipt?.edge_signature === null ? countersigned(id, signal) : job;
+      if (TERMINAL.has(job.status)) return isUnsigned(job) ? countersigned(id, signal) : job;
       const now = timing.now();
       if (now >= deadline) throw timedOut(job);
       // An answer that was not held back must not become a tight loop.
@@ -115,6 +114,10 @@ export function createJobs(settings: DispatchSettings): Jobs {
       return wait(job.id, { signal });
     },
   };
+}
+
+function isUnsigned({ receipt }: JobView): boolean {
+  return receipt !== undefined && (receipt.provider_signature === null || receipt.edge_signature === null);
 }
 
 function timedOut(job: JobView): GpuxError {

@@ -73,6 +73,16 @@ const BAD: [code: string, what: string, change: Change][] = [
     ],
   ],
   [
+    "provider_signature_missing",
+    "no signature of the node yet",
+    (job, context) => [{ ...job, receipt: { ...receiptOf(job), provider_signature: null } }, context],
+  ],
+  [
+    "lease_mismatch",
+    "a job that says it ran on another lease",
+    (job, context) => [{ ...job, lease_id: JobView.shape.lease_id.parse(`lse_${"z".repeat(32)}`) }, context],
+  ],
+  [
     "edge_signature_missing",
     "no signature of the edge yet",
     (job, context) => [{ ...job, receipt: { ...receiptOf(job), edge_signature: null } }, context],

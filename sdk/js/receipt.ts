@@ -1,5 +1,5 @@
 import { digest, escrowDomain, type LeaseTerms, leaseIdHash, Receipt } from "@gpux/protocol/eip712";
-import type { Address } from "@gpux/protocol/ids";
+import { type Address, leaseIdOf } from "@gpux/protocol/ids";
 import { inputHash, type JobRequest, type JobView } from "@gpux/protocol/job";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
@@ -21,6 +21,8 @@ export type ReceiptRefusal =
   | "input_mismatch"
   | "output_mismatch"
   | "price_mismatch"
+  | "provider_signature_missing"
+  | "provider_signature_missing"
   | "provider_signature_invalid"
   | "edge_signature_missing"
   | "edge_signature_invalid";
@@ -33,7 +35,7 @@ const fail = (code: ReceiptRefusal, detail: string): ReceiptCheck => ({ ok: fals
 
 /**
  * Whether the job's receipt says what the job's view says, and both the node (`terms.providerSigner`) and the edge
- * (`terms.meter`) signed it. `edge_signature_missing` right after the end only means: ask again.
+ * (`terms.meter`) signed it. A missing signature right after the end only means: ask again.
  */
 export async function verifyReceipt(job: JobView, context: ReceiptContext): Promise<ReceiptCheck> {
   if (job.receipt === undefined) return fail("receipt_missing", "the job has none (yet)");
@@ -43,6 +45,7 @@ export async function verifyReceipt(job: JobView, context: ReceiptContext): Prom
   const domain = escrowDomain(context);
   if (receipt.leaseId !== leaseIdHash(domain, context.terms))
     return fail("lease_mismatch", "of another lease");
+  if (job.lease_id !== leaseIdOf(receipt.leaseId)) return fail("lease_mismatch", "of another lease");
   if (receipt.node !== context.terms.providerSigner) return fail("lease_mismatch", "of another node");
   if (receipt.job !== keccak256(stringToBytes(job.id))) return fail("job_mismatch", "of another job");
   if (context.request !== undefined && receipt.inputHash !== `0x${await inputHash(context.request)}`) {
@@ -55,6 +58,11 @@ export async function verifyReceipt(job: JobView, context: ReceiptContext): Prom
   }
   const hash = digest(domain, "Receipt", receipt);
   const { provider_signature, edge_signature } = job.receipt;
+  if (provider_signature === null)
+    return fail("provider_signature_missing", "the node has not signed it yet");
+  if (provider_signature === null) {
+    return fail("provider_signature_missing", "the node has not signed it yet");
+  }
   if ((await recoverSigner(hash, provider_signature)) !== context.terms.providerSigner) {
     return fail("provider_signature_invalid", "it is not the node's");
   }

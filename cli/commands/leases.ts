@@ -1,0 +1,76 @@
+import { LeaseView } from "@gpux/protocol/lease";
+import { formatAmount } from "@gpux/protocol/money";
+import type { Command } from "commander";
+import { EXIT } from "../outcome.ts";
+import { shortAddress } from "../progress.ts";
+import { type CommonFlags, openSession, type Session, withCommonFlags } from "../session.ts";
+import { printJson, type Terminal, table } from "../terminal.ts";
+
+export function addLeases(program: Command, terminal: Terminal, done: (code: number) => void): void {
+  const leases = program
+    .command("leases")
+    .description("what is paid into escrow, and how to get the rest back");
+
+  withCommonFlags(leases.command("list").description("the leases that have not ended, newest first"))
+    .addHelpText("after", "\nExample:\n  $ gpux leases list --json | jq -r '.[].id'")
+    .action(async (flags: CommonFlags) => {
+      const session = await openSession(terminal, flags);
+      const all: LeaseView[] = [];
+      for await (const lease of session.client.leases.list()) all.push(lease);
+      if (session.json)
+        printJson(
+          terminal,
+          all.map((lease) => LeaseView.encode(lease)),
+        );
+      else terminal.out.write(all.length === 0 ? "no leases\n" : table([HEADER, ...all.map(rowOf)]));
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(leases.command("get <id>").description("a lease as it is now"))
+    .addHelpText("after", "\nExample:\n  $ gpux leases get lse_...")
+    .action(async (id: string, flags: CommonFlags) => {
+      const session = await openSession(terminal, flags);
+      show(session, await session.client.leases.get(id));
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
+    leases.command("close <id>").description("take no new jobs, pay the provider, return the rest"),
+  )
+    .addHelpText("after", "\nExample:\n  $ gpux leases close lse_...")
+    .action(async (id: string, flags: CommonFlags) => {
+      const session = await openSession(terminal, flags);
+      show(session, await session.client.leases.close(id));
+      done(EXIT.ok);
+    });
+}
+
+const HEADER = ["LEASE", "STATUS", "NODE", "SPENT", "FUNDED", "USDC/H"];
+
+function rowOf(lease: LeaseView): string[] {
+  const { id, status, node, spent, funded, terms } = lease;
+  return [
+    id,
+    status,
+    shortAddress(node),
+    formatAmount(spent),
+    formatAmount(funded),
+    formatAmount(terms.ratePerHour),
+  ];
+}
+
+function show({ terminal, json }: Session, lease: LeaseView): void {
+  if (json) return printJson(terminal, LeaseView.encode(lease));
+  const rows = [
+    ["lease", lease.id],
+    ["status", lease.end === undefined ? lease.status : `${lease.status} (${lease.end.reason})`],
+    ["node", `${lease.node} ${lease.node_connected ? "connected" : "away"}`],
+    ["gpu", lease.text.gpus.map((gpu) => gpu.model).join(", ")],
+    ["rate", `${formatAmount(lease.terms.ratePerHour)} USDC per hour, fee ${lease.terms.feeBps / 100} %`],
+    ["money", `${formatAmount(lease.spent)} spent of ${formatAmount(lease.funded)} USDC`],
+    ["jobs", `${lease.jobs_open} open, ${lease.jobs_ended} ended`],
+    ["expires", new Date(lease.terms.expiry * 1_000).toISOString()],
+    ...lease.transactions.map((transaction) => [transaction.kind, transaction.hash]),
+  ];
+  terminal.out.write(table(rows));
+}
