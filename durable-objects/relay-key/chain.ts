@@ -14,6 +14,8 @@ export interface Chain {
   /** Of the latest block. `gas` bounds it as the transaction's own limit would. */
   call(call: Call): Promise<CallOutcome>;
   receipt(hash: Hex): Promise<Receipt | null>;
+  /** Whether `contract` emitted an event with these topics in the last {@link LOG_BLOCKS} blocks. */
+  emitted(contract: Hex, topics: readonly Hex[]): Promise<boolean>;
   send(raw: Hex): Promise<SendOutcome>;
   /** What L1 data and the operator take on top of gas, by the chain's own oracle; zero off Optimism. */
   surcharge(unsigned: Hex, gas: bigint): Promise<bigint>;
@@ -40,6 +42,9 @@ const Hash = z.templateLiteral(["0x", z.string().regex(/^[0-9a-fA-F]{64}$/)]);
 const Block = z.looseObject({ number: Count, hash: Hash, timestamp: Count, baseFeePerGas: Quantity });
 export type Block = z.output<typeof Block>;
 
+const Log = z.looseObject({ address: HexData, topics: z.array(Hash).max(4), data: HexData });
+type Log = z.output<typeof Log>;
+const isTopicOf = (log: Log) => (topic: Hex, index: number) => log.topics[index]?.toLowerCase() === topic;
 const Receipt = z.looseObject({
   transactionHash: Hash,
   status: z.enum(["0x0", "0x1"]),
@@ -48,9 +53,12 @@ const Receipt = z.looseObject({
   gasUsed: Quantity,
   effectiveGasPrice: Quantity,
   l1Fee: Quantity.optional(),
-  logs: z.array(z.looseObject({ address: HexData, topics: z.array(Hash).max(4), data: HexData })).max(1_000),
+  logs: z.array(Log).max(1_000),
 });
 export type Receipt = z.output<typeof Receipt>;
+
+/** The range that public nodes grant; more than five hours on Optimism. */
+const LOG_BLOCKS = 9_000;
 
 /** The OP Stack's predeploy GasPriceOracle. */
 const ORACLE: Hex = "0x420000000000000000000000000000000000000f";
@@ -101,6 +109,15 @@ export function openChain(urls: readonly string[], chainId: number): Chain {
         throw new NodeFault("the receipt is of another transaction");
       }
       return receipt;
+    },
+    async emitted(contract, topics) {
+      const { number } = await must("eth_getBlockByNumber", ["latest", false], Block);
+      const fromBlock = `0x${Math.max(0, number - LOG_BLOCKS).toString(16)}`;
+      const filter = { address: contract, topics, fromBlock, toBlock: "latest" };
+      const logs = await must("eth_getLogs", [filter], z.array(Log).max(100));
+      return logs.some(
+        (log) => log.address.toLowerCase() === contract.toLowerCase() && topics.every(isTopicOf(log)),
+      );
     },
     async send(raw) {
       const answer = await rpc("eth_sendRawTransaction", [raw], Hash);

@@ -8,7 +8,7 @@ import {
   type Usage,
 } from "@gpux/protocol/eip712";
 import { Address, Bytes32, type HexBytes } from "@gpux/protocol/ids";
-import { CloseIntent, FundIntent, SettleIntent } from "@gpux/protocol/intent";
+import { CloseIntent, FundIntent, intentNonce, SettleIntent } from "@gpux/protocol/intent";
 import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { encodeFunctionData, keccak256, stringToBytes } from "viem";
 import { generatePrivateKey, type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
@@ -155,4 +155,22 @@ export async function closeOf(lease: DevnetLease, cumulative: bigint) {
       provider: await lease.provider.sign({ hash }),
     },
   });
+}
+
+/** The payer takes its authorization back at the token, as EIP-3009 lets it. */
+export async function cancelFunding(lease: DevnetLease, wire: z.input<typeof FundIntent>): Promise<void> {
+  const nonce = intentNonce(hasher, FundIntent.parse(wire));
+  const signature = await lease.payer.signTypedData({
+    domain: tokenDomain,
+    types: {
+      CancelAuthorization: [
+        { name: "authorizer", type: "address" },
+        { name: "nonce", type: "bytes32" },
+      ],
+    },
+    primaryType: "CancelAuthorization",
+    message: { authorizer: lease.payer.address, nonce },
+  });
+  const args = [lease.payer.address, nonce, signature] as const;
+  await stranger(usdc, encodeFunctionData({ abi: usdcAbi, functionName: "cancelAuthorization", args }));
 }

@@ -3,7 +3,7 @@ import { usdcAbi } from "@gpux/protocol/abi/usdc";
 import type { Address, Bytes32, HexBytes } from "@gpux/protocol/ids";
 import { type Intent, type IntentResult, intentLeases, intentNonce } from "@gpux/protocol/intent";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
-import { decodeFunctionResult, encodeFunctionData, parseEventLogs } from "viem";
+import { decodeFunctionResult, encodeEventTopics, encodeFunctionData, parseEventLogs } from "viem";
 import type { Block, Chain, Receipt } from "./chain.ts";
 import { NodeFault } from "./json-rpc.ts";
 import type { Fulfilment } from "./machine.ts";
@@ -42,13 +42,20 @@ async function leaseState(escrow: Escrow, id: Bytes32) {
   return { id, funded, paid, openedAt, exitAt, status };
 }
 
+/**
+ * The token says of a nonce only that it is spent: by the funding, or because its payer cancelled the authorization.
+ * The event tells which; one older than nodes look back counts as not found, and the intent as refused.
+ */
 async function authorizationUsed(escrow: Escrow, from: Address, nonce: Bytes32): Promise<boolean> {
-  const token = { abi: leaseEscrowAbi, functionName: "token" } as const;
-  const where = await answer(escrow, escrow.address, encodeFunctionData(token));
-  const used = { abi: usdcAbi, functionName: "authorizationState" } as const;
-  const address = decoded(() => decodeFunctionResult({ ...token, data: where }));
-  const data = await answer(escrow, address, encodeFunctionData({ ...used, args: [from, nonce] }));
-  return decoded(() => decodeFunctionResult({ ...used, data }));
+  const call = { abi: leaseEscrowAbi, functionName: "token" } as const;
+  const data = await answer(escrow, escrow.address, encodeFunctionData(call));
+  const token = decoded(() => decodeFunctionResult({ ...call, data }));
+  const args = { authorizer: from, nonce };
+  const topics = encodeEventTopics({ abi: usdcAbi, eventName: "AuthorizationUsed", args });
+  return await escrow.chain.emitted(
+    token,
+    topics.flatMap((topic) => (typeof topic === "string" ? [topic] : [])),
+  );
 }
 
 async function owed(escrow: Escrow, account: Address): Promise<bigint> {
@@ -70,7 +77,6 @@ async function resultOfState(escrow: Escrow, intent: Intent): Promise<IntentResu
   const refunded = (lease.funded - lease.paid).toString();
   switch (intent.kind) {
     case "fund": {
-      // The payer may also have cancelled the authorization: then its nonce is used and nothing was funded.
       if (leases.some((each) => each.status === NONE)) return null;
       if (!(await authorizationUsed(escrow, intent.from, intentNonce(escrow.hasher, intent)))) return null;
       const funded = leases.map((each) => ({
