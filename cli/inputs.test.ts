@@ -82,6 +82,16 @@ it.each([
   expect(String(error)).toContain(why);
 });
 
+it("keeps the request small: what does not fit together goes to the object store, largest first", async () => {
+  const list = (length: number) => Array.from({ length }, () => "1").join(",");
+  const { values, stored } = await sent(
+    `a=${list(5_000)}`,
+    `scene=${JSON.stringify({ fov: 1, x: "y".repeat(20_000) })}`,
+  );
+  expect(stored).toEqual([20_000]);
+  expect(values.scene).toHaveProperty("json");
+});
+
 it("names an input that is missing, and one that is given twice", async () => {
   await expect(readInputs(NEGATE, ["a=1"])).rejects.toThrow('"rounds" is missing');
   await expect(sent("rounds=1", "rounds=2")).rejects.toThrow("given twice");

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { Sha256 } from "@gpux/protocol/ids";
-import { INLINE_LIMIT, type InputValue } from "@gpux/protocol/job";
+import type { InputValue } from "@gpux/protocol/job";
 import type { FunctionInput, FunctionManifest } from "@gpux/protocol/manifest-schema";
 import type { Objects } from "@gpux/sdk";
 import { UsageError } from "./outcome.ts";
@@ -10,7 +10,8 @@ type ArrayType = Extract<FunctionInput, { kind: "array" }>["type"];
 /** A value as it was given, read and checked against its kind, but not yet sent. */
 export type ReadInput =
   | { readonly kind: "value"; readonly value: InputValue }
-  | { readonly kind: "bytes"; readonly bytes: Uint8Array };
+  /** `json`: the same as a value, for when it is short. */
+  | { readonly kind: "bytes"; readonly bytes: Uint8Array; readonly json?: InputValue };
 
 /** `name=value`; the value may hold `=`. */
 export function splitAssignment(text: string, flag: string): [name: string, value: string] {
@@ -72,10 +73,11 @@ async function readInput(name: string, spec: FunctionInput, text: string): Promi
     }
     case "json": {
       const document = text.startsWith("@") ? new TextDecoder().decode(await readBytes(name, text)) : text;
-      const value = { json: jsonValue(name, document) };
-      // Over the inline limit it travels as an object, whose bytes are the document.
-      const bytes = new TextEncoder().encode(document);
-      return bytes.length > INLINE_LIMIT ? { kind: "bytes", bytes } : { kind: "value", value };
+      return {
+        kind: "bytes",
+        bytes: new TextEncoder().encode(document),
+        json: { json: jsonValue(name, document) },
+      };
     }
     case "array":
       return { kind: "bytes", bytes: await arrayBytes(name, spec.type, text) };
@@ -86,23 +88,33 @@ async function readInput(name: string, spec: FunctionInput, text: string): Promi
   }
 }
 
-/** Small values ride in the request, larger ones go to the object store first. */
+/** What rides in the request, all inputs together; the edge takes bodies of 48 KiB with everything else in them. */
+const INLINE_BUDGET = 32 * 1024;
+
+/** Small values ride in the request, smallest first; the rest goes to the object store before it. */
 export async function sendInputs(
   inputs: ReadonlyMap<string, ReadInput>,
   objects: Pick<Objects, "put">,
 ): Promise<Record<string, InputValue>> {
   const values: Record<string, InputValue> = {};
-  for (const [name, input] of inputs) {
-    if (input.kind === "value") values[name] = input.value;
-    else if (base64Length(input.bytes) <= INLINE_LIMIT)
-      values[name] = { base64: Buffer.from(input.bytes).toString("base64") };
-    else values[name] = { object: await objects.put(input.bytes) };
+  const bySize = [...inputs]
+    .map(([name, input]) => ({ name, ...inlined(input) }))
+    .sort((a, b) => a.size - b.size);
+  let left = INLINE_BUDGET;
+  for (const { name, value, size, bytes } of bySize) {
+    left -= size;
+    values[name] = bytes === null || left >= 0 ? value : { object: await objects.put(bytes) };
   }
   return values;
 }
 
-function base64Length(bytes: Uint8Array): number {
-  return Math.ceil(bytes.length / 3) * 4;
+/** The value as it would ride inline, and how much of the request it would take. */
+function inlined(input: ReadInput): { value: InputValue; size: number; bytes: Uint8Array | null } {
+  if (input.kind === "value") return { value: input.value, size: 0, bytes: null };
+  const { bytes, json } = input;
+  if (json !== undefined) return { value: json, size: JSON.stringify(json).length, bytes };
+  const base64 = Buffer.from(bytes).toString("base64");
+  return { value: { base64 }, size: base64.length, bytes };
 }
 
 async function arrayBytes(name: string, type: ArrayType, text: string): Promise<Uint8Array> {

@@ -87,8 +87,8 @@ it("checks outputs before it pays", async () => {
 it("ends a payment above the caller's limits with 4, and a refusal of the key with 3", async () => {
   expect((await gpux(...runArgs("--deposit", "0.01"))).code).toBe(4);
   expect((await gpux(...runArgs("--max-rate", "1"))).code).toBe(4);
-  edge.script("GET /v1/nodes", () => refuse("forbidden"));
-  expect((await gpux("nodes")).code).toBe(3);
+  edge.script("GET /v1/leases", () => refuse("forbidden"));
+  expect((await gpux("leases", "list")).code).toBe(3);
 });
 
 it("prints a refusal's title, hint, code and request id, as JSON where asked", async () => {
@@ -142,6 +142,6 @@ it("makes a wallet, shows its address without the password, and opens it with it
   );
   expect((await runCommand(["wallet", "new"], locked)).code).toBe(3);
   expect(await readFile(path, "utf8")).not.toContain("correct horse");
-  const nobody = await runCommand(["nodes"], without);
+  const nobody = await runCommand(["leases", "list"], without);
   expect([nobody.code, nobody.err]).toEqual([3, expect.stringContaining("GPUX_PASSWORD")]);
 });

@@ -24,6 +24,15 @@ export function withCommonFlags(command: Command): Command {
     .option("--json", "data as JSON on stdout, talk on stderr");
 }
 
+/** Flags of single commands that stand over the profile. */
+interface Limits {
+  readonly gpu?: string;
+  readonly region?: string;
+  readonly max_price?: string;
+  readonly deposit?: string;
+  readonly max_rate?: string;
+}
+
 export interface Session {
   readonly terminal: Terminal;
   readonly settings: Settings;
@@ -38,15 +47,19 @@ export function usdc(text: string, name: string): bigint {
   throw new UsageError(`${name} ${text}: expected USDC as a decimal, such as 0.05`);
 }
 
+export function settingsOf(terminal: Terminal, flags: CommonFlags, limits: Limits = {}): Promise<Settings> {
+  const { url, profile, wallet } = flags;
+  const given = Object.entries({ url, profile, wallet, ...limits }).filter((entry) => entry[1] !== undefined);
+  return loadSettings(Object.fromEntries(given), terminal.environment);
+}
+
 /** Settings, wallet and client of one command. `limits` are flags that stand over the profile's. */
 export async function openSession(
   terminal: Terminal,
   flags: CommonFlags,
-  limits: { gpu?: string; region?: string; max_price?: string; deposit?: string; max_rate?: string } = {},
+  limits: Limits = {},
 ): Promise<Session> {
-  const { url, profile, wallet } = flags;
-  const given = Object.entries({ url, profile, wallet, ...limits }).filter((entry) => entry[1] !== undefined);
-  const settings = await loadSettings(Object.fromEntries(given), terminal.environment);
+  const settings = await settingsOf(terminal, flags, limits);
   const account = await openAccount(terminal, flags, settings);
   const maxAmount = usdc(settings.deposit, "--deposit");
   const autoOpen = {

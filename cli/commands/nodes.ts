@@ -1,9 +1,10 @@
 import { NodeView } from "@gpux/protocol/lease";
 import { formatAmount } from "@gpux/protocol/money";
+import { createMarket } from "@gpux/sdk";
 import type { Command } from "commander";
 import { EXIT } from "../outcome.ts";
 import { shortAddress } from "../progress.ts";
-import { type CommonFlags, openSession, withCommonFlags } from "../session.ts";
+import { type CommonFlags, settingsOf, withCommonFlags } from "../session.ts";
 import { printJson, type Terminal, table } from "../terminal.ts";
 
 export function addNodes(program: Command, terminal: Terminal, done: (code: number) => void): void {
@@ -11,12 +12,13 @@ export function addNodes(program: Command, terminal: Terminal, done: (code: numb
     .option("--gpu <model>", "only those with this model")
     .addHelpText("after", "\nExample:\n  $ gpux nodes --gpu RTX_4090")
     .action(async (flags: CommonFlags & { gpu?: string }) => {
-      const session = await openSession(terminal, flags);
+      // Anyone may look: no wallet is opened.
+      const { nodes: market } = createMarket({ url: (await settingsOf(terminal, flags)).url });
       const nodes: NodeView[] = [];
-      for await (const node of session.client.nodes.list()) {
+      for await (const node of market.list()) {
         if (flags.gpu === undefined || node.gpus.some((gpu) => gpu.model === flags.gpu)) nodes.push(node);
       }
-      if (session.json)
+      if (flags.json)
         printJson(
           terminal,
           nodes.map((node) => NodeView.encode(node)),

@@ -1,7 +1,6 @@
 import type { Command } from "commander";
-import { loadSettings } from "../config.ts";
 import { EXIT, WalletError } from "../outcome.ts";
-import { type CommonFlags, openAccount, passwordOf, withCommonFlags } from "../session.ts";
+import { type CommonFlags, openAccount, passwordOf, settingsOf, withCommonFlags } from "../session.ts";
 import { printJson, say, type Terminal } from "../terminal.ts";
 import { createWallet, walletAddress } from "../wallet.ts";
 
@@ -11,7 +10,7 @@ export function addWallet(program: Command, terminal: Terminal, done: (code: num
   withCommonFlags(wallet.command("new").description("make a key, kept encrypted in the config folder"))
     .addHelpText("after", "\nExample:\n  $ gpux wallet new --password-file ~/.gpux-password")
     .action(async (flags: CommonFlags) => {
-      const settings = await loadSettings(chosen(flags), terminal.environment);
+      const settings = await settingsOf(terminal, flags);
       const password = await newPassword(terminal, flags);
       const { address } = await createWallet(settings.wallet, password);
       if (flags.json) printJson(terminal, { address, path: settings.wallet });
@@ -24,7 +23,7 @@ export function addWallet(program: Command, terminal: Terminal, done: (code: num
     .option("--unlock", "open the wallet too, to check its password")
     .addHelpText("after", "\nExample:\n  $ gpux wallet show --json")
     .action(async (flags: CommonFlags & { unlock?: boolean }) => {
-      const settings = await loadSettings(chosen(flags), terminal.environment);
+      const settings = await settingsOf(terminal, flags);
       const fromKey = Boolean(terminal.environment.GPUX_PRIVATE_KEY);
       const opened = fromKey || flags.unlock === true;
       const address = opened
@@ -36,10 +35,6 @@ export function addWallet(program: Command, terminal: Terminal, done: (code: num
       say(terminal, path === null ? "From GPUX_PRIVATE_KEY." : `In ${path}.`);
       done(EXIT.ok);
     });
-}
-
-function chosen({ profile, wallet }: CommonFlags): Record<string, string> {
-  return { ...(profile === undefined ? {} : { profile }), ...(wallet === undefined ? {} : { wallet }) };
 }
 
 /** Typed twice, because a slip would lock the key away for good. */

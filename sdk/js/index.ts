@@ -5,7 +5,7 @@ export { type ClientErrorCode, GpuxError, type GpuxErrorCode } from "./error.ts"
 export type { AutoOpen, CreateOptions, JobInput } from "./job-dispatch.ts";
 export type { Jobs, RunOptions } from "./jobs.ts";
 export type { DemandInput, Leases, OpenOptions, QuoteInput, Quotes } from "./leases.ts";
-export type { Nodes } from "./nodes.ts";
+export { createMarket, type Nodes } from "./nodes.ts";
 export type { Objects } from "./objects.ts";
 export { checkQuote, type Expected, type QuoteCheck } from "./quote-check.ts";
 export { type ReceiptCheck, type ReceiptContext, type ReceiptRefusal, verifyReceipt } from "./receipt.ts";

@@ -33,7 +33,7 @@ export interface Jobs {
   events(id: string, options?: EventOptions): AsyncGenerator<JobEvent>;
   /** Resolves when the job has ended; throws `timed_out` after `timeoutMs` (the job goes on). */
   wait(id: string, options?: Abortable & { timeoutMs?: number }): Promise<JobView>;
-  /** Idempotent; a job that has ended stays as it ended. */
+  /** What it used until then is charged. Throws `job_ended` for one that has ended. */
   cancel(id: string, options?: Abortable): Promise<JobView>;
   /** The bytes of output `n`, checked against the hash that the job names. */
   output(job: JobView, n: number, options?: Abortable): Promise<Uint8Array<ArrayBuffer>>;

@@ -140,7 +140,7 @@ export function createLeases(settings: LeaseSettings): Leases {
     },
     get: (id, { signal } = {}) =>
       transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
-    list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), signal),
+    list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), { signed: true, signal }),
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);

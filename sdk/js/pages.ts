@@ -5,12 +5,12 @@ export async function* pages<Item extends { id: string }>(
   transport: Transport,
   path: string,
   schema: Schema<{ data: Item[]; has_more: boolean }>,
-  signal: AbortSignal | undefined,
+  options: { readonly signed: boolean; readonly signal: AbortSignal | undefined },
 ): AsyncGenerator<Item> {
   let after: string | null = null;
   for (;;) {
     const query: string = after === null ? "" : `?after=${encodeURIComponent(after)}`;
-    const page = await transport.json({ method: "GET", path: path + query, signal }, schema);
+    const page = await transport.json({ method: "GET", path: path + query, ...options }, schema);
     yield* page.data;
     const last = page.data.at(-1);
     // A page that says there is more and brings nothing new would be asked for without end.

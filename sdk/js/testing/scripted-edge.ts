@@ -80,6 +80,9 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (reply instanceof Error) throw reply;
     if (reply !== undefined) return reply;
     if (url.pathname === "/.well-known/gpux") return Response.json(wellKnown);
+    const open =
+      url.pathname === "/v1/nodes" || (url.pathname.startsWith("/v1/objects/") && method !== "PUT");
+    if (open) return route(method, url, each, body);
     if (!verified.ok)
       return refuse(verified.code === "signature_wrong_audience" ? "signature_invalid" : verified.code);
     return replayed ? refuse("signature_replayed") : route(method, url, each, body);
