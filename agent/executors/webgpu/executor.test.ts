@@ -3,13 +3,10 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { type FunctionManifest, LIMITS, type Limits } from "@gpux/protocol/manifest";
-import { decode, encode } from "fast-png";
-import { encode as encodeJpeg } from "jpeg-js";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { packFunction } from "../../../examples/functions/pack.ts";
+import { encode } from "fast-png";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type {
   ExecutionEvents,
   ExecutionInput,
@@ -20,7 +17,9 @@ import type {
 } from "../executor.ts";
 import { createWebGpuExecutor } from "./executor.ts";
 
-const functions = fileURLToPath(new URL("../../../examples/functions/", import.meta.url));
+// The machine that runs the tests may be busy, and its GPU is a CPU.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+
 const forever = new AbortController().signal;
 
 let cacheDir: string;
@@ -53,7 +52,6 @@ function succeeded(result: ExecutionResult): ExecutionSuccess {
 
 const number = (value: number): ExecutionInput => ({ kind: "number", value });
 const file = (bytes: Uint8Array): ExecutionInput => ({ kind: "bytes", bytes });
-const floats = (values: Float32Array) => file(new Uint8Array(values.buffer));
 
 /** Adds `by` to each of the numbers given; `wgsl` replaces its shader. */
 function adder(wgsl?: string): FunctionManifest {
@@ -93,6 +91,24 @@ function adder(wgsl?: string): FunctionManifest {
   };
 }
 
+/** Hands back the picture that it is given. */
+const PICTURE: FunctionManifest = {
+  ...adder(
+    "@group(0) @binding(0) var<storage, read_write> p: array<u32>; @compute @workgroup_size(1) fn run() { p[0] = p[0]; }",
+  ),
+  inputs: { photo: { kind: "image", maxWidth: 2048, maxHeight: 2048 } },
+  buffers: { photo: { kind: "storage", from: "input", input: "photo" } },
+  passes: [
+    {
+      module: "main",
+      entryPoint: "run",
+      bindings: [{ group: 0, binding: 0, buffer: "photo" }],
+      workgroups: [1, 1, 1],
+    },
+  ],
+  outputs: [{ name: "image", kind: "png", buffer: "photo", width: "photo.width", height: "photo.height" }],
+};
+
 const ENDLESS = adder(`
   @group(0) @binding(0) var<uniform> by: u32;
   @group(0) @binding(1) var<storage, read_write> a: array<u32>;
@@ -122,89 +138,6 @@ async function children(of = process.pid): Promise<number[]> {
     .map(([pid]) => Number(pid));
 }
 
-describe("the functions in examples/", () => {
-  it("matmul agrees with a product computed here", async () => {
-    const [n, k, m] = [33, 50, 17];
-    const a = Float32Array.from({ length: n * k }, (_, i) => Math.sin(i));
-    const b = Float32Array.from({ length: k * m }, (_, i) => Math.cos(3 * i));
-    const manifest = await packFunction(join(functions, "matmul"));
-    const { outputs } = succeeded(
-      await run(manifest, { n: number(n), k: number(k), m: number(m), a: floats(a), b: floats(b) }),
-    );
-    const product = new Float32Array(outputs[0]?.bytes.slice().buffer ?? new ArrayBuffer(0));
-    expect(product.length).toBe(n * m);
-    let worst = 0;
-    for (const [index, value] of product.entries()) {
-      const row = Math.floor(index / m);
-      let sum = 0;
-      for (let i = 0; i < k; i += 1) sum += (a[row * k + i] ?? 0) * (b[i * m + (index % m)] ?? 0);
-      worst = Math.max(worst, Math.abs(value - sum));
-    }
-    // 50 products of at most 1, each rounded to 24 bits.
-    expect(worst).toBeLessThan(50 * 2 ** -23);
-  });
-
-  it("matmul refuses matrices that do not fit its shape", async () => {
-    const manifest = await packFunction(join(functions, "matmul"));
-    const inputs = {
-      n: number(2),
-      k: number(2),
-      m: number(2),
-      a: floats(new Float32Array(4)),
-      b: floats(new Float32Array(3)),
-    };
-    expect(await run(manifest, inputs)).toMatchObject({ code: "input_invalid", fault: "tenant" });
-  });
-
-  it("pathtrace renders the sample room, tells its samples, and denoise calms it without losing its edges", async () => {
-    const scene: Record<string, unknown> = JSON.parse(
-      await readFile(join(functions, "pathtrace/room.json"), "utf8"),
-    );
-    const small = { ...scene, width: 64, height: 48, bounces: 2 };
-    const manifest = await packFunction(join(functions, "pathtrace"));
-    const told: [number, string | undefined][] = [];
-    const render = async (samples: number) => {
-      const value = { ...small, samples };
-      const on: ExecutionEvents = { progress: (fraction, note) => told.push([fraction, note]) };
-      const { outputs } = succeeded(await run(manifest, { scene: { kind: "json", value } }, {}, on));
-      return outputs[0]?.bytes ?? new Uint8Array();
-    };
-    const noisy = await render(4);
-    expect(told.at(-1)).toEqual([1, "develop"]);
-    expect(told.map(([fraction]) => fraction)).toEqual(
-      told.map(([fraction]) => fraction).toSorted((x, y) => x - y),
-    );
-    expect(await render(4)).toEqual(noisy);
-
-    const truth = Uint8Array.from(decode(await render(48)).data);
-    const denoise = await packFunction(join(functions, "denoise"));
-    const calm = succeeded(await run(denoise, { photo: file(noisy) })).outputs[0]?.bytes ?? new Uint8Array();
-    const picture = decode(calm);
-    expect([picture.width, picture.height]).toEqual([64, 48]);
-    const error = (pixels: ArrayLike<number>) =>
-      truth.reduce((sum, value, index) => sum + (value - (pixels[index] ?? 0)) ** 2, 0) / truth.length;
-    expect(error(picture.data)).toBeLessThan(0.8 * error(decode(noisy).data));
-  });
-
-  it("denoise takes a JPEG, keeps a clean edge sharp, and at strength 0 changes nothing", async () => {
-    const data = Uint8Array.from({ length: 4 * 32 * 16 }, (_, i) =>
-      i % 4 === 3 ? 255 : (i / 4) % 32 < 16 ? 40 : 200,
-    );
-    const manifest = await packFunction(join(functions, "denoise"));
-    const png = file(encode({ width: 32, height: 16, data, channels: 4 }));
-    const pixels = async (photo: ExecutionInput, strength: number) => {
-      const { outputs } = succeeded(await run(manifest, { photo, strength: number(strength) }));
-      return decode(outputs[0]?.bytes ?? new Uint8Array());
-    };
-    const rgb = data.filter((_, index) => index % 4 !== 3);
-    expect((await pixels(png, 0)).data).toEqual(rgb);
-    const smoothed = (await pixels(png, 1)).data;
-    expect(rgb.every((value, index) => Math.abs(value - (smoothed[index] ?? 0)) <= 2)).toBe(true);
-    const jpeg = file(new Uint8Array(encodeJpeg({ width: 32, height: 16, data }, 90).data));
-    expect(await pixels(jpeg, 1)).toMatchObject({ width: 32, height: 16 });
-  });
-});
-
 describe("what a tenant gets wrong", () => {
   const compiles = "@compute @workgroup_size(1) fn run() {}";
   const PNG = encode({ width: 8, height: 8, data: new Uint8Array(8 * 8 * 4), channels: 4 });
@@ -222,7 +155,7 @@ describe("what a tenant gets wrong", () => {
     what: string,
     code: string,
     detail: RegExp,
-    manifest: FunctionManifest | string,
+    manifest: FunctionManifest,
     inputs: Record<string, ExecutionInput>,
     limits?: Partial<Limits>,
   ][] = [
@@ -247,38 +180,22 @@ describe("what a tenant gets wrong", () => {
       "an image that is text",
       "input_invalid",
       /neither a PNG nor a JPEG/,
-      "denoise",
+      PICTURE,
       { photo: file(Buffer.from("hello")) },
     ],
-    ["a PNG that is cut off", "input_invalid", /cut off/, "denoise", { photo: file(cut) }],
-    ["a PNG that inflates beyond its header", "input_invalid", /damaged/, "denoise", { photo: file(bomb) }],
-    ["an image wider than the function takes", "input_invalid", /4000x1/, "denoise", { photo: file(wide) }],
+    ["a PNG that is cut off", "input_invalid", /cut off/, PICTURE, { photo: file(cut) }],
+    ["a PNG that inflates beyond its header", "input_invalid", /damaged/, PICTURE, { photo: file(bomb) }],
+    ["an image wider than the function takes", "input_invalid", /4000x1/, PICTURE, { photo: file(wide) }],
     [
       "a JPEG of nothing",
       "input_invalid",
       /JPEG/,
-      "denoise",
+      PICTURE,
       { photo: file(Uint8Array.of(0xff, 0xd8, 0xff, 0xd9)) },
-    ],
-    ["a scene that is not JSON", "input_invalid", /not JSON/, "pathtrace", { scene: file(Buffer.from("{")) }],
-    [
-      "a scene with a field of its own",
-      "input_invalid",
-      /"fog"/,
-      "pathtrace",
-      { scene: { kind: "json", value: { fog: 1 } } },
-    ],
-    [
-      "a scene that lacks a field",
-      "input_invalid",
-      /camera.position is missing/,
-      "pathtrace",
-      { scene: { kind: "json", value: {} } },
     ],
   ];
 
-  it.each(table)("%s is %s", async (_what, code, detail, source, inputs, limits) => {
-    const manifest = typeof source === "string" ? await packFunction(join(functions, source)) : source;
+  it.each(table)("%s is %s", async (_what, code, detail, manifest, inputs, limits) => {
     const result = await run(manifest, inputs, limits);
     expect(result).toMatchObject({ ok: false, code, fault: "tenant", detail: expect.stringMatching(detail) });
   });

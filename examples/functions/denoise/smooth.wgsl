@@ -37,7 +37,7 @@ fn smooth_out(@builtin(global_invocation_id) id: vec3u) {
   let sigma = deviation() * settings.strength;
   // Two noisy views of one surface differ by twice the variance; only what is beyond that tells them apart.
   let alike = 2.0 * sigma * sigma;
-  let sharpness = 1.0 / (1.2 * sigma * sigma);
+  let sharpness = 1.0 / (1.6 * sigma * sigma);
 
   var around: array<vec3f, 9>;
   for (var i = 0; i < 9; i += 1) {

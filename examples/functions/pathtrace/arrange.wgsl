@@ -1,5 +1,5 @@
-// Once per picture: the scene's lists as the tracer reads them, fixed places and only what a ray test needs. A test
-// then loads from places known to the compiler, which software adapters do many times faster than a search.
+// Once per picture: the scene's lists as the tracer reads them, at fixed places, with only what a ray test needs in the
+// way of a ray, and the lamps listed.
 
 struct View {
   position: vec3f, fov: f32,

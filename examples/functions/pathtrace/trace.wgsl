@@ -40,8 +40,10 @@ const PI = 3.14159265;
 const FAR = 1e20;
 const NEAR = 1e-3;
 const NOTHING = 0xffffffffu;
-// A single path that brings more than this is a firefly: cut, so that one sample cannot spoil its pixel.
-const BRIGHTEST = 12.0;
+// Light that the eye sees directly, and light that comes by way of something else, brings at most this much per path:
+// what brings more is a firefly, which hundreds of samples would not even out. Costs the brightest caustics.
+const BRIGHTEST_SEEN = 12.0;
+const BRIGHTEST_PASSED_ON = 2.5;
 
 // PCG-RXS-M-XS (O'Neill 2014; Jarzynski and Olano 2020 recommend it for GPUs).
 var<private> random_state: u32;
@@ -95,34 +97,27 @@ fn to_box(box: Box, origin: vec3f, direction: vec3f) -> f32 {
 
 struct Hit { distance: f32, slot: u32 }
 
-// The loops run to constants so that a compiler can unroll them, and select() keeps SIMD lanes together: on a software
-// adapter this search is where the time goes.
+// select() keeps SIMD lanes together: on a software adapter this search is where the time goes.
 fn nearest(origin: vec3f, direction: vec3f) -> Hit {
   let planes = view.planes;
   let spheres = view.spheres;
   let boxes = view.boxes;
   var near = FAR;
   var slot = NOTHING;
-  for (var i = 0u; i < 8u; i += 1u) {
-    if (i < planes) {
-      let t = to_plane(room.planes[i], origin, direction);
-      slot = select(slot, 16u + i, t < near);
-      near = min(near, t);
-    }
+  for (var i = 0u; i < planes; i += 1u) {
+    let t = to_plane(room.planes[i], origin, direction);
+    slot = select(slot, 16u + i, t < near);
+    near = min(near, t);
   }
-  for (var i = 0u; i < 16u; i += 1u) {
-    if (i < spheres) {
-      let t = to_sphere(room.spheres[i], origin, direction);
-      slot = select(slot, i, t < near);
-      near = min(near, t);
-    }
+  for (var i = 0u; i < spheres; i += 1u) {
+    let t = to_sphere(room.spheres[i], origin, direction);
+    slot = select(slot, i, t < near);
+    near = min(near, t);
   }
-  for (var i = 0u; i < 8u; i += 1u) {
-    if (i < boxes) {
-      let t = to_box(room.boxes[i], origin, direction);
-      slot = select(slot, 24u + i, t < near);
-      near = min(near, t);
-    }
+  for (var i = 0u; i < boxes; i += 1u) {
+    let t = to_box(room.boxes[i], origin, direction);
+    slot = select(slot, 24u + i, t < near);
+    near = min(near, t);
   }
   return Hit(near, slot);
 }
@@ -178,12 +173,12 @@ fn around_rough(n: vec3f, roughness: f32) -> vec3f {
 /// A direction to a lamp and what arrives along it over the diffuse lobe if nothing but that lamp is met.
 struct Chance { direction: vec3f, slot: u32, light: vec3f }
 
-fn towards_lamp(at: vec3f, n: vec3f) -> Chance {
+fn towards_lamp(at: vec3f, n: vec3f, spot: vec2f) -> Chance {
   var chance = Chance(n, NOTHING, vec3f(0.0));
   let lamps = room.lamp_count;
   let slot = room.lamps[min(u32(random() * f32(lamps)), lamps - 1u)];
-  let u = random();
-  let v = random();
+  let u = spot.x;
+  let v = spot.y;
   let choice = random();
   let light = room.surfaces[slot].colour * room.surfaces[slot].power * f32(lamps);
   if (slot < 16u) {
@@ -230,7 +225,15 @@ fn towards_lamp(at: vec3f, n: vec3f) -> Chance {
   return chance;
 }
 
-fn path(start: vec3f, towards: vec3f) -> vec3f {
+fn limited(light: vec3f, bounce: u32) -> vec3f {
+  let most = select(BRIGHTEST_PASSED_ON, BRIGHTEST_SEEN, bounce == 0u);
+  let brightest = max(light.x, max(light.y, light.z));
+  // A comparison with NaN is false, so this also drops the odd path that divided by nothing.
+  if (!(brightest < 1e6)) { return vec3f(0.0); }
+  return light * min(1.0, most / max(brightest, 1e-6));
+}
+
+fn path(start: vec3f, towards: vec3f, start_spot: vec2f) -> vec3f {
   var origin = start;
   var direction = towards;
   var sum = vec3f(0.0);
@@ -245,18 +248,18 @@ fn path(start: vec3f, towards: vec3f) -> vec3f {
     let ray = select(direction, asked.direction, asking);
     let hit = nearest(origin, ray);
     if (asking) {
-      if (hit.slot == asked.slot) { sum += asked.light; }
+      if (hit.slot == asked.slot) { sum += limited(asked.light, bounce - 1u); }
       asked.slot = NOTHING;
       continue;
     }
     if (hit.slot == NOTHING) {
-      sum += throughput * sky(direction);
+      sum += limited(throughput * sky(direction), bounce);
       break;
     }
     let surface = room.surfaces[hit.slot];
     if (surface.material == LIGHT) {
       let plane = hit.slot >= 16u && hit.slot < 24u;
-      if (sees_lamps || plane) { sum += throughput * surface.colour * surface.power; }
+      if (sees_lamps || plane) { sum += limited(throughput * surface.colour * surface.power, bounce); }
       break;
     }
     if (bounce == view.bounces) { break; }
@@ -270,7 +273,11 @@ fn path(start: vec3f, towards: vec3f) -> vec3f {
     if (surface.material == DIFFUSE) {
       throughput *= colour;
       if (room.lamp_count > 0u) {
-        asked = towards_lamp(origin, n);
+        // The first spots of a pixel's samples are spread evenly over the lamp (R2 sequence, Roberts 2018), each pixel
+        // from a start of its own: soft shadows settle with far fewer samples.
+        let even = fract(start_spot + f32(view.sample) * vec2f(0.7548777, 0.5698403));
+        let spot = select(vec2f(random(), random()), even, bounce == 0u);
+        asked = towards_lamp(origin, n, spot);
         asked.light *= throughput;
         sees_lamps = false;
       }
@@ -286,7 +293,7 @@ fn path(start: vec3f, towards: vec3f) -> vec3f {
       let ratio = select(1.0 / surface.index, surface.index, inside);
       let r0 = pow((1.0 - surface.index) / (1.0 + surface.index), 2.0);
       let beyond = refract(direction, n, ratio);
-      let total = dot(beyond, beyond) < 0.5;
+    let total = dot(beyond, beyond) < 0.5;
       // On the way out Schlick's term takes the angle outside the glass.
       let cosine = select(-dot(direction, n), -dot(beyond, n), inside);
       let reflected = r0 + (1.0 - r0) * pow(1.0 - saturate(cosine), 5.0);
@@ -313,7 +320,9 @@ fn path(start: vec3f, towards: vec3f) -> vec3f {
 fn trace(@builtin(global_invocation_id) at: vec3u) {
   if (at.x >= view.width || at.y >= view.height) { return; }
   let pixel = at.y * view.width + at.x;
-  random_state = pcg(pixel + pcg(view.sample + pcg(view.seed)));
+  random_state = pcg(pixel + pcg(view.seed));
+  let start_spot = vec2f(random(), random());
+  random_state = pcg(random_state + pcg(view.sample));
 
   let forward = normalize(view.look_at - view.position);
   let up = select(vec3f(0.0, 1.0, 0.0), vec3f(0.0, 0.0, 1.0), abs(forward.y) > 0.999);
@@ -332,10 +341,6 @@ fn trace(@builtin(global_invocation_id) at: vec3u) {
   let lens = spread * (cos(angle) * right + sin(angle) * above);
   direction = normalize(direction * focus - lens);
 
-  var colour = path(view.position + lens, direction);
-  let brightest = max(colour.x, max(colour.y, colour.z));
-  // A comparison with NaN is false, so this also drops the odd path that divided by nothing.
-  if (!(brightest < 1e6)) { colour = vec3f(0.0); }
-  if (brightest > BRIGHTEST) { colour *= BRIGHTEST / brightest; }
+  let colour = path(view.position + lens, direction, start_spot);
   light[pixel] += vec4f(colour, 1.0);
 }
