@@ -93,10 +93,10 @@ export type Output = z.infer<typeof Output>;
 
 const Time = z.iso.datetime();
 
-/** The receipt as published: the typed struct in wire form and both signatures, the edge's once the meter gave it. */
+/** The receipt as published: the typed struct in wire form, and both signatures as soon as they are given. */
 export const SignedReceipt = z.strictObject({
   receipt: z.record(z.string(), z.unknown()),
-  provider_signature: HexBytes,
+  provider_signature: HexBytes.nullable(),
   edge_signature: HexBytes.nullable(),
 });
 

@@ -63,9 +63,10 @@ export class Errands {
       case "relay": {
         const answer = await this.#env.RELAYER.submit(z.encode(Intent, duty.intent));
         const { kind } = duty.intent;
+        const whose = duty.intent.kind === "withdraw" ? { account: duty.intent.account } : {};
         if (answer.status === "done") return { t: "relayed", kind, answer };
         if (answer.status === "pending") return null;
-        return { t: "relay_refused", kind, code: answer.code, detail: answer.detail };
+        return { t: "relay_refused", kind, ...whose, code: answer.code, detail: answer.detail };
       }
       case "meter_open": {
         const answer = await this.#env.METER.open({

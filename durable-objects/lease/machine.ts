@@ -16,12 +16,13 @@ export type Event =
   | {
       readonly t: "relayed";
       readonly kind: IntentKind;
-      readonly account?: Address;
       readonly answer: IntentDone;
     }
   | {
       readonly t: "relay_refused";
       readonly kind: IntentKind;
+      /** Of a withdrawal: whose. */
+      readonly account?: Address;
       readonly code: IntentRefusalCode;
       readonly detail: string;
     }
@@ -160,12 +161,14 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
         status: "active",
         funded: BigInt(mine.funded),
         openedAt: mine.openedAt * 1_000,
-        awayAt: draft.now,
+        // Its absence counts from here; an agent that dialled before the funding landed is no absent one.
+        awayAt: lease.awayAt === null ? null : draft.now,
       };
       return null;
     }
     case "settle":
-      draft.lease = { ...lease, settled: BigInt(result.paid) };
+      // An answer may come late, after the close that paid more.
+      if (BigInt(result.paid) > lease.settled) draft.lease = { ...lease, settled: BigInt(result.paid) };
       return null;
     case "close":
     case "reclaim": {
@@ -186,14 +189,18 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
       end(draft, "closed");
       return null;
     }
-    case "withdraw": {
-      const withdraw = lease.errands.withdraw.filter((account) => account !== result.account);
-      draft.lease = { ...lease, errands: { ...lease.errands, withdraw } };
+    case "withdraw":
+      paidOut(draft, result.account);
       return null;
-    }
     case "exit":
       return null;
   }
+}
+
+function paidOut(draft: Draft, account: Address | undefined): void {
+  const { errands } = draft.lease;
+  const withdraw = errands.withdraw.filter((each) => each !== account);
+  draft.lease = { ...draft.lease, errands: { ...errands, withdraw } };
 }
 
 /** The relayer will not land it. Only a funding that cannot land changes the lease; the rest is tried again. */
@@ -216,8 +223,8 @@ function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }
     draft.lease.voucher !== null
   )
     draft.lease = { ...draft.lease, settled: draft.lease.voucher.cumulative };
-  if (event.kind === "withdraw" && event.code === "nothing_due")
-    draft.lease = { ...draft.lease, errands: { ...draft.lease.errands, withdraw: [] } };
+  // Somebody else paid it out: anyone may.
+  if (event.kind === "withdraw" && event.code === "nothing_due") paidOut(draft, event.account);
   return null;
 }
 

@@ -3,7 +3,7 @@ import { JOB_FAILURES } from "@gpux/protocol/errors";
 import type { JobView } from "@gpux/protocol/job";
 import type { LeaseView } from "@gpux/protocol/lease";
 import { z } from "zod";
-import { committed, executionMs, priceOf } from "./billing.ts";
+import { billableMs, committed, priceOf } from "./billing.ts";
 import { currentAttempt, inOrder, isTerminal, type Job, type Lease, type State } from "./state.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
@@ -13,7 +13,7 @@ export function jobView(state: State, job: Job, now: number): JobView {
   const { lease } = state;
   const startedAt = currentAttempt(job)?.startedAt ?? null;
   const running = job.status === "running" && startedAt !== null;
-  const soFar = running ? Math.min(now - startedAt, executionMs(lease, job)) : job.billedMs;
+  const soFar = running ? Math.min(Math.max(0, now - startedAt), billableMs(lease, job)) : job.billedMs;
   const path = `/v1/jobs/${job.id}`;
   return {
     id: job.id,
@@ -61,7 +61,7 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
 }
 
 function receiptOf(job: Job): Pick<JobView, "receipt"> {
-  if (job.receipt === null || job.receipt.provider === null) return {};
+  if (job.receipt === null) return {};
   const { receipt, provider, edge } = job.receipt;
   return {
     receipt: { receipt: z.encode(Receipt, receipt), provider_signature: provider, edge_signature: edge },

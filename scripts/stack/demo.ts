@@ -74,7 +74,7 @@ export async function runDemo({
 
   const traced = await run("pathtrace", pathtrace, { scene: { json: scene as never } });
   const noisy = await save(traced, "room.png");
-  const denoised = await run("denoise (warm lease)", denoise, { image: { object: noisy.sha256 } });
+  const denoised = await run("denoise (warm lease)", denoise, { photo: { object: noisy.sha256 } });
   const clean = await save(denoised, "room-denoised.png");
   if (denoised.lease_id !== traced.lease_id) throw new Error("the second job did not run on the warm lease");
 
