@@ -1,6 +1,7 @@
+import { randomBytes, scrypt } from "node:crypto";
 import { mkdir, open, readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import * as Keystore from "ox/node/Keystore";
+import * as Keystore from "ox/Keystore";
 import { type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
 import { z } from "zod";
 
@@ -18,15 +19,15 @@ const KeystoreFile = z.object({
     mac: z.string(),
     kdf: z.literal("scrypt"),
     kdfparams: z.object({
-      dklen: z.int(),
+      dklen: z.literal(32),
       // Memory is 128 * n * r bytes: bounded, so that a planted file cannot eat the machine.
       n: z
         .int()
         .min(2)
-        .max(1 << 20),
+        .max(1 << 19),
       p: z.int().min(1).max(16),
       r: z.int().min(1).max(16),
-      salt: z.string(),
+      salt: z.string().regex(/^(?:[0-9a-fA-F]{2})+$/),
     }),
   }),
   id: z.string(),
@@ -48,8 +49,10 @@ export async function createKeystore(
   n = SCRYPT_N,
 ): Promise<PrivateKeyAccount> {
   const account = privateKeyToAccount(privateKey);
-  const [key, options] = await Keystore.scryptAsync({ password, n });
-  const keystore = Keystore.encrypt(privateKey, key, options);
+  const kdfparams = { dklen: 32, n, p: 1, r: 8, salt: randomBytes(32).toString("hex") };
+  const iv = new Uint8Array(randomBytes(16));
+  const key = await deriveKey(password, kdfparams);
+  const keystore = Keystore.encrypt(privateKey, key, { iv, kdf: "scrypt", kdfparams });
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(path, "wx", 0o600);
   try {
@@ -80,13 +83,28 @@ export async function openKeystore(path: string, password: string): Promise<Keys
     return { ok: false, code: "malformed", detail: `${path} is no scrypt keystore of version 3.` };
   const { crypto, id, version } = parsed.data;
   try {
-    const key = await Keystore.toKeyAsync({ crypto, id, version }, { password });
+    const key = await deriveKey(password, crypto.kdfparams);
     const privateKey = Keystore.decrypt({ crypto, id, version }, key);
     return { ok: true, account: privateKeyToAccount(privateKey) };
   } catch {
     // The MAC failed; ox says no more than that, and there is nothing else to tell the owner.
     return { ok: false, code: "wrong_password", detail: `The password does not open ${path}.` };
   }
+}
+
+/** Node's own scrypt (OpenSSL, which keeps to RFC 7914's bounds): ox's is JavaScript and takes seconds. */
+function deriveKey(
+  password: string,
+  { n, r, p, dklen, salt }: { n: number; r: number; p: number; dklen: number; salt: string },
+): Promise<`0x${string}`> {
+  // OpenSSL refuses what needs more than `maxmem`; it counts a little above 128 * n * r.
+  const options = { N: n, r, p, maxmem: 256 * n * r };
+  return new Promise((resolve, reject) => {
+    scrypt(password, Buffer.from(salt, "hex"), dklen, options, (error, key) => {
+      if (error) reject(error);
+      else resolve(`0x${key.toString("hex")}`);
+    });
+  });
 }
 
 /** The first line of a password file; refuses one that others than its owner may read. */

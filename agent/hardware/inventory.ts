@@ -38,7 +38,8 @@ export function gpuOf(
 ): Gpu {
   const card = cards.find((each) => description.adapter.includes(each.name));
   return {
-    model: gpuModelOf(description.adapter),
+    // SwiftShader's description ends in its driver's version, which is no part of a model's name.
+    model: gpuModelOf(description.adapter.replace(/\s+driver[-\s].*$/i, "")),
     reported: description.adapter.slice(0, 120),
     // A software device has no memory of its own.
     vram_mb: vramMb ?? (description.software ? 0 : (card?.vramMb ?? 0)),

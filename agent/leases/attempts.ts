@@ -1,3 +1,4 @@
+import { setTimeout as wait } from "node:timers/promises";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { sameAttempt } from "./book.ts";
@@ -20,8 +21,7 @@ export interface Attempt {
 
 /** The attempts of one lease that have begun and not ended. */
 export class Attempts {
-  readonly #all = new Set<Attempt>();
-  readonly #empty = new Set<() => void>();
+  readonly #all = new Map<Attempt, PromiseWithResolvers<void>>();
 
   begin(job: JobId, attempt: AttemptToken): Attempt {
     const abort = new AbortController();
@@ -40,15 +40,13 @@ export class Attempts {
         abort.abort(new Error(`the attempt is ${reason}`));
       },
     };
-    this.#all.add(begun);
+    this.#all.set(begun, Promise.withResolvers());
     return begun;
   }
 
   end(attempt: Attempt): void {
+    this.#all.get(attempt)?.resolve();
     this.#all.delete(attempt);
-    if (this.#all.size > 0) return;
-    for (const resolve of this.#empty) resolve();
-    this.#empty.clear();
   }
 
   find(job: string, token: AttemptToken): Attempt | undefined {
@@ -56,14 +54,21 @@ export class Attempts {
   }
 
   list(): Attempt[] {
-    return [...this.#all];
+    return [...this.#all.keys()];
   }
 
-  /** Resolves when none is left. */
-  ended(): Promise<void> {
-    if (this.#all.size === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#empty.add(resolve);
-    });
+  /** Resolves when none of those that there are now is left. */
+  async ended(): Promise<void> {
+    await Promise.all([...this.#all.values()].map(({ promise }) => promise));
+  }
+
+  /** Resolves when those of such jobs have ended, or after `ms`. */
+  async endedAmong(isSuch: (job: JobId) => boolean, ms: number): Promise<void> {
+    const such = [...this.#all].filter(([attempt]) => isSuch(attempt.job)).map(([, { promise }]) => promise);
+    if (such.length === 0) return;
+    const limit = new AbortController();
+    const late = wait(ms, undefined, { signal: limit.signal }).catch(() => {});
+    await Promise.race([Promise.all(such), late]);
+    limit.abort();
   }
 }

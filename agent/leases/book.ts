@@ -10,7 +10,15 @@ import { z } from "zod";
 import { FrameBody } from "../link/frames.ts";
 import type { Unacknowledged } from "../link/outbox.ts";
 
-const Receipted = z.strictObject({ sequence: z.int().min(1), digest: Bytes32, job: Bytes32 });
+/** A receipt that is signed, with the usage that it brought the lease to. */
+const Receipted = z.strictObject({
+  sequence: z.int().min(1),
+  digest: Bytes32,
+  job: Bytes32,
+  cumulative: Amount,
+  evidence: Bytes32,
+});
+export type Receipted = z.output<typeof Receipted>;
 
 /** An attempt that ended here, with the very frame that told the edge. */
 const Ended = z.strictObject({
@@ -68,7 +76,7 @@ export interface Book {
   readonly ended: Map<Bytes32, Ended[]>;
   signed: Signed;
   /** The latest receipts by sequence, so that a repeated request meets the same answer. */
-  readonly receipted: Map<number, Bytes32>;
+  readonly receipted: Map<number, Receipted>;
   closing: { cumulative: bigint; evidence: Bytes32 } | null;
 }
 
@@ -76,6 +84,8 @@ export interface Book {
 const RECEIPTS_KEPT = 1_024;
 /** Ended attempts that nobody will be billed for are kept only to answer a repeated `run`. */
 const UNBILLED_KEPT = 256;
+/** Far more than the edge lets be open in one lease: what is older will never be billed. */
+const ENDED_KEPT = 4_096;
 
 const nothingSigned: Signed = {
   cumulative: 0n,
@@ -148,17 +158,21 @@ function enterEnded(book: Book, ended: Ended): void {
   // Deleted first, so that the map stays in order of ending.
   book.ended.delete(name);
   book.ended.set(name, [...others, ended]);
-  const unbilled = [...book.ended].filter(([, attempts]) =>
-    attempts.every((each) => leastBillable(each) === 0),
-  );
-  for (const [old] of unbilled.slice(0, Math.max(0, unbilled.length - UNBILLED_KEPT))) book.ended.delete(old);
+  forgetOldest(book, ENDED_KEPT, () => true);
+  forgetOldest(book, UNBILLED_KEPT, (attempts) => attempts.every((each) => leastBillable(each) === 0));
+}
+
+function forgetOldest(book: Book, kept: number, which: (attempts: readonly Ended[]) => boolean): void {
+  if (book.ended.size <= kept) return;
+  const names = [...book.ended].flatMap(([name, attempts]) => (which(attempts) ? [name] : []));
+  for (const name of names.slice(0, Math.max(0, names.length - kept))) book.ended.delete(name);
 }
 
 function enterSigned(book: Book, signed: Signed): void {
   book.signed = signed;
-  for (const { sequence, digest, job } of signed.receipts) {
-    book.receipted.set(sequence, digest);
-    book.ended.delete(job);
+  for (const receipt of signed.receipts) {
+    book.receipted.set(receipt.sequence, receipt);
+    book.ended.delete(receipt.job);
   }
   const surplus = book.receipted.size - RECEIPTS_KEPT;
   for (const sequence of [...book.receipted.keys()].sort((a, b) => a - b).slice(0, Math.max(0, surplus)))
@@ -167,7 +181,7 @@ function enterSigned(book: Book, signed: Signed): void {
 
 /** The shortest journal that tells the same book. */
 export function entriesOf(book: Book): BookEntry[] {
-  const receipts = [...book.receipted].map(([sequence, digest]) => ({ sequence, digest, job: SETTLED }));
+  const receipts = [...book.receipted.values()];
   return [
     { is: "lease", terms: book.terms, resources: book.resources, refusal: book.refusal },
     ...(book.allowance === null ? [] : [{ is: "allowance" as const, allowance: book.allowance }]),
@@ -179,9 +193,6 @@ export function entriesOf(book: Book): BookEntry[] {
     ...(book.closing === null ? [] : [{ is: "closing" as const, ...book.closing }]),
   ];
 }
-
-/** In a compacted journal the job of an old receipt is no longer known, nor needed. */
-const SETTLED: Bytes32 = `0x${"00".repeat(32)}`;
 
 /** How a receipt names a job: keccak256 of its id's UTF-8 (protocol/eip712.ts). */
 export function jobName(job: string): Bytes32 {

@@ -19,6 +19,7 @@ import {
   enter,
   entriesOf,
   findEnded,
+  jobName,
   sameAttempt,
   untoldEnds,
 } from "./book.ts";
@@ -74,6 +75,8 @@ const COMPACT_LINES = 512;
 const FLUSH_MS = 5_000;
 const PROGRESS_EVERY_MS = 200;
 const LOG_LINES = 1_000;
+/** The executor ends an aborted job at once; more than this is a hung one. */
+const CUT_OFF_MS = 10_000;
 /** As many as one hello may name. */
 const HELLO_ATTEMPTS = 1_024;
 
@@ -139,10 +142,17 @@ export function serveLease(options: LeaseOptions): ServedLease {
     },
   });
 
+  /**
+   * Also those whose end the edge has acknowledged, until their receipt is signed: an edge that lost what it had
+   * acknowledged then asks for the result instead of having the job run again.
+   */
   function openAttempts() {
     const running = attempts.list().filter((each) => each.stopReason === null);
-    const all = [...running, ...untoldEnds(book)];
-    return all.slice(-HELLO_ATTEMPTS).map(({ job, attempt }) => ({ job, attempt }));
+    const all = [...untoldEnds(book), ...running, ...[...book.ended.values()].flat()];
+    const named = new Map(
+      all.map(({ job, attempt }) => [`${job} ${attempt.epoch} ${attempt.n}`, { job, attempt }]),
+    );
+    return [...named.values()].slice(0, HELLO_ATTEMPTS);
   }
 
   /** Tells the end of an attempt again, unless it is on its way as it is. */
@@ -160,6 +170,10 @@ export function serveLease(options: LeaseOptions): ServedLease {
         (each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt),
       );
       if (!wanted) attempt.stop("fenced");
+    }
+    for (const { job, attempt } of frame.attempts) {
+      const ended = findEnded(book, job, attempt);
+      if (ended !== undefined) tellAgain(ended);
     }
     if (welcomed) return;
     welcomed = true;
@@ -193,6 +207,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
         cancel(frame);
         return;
       case "settle": {
+        // A job that was cut off is billed when its cancel is sent: let it end here too before judging the bill.
+        const billed = new Set(frame.receipts.map((receipt) => receipt.job));
+        await attempts.endedAmong((job) => billed.has(jobName(job)), CUT_OFF_MS);
         const body = await answerSettle(desk, { usage: frame.usage, receipts: frame.receipts });
         tellSigning(body);
         link.send(leaseBody(body), true);

@@ -2,11 +2,11 @@ import type { Close, Receipt, Usage } from "@gpux/protocol/eip712";
 import type { ToLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32 } from "@gpux/protocol/ids";
 import { Output } from "@gpux/protocol/job";
-import { append, type Frontier, root } from "@gpux/protocol/merkle";
+import { append, root } from "@gpux/protocol/merkle";
 import { accrued } from "@gpux/protocol/money";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { z } from "zod";
-import { type Book, type Ended, leastBillable, ownMs, type Signed } from "./book.ts";
+import { type Book, type Ended, leastBillable, ownMs, type Receipted, type Signed } from "./book.ts";
 
 export type SettleRequest = Omit<Extract<ToLease, { t: "settle" }>, "v" | "seq" | "ack" | "t">;
 export type CloseRequest = Omit<Extract<ToLease, { t: "close" }>, "v" | "seq" | "ack" | "t">;
@@ -39,52 +39,52 @@ export interface Signer {
 const refuse = (detail: string): { ok: false; detail: string } => ({ ok: false, detail });
 
 /**
- * Whether the usage and its receipts say what happened here. Receipts that were signed before may stand in front, if
- * they are the same; the rest follow without a gap. A repeated request gets the same answer.
+ * Whether the usage and its receipts say what happened here. Receipts that were signed before may be named again, if
+ * they are the same; new ones follow without a gap. A repeated request gets the answer that it got, also when more was
+ * signed since: an older usage pays nothing that a newer one does not.
  */
 export function checkSettle(book: Book, self: Signer, request: SettleRequest): SettleCheck {
-  if (book.closing !== null && request.usage.cumulative !== book.signed.cumulative)
-    return refuse("the final usage of this lease is signed");
-  let { cumulative, totalMs } = book.signed;
-  let frontier: Frontier = book.signed.frontier;
+  const { ratePerHour } = book.terms;
+  let { cumulative, totalMs, frontier, evidence } = book.signed;
+  let usage = { cumulative, evidence };
   const digests: { sequence: number; digest: Bytes32 }[] = [];
-  const added: Signed["receipts"] = [];
+  const added: Receipted[] = [];
   for (const receipt of request.receipts) {
+    const { sequence, job } = receipt;
     const digest = self.hasher.receipt(receipt);
-    digests.push({ sequence: receipt.sequence, digest });
-    if (receipt.sequence <= book.signed.frontier.size) {
-      if (book.receipted.get(receipt.sequence) !== digest)
-        return refuse(`receipt ${receipt.sequence} is not the one that was signed before`);
+    digests.push({ sequence, digest });
+    if (sequence <= book.signed.frontier.size) {
+      const before = book.receipted.get(sequence);
+      if (before?.digest !== digest)
+        return refuse(`receipt ${sequence} is not the one that was signed before`);
+      usage = before;
       continue;
     }
-    if (receipt.sequence !== frontier.size + 1)
-      return refuse(`receipt ${receipt.sequence} does not follow ${frontier.size}`);
+    if (sequence !== frontier.size + 1) return refuse(`receipt ${sequence} does not follow ${frontier.size}`);
     const wrong = wrongIn(book, self, receipt);
-    if (wrong !== null) return refuse(`receipt ${receipt.sequence}: ${wrong}`);
+    if (wrong !== null) return refuse(`receipt ${sequence}: ${wrong}`);
 
     const nextMs = totalMs + Number(receipt.billedMs);
-    const price = accrued(book.terms.ratePerHour, nextMs) - accrued(book.terms.ratePerHour, totalMs);
+    const price = accrued(ratePerHour, nextMs) - accrued(ratePerHour, totalMs);
     if (receipt.price !== price)
-      return refuse(
-        `receipt ${receipt.sequence}: ${receipt.billedMs} ms cost ${price}, not ${receipt.price}`,
-      );
+      return refuse(`receipt ${sequence}: ${receipt.billedMs} ms cost ${price}, not ${receipt.price}`);
     cumulative += price;
     totalMs = nextMs;
     if (receipt.cumulative !== cumulative)
-      return refuse(
-        `receipt ${receipt.sequence}: the cumulative is ${cumulative}, not ${receipt.cumulative}`,
-      );
+      return refuse(`receipt ${sequence}: the cumulative is ${cumulative}, not ${receipt.cumulative}`);
     frontier = append(frontier, digest);
-    added.push({ sequence: receipt.sequence, digest, job: receipt.job });
+    evidence = root(frontier);
+    usage = { cumulative, evidence };
+    added.push({ sequence, digest, job, cumulative, evidence });
   }
-  const evidence = root(frontier);
-  if (request.usage.cumulative !== cumulative)
-    return refuse(`the usage is ${cumulative}, not ${request.usage.cumulative}`);
-  if (request.usage.evidence !== evidence) return refuse("the evidence is not the root over the receipts");
+  if (request.usage.cumulative !== usage.cumulative)
+    return refuse(`the usage is ${usage.cumulative}, not ${request.usage.cumulative}`);
+  if (request.usage.evidence !== usage.evidence)
+    return refuse("the evidence is not the root over the receipts");
   return {
     ok: true,
     signed: { cumulative, evidence, frontier, totalMs, receipts: added },
-    usage: { leaseId: self.leaseId, cumulative, evidence },
+    usage: { leaseId: self.leaseId, cumulative: usage.cumulative, evidence: usage.evidence },
     digests,
   };
 }
@@ -98,17 +98,17 @@ function wrongIn(book: Book, self: Signer, receipt: Receipt): string | null {
   if (ended === undefined) return "this node ended no such attempt";
   if (receipt.inputHash !== `0x${ended.inputHash}`) return "the input hash is another";
   if (receipt.gpu !== ended.body.gpu) return `the GPU was ${ended.body.gpu}`;
+  // A job that the edge ended before our result arrived has none in its receipt.
+  const cut = receipt.outputHashes.length === 0;
   const hashes = outputHashes(ended);
-  if (
-    hashes.length !== receipt.outputHashes.length ||
-    hashes.some((hash, i) => hash !== receipt.outputHashes[i])
-  )
-    return "the output hashes are others";
+  if (!cut && hashes.join() !== receipt.outputHashes.join()) return "the output hashes are others";
+  const grace = cut && ended.body.t !== "failed" ? CANCEL_MS : 0;
   const own = ownMs(ended);
-  if (receipt.billedMs > BigInt(own + AHEAD_MS)) return `the job ran ${own} ms, not ${receipt.billedMs}`;
+  if (receipt.billedMs > BigInt(own + AHEAD_MS + grace))
+    return `the job ran ${own} ms, not ${receipt.billedMs}`;
   const due = leastBillable(ended);
-  const slack = Math.max(BEHIND_MS, due * BEHIND_PART) + (ended.body.t === "stopped" ? CANCEL_MS : 0);
-  if (receipt.billedMs < BigInt(Math.max(0, Math.floor(due - slack))))
+  const least = Math.floor(due - Math.max(BEHIND_MS, due * BEHIND_PART) - grace);
+  if (receipt.billedMs < BigInt(Math.max(0, least)))
     return `the job ran ${own} ms, of which only ${receipt.billedMs} are billed`;
   return null;
 }

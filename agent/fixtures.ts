@@ -1,0 +1,83 @@
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import { Address, type Bytes32, type JobId, jobIdOf, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
+import type { Offer } from "@gpux/protocol/resources";
+import { createHasher } from "@gpux/protocol/typed-data-encoder";
+import { privateKeyToAccount } from "viem/accounts";
+import { AgentConfig } from "./config.ts";
+import type { House } from "./control/admission.ts";
+
+/** A provider's house and a lease with it, for tests alone: nothing of value hangs on these keys. */
+
+const byte = (hex: string): Address => Address.parse(`0x${hex.repeat(20)}`);
+
+export const node = privateKeyToAccount(`0x${"a1".repeat(32)}`);
+export const consumer = privateKeyToAccount(`0x${"c1".repeat(32)}`);
+export const place = { chainId: 31_337, escrow: byte("e5") };
+export const hasher = createHasher(place);
+export const NODE = Address.parse(node.address);
+export const NOW_S = 1_800_000_000;
+
+export function configWith(change: Partial<Record<keyof AgentConfig, unknown>> = {}): AgentConfig {
+  return AgentConfig.parse({
+    edge: "http://127.0.0.1:9",
+    rpc: "http://127.0.0.1:9",
+    chain_id: place.chainId,
+    escrow: place.escrow,
+    payout: byte("aa"),
+    prices: { gpu_hour: "3.60", core_hour: "0.01", gb_hour: "0" },
+    region: "local",
+    drain_s: 5,
+    ...change,
+  });
+}
+
+export const offer: Offer = {
+  gpus: [
+    {
+      model: "SWIFTSHADER",
+      reported: "SwiftShader",
+      vram_mb: 0,
+      driver: "",
+      backend: "vulkan",
+      software: true,
+    },
+  ],
+  cpu: 8,
+  memory_gb: 16,
+  region: "local",
+  prices: configWith().prices,
+  concurrency: 1,
+};
+
+export const house: House = { config: configWith(), offer, address: NODE, hasher };
+
+/** `ratePerHour` 3.60 USDC: one base unit per millisecond. */
+export function termsWith(change: Partial<LeaseTerms> = {}): LeaseTerms {
+  return {
+    payer: byte("ca"),
+    consumerSigner: Address.parse(consumer.address),
+    provider: byte("aa"),
+    providerSigner: NODE,
+    meter: byte("ee"),
+    feeRecipient: byte("fe"),
+    feeBps: 500,
+    upfront: 0n,
+    unattended: 0n,
+    ratePerHour: 3_600_000n,
+    expiry: NOW_S + 3_600,
+    quote: `0x${"07".repeat(32)}`,
+    ...change,
+  };
+}
+
+export function leaseOf(terms: LeaseTerms): { id: LeaseId; hash: Bytes32 } {
+  const hash = hasher.leaseTerms(terms);
+  return { id: leaseIdOf(hash), hash };
+}
+
+export function jobOf(lease: LeaseId, n: number): JobId {
+  return jobIdOf(
+    lease,
+    Uint8Array.from({ length: 16 }, (_, i) => (i === 15 ? n : 7)),
+  );
+}
