@@ -83,7 +83,7 @@ async function allowanceOf(leaseId: Bytes32, cumulative: bigint) {
   return { cumulative, signature: await consumer.sign({ hash: hasher.allowance({ leaseId, cumulative }) }) };
 }
 
-describe("the meter", () => {
+describe("MTR-5 the meter", () => {
   test("signs usage, each receipt and the close, with its own key", async () => {
     const terms = await termsOf();
     const book = bookOf(terms);

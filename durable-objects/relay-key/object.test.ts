@@ -13,8 +13,6 @@ import { encodeFunctionData } from "viem";
 import { generatePrivateKey, privateKeyToAddress } from "viem/accounts";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
-import { RELAYER_KEY } from "../../test/setup/provided-context.ts";
-import { calldataOf } from "./calldata.ts";
 import {
   cancelFunding,
   closeOf,
@@ -27,8 +25,10 @@ import {
   stranger,
   usdc,
   weiOf,
-} from "./devnet-lease.ts";
-import { fixNetwork, network } from "./faulty-network.ts";
+} from "../../test/setup/devnet-lease.ts";
+import { fixNetwork, network } from "../../test/setup/faulty-network.ts";
+import { RELAYER_KEY } from "../../test/setup/provided-context.ts";
+import { calldataOf } from "./calldata.ts";
 import type { RelayKeyObject } from "./object.ts";
 
 // `exports` is typed as the edge's; here the main module is workers/relayer.
@@ -65,7 +65,7 @@ async function ending(keyOf: string): Promise<IntentAnswer> {
 }
 
 describe("a lease's money", () => {
-  test("fund, settle, close and withdraw land, and asking again answers the same transaction", async () => {
+  test("RLY-1 RLY-6 fund, settle, close and withdraw land, and asking again answers the same transaction", async () => {
     const lease = await newLease(1_000_000n);
     const ethBefore = await weiOf(address);
     const since = Number(await node("eth_blockNumber", []));
@@ -129,7 +129,7 @@ describe("a lease's money", () => {
     });
   });
 
-  test("submissions at the same time get nonces of their own", async () => {
+  test("RLY-2 submissions at the same time get nonces of their own", async () => {
     const leases = await Promise.all([1, 2, 3, 4, 5, 6].map(() => newLease(10n)));
     const intents = await Promise.all(leases.map((lease) => fundOf([lease], [10n])));
     const answers = await Promise.all([...intents, ...intents].map((intent) => relayer.submit(intent)));
@@ -139,7 +139,7 @@ describe("a lease's money", () => {
   });
 });
 
-describe("refusals are decoded and leave nothing on chain", () => {
+describe("RLY-5 refusals are decoded and leave nothing on chain", () => {
   const cases: [title: string, code: string, make: () => Promise<Wire>][] = [
     ["a payer without the money", "insufficient_balance", async () => fundOf([await newLease(9n)], [10n])],
     [
@@ -245,7 +245,7 @@ describe("refusals are decoded and leave nothing on chain", () => {
     expect((await done(fund)).result.kind).toBe("fund");
   });
 
-  test("a key that cannot pay says so before it signs, and goes on once it can", async () => {
+  test("RLY-4 a key that cannot pay says so before it signs, and goes on once it can", async () => {
     const fund = await fundOf([await newLease(10n)], [10n]);
     const balance = await weiOf(address);
     await node("hardhat_setBalance", [address, "0x1000"]);
@@ -262,7 +262,7 @@ describe("others may land it", () => {
     await stranger(escrow, calldata.data);
   };
 
-  test("what is done already is done, without a transaction of ours", async () => {
+  test("RLY-1 what is done already is done, without a transaction of ours", async () => {
     const lease = await newLease(10n);
     const [fund, settle, close] = [
       await fundOf([lease], [10n]),
@@ -281,7 +281,7 @@ describe("others may land it", () => {
     expect(await relayer.transactions()).toEqual(before);
   });
 
-  test("overtaken after its simulation, ours reverts, is accounted for, and the intent is done", async () => {
+  test("RLY-6 overtaken after its simulation, ours reverts, is accounted for, and the intent is done", async () => {
     const lease = await newLease(10n);
     await done(await fundOf([lease], [10n]));
     const settle = await settleOf(lease, 4n);
@@ -321,7 +321,7 @@ describe("nothing is lost or sent twice", () => {
   }
   const evict = () => evictDurableObject(key());
 
-  test("killed between storing and sending, it sends the stored transaction and no other", async () => {
+  test("RLY-2 killed between storing and sending, it sends the stored transaction and no other", async () => {
     const fund = await fundOf([await newLease(10n)], [10n]);
     network.break("eth_sendRawTransaction");
     const pending = await walk(fund, 4);
@@ -343,7 +343,7 @@ describe("nothing is lost or sent twice", () => {
     expect(new Set(network.sent).size).toBe(1);
   });
 
-  test("with an eviction between every two steps it lands all the same", async () => {
+  test("RLY-2 with an eviction between every two steps it lands all the same", async () => {
     const lease = await newLease(10n);
     for (const wire of [await fundOf([lease], [10n]), await settleOf(lease, 4n), await closeOf(lease, 6n)]) {
       expect(await walk(wire, 20, evict)).toMatchObject({ status: "done", superseded: false });
@@ -363,7 +363,7 @@ describe("nothing is lost or sent twice", () => {
     ],
     ["no block", "eth_getBlockByNumber", '{"result":null}'],
   ];
-  test.each(lies)("a node that answers %s to %s changes no verdict", async (_answer, method, body) => {
+  test.each(lies)("RLY-3 a node that answers %s to %s changes no verdict", async (_answer, method, body) => {
     const fund = await fundOf([await newLease(10n)], [10n]);
     network.lie(method, body);
     expect((await walk(fund, 6)).status).toBe("pending");
@@ -372,7 +372,7 @@ describe("nothing is lost or sent twice", () => {
     expect(new Set(network.sent).size).toBe(1);
   });
 
-  test("a node on another chain is not believed", async () => {
+  test("RLY-3 a node on another chain is not believed", async () => {
     const fund = await fundOf([await newLease(10n)], [10n]);
     await evict();
     network.lie("eth_chainId", '{"result":"0xa"}');

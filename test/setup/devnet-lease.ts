@@ -14,6 +14,7 @@ import { encodeFunctionData, keccak256, stringToBytes } from "viem";
 import { generatePrivateKey, type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
 import { inject } from "vitest";
 import { z } from "zod";
+import "./provided-context.ts";
 
 /** For tests on the devnet of `test/setup/devnet.ts`: a lease of fresh parties, and what they sign. */
 const devnet = inject("devnet");
