@@ -123,6 +123,7 @@ it("says where it tried to connect when nobody is there", async () => {
   const { code, err } = await gpux("nodes");
   expect(code).toBe(1);
   expect(err).toContain("code: network");
+  expect(err).toContain(url);
   stop = async () => {};
 });
 

@@ -70,12 +70,13 @@ export class GpuxError extends Error {
   }
 }
 
-export function networkError(cause: unknown): GpuxError {
+/** `url` of the request: people see which address was tried. */
+export function networkError(cause: unknown, url: string): GpuxError {
   return new GpuxError({
     code: "network",
     title: "The edge cannot be reached",
     hint: "Check the address and this machine's network.",
-    detail: cause instanceof Error ? reasonOf(cause) : String(cause),
+    detail: `${new URL(url).origin}: ${cause instanceof Error ? reasonOf(cause) : String(cause)}`,
     retryable: true,
     cause,
   });

@@ -48,7 +48,7 @@ export async function* jobEvents(
     }
     if (ended) return;
     if (cuts >= MAX_CUTS)
-      throw cause instanceof GpuxError ? cause : networkError(cause ?? "the stream was cut");
+      throw cause instanceof GpuxError ? cause : networkError(cause ?? "the stream was cut", transport.url);
     await timing.sleep(backoff(cuts, timing), signal);
   }
 }

@@ -33,6 +33,8 @@ export interface Schema<Value> {
 }
 
 export interface Transport {
+  /** The edge's address. */
+  readonly url: string;
   /** The whole answer. Throws {@link GpuxError} for anything outside 2xx, after its retries. */
   send(call: Call): Promise<Answer>;
   /** The answer with its body still to be read (event streams). */
@@ -68,7 +70,7 @@ export function createTransport(settings: TransportSettings): Transport {
       throw errorOfAnswer(response.status, response.headers, await response.text(), timing.now());
     } catch (error) {
       if (error instanceof GpuxError) throw error;
-      throw call.signal?.aborted ? abortedError() : networkError(error);
+      throw call.signal?.aborted ? abortedError() : networkError(error, unsigned.url);
     }
   }
 
@@ -92,6 +94,7 @@ export function createTransport(settings: TransportSettings): Transport {
     }));
 
   return {
+    url: settings.url,
     send,
     open: (call) => attempt(call, async (response) => response),
     async json(call, schema) {
