@@ -19,6 +19,9 @@ export const FRAME_VERSION = 1;
 /** Longest text frame either side accepts, in UTF-16 units; checked before parsing. */
 export const FRAME_LIMIT = 64 * 1024;
 
+/** The highest seq that one side may tell the other it knows of. No honest link comes near. */
+export const MAX_KNOWN_SEQ = 2 ** 48;
+
 /** Close codes of both sockets. */
 export const CLOSE = {
   /** Unknown version or frame, or a frame that does not fit its schema: a bug; reconnecting will not help. */
@@ -78,8 +81,11 @@ export const FromLease = z.discriminatedUnion("t", [
   frame("hello", {
     /** Attempts that the agent is running or whose result it still has unacknowledged. */
     attempts: z.array(z.strictObject(attempt)).max(1_024),
-    /** Highest edge seq that the agent has dealt with, from its journal. */
-    last_seq: z.int().min(0),
+    /**
+     * Highest edge seq that the agent has dealt with, from its journal. The edge goes on from there, so it is bounded:
+     * from the largest safe integer there would be no way on.
+     */
+    last_seq: z.int().min(0).max(MAX_KNOWN_SEQ),
   }),
   frame("started", attempt),
   frame("progress", { ...attempt, fraction: z.number().min(0).max(1), note: z.string().max(200).optional() }),

@@ -33,12 +33,14 @@ export function affordableMs(lease: Lease, maxPrice: bigint): number {
   return Number(total) - lease.billedMs;
 }
 
-/** How long this job may run: its time-out, or what max_price pays for when that is less. */
+/** The most that is billed for this job: its time-out, or what max_price pays for when that is less. May be 0. */
+export function billableMs(lease: Lease, job: Job): number {
+  return Math.min(job.request.timeouts.execution_s * 1_000, affordableMs(lease, job.request.max_price));
+}
+
+/** How long this job may run: a millisecond at least, also where max_price does not pay for it. */
 export function executionMs(lease: Lease, job: Job): number {
-  return Math.max(
-    1,
-    Math.min(job.request.timeouts.execution_s * 1_000, affordableMs(lease, job.request.max_price)),
-  );
+  return Math.max(1, billableMs(lease, job));
 }
 
 /** The price of `ms` more on this lease: the difference of two floors over its cumulative time. */
@@ -74,7 +76,7 @@ export function bill(
   const attempt = currentAttempt(job);
   if (attempt === undefined || attempt.startedAt === null) return { lease, job };
   const edgeMs = Math.max(0, end.now - attempt.startedAt);
-  const ms = Math.min(end.agentMs ?? edgeMs, edgeMs, executionMs(lease, job));
+  const ms = Math.min(end.agentMs ?? edgeMs, edgeMs, billableMs(lease, job));
   const price = priceOf(lease, ms);
   const spent = lease.spent + price;
   const receipt: Receipt = {

@@ -191,13 +191,19 @@ export function askSignatures(draft: Draft, jobs: readonly Job[]): void {
 export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
   const attempt = currentAttempt(job);
   if (attempt === undefined) return;
-  if (job.cancelAskedAt !== null) return finish(draft, job, { status: "canceled", charged: false });
-  if (job.attempts.length > job.request.retries)
-    return finish(draft, job, { status: "failed", failure, charged: false });
+  if (job.cancelAskedAt !== null || job.attempts.length > job.request.retries)
+    return giveUp(draft, job, failure);
   const lost = withAttempt(job, { ...attempt, endedAt: draft.now, outcome: failure.code });
   put(draft, { ...lost, status: "queued", queuedAt: draft.now });
   note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome: failure.code });
   note(draft, job.id, "status", { status: "queued" });
+}
+
+/** Nobody will try this job again, and nothing is charged for it. */
+export function giveUp(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+  if (job.cancelAskedAt !== null) finish(draft, job, { status: "canceled", charged: false });
+  else
+    finish(draft, job, { status: job.attempts.length === 0 ? "aborted" : "failed", failure, charged: false });
 }
 
 /** What the agent said went wrong. A code that we do not know is the provider's own affair, and so its fault. */

@@ -14,6 +14,7 @@ import {
   sendCancel,
   sendRun,
 } from "./jobs.ts";
+import { newlySigned } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isTerminal } from "./state.ts";
 
 const HEARTBEAT_S = 25;
@@ -124,26 +125,21 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
 
 /** The shell has checked each signature against the digest of what was asked. */
 function signed(draft: Draft, said: Extract<FromLease, { t: "signed" }>): void {
-  const bySequence = new Map(said.receipts.map((each) => [each.sequence, each.signature]));
-  for (const job of draft.jobs.values()) {
-    const provider = job.receipt === null ? undefined : bySequence.get(job.receipt.receipt.sequence);
-    if (job.receipt === null || provider === undefined || job.receipt.provider !== null) continue;
-    const { receipt, evidence } = job.receipt;
-    put(draft, { ...job, receipt: { ...job.receipt, provider } });
-    if (
-      receipt.cumulative !== said.usage.cumulative ||
-      receipt.sequence <= (draft.lease.voucher?.sequence ?? 0)
-    )
-      continue;
-    const voucher = {
-      cumulative: receipt.cumulative,
-      evidence,
-      sequence: receipt.sequence,
-      provider: said.usage.signature,
-      meter: null,
-    };
-    draft.lease = { ...draft.lease, voucher };
-  }
+  const newly = newlySigned(draft.jobs.values(), said);
+  for (const { job, asked, signature } of newly)
+    put(draft, { ...job, receipt: { ...asked, provider: signature } });
+  const last = newly.at(-1)?.asked;
+  if (last === undefined || last.receipt.cumulative !== said.usage.cumulative) return;
+  const { cumulative, sequence } = last.receipt;
+  if (sequence <= (draft.lease.voucher?.sequence ?? 0)) return;
+  const voucher = {
+    cumulative,
+    evidence: last.evidence,
+    sequence,
+    provider: said.usage.signature,
+    meter: null,
+  };
+  draft.lease = { ...draft.lease, voucher };
 }
 
 /** The agent will not. What it already signed stands; nothing new is begun on this lease. */

@@ -213,6 +213,31 @@ describe("a lease", () => {
     scene.now = scene.state.lease.terms.expiry * 1_000 + 86_400_000;
     expect(duties(scene.state, scene.now).map((duty) => duty.key)).toContain("relay:reclaim");
   });
+
+  it("LSE-6 ends every job of a lost lease, also one that was never sent, and wakes to reclaim the money", () => {
+    const scene = active().tell({ t: "gone" });
+    const timeouts = { queue_s: 86_400, start_s: 60, execution_s: 60 };
+    scene.tell(submission(scene.state, 1, { timeouts, retries: 0 })).after(LOST_MS);
+    expect(scene.state.lease.status).toBe("lost");
+    expect(scene.job(1)).toMatchObject({ status: "aborted", price: 0n, failure: { code: "node_lost" } });
+    const reclaimAt = (scene.state.lease.terms.expiry + 86_400) * 1_000;
+    expect(wakeAt(scene.state, scene.now)).toBe(reclaimAt);
+    scene.after(reclaimAt - scene.now);
+    expect(duties(scene.state, scene.now).map((duty) => duty.key)).toContain("relay:reclaim");
+    expect(wakeAt(scene.state, scene.now)).toBeGreaterThan(scene.now);
+  });
+
+  it("LSE-3 waits for a funding that lands late without an alarm that rings for nothing", () => {
+    const scene = new Scene().tell(FUND).after(4_000_000);
+    expect(scene.state.lease.status).toBe("funding");
+    expect(wakeAt(scene.state, scene.now)).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it("LSE-3 finds an agent that dialled before the funding landed", () => {
+    const scene = new Scene().tell({ t: "wake", connected: false }, FUND, HELLO);
+    scene.tell(submission(scene.state, 1), funded(scene.state));
+    expect(scene.job(1).status).toBe("starting");
+  });
 });
 
 describe("a job", () => {
@@ -364,6 +389,18 @@ describe("the meter", () => {
     expect(scene.job(1)).toMatchObject({ status, price });
   });
 
+  it("MTR-1 never charges more than max_price, also where that pays for no millisecond", () => {
+    const scene = active();
+    scene.tell(
+      submission(scene.state, 1, { max_price: 0n }),
+      said({ t: "started", seq: 1, ...of(scene, 1) }),
+    );
+    expect(scene.frames("run")[0]?.execution_ms).toBe(1);
+    scene.now += 1_000;
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1_000, gpu, outputs: [] }));
+    expect(scene.job(1)).toMatchObject({ status: "succeeded", billedMs: 0, price: 0n });
+  });
+
   it("MTR-3 bills nothing before running, and the view's price so far agrees with the end", () => {
     const scene = active();
     scene.tell(submission(scene.state, 1));
@@ -384,6 +421,17 @@ describe("the meter", () => {
     expect(asked[1]?.usage.cumulative).toBe(3_000n);
     scene.tell({ t: "gone" }, HELLO);
     expect(scene.frames("settle")[2]?.receipts.map((receipt) => receipt.sequence)).toEqual([1, 2]);
+  });
+
+  it("MTR-4 takes the usage's signature for the last receipt that it signs, and for none that costs as much", () => {
+    const scene = ended(0);
+    scene.tell(submission(scene.state, 2), said({ t: "started", seq: 3, ...of(scene, 2) }));
+    scene.now += 1_000;
+    scene.tell(said({ t: "result", seq: 4, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
+    const receipts = [1, 2].map((sequence) => ({ sequence, signature: "0x02" as const }));
+    scene.tell(said({ t: "signed", seq: 5, usage: { cumulative: 0n, signature: "0x01" }, receipts }));
+    expect(scene.state.lease.voucher).toBeNull();
+    expect([1, 2].map((n) => scene.job(n).receipt?.provider)).toEqual(["0x02", "0x02"]);
   });
 
   it("MTR-5 completes a receipt by the meter's signature, and the job then leaves memory", () => {
@@ -437,6 +485,6 @@ describe("the link", () => {
     const before = scene.sent.length;
     scene.tell(submission(scene.state, 1));
     expect(scene.sent).toHaveLength(before);
-    expect(wakeAt(scene.state)).toBeLessThanOrEqual(START + 600_000);
+    expect(wakeAt(scene.state, scene.now)).toBeLessThanOrEqual(START + 600_000);
   });
 });

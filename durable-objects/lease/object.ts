@@ -219,9 +219,18 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   async #receive(socket: WebSocket, frame: FromLease): Promise<void> {
     if (this.#state === null || !this.#agent.is(socket)) return;
-    for (const { digest, signature } of claimsOf(this.#state, frame))
-      if ((await recoverSigner(digest, signature)) !== this.#state.lease.terms.providerSigner)
-        return socket.close(CLOSE.forbidden, "a signature is not the provider's");
+    // While a signature is being checked a time-out may end a job, and the frame then claims one more.
+    const checked = new Set<string>();
+    for (let claimed: State | null = null; claimed !== this.#state; ) {
+      claimed = this.#state;
+      for (const { digest, signature } of claimsOf(claimed, frame)) {
+        if (checked.has(digest)) continue;
+        if ((await recoverSigner(digest, signature)) !== claimed.lease.terms.providerSigner)
+          return socket.close(CLOSE.forbidden, "a signature is not the provider's");
+        checked.add(digest);
+      }
+      if (this.#state === null || !this.#agent.is(socket)) return;
+    }
     const result = this.#apply({ t: "frame", frame });
     if (!result.ok || frame.seq === 0 || result.frames.length > 0) return;
     this.#agent.send({ v: FRAME_VERSION, t: "ack", seq: 0, ack: result.next.lease.seen });
@@ -268,7 +277,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       if (event === null) this.#arm();
       else this.#apply(event);
     });
-    const at = Math.max(now, Math.min(wakeAt(state), this.#errands.nextTry(due)));
+    const at = Math.max(now, Math.min(wakeAt(state, now), this.#errands.nextTry(due)));
     if (at < this.#alarmAt) {
       this.#alarmAt = at;
       void this.ctx.storage.setAlarm(at);

@@ -1,7 +1,7 @@
 import type { FromLease } from "@gpux/protocol/frames";
-import type { Bytes32 } from "@gpux/protocol/ids";
+import type { Bytes32, HexBytes } from "@gpux/protocol/ids";
 import { evidenceOf, hasherOf } from "./billing.ts";
-import type { State } from "./state.ts";
+import type { Job, State } from "./state.ts";
 
 /** A signature that a frame claims to be the provider's, and the digest it must be over. */
 export interface Claim {
@@ -26,17 +26,29 @@ export function claimsOf(state: State, frame: FromLease): Claim[] {
     return [{ digest: hasher.close(close), signature: frame.signature }];
   }
   if (frame.t !== "signed") return [];
-  const asked = new Map(
-    [...state.jobs.values()].flatMap((job) =>
-      job.receipt?.provider === null ? [[job.receipt.receipt.sequence, job.receipt] as const] : [],
-    ),
-  );
-  const claims = frame.receipts.flatMap(({ sequence, signature }) => {
-    const receipt = asked.get(sequence)?.receipt;
-    return receipt === undefined ? [] : [{ digest: hasher.receipt(receipt), signature }];
-  });
-  const last = asked.get(Math.max(0, ...frame.receipts.map((each) => each.sequence)));
+  const newly = newlySigned(state.jobs.values(), frame);
+  const claims = newly.map(({ asked, signature }) => ({ digest: hasher.receipt(asked.receipt), signature }));
+  const last = newly.at(-1)?.asked;
   if (last === undefined) return claims;
   const usage = { leaseId: lease.hash, cumulative: last.receipt.cumulative, evidence: last.evidence };
   return [...claims, { digest: hasher.usage(usage), signature: frame.usage.signature }];
+}
+
+type Asked = NonNullable<Job["receipt"]>;
+
+/** The receipts that lack the provider's signature and get it by this frame, in order: its usage is as of the last. */
+export function newlySigned(
+  jobs: Iterable<Job>,
+  frame: Extract<FromLease, { t: "signed" }>,
+): { readonly job: Job; readonly asked: Asked; readonly signature: HexBytes }[] {
+  const bySequence = new Map(frame.receipts.map((each) => [each.sequence, each.signature]));
+  return [...jobs]
+    .flatMap((job) => {
+      const asked = job.receipt;
+      const signature = asked === null ? undefined : bySequence.get(asked.receipt.sequence);
+      return asked === null || asked.provider !== null || signature === undefined
+        ? []
+        : [{ job, asked, signature }];
+    })
+    .sort((a, b) => a.asked.receipt.sequence - b.asked.receipt.sequence);
 }

@@ -1,6 +1,6 @@
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
-import { deadline, expire, lose } from "./jobs.ts";
+import { deadline, expire, giveUp, lose, sendCancel } from "./jobs.ts";
 import { isOver, isTerminal, type State } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
@@ -47,7 +47,8 @@ export function advance(draft: Draft): void {
 function lost(draft: Draft): void {
   for (const job of draft.jobs.values()) {
     if (isTerminal(job)) continue;
-    lose(draft, { ...job, request: { ...job.request, retries: 0 } }, { code: "node_lost" });
+    sendCancel(draft, job, "the lease has ended");
+    giveUp(draft, job, { code: "node_lost" });
   }
   if (draft.lease.end === null)
     draft.lease = { ...draft.lease, end: { reason: "node_lost", fault: "provider" } };
@@ -71,11 +72,18 @@ function askAgain(draft: Draft): void {
   askClose(draft);
 }
 
-/** When {@link advance} next has something to do; infinity when only an event can change anything. */
-export function wakeAt(state: State): number {
+/** When time next brings something about, a duty included; infinity when only an event can. */
+export function wakeAt(state: State, now: number): number {
   const { lease } = state;
-  if (isOver(lease)) return (lease.overAt ?? 0) + RETENTION_MS;
-  let at = lease.status === "quoted" ? lease.quoteUntil : lease.terms.expiry * 1_000;
+  if (isOver(lease)) {
+    const forgotten = (lease.overAt ?? 0) + RETENTION_MS;
+    const reclaim = lease.terms.expiry * 1_000 + RECLAIM_MS;
+    return lease.status === "lost" && now < reclaim ? Math.min(reclaim, forgotten) : forgotten;
+  }
+  let at = lease.terms.expiry * 1_000;
+  if (lease.status === "quoted") at = lease.quoteUntil;
+  // Whatever the terms say, the chain's answer to the funding is waited for, and asking for it is a duty.
+  if (lease.status === "funding") at = never;
   if (lease.status === "active") at -= WIND_UP_MS;
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
@@ -85,7 +93,7 @@ export function wakeAt(state: State): number {
     at = Math.min(at, deadline(state, job).at);
     attempts ||= job.status !== "queued";
   }
-  if (lease.awayAt === null || lease.status === "funding") return at;
+  if (lease.awayAt === null || lease.status === "funding" || lease.status === "quoted") return at;
   return Math.min(at, lease.awayAt + LOST_MS, attempts ? lease.awayAt + GRACE_MS : never);
 }
 

@@ -1,0 +1,274 @@
+import { ToLease } from "@gpux/protocol/frames";
+import type { JobId } from "@gpux/protocol/ids";
+import { JobView, TERMINAL } from "@gpux/protocol/job";
+import { LeaseView } from "@gpux/protocol/lease";
+import { append, emptyFrontier, type Frontier, root } from "@gpux/protocol/merkle";
+import { accrued } from "@gpux/protocol/money";
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { z } from "zod";
+import { ceiling, committed, hasherOf } from "./billing.ts";
+import { duties } from "./duties.ts";
+import { FUNDED, holdOf, PLACE, START, termsOf } from "./fixtures.ts";
+import { type Event, prune, type Step, step } from "./machine.ts";
+import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./play.ts";
+import { quotedLease } from "./quoted.ts";
+import { isOver, isTerminal, Job, Lease, type State } from "./state.ts";
+import { isForgotten, wakeAt } from "./timers.ts";
+import { jobView, leaseView } from "./view.ts";
+
+/** Where a job may go from where it is. Back to the queue only by a lost attempt, which the test checks apart. */
+const FORWARD: Readonly<Record<Job["status"], readonly Job["status"][]>> = {
+  queued: ["starting", "canceled", "aborted", "failed"],
+  starting: ["running", "queued", "succeeded", "failed", "canceled", "timed_out", "aborted"],
+  running: ["queued", "starting", "succeeded", "failed", "canceled", "timed_out"],
+  succeeded: [],
+  failed: [],
+  canceled: [],
+  timed_out: [],
+  aborted: [],
+};
+
+const LEASE_FORWARD: Readonly<Record<Lease["status"], readonly Lease["status"][]>> = {
+  quoted: ["funding", "expired"],
+  funding: ["active", "draining", "closing", "expired", "lost"],
+  active: ["draining", "closing", "lost", "closed"],
+  draining: ["closing", "lost", "closed"],
+  closing: ["closed", "lost"],
+  lost: ["closed"],
+  closed: [],
+  expired: [],
+};
+
+/** So that a step which writes to its input fails loudly. Values are shared between states: once is enough. */
+function freeze(value: unknown): void {
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return;
+  if (value instanceof Map) {
+    const refuse = () => {
+      throw new Error("a step changed a map of its input");
+    };
+    Object.defineProperties(value, { set: { value: refuse }, delete: { value: refuse } });
+    for (const item of value.values()) freeze(item);
+  }
+  Object.freeze(value);
+  for (const item of Object.values(value)) freeze(item);
+}
+
+/** What the store would write; it also shows that the state fits its schema. */
+function written(state: State): string {
+  const jobs = [...state.jobs.values()].map((job) => z.encode(Job, job));
+  return JSON.stringify([z.encode(Lease, state.lease), jobs]);
+}
+
+function outcome(result: Step): string {
+  if (!result.ok)
+    return JSON.stringify({
+      ...result,
+      ...("cumulative" in result ? { cumulative: String(result.cumulative) } : {}),
+    });
+  const { next, frames, journal, passing } = result;
+  return JSON.stringify([written(next), frames.map((frame) => z.encode(ToLease, frame)), journal, passing]);
+}
+
+/** One lease through its whole life, watched: each step is checked against everything that must always hold. */
+class Witness {
+  state: State;
+  now = START;
+  readonly around = surroundings();
+  /** The last that was seen of every job, also of those that left memory. */
+  readonly #jobs = new Map<JobId, Job>();
+  #frontier: Frontier = emptyFrontier();
+  #receipts = 0;
+
+  constructor(state: State) {
+    this.state = state;
+    this.tell({ t: "wake", connected: false });
+  }
+
+  play(move: Move): void {
+    this.now = timeOf(move, this.state, this.now);
+    const event = eventOf(move, this.state, this.around);
+    if (event === null) return;
+    // A job that left memory is known to the store, and the shell never tells the machine of it again.
+    if (event.t === "submit" && this.#jobs.has(event.job) && !this.state.jobs.has(event.job)) return;
+    this.tell(event);
+  }
+
+  tell(event: Event): void {
+    const before = this.state;
+    freeze(before);
+    const result = step(before, event, this.now);
+    expect(outcome(step(before, event, this.now))).toBe(outcome(result));
+    if (!result.ok) return;
+    this.#checkLease(before.lease, result.next);
+    this.#checkFrames(before.lease, result);
+    for (const job of result.next.jobs.values())
+      if (job !== before.jobs.get(job.id)) this.#checkJob(job, result.next.lease);
+    this.#checkMoney(result.next);
+    this.#checkReadable(result.next);
+    this.state = prune(result.next);
+    noteDuties(this.around, duties(this.state, this.now));
+  }
+
+  #checkLease(before: Lease, { lease, jobs }: State): void {
+    if (lease.status !== before.status) expect(LEASE_FORWARD[before.status]).toContain(lease.status);
+    expect(lease.epoch).toBeGreaterThanOrEqual(before.epoch);
+    expect(lease.spent).toBeGreaterThanOrEqual(before.spent);
+    expect(lease.settled).toBeGreaterThanOrEqual(before.settled);
+    expect(lease.voucher?.cumulative ?? 0n).toBeGreaterThanOrEqual(before.voucher?.cumulative ?? 0n);
+    expect(lease.voucher?.cumulative ?? 0n).toBeLessThanOrEqual(lease.spent);
+    if (isOver(lease)) {
+      expect(lease.end).not.toBeNull();
+      for (const job of jobs.values()) expect(isTerminal(job)).toBe(true);
+    }
+  }
+
+  #checkFrames(before: Lease, { frames, next }: Extract<Step, { ok: true }>): void {
+    const numbered = frames.map((frame) => frame.seq).filter((seq) => seq > 0);
+    // An agent may know of frames that the edge forgot it sent; then its hello moves the numbers on.
+    const from = next.lease.sent - numbered.length;
+    expect(from).toBeGreaterThanOrEqual(before.sent);
+    expect(numbered).toEqual(numbered.map((_, index) => from + index + 1));
+    expect(next.lease.seen).toBeGreaterThanOrEqual(before.seen);
+  }
+
+  #checkJob(job: Job, lease: Lease): void {
+    const before = this.#jobs.get(job.id);
+    this.#jobs.set(job.id, job);
+    if (before === undefined) return expect(["queued", "starting"]).toContain(job.status);
+    if (TERMINAL.has(before.status)) {
+      const { receipt: _now, ...now } = job;
+      const { receipt: _then, ...then } = before;
+      return expect(now).toEqual(then);
+    }
+    expect(job.request).toEqual(before.request);
+    if (job.status !== before.status) expect(FORWARD[before.status]).toContain(job.status);
+    // A job goes back only over an attempt that is closed, and forward again only by another.
+    const inFlight = job.status === "starting" || job.status === "running" ? 1 : 0;
+    for (const lost of job.attempts.slice(0, job.attempts.length - inFlight))
+      expect(lost.endedAt).not.toBeNull();
+    if (before.status === "running" && job.status === "starting")
+      expect(job.attempts.length).toBe(before.attempts.length + 1);
+    expect(job.attempts.map((attempt) => attempt.token.n)).toEqual(job.attempts.map((_, index) => index + 1));
+    expect(job.attempts.length).toBeLessThanOrEqual(job.request.retries + 1);
+    expect(lease.epoch).toBeGreaterThanOrEqual(job.attempts.at(-1)?.token.epoch ?? 0);
+    if (!TERMINAL.has(job.status)) {
+      expect(job).toMatchObject({ price: 0n, billedMs: 0, receipt: null, endedAt: null });
+      return;
+    }
+    expect(job.price).toBeLessThanOrEqual(job.request.max_price);
+    expect(job.billedMs).toBeLessThanOrEqual(job.request.timeouts.execution_s * 1_000);
+    const { startedAt, sentAt } = job.attempts.at(-1) ?? {};
+    if (startedAt == null) expect(job).toMatchObject({ price: 0n, billedMs: 0, receipt: null });
+    else {
+      expect(startedAt).toBeGreaterThanOrEqual(sentAt ?? Number.NaN);
+      expect(job.billedMs).toBeLessThanOrEqual(this.now - startedAt);
+    }
+    if (job.status === "aborted") expect(job.price).toBe(0n);
+  }
+
+  #checkMoney(state: State): void {
+    const { lease } = state;
+    const ended = [...this.#jobs.values()];
+    expect(lease.spent).toBe(ended.reduce((sum, job) => sum + job.price, 0n));
+    expect(lease.billedMs).toBe(ended.reduce((sum, job) => sum + job.billedMs, 0));
+    expect(lease.spent).toBe(accrued(lease.terms.ratePerHour, lease.billedMs));
+    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    expect(committed(state)).toBeLessThanOrEqual(funded);
+    expect(committed(state)).toBeLessThanOrEqual(ceiling(lease));
+    const busy = ended.filter((job) => job.status === "starting" || job.status === "running").length;
+    expect(busy).toBeLessThanOrEqual(lease.text.resources.gpus);
+
+    const hasher = hasherOf(lease.place);
+    const receipts = ended
+      .flatMap((job) => (job.receipt === null ? [] : [job.receipt]))
+      .sort((a, b) => a.receipt.sequence - b.receipt.sequence);
+    for (const { receipt, evidence } of receipts.slice(this.#receipts)) {
+      expect(receipt.sequence).toBe(this.#receipts + 1);
+      const last = receipts[this.#receipts - 1]?.receipt.cumulative ?? 0n;
+      expect(receipt.cumulative).toBe(last + receipt.price);
+      this.#frontier = append(this.#frontier, hasher.receipt(receipt));
+      this.#receipts += 1;
+      expect(evidence).toBe(root(this.#frontier));
+    }
+    expect(lease.frontier).toEqual(this.#frontier);
+    expect(receipts.at(-1)?.receipt.cumulative ?? 0n).toBe(lease.spent);
+    const { voucher } = lease;
+    if (voucher !== null) {
+      const covered = receipts[voucher.sequence - 1];
+      expect(voucher).toMatchObject({ cumulative: covered?.receipt.cumulative, evidence: covered?.evidence });
+      // The play's agent writes into the signature which receipt it closes.
+      expect(voucher.provider).toBe(`0x01${voucher.sequence.toString(16).padStart(2, "0")}`);
+    }
+  }
+
+  #checkReadable(state: State): void {
+    for (const job of state.jobs.values()) z.encode(JobView, jobView(state, job, this.now));
+    z.encode(LeaseView, leaseView(state));
+  }
+
+  /** An alarm that is set must bring something about, or it would ring without end. */
+  checkAlarm(): void {
+    const at = Math.max(this.now, wakeAt(this.state, this.now));
+    if (!Number.isFinite(at)) return;
+    this.now = at;
+    this.tell({ t: "tick" });
+    if (!isForgotten(this.state, this.now)) expect(wakeAt(this.state, this.now)).toBeGreaterThan(this.now);
+  }
+
+  /** From here on everybody answers and time passes: the lease ends, its duties are done, and it is forgotten. */
+  windUp(): void {
+    for (let round = 0; round < 400; round++) {
+      if (isForgotten(this.state, this.now)) return;
+      for (const duty of duties(this.state, this.now)) {
+        const event = answerTo(duty, this.state, this.around, null);
+        if (event !== null) this.tell(event);
+      }
+      if (duties(this.state, this.now).length > 0) continue;
+      const at = wakeAt(this.state, this.now);
+      expect(at).toBeGreaterThan(this.now);
+      expect(Number.isFinite(at)).toBe(true);
+      this.now = at;
+      this.tell({ t: "tick" });
+    }
+    expect.unreachable(`a ${this.state.lease.status} lease is never forgotten`);
+  }
+}
+
+const leases = fc.record({
+  gpus: fc.integer({ min: 1, max: 2 }),
+  ratePerHour: fc.constantFrom(3_600_000n, 0n, 7_777n, 1_000_000_000_000n),
+  unattended: fc.constantFrom(0n, 500_000n, FUNDED),
+});
+
+function quoted({ gpus, ...overrides }: { gpus: number; ratePerHour: bigint; unattended: bigint }): State {
+  const hold = holdOf(termsOf({ ...overrides, expiry: START / 1_000 + 14_400 }));
+  const resources = { ...hold.text.resources, gpus };
+  return quotedLease({ ...hold, text: { ...hold.text, resources } }, PLACE, START);
+}
+
+it("a lease keeps its promises whatever anybody does, and every alarm of it brings something about", () => {
+  fc.assert(
+    fc.property(leases, sequences, (terms, moves) => {
+      const witness = new Witness(quoted(terms));
+      for (const move of moves) witness.play(move);
+      for (let alarm = 0; alarm < 4; alarm++) witness.checkAlarm();
+    }),
+    { numRuns: 250 },
+  );
+}, 60_000);
+
+it("a lease ends, pays out and is forgotten once everybody answers, whatever happened before", () => {
+  fc.assert(
+    fc.property(leases, sequences, (terms, moves) => {
+      const witness = new Witness(quoted(terms));
+      for (const move of moves) witness.play(move);
+      if (isForgotten(witness.state, witness.now)) return;
+      witness.windUp();
+      const { lease } = witness.state;
+      expect(lease.end).not.toBeNull();
+      if (lease.funded > 0n) expect(lease.status).toBe("closed");
+    }),
+    { numRuns: 120 },
+  );
+}, 60_000);

@@ -1,0 +1,400 @@
+import type { FromLease } from "@gpux/protocol/frames";
+import { type JobId, jobIdOf } from "@gpux/protocol/ids";
+import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
+import type { AttemptToken } from "@gpux/protocol/job";
+import fc from "fast-check";
+import type { Duty } from "./duties.ts";
+import { done, FUND, jobId, said, submission } from "./fixtures.ts";
+import type { Event } from "./machine.ts";
+import { currentAttempt, inOrder, isTerminal, type Job, type State } from "./state.ts";
+import { wakeAt } from "./timers.ts";
+
+/**
+ * What the lease's property tests play: sequences of moves of a consumer, an agent, a relayer and a clock, honest and
+ * hostile. A move says what somebody does in terms of what is there ("the present attempt of the second job"), so a
+ * shrunk sequence still makes sense; {@link eventOf} makes it the event of one lease.
+ */
+
+/** Jobs that a consumer names, and of those in flight the one that an agent speaks of; past the last, any at all. */
+const anyJob = fc.integer({ min: 1, max: 6 });
+const inFlight = fc.constantFrom(0, 0, 0, 1, 2);
+const anyMs = fc.constantFrom(0, 1, 999, 2_000, 30_000, 10_000_000);
+const attempt = {
+  job: inFlight,
+  token: fc.constantFrom("present", "present", "present", "older", "newer", "other_life"),
+  order: fc.constantFrom("next", "next", "next", "again", "jump"),
+} as const;
+
+const consumer = {
+  fund: fc.record({ t: fc.constant("fund"), salt: fc.constantFrom(1, 1, 2) }),
+  submit: fc.record({
+    t: fc.constant("submit"),
+    job: anyJob,
+    otherInput: fc.integer({ min: 0, max: 19 }).map((n) => n === 0),
+    maxPrice: fc.constantFrom(0n, 1n, 5_000n, 100_000n, 100_000n, 9_000_000n),
+    allow: fc.constantFrom(0n, 100_000n, 10_000_000n, 10_000_000n),
+    queueS: fc.constantFrom(5, 600, 86_400),
+    startS: fc.constantFrom(5, 60),
+    executionS: fc.constantFrom(1, 10, 120, 3_600),
+    retries: fc.integer({ min: 0, max: 2 }),
+  }),
+  cancel: fc.record({ t: fc.constant("cancel"), job: anyJob }),
+  close: fc.record({ t: fc.constant("close") }),
+} as const;
+
+const agent = {
+  hello: fc.record({
+    t: fc.constant("hello"),
+    attempts: fc.constantFrom("all", "all", "none", "odd", "made_up"),
+    ahead: fc.constantFrom(0, 0, 0, 5),
+  }),
+  started: fc.record({ t: fc.constant("started"), ...attempt }),
+  result: fc.record({ t: fc.constant("result"), ...attempt, ms: anyMs }),
+  failed: fc.record({
+    t: fc.constant("failed"),
+    ...attempt,
+    ms: anyMs,
+    code: fc.constantFrom("wgsl_invalid", "limit_exceeded", "execution_timeout", "device_lost", "made_up"),
+  }),
+  stopped: fc.record({ t: fc.constant("stopped"), ...attempt, ms: anyMs }),
+  log: fc.record({ t: fc.constant("log"), ...attempt }),
+  signed: fc.record({
+    t: fc.constant("signed"),
+    which: fc.constantFrom("all", "all", "first", "last", "made_up"),
+    amount: fc.constantFrom("asked", "asked", "asked", "other"),
+  }),
+  closeSigned: fc.record({
+    t: fc.constant("close_signed"),
+    amount: fc.constantFrom("asked", "asked", "other"),
+    until: fc.constantFrom("asked", "asked", "other"),
+  }),
+  refused: fc.record({ t: fc.constant("refused"), what: fc.constantFrom("lease", "settle", "close") }),
+  gone: fc.record({ t: fc.constant("gone") }),
+} as const;
+
+const world = {
+  /** One of the duties that the lease had at any time is answered, perhaps late, perhaps again. */
+  answer: fc.record({
+    t: fc.constant("answer"),
+    duty: fc.nat({ max: 5 }),
+    refusal: fc.constantFrom<(IntentRefusalCode | null)[]>(
+      null,
+      null,
+      null,
+      null,
+      "relayer_low_balance",
+      "nothing_due",
+      "insufficient_balance",
+    ),
+  }),
+  wake: fc.record({ t: fc.constant("wake"), connected: fc.constantFrom(true, true, true, false) }),
+  tick: fc.record({ t: fc.constant("tick"), after: fc.constantFrom(0, 1, 250, 2_000, 5_000, 20_000) }),
+  longTick: fc.record({
+    t: fc.constant("tick"),
+    after: fc.constantFrom(60_000, 130_000, 900_000, 3_600_000),
+  }),
+  alarm: fc.record({ t: fc.constant("alarm") }),
+} as const;
+
+/** Seldom the moves that end a lease, or most sequences would be over before they become interesting. */
+const single = fc.oneof(
+  { weight: 1, arbitrary: consumer.fund },
+  { weight: 8, arbitrary: consumer.submit },
+  { weight: 4, arbitrary: consumer.cancel },
+  { weight: 1, arbitrary: consumer.close },
+  { weight: 6, arbitrary: agent.hello },
+  { weight: 8, arbitrary: agent.started },
+  { weight: 6, arbitrary: agent.result },
+  { weight: 4, arbitrary: agent.failed },
+  { weight: 3, arbitrary: agent.stopped },
+  { weight: 1, arbitrary: agent.log },
+  { weight: 8, arbitrary: agent.signed },
+  { weight: 4, arbitrary: agent.closeSigned },
+  { weight: 1, arbitrary: agent.refused },
+  { weight: 3, arbitrary: agent.gone },
+  { weight: 8, arbitrary: world.answer },
+  { weight: 4, arbitrary: world.wake },
+  { weight: 8, arbitrary: world.tick },
+  { weight: 1, arbitrary: world.longTick },
+  { weight: 2, arbitrary: world.alarm },
+);
+
+export type Move = typeof single extends fc.Arbitrary<infer M> ? M : never;
+
+const opening: Move[] = [
+  { t: "fund", salt: 1 },
+  { t: "answer", duty: 0, refusal: null },
+  { t: "wake", connected: false },
+  { t: "hello", attempts: "none", ahead: 0 },
+];
+
+/** A job's whole way as it should be, for a lease to have something to lose. */
+const good = fc
+  .tuple(consumer.submit, world.tick, agent.result)
+  .map(([submit, tick, result]): Move[] => [
+    { ...submit, otherInput: false, allow: 10_000_000n },
+    { t: "started", job: 0, token: "present", order: "next" },
+    tick,
+    { ...result, job: 0, token: "present", order: "next" },
+  ]);
+
+const moves = fc
+  .array(fc.oneof({ weight: 6, arbitrary: single.map((move) => [move]) }, { weight: 1, arbitrary: good }), {
+    maxLength: 40,
+    size: "max",
+  })
+  .map((parts) => parts.flat());
+
+/** The consumer closes, and the others do their part. */
+const ending: Move[] = [
+  { t: "close" },
+  { t: "signed", which: "all", amount: "asked" },
+  { t: "close_signed", amount: "asked", until: "asked" },
+  { t: "answer", duty: 0, refusal: null },
+  { t: "answer", duty: 0, refusal: null },
+];
+
+/** Any moves at all, or more often any moves on a lease that is funded and has its agent. */
+export const sequences: fc.Arbitrary<Move[]> = fc.oneof(
+  { weight: 1, arbitrary: moves },
+  { weight: 4, arbitrary: moves.map((rest) => [...opening, ...rest]) },
+  { weight: 2, arbitrary: moves.map((rest) => [...opening, ...rest, ...ending]) },
+);
+
+/** The lease as its surroundings know it: every duty that it ever had, and what became of its money on the chain. */
+export interface Surroundings {
+  readonly known: Duty[];
+  readonly chain: { over: boolean; paid: bigint; funded: boolean };
+}
+
+export function surroundings(): Surroundings {
+  return { known: [], chain: { over: false, paid: 0n, funded: false } };
+}
+
+/** Notes the duties of a state; one that changed is another duty, because an old answer to it may still come. */
+export function noteDuties(around: Surroundings, list: readonly Duty[]): void {
+  for (const duty of list) {
+    const text = textOf(duty);
+    if (!around.known.some((known) => textOf(known) === text)) around.known.push(duty);
+  }
+}
+
+function textOf(duty: Duty): string {
+  return JSON.stringify(duty, (_, value) => (typeof value === "bigint" ? value.toString() : value));
+}
+
+/** The event that a move is now; `null` when nobody could do that (nothing was asked, no such job). */
+export function eventOf(move: Move, state: State, around: Surroundings): Event | null {
+  const { lease } = state;
+  switch (move.t) {
+    case "fund":
+      if (FUND.t !== "fund") return null;
+      return { t: "fund", funding: { ...FUND.funding, salt: `0x${move.salt.toString().padStart(64, "0")}` } };
+    case "submit": {
+      const event = submission(state, move.job, {
+        max_price: move.maxPrice,
+        timeouts: { queue_s: move.queueS, start_s: move.startS, execution_s: move.executionS },
+        retries: move.retries,
+        ...(move.allow === 0n ? {} : { allowance: { cumulative: move.allow, signature: "0x00" } }),
+      });
+      return move.otherInput ? { ...event, inputHash: "e".repeat(64) } : event;
+    }
+    case "cancel":
+      return { t: "cancel", job: jobId(state, move.job) };
+    case "close":
+    case "gone":
+    case "wake":
+      return move;
+    case "tick":
+    case "alarm":
+      return { t: "tick" };
+    case "hello":
+      return said({
+        t: "hello",
+        seq: 0,
+        attempts: reported(state, move.attempts),
+        last_seq: move.ahead === 0 ? 0 : lease.sent + move.ahead,
+      });
+    case "started":
+    case "log":
+    case "result":
+    case "failed":
+    case "stopped":
+      return said(aboutJob(move, state));
+    case "signed":
+      return signatures(move, state);
+    case "close_signed": {
+      if (lease.closing === null) return null;
+      return said({
+        t: "close_signed",
+        seq: lease.seen + 1,
+        cumulative: lease.spent + (move.amount === "asked" ? 0n : 1n),
+        valid_before: lease.closing.validBefore + (move.until === "asked" ? 0 : 1),
+        signature: "0x03",
+      });
+    }
+    case "refused":
+      return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
+    case "answer": {
+      const duty = around.known.at(-1 - move.duty) ?? around.known.at(-1);
+      return duty === undefined ? null : answerTo(duty, state, around, move.refusal);
+    }
+  }
+}
+
+/** When the move is made, counted from the one before. */
+export function timeOf(move: Move, state: State, now: number): number {
+  if (move.t === "tick") return now + move.after;
+  const at = wakeAt(state, now);
+  return move.t === "alarm" && Number.isFinite(at) ? Math.max(now, at) : now;
+}
+
+type Working = Extract<Move, { t: "started" | "result" | "failed" | "stopped" | "log" }>;
+type Body<F> = F extends FromLease ? Omit<F, "v" | "ack"> : never;
+
+function aboutJob(move: Working, state: State): Body<FromLease> {
+  const flying = inOrder(state.jobs.values()).filter((job) => !isTerminal(job));
+  const id = flying[move.job]?.id ?? jobId(state, move.job + 1);
+  const seq = { next: state.lease.seen + 1, again: state.lease.seen, jump: state.lease.seen + 7 }[move.order];
+  const about = { seq, job: id, attempt: tokenOf(move.token, state.jobs.get(id)) };
+  const gpu = "SWIFTSHADER";
+  switch (move.t) {
+    case "started":
+      return { t: "started", ...about };
+    case "log":
+      return { t: "log", ...about, line: "a line" };
+    case "result": {
+      const output = { name: "out", content_type: "image/png", bytes: 1, sha256: "0".repeat(64) };
+      return { t: "result", ...about, ms: move.ms, gpu, outputs: [output] };
+    }
+    case "failed":
+      return { t: "failed", ...about, ms: move.ms, gpu, code: move.code, detail: "because" };
+    case "stopped":
+      return { t: "stopped", ...about, ms: move.ms, gpu };
+  }
+}
+
+function tokenOf(which: Working["token"], job: Job | undefined): AttemptToken {
+  const present = (job === undefined ? undefined : currentAttempt(job)?.token) ?? { epoch: 1, n: 1 };
+  switch (which) {
+    case "present":
+      return present;
+    case "older":
+      return { ...present, n: Math.max(1, present.n - 1) };
+    case "newer":
+      return { ...present, n: present.n + 1 };
+    case "other_life":
+      return { ...present, epoch: present.epoch + 1 };
+  }
+}
+
+function reported(state: State, which: Extract<Move, { t: "hello" }>["attempts"]) {
+  const attempts = inOrder(state.jobs.values()).flatMap((job) => {
+    const token = currentAttempt(job)?.token;
+    return token === undefined || isTerminal(job) ? [] : [{ job: job.id, attempt: token }];
+  });
+  switch (which) {
+    case "all":
+      return attempts;
+    case "none":
+      return [];
+    case "odd":
+      return attempts.filter((_, index) => index % 2 === 1);
+    case "made_up": {
+      const nobody: JobId = jobIdOf(state.lease.id, new Uint8Array(16));
+      return [{ job: nobody, attempt: { epoch: 1, n: 1 } }, ...attempts.slice(0, 1)];
+    }
+  }
+}
+
+function signatures(move: Extract<Move, { t: "signed" }>, state: State): Event | null {
+  const asked = [...state.jobs.values()]
+    .flatMap((job) => (job.receipt?.provider === null ? [job.receipt.receipt] : []))
+    .sort((a, b) => a.sequence - b.sequence);
+  const chosen = { all: asked, made_up: asked, first: asked.slice(0, 1), last: asked.slice(-1) }[move.which];
+  const last = chosen.at(-1);
+  if (last === undefined) return null;
+  const receipts = chosen.map(({ sequence }) => ({ sequence, signature: "0x02" as const }));
+  if (move.which === "made_up") receipts.push({ sequence: last.sequence + 90, signature: "0x02" });
+  const cumulative = move.amount === "asked" ? last.cumulative : (asked[0]?.cumulative ?? 0n);
+  return said({
+    t: "signed",
+    seq: state.lease.seen + 1,
+    usage: { cumulative, signature: `0x01${last.sequence.toString(16).padStart(2, "0")}` },
+    receipts,
+  });
+}
+
+/** What the relayer, the meter or the node answers; the chain never contradicts itself. */
+export function answerTo(
+  duty: Duty,
+  state: State,
+  { chain }: Surroundings,
+  refusal: IntentRefusalCode | null,
+): Event | null {
+  switch (duty.t) {
+    case "meter_open":
+      return { t: "errand", done: "metered" };
+    case "node_open":
+      return { t: "errand", done: "opened" };
+    case "node_release":
+      return { t: "errand", done: "released" };
+    case "attest": {
+      const receipts = duty.request.receipts.map(({ sequence }) => ({
+        sequence,
+        signature: "0x05" as const,
+      }));
+      const close = duty.request.close === undefined ? null : ("0x06" as const);
+      return { t: "attested", sequence: duty.sequence, usage: "0x04", receipts, close };
+    }
+    case "relay":
+      break;
+  }
+  const { intent } = duty;
+  const { kind } = intent;
+  const leaseId = state.lease.hash;
+  const refused = (code: IntentRefusalCode): Event => ({ t: "relay_refused", kind, code, detail: "no" });
+  const total = state.lease.funding?.amount ?? 0n;
+  switch (intent.kind) {
+    case "fund": {
+      if (refusal !== null && !chain.funded) return refused(refusal);
+      chain.funded = true;
+      const opened = {
+        leaseId,
+        funded: total.toString(),
+        openedAt: Math.floor(state.lease.createdAt / 1_000),
+      };
+      return { t: "relayed", kind, answer: done("fund", { kind: "fund", leases: [opened] }) };
+    }
+    case "settle":
+      if (refusal !== null || chain.over) return refused(refusal ?? "lease_closed");
+      if (intent.cumulative <= chain.paid) return refused("stale");
+      chain.paid = intent.cumulative;
+      return {
+        t: "relayed",
+        kind,
+        answer: done("settle", { kind: "settle", leaseId, paid: chain.paid.toString(), fee: "0" }),
+      };
+    case "close":
+    case "reclaim": {
+      if (refusal !== null || chain.over) return refused(refusal ?? "lease_closed");
+      chain.over = true;
+      if (intent.kind === "close") chain.paid = intent.cumulative;
+      const end = { leaseId, paid: chain.paid.toString(), refunded: (total - chain.paid).toString() };
+      const result: IntentResult =
+        intent.kind === "close" ? { kind: "close", ...end, fee: "0" } : { kind: "reclaim", ...end };
+      return { t: "relayed", kind, answer: done(kind, result) };
+    }
+    case "withdraw": {
+      if (refusal !== null) return refused(refusal);
+      const { account } = intent;
+      return {
+        t: "relayed",
+        kind,
+        answer: done("withdraw", { kind: "withdraw", account, amount: "1" }),
+      };
+    }
+    case "exit":
+      return null;
+  }
+}
