@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { EXECUTION_FAULTS, type FunctionJob } from "../executor.ts";
+import { EXECUTION_FAULTS, type ExecutionCode, type FunctionJob } from "../executor.ts";
 
 /** What the executor asks of its child; `id` rises by one per job of a child. */
 export type ParentMessage = { t: "run"; id: number; job: FunctionJob };
@@ -15,7 +15,9 @@ const Description = z.strictObject({
 });
 
 const Milliseconds = z.number().min(0);
-const codes = Object.keys(EXECUTION_FAULTS) as (keyof typeof EXECUTION_FAULTS)[];
+const Code = z.custom<ExecutionCode>(
+  (code) => typeof code === "string" && Object.hasOwn(EXECUTION_FAULTS, code),
+);
 
 const Outcome = z.discriminatedUnion("ok", [
   z.strictObject({
@@ -31,7 +33,7 @@ const Outcome = z.discriminatedUnion("ok", [
   }),
   z.strictObject({
     ok: z.literal(false),
-    code: z.enum(codes),
+    code: Code,
     detail: z.string(),
     diagnostics: z
       .array(z.strictObject({ module: z.string(), line: z.int(), column: z.int(), message: z.string() }))
