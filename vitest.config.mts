@@ -71,17 +71,19 @@ export default defineConfig({
       {
         // The edge and its Durable Objects inside the real workerd, beside the real relayer and meter.
         plugins: [
-          cloudflareTest(async () => ({
+          cloudflareTest(async ({ inject }) => ({
             wrangler: { configPath: "./wrangler.toml" },
             miniflare: {
               cf: false,
-              bindings: bindings.edge,
+              // Signatures that no key made are asked of the chain (ERC-1271).
+              bindings: { ...bindings.edge, RPC_URL: inject("devnet").url },
               workers: await Promise.all([auxiliaryWorker("relayer"), auxiliaryWorker("meter")]),
             },
           })),
         ],
         test: {
           name: "edge",
+          globalSetup: "./test/setup/devnet.ts",
           include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
           exclude: [...never, machineTests, "durable-objects/relay-key/**", "durable-objects/meter-lease/**"],
         },

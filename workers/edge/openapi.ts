@@ -11,12 +11,32 @@ const NAMED = { JobView, JobEvent, LeaseView, NodeView, Quote, Problem };
 const registry = z.registry<{ id: string }>();
 for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id });
 
+/** Schemas that contain themselves (any JSON value), by their text: a document of many schemas has no `$defs`. */
+type Recursive = Map<string, string>;
+
 /** The wire form: codecs appear as the strings that travel. */
-function jsonSchema(schema: z.ZodType): unknown {
+function jsonSchema(schema: z.ZodType, recursive: Recursive): unknown {
   const name = registry.get(schema)?.id;
   if (name !== undefined) return { $ref: `#/components/schemas/${name}` };
-  const { $schema, ...rest } = z.toJSONSchema(schema, { io: "input", reused: "inline" });
-  return rest;
+  const { $schema, $defs = {}, ...rest } = z.toJSONSchema(schema, { io: "input", reused: "inline" });
+  let text = JSON.stringify(rest);
+  for (const [local, definition] of Object.entries($defs)) {
+    const content = JSON.stringify(definition);
+    const global = recursive.get(content) ?? `Recursive${recursive.size + 1}`;
+    recursive.set(content, global);
+    text = text.replaceAll(`"#/$defs/${local}"`, `"#/components/schemas/${global}"`);
+  }
+  return JSON.parse(text);
+}
+
+/** Each under its name, its references to itself by that name. */
+function recursiveSchemas(recursive: Recursive): Record<string, unknown> {
+  return Object.fromEntries(
+    Array.from(recursive, ([content, name]) => [
+      name,
+      JSON.parse(content.replaceAll(/"#\/\$defs\/\w+"/g, `"#/components/schemas/${name}"`)),
+    ]),
+  );
 }
 
 function parameters(schema: z.ZodType, where: "path" | "query"): unknown[] {
@@ -29,7 +49,7 @@ function parameters(schema: z.ZodType, where: "path" | "query"): unknown[] {
   }));
 }
 
-function operation({ route, signed }: Mounted): unknown {
+function operation({ route, signed }: Mounted, recursive: Recursive): unknown {
   const refusals = [
     ...new Set([...route.refusals, ...(signed ? SIGNATURE_REFUSALS : []), "internal" as const]),
   ];
@@ -50,7 +70,7 @@ function operation({ route, signed }: Mounted): unknown {
       : {
           requestBody: {
             required: true,
-            content: { "application/json": { schema: jsonSchema(route.body) } },
+            content: { "application/json": { schema: jsonSchema(route.body, recursive) } },
           },
         }),
     responses: {
@@ -59,7 +79,9 @@ function operation({ route, signed }: Mounted): unknown {
           status,
           {
             description,
-            ...(schema === null ? {} : { content: { "application/json": { schema: jsonSchema(schema) } } }),
+            ...(schema === null
+              ? {}
+              : { content: { "application/json": { schema: jsonSchema(schema, recursive) } } }),
           },
         ]),
       ),
@@ -68,7 +90,7 @@ function operation({ route, signed }: Mounted): unknown {
           status,
           {
             description: codes.map((code) => `\`${code}\`: ${ERRORS[code].title}`).join("; "),
-            content: { "application/problem+json": { schema: jsonSchema(Problem) } },
+            content: { "application/problem+json": { schema: jsonSchema(Problem, recursive) } },
           },
         ]),
       ),
@@ -93,9 +115,10 @@ const SIGNATURE_REFUSALS = [
 /** OpenAPI 3.1, generated from the schemas that validate the requests. */
 export function openApiDocument(routes: readonly Mounted[], origin: string) {
   const paths: Record<string, Record<string, unknown>> = {};
+  const recursive: Recursive = new Map();
   for (const mounted of routes) {
     const { path, method } = mounted.route;
-    paths[path] = { ...paths[path], [method]: operation(mounted) };
+    paths[path] = { ...paths[path], [method]: operation(mounted, recursive) };
   }
   const { schemas } = z.toJSONSchema(registry, {
     io: "input",
@@ -113,7 +136,7 @@ export function openApiDocument(routes: readonly Mounted[], origin: string) {
     servers: [{ url: origin }],
     paths,
     components: {
-      schemas,
+      schemas: { ...schemas, ...recursiveSchemas(recursive) },
       securitySchemes: {
         erc8128: {
           type: "apiKey",

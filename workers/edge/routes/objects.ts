@@ -5,7 +5,7 @@ import { hexToBytes } from "viem/utils";
 import { z } from "zod";
 import { authenticate } from "../auth/authenticate.ts";
 import { jsonAnswer } from "../json-answer.ts";
-import { refuse } from "../refusal.ts";
+import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, openRoute, type Route } from "../route.ts";
 import { tenantBytes } from "../tenant-bytes.ts";
 
@@ -57,19 +57,36 @@ async function storeObject(
   const stored = await env.OBJECTS.head(sha256);
   if (stored !== null) return jsonAnswer(ObjectView, { ...view, bytes: stored.size });
   const contentType = request.headers.get("content-type") ?? "application/octet-stream";
+  const problem = await keep(env.OBJECTS, sha256, request.body, length.data, contentType);
+  if (problem !== null) return problem;
+  return jsonAnswer(ObjectView, view, 201);
+}
+
+/** Streams the bytes into storage; `null` when they are there. */
+async function keep(
+  objects: R2Bucket,
+  sha256: string,
+  body: ReadableStream<Uint8Array> | null,
+  length: number,
+  contentType: string,
+): Promise<Refusal | null> {
+  // The fixed length holds the stream to what its header said: a longer or shorter body stores nothing.
+  const { readable, writable } = new FixedLengthStream(length);
+  const piped = (body ?? new Blob([]).stream()).pipeTo(writable).then(
+    () => true,
+    () => false,
+  );
   try {
-    // The fixed length holds the stream to what its header said: a longer or shorter body stores nothing.
-    const body = request.body?.pipeThrough(new FixedLengthStream(length.data)) ?? new Uint8Array();
-    await env.OBJECTS.put(sha256, body, { sha256, httpMetadata: { contentType: contentType.slice(0, 100) } });
+    await objects.put(sha256, readable, { sha256, httpMetadata: { contentType: contentType.slice(0, 100) } });
+    return null;
   } catch (error) {
+    if (!(await piped) || error instanceof TypeError)
+      return refuse("invalid_request", "the body is not as long as Content-Length");
     // R2 has no error codes in its types: a failed checksum is known by its text (error 10037).
     if (error instanceof Error && /10037|checksum|sha-?256/i.test(error.message))
       return refuse("object_mismatch");
-    if (error instanceof TypeError)
-      return refuse("invalid_request", "the body is not as long as Content-Length");
     throw error;
   }
-  return jsonAnswer(ObjectView, view, 201);
 }
 
 const getObject = openRoute(

@@ -1,0 +1,192 @@
+import { evictDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { canonicalJson } from "@gpux/protocol/canonical";
+import { digest, escrowDomain } from "@gpux/protocol/eip712";
+import { RoutedJobRequest } from "@gpux/protocol/job";
+import { type Quote, QuoteRequest } from "@gpux/protocol/lease";
+import { keccak256, stringToBytes } from "viem/utils";
+import { expect, test } from "vitest";
+import type { Principal } from "../interfaces.ts";
+import { type Account, addressOf, CHAIN_ID, newAccount } from "../testing/client.ts";
+import { unknownLease } from "../testing/functions.ts";
+import { offerOf, ScriptedAgent } from "../testing/scripted-agent.ts";
+
+const FUNCTION = "ab".repeat(32);
+
+function principal(account: Account, nonce: string = crypto.randomUUID()): Principal {
+  return { address: addressOf(account), nonce, expires: Math.floor(Date.now() / 1000) + 60 };
+}
+const objectOf = (account: Account) => env.ACCOUNT.getByName(addressOf(account));
+const evict = (account: Account) => evictDurableObject(objectOf(account));
+const demandOf = (gpu_model: string, change: object = {}) =>
+  QuoteRequest.parse({ demand: { gpu_model, ...change } });
+const jobOf = (gpu_model: string, change: object = {}) =>
+  RoutedJobRequest.parse({ function: FUNCTION, max_price: "1000", demand: { gpu_model }, ...change });
+
+/** A node whose offer stands in its book. */
+async function listed(model: string, change: Parameters<typeof offerOf>[1] = {}): Promise<ScriptedAgent> {
+  const agent = await ScriptedAgent.join(offerOf(model, change));
+  const book = env.BOOK.getByName(`${model}/any/0`);
+  await expect.poll(() => book.get(addressOf(agent.account))).toMatchObject({ status: "online" });
+  return agent;
+}
+
+async function quoted(account: Account, agent: ScriptedAgent, request: QuoteRequest): Promise<Quote> {
+  const [answer] = await Promise.all([objectOf(account).quote(principal(account), request), agent.confirm()]);
+  if (!answer.ok) throw new Error(answer.code);
+  return answer.quote;
+}
+
+test("a quote names the offer that the agent holds, and its ids are the hashes of its terms and text", async () => {
+  const agent = await listed("ACCOUNT_A");
+  const account = newAccount();
+  const quote = await quoted(account, agent, demandOf("ACCOUNT_A"));
+  const domain = escrowDomain({ chainId: CHAIN_ID, escrow: quote.settlement.escrow });
+  expect(quote.lease_hash).toBe(digest(domain, "LeaseTerms", quote.terms));
+  expect(quote.terms.quote).toBe(keccak256(stringToBytes(canonicalJson(quote.text))));
+  expect(quote.terms).toMatchObject({
+    payer: addressOf(account),
+    consumerSigner: addressOf(account),
+    provider: addressOf(agent.account),
+    providerSigner: addressOf(agent.account),
+    feeBps: 500,
+    upfront: 60_000n,
+    unattended: 0n,
+    ratePerHour: 3_600_000n,
+  });
+  expect(quote.amount).toBe(900_000n);
+  expect(await env.LEASE.getByName(quote.lease_id).view(addressOf(account))).toMatchObject({
+    ok: true,
+    lease: { status: "quoted" },
+  });
+});
+
+test("the cheapest node is asked first, and the next one when it declines", async () => {
+  const [cheap, dear] = [await listed("ACCOUNT_B", { gpu_hour: "100" }), await listed("ACCOUNT_B")];
+  const account = newAccount();
+  const asking = objectOf(account).quote(principal(account), demandOf("ACCOUNT_B"));
+  const { hold } = await cheap.next("hold");
+  cheap.tell({ t: "declined", hold, reason: "busy" });
+  await dear.confirm();
+  expect(await asking).toMatchObject({
+    ok: true,
+    quote: { terms: { providerSigner: addressOf(dear.account) } },
+  });
+});
+
+test("without an offer the answer says why, and whether waiting helps", async () => {
+  await listed("ACCOUNT_C");
+  const account = newAccount();
+  const ask = (request: QuoteRequest) => objectOf(account).quote(principal(account), request);
+  expect(await ask(demandOf("ACCOUNT_C", { max_rate_per_hour: "1" }))).toEqual({
+    ok: false,
+    code: "price_below_offers",
+    wait: { possible: false, blockers: { price: 1 } },
+  });
+  expect(await ask(demandOf("ACCOUNT_C", { resources: { gpus: 2 } }))).toEqual({
+    ok: false,
+    code: "no_capacity",
+    wait: { possible: false, blockers: { gpus: 1 } },
+  });
+});
+
+test("taken GPUs come free again, so waiting for them is possible", async () => {
+  const agent = await listed("ACCOUNT_D");
+  const account = newAccount();
+  await quoted(account, agent, demandOf("ACCOUNT_D"));
+  await expect
+    .poll(() => objectOf(account).quote(principal(account), demandOf("ACCOUNT_D")))
+    .toEqual({
+      ok: false,
+      code: "no_capacity",
+      wait: { possible: true, blockers: { gpus: 1 } },
+    });
+});
+
+test("an account holds at most eight quotes at once, asked one after another or together", async () => {
+  const agent = await listed("ACCOUNT_E", { gpus: 16 });
+  const account = newAccount();
+  for (let n = 0; n < 7; n += 1) await quoted(account, agent, demandOf("ACCOUNT_E"));
+  await evict(account);
+  const both = [1, 2].map(() => objectOf(account).quote(principal(account), demandOf("ACCOUNT_E")));
+  await agent.confirm();
+  const answers = await Promise.all(both);
+  expect(answers.map((answer) => (answer.ok ? "quote" : answer.code)).sort()).toEqual([
+    "quote",
+    "too_many_quotes",
+  ]);
+});
+
+test("a nonce is good once, also across an eviction", async () => {
+  const account = newAccount();
+  const by = principal(account, "nonce-of-this-test");
+  expect(await objectOf(account).quote(by, demandOf("NOBODY_HAS_IT"))).toMatchObject({ code: "no_capacity" });
+  await evict(account);
+  expect(await objectOf(account).quote(by, demandOf("NOBODY_HAS_IT"))).toEqual({
+    ok: false,
+    code: "signature_replayed",
+  });
+});
+
+test("a job without a lease brings the quote that would pay for it, and leaves the key free", async () => {
+  const agent = await listed("ACCOUNT_F", { gpus: 2 });
+  const account = newAccount();
+  const submit = (hash: string) =>
+    objectOf(account).submit(
+      principal(account),
+      "key-1",
+      hash,
+      jobOf("ACCOUNT_F", { max_price: "5000000" }),
+      null,
+    );
+  const [first] = await Promise.all([submit("aa".repeat(32)), agent.confirm()]);
+  expect(first).toMatchObject({ ok: false, code: "payment_required", quote: { amount: 5_000_000n } });
+  await evict(account);
+  const [second] = await Promise.all([submit("bb".repeat(32)), agent.confirm()]);
+  expect(second).toMatchObject({ ok: false, code: "payment_required" });
+});
+
+test("the same key is refused with another body, and while its first request runs", async () => {
+  const agent = await listed("ACCOUNT_G");
+  const account = newAccount();
+  const submit = (hash: string) =>
+    objectOf(account).submit(principal(account), "key-1", hash, jobOf("ACCOUNT_G"), null);
+  const first = submit("aa".repeat(32));
+  const { hold } = await agent.next("hold");
+  expect(await submit("aa".repeat(32))).toEqual({ ok: false, code: "idempotency_in_progress" });
+  expect(await submit("bb".repeat(32))).toEqual({ ok: false, code: "idempotency_key_reused" });
+  agent.tell({ t: "held", hold });
+  expect(await first).toMatchObject({ code: "payment_required" });
+});
+
+test("a job for a lease that nobody has is refused, and its client-made id stands for nothing", async () => {
+  const account = newAccount();
+  const job = { ...jobOf("NOBODY_HAS_IT"), lease: unknownLease() };
+  const answer = await objectOf(account).submit(
+    principal(account),
+    null,
+    "aa".repeat(32),
+    job,
+    "my-own-job-id",
+  );
+  expect(answer).toMatchObject({ ok: false, code: "lease_unknown" });
+  expect(await objectOf(account).resolve("my-own-job-id")).toBeNull();
+});
+
+test("only a lease that this account was quoted can be funded by it", async () => {
+  const agent = await listed("ACCOUNT_H");
+  const quote = await quoted(newAccount(), agent, demandOf("ACCOUNT_H"));
+  const stranger = newAccount();
+  const funding = {
+    amount: quote.amount,
+    salt: `0x${"01".repeat(32)}`,
+    valid_after: 0,
+    valid_before: Math.floor(Date.now() / 1000) + 600,
+    signature: "0x00",
+  } as const;
+  expect(await objectOf(stranger).openLease(principal(stranger), quote.lease_id, funding)).toEqual({
+    ok: false,
+    code: "quote_unknown",
+  });
+  expect(await objectOf(stranger).leases()).toEqual([]);
+});

@@ -1,0 +1,45 @@
+import { evictDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { Address } from "@gpux/protocol/ids";
+import { Demand, Offer } from "@gpux/protocol/resources";
+import { expect, test } from "vitest";
+import type { BookEntry } from "../interfaces.ts";
+import { offerOf } from "../testing/scripted-agent.ts";
+
+const book = env.BOOK.getByName("BOOK_TEST/any/0");
+const address = (n: number) => Address.parse(`0x${String(n).padStart(40, "0")}`);
+
+function entry(n: number, gpu_hour: string, lastSeen: number): BookEntry {
+  return {
+    node: address(n),
+    offer: Offer.parse(offerOf("BOOK_TEST", { gpu_hour })),
+    free: 1,
+    provider: address(n),
+    agentVersion: "1.0.0",
+    status: "online",
+    lastSeen,
+  };
+}
+
+test("rows outlive the object, with an eviction between every two calls", async () => {
+  await book.put(entry(1, "300", 10));
+  await evictDurableObject(book);
+  await book.put(entry(2, "200", 10));
+  await evictDurableObject(book);
+  await book.put(entry(1, "100", 9));
+  await evictDurableObject(book);
+
+  const found = await book.find(Demand.parse({}), 10);
+  expect(found.entries).toEqual([entry(2, "200", 10), entry(1, "300", 10)]);
+  await evictDurableObject(book);
+  expect(await book.find(Demand.parse({ max_rate_per_hour: "150" }), 10)).toMatchObject({
+    entries: [],
+    blockers: { price: 2 },
+    onlyPrice: 2,
+  });
+
+  await book.remove(address(2));
+  await evictDurableObject(book);
+  expect(await book.get(address(2))).toBeNull();
+  expect(await book.list(null, 10)).toEqual([entry(1, "300", 10)]);
+});

@@ -1,0 +1,146 @@
+import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { CLOSE } from "@gpux/protocol/frames";
+import { type Address, leaseIdOf } from "@gpux/protocol/ids";
+import { bytesToHex } from "viem/utils";
+import { expect, test } from "vitest";
+import { EVERYTHING } from "../books.ts";
+import type { HoldRequest } from "../interfaces.ts";
+import { addressOf, newAccount } from "../testing/client.ts";
+import { offerOf, ScriptedAgent } from "../testing/scripted-agent.ts";
+
+const nodeOf = (address: Address) => env.NODE.getByName(address);
+const evict = (address: Address) => evictDurableObject(nodeOf(address));
+
+/** A hold for one GPU of the agent's at its price, which lapses far later than any test lasts. */
+function holdOn(agent: ScriptedAgent): HoldRequest {
+  const address = addressOf(agent.account);
+  return {
+    lease: leaseIdOf(bytesToHex(crypto.getRandomValues(new Uint8Array(32)))),
+    expiresAt: Date.now() + 600_000,
+    terms: {
+      payer: address,
+      consumerSigner: address,
+      provider: address,
+      providerSigner: address,
+      meter: address,
+      feeRecipient: address,
+      feeBps: 0,
+      upfront: 0n,
+      unattended: 0n,
+      ratePerHour: 3_600_000n,
+      expiry: Math.floor(Date.now() / 1000) + 3_600,
+      quote: `0x${"01".repeat(32)}`,
+    },
+    text: {
+      node: address,
+      gpus: [],
+      resources: { gpus: 1, cpu: 0, memory_gb: 0 },
+      prices: { gpu_hour: "3600000", core_hour: "0", gb_hour: "0" },
+      tier: "firm",
+      mode: "serverless",
+      region: "eu-west",
+      tick_s: 60,
+      salt: `0x${"02".repeat(32)}`,
+    },
+  };
+}
+
+test("a hold lives through reservation, opening, a lost socket and release, with an eviction between every two", async () => {
+  const offer = offerOf("NODE_A");
+  let agent = await ScriptedAgent.join(offer);
+  const address = addressOf(agent.account);
+  const request = holdOn(agent);
+  await evict(address);
+
+  const holding = nodeOf(address).hold(request);
+  const asked = await agent.next("hold");
+  expect(asked).toMatchObject({ hold: request.lease, terms: request.terms });
+  agent.tell({ t: "held", hold: request.lease });
+  expect(await holding).toEqual({ ok: true });
+  await evict(address);
+
+  expect(await nodeOf(address).hold(holdOn(agent))).toMatchObject({ ok: false, code: "no_capacity" });
+  expect(await nodeOf(address).reserve(request.lease, Date.now() + 900_000)).toEqual({ ok: true });
+  agent.close(1000);
+  await agent.closed;
+  await evict(address);
+
+  expect(await nodeOf(address).describe()).toMatchObject({ ok: false, code: "node_offline" });
+  expect(await nodeOf(address).open(request.lease, request.terms)).toEqual({ ok: true });
+  await evict(address);
+
+  agent = await ScriptedAgent.dial(agent.account, agent);
+  await evict(address);
+  agent.hello(offer);
+  expect(await agent.next("welcome")).toMatchObject({ leases: [request.lease] });
+  expect(await agent.next("open")).toMatchObject({ lease: request.lease, terms: request.terms });
+  agent.say({ t: "ack" });
+  await evict(address);
+
+  await nodeOf(address).release(request.lease);
+  expect(await agent.next("release")).toMatchObject({ hold: request.lease });
+  expect(await nodeOf(address).describe()).toMatchObject({ ok: true, entry: { free: 1, status: "online" } });
+});
+
+test("a newer connection closes the older with the code that stops its reconnects", async () => {
+  const first = await ScriptedAgent.join(offerOf("NODE_B"));
+  const second = await ScriptedAgent.join(offerOf("NODE_B"), first.account);
+  expect(await first.closed).toMatchObject({ code: CLOSE.replaced });
+  expect(await nodeOf(addressOf(second.account)).describe()).toMatchObject({ ok: true });
+});
+
+test("a hold that the agent declines is refused with its reason", async () => {
+  const agent = await ScriptedAgent.join(offerOf("NODE_C"));
+  const request = holdOn(agent);
+  const holding = nodeOf(addressOf(agent.account)).hold(request);
+  await agent.next("hold");
+  agent.tell({ t: "declined", hold: request.lease, reason: "the owner plays" });
+  expect(await holding).toEqual({ ok: false, code: "no_capacity", detail: "the owner plays" });
+});
+
+test("a hold is refused as soon as its agent is gone", async () => {
+  const agent = await ScriptedAgent.join(offerOf("NODE_D"));
+  const holding = nodeOf(addressOf(agent.account)).hold(holdOn(agent));
+  await agent.next("hold");
+  agent.close(1001);
+  expect(await holding).toMatchObject({ ok: false, code: "node_offline" });
+});
+
+test.each([
+  ["text that is not JSON", "{"],
+  ["an unknown frame", JSON.stringify({ v: 1, seq: 1, ack: 0, t: "mine" })],
+  ["an unknown version", JSON.stringify({ v: 2, seq: 1, ack: 0, t: "ack" })],
+  ["an unknown field", JSON.stringify({ v: 1, seq: 0, ack: 0, t: "ack", more: 1 })],
+  ["a frame over the limit", JSON.stringify({ v: 1, seq: 0, ack: 0, t: "ack", more: "x".repeat(70_000) })],
+])("%s closes the socket and takes the node off the market", async (_, text) => {
+  const agent = await ScriptedAgent.join(offerOf("NODE_E"));
+  agent.raw(text);
+  expect(await agent.closed).toMatchObject({ code: CLOSE.badFrame });
+  expect(await nodeOf(addressOf(agent.account)).describe()).toMatchObject({ code: "node_offline" });
+});
+
+test("a heartbeat is answered while the object sleeps, and wakes nothing", async () => {
+  const account = newAccount();
+  const agent = await ScriptedAgent.join(offerOf("NODE_F"), account);
+  await evict(addressOf(account));
+  expect(await agent.ping()).toBe("pong");
+  // Evicting an object that does not run is refused: the ping has started none.
+  await expect(evict(addressOf(account))).rejects.toThrow();
+});
+
+test("the books show a node's free GPUs, and that it has gone", async () => {
+  const agent = await ScriptedAgent.join(offerOf("NODE_G", { gpus: 2 }));
+  const address = addressOf(agent.account);
+  const book = env.BOOK.getByName("NODE_G/any/0");
+  await expect.poll(() => book.get(address)).toMatchObject({ free: 2, status: "online" });
+  const holding = nodeOf(address).hold(holdOn(agent));
+  await agent.confirm();
+  await holding;
+  await expect.poll(() => book.get(address)).toMatchObject({ free: 1 });
+  agent.close(1000);
+  await expect.poll(() => book.get(address)).toMatchObject({ status: "offline" });
+  await expect.poll(() => env.BOOK.getByName(EVERYTHING).get(address)).toMatchObject({ status: "offline" });
+  // The hold's end is still due; once the books are right, nothing else is.
+  expect(await runDurableObjectAlarm(nodeOf(address))).toBe(true);
+});
