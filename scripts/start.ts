@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -8,9 +8,9 @@ import { createClient } from "@gpux/sdk";
 import type { AgentProcess } from "./stack/agent-process.ts";
 import { openLedger } from "./stack/balances.ts";
 import { runDemo } from "./stack/demo.ts";
-import { PortTaken } from "./stack/edge.ts";
+import { PortTaken, startEdge } from "./stack/edge.ts";
 import { printReport } from "./stack/print.ts";
-import { type Stack, startChain, startMarket, startOnlineAgent } from "./stack/stack.ts";
+import { agentSetupOf, edgeOptionsOf, startChain, startOnlineAgent } from "./stack/stack.ts";
 import { createTimeline } from "./stack/timeline.ts";
 
 const HELP = `npm start -- [options]
@@ -80,16 +80,19 @@ async function main(): Promise<void> {
     (chain) => chain.url,
   );
   running.push(() => devnet.close());
-  const stack: Stack = await timeline.run(
+  // The chain lives in memory, so what was stored about the last one means nothing any more.
+  for (const part of ["edge", "agent"]) await rm(join(folder, part), { recursive: true, force: true });
+  const edge = await timeline.run(
     "edge, relayer, meter",
-    () => startMarket({ folder, port, chainPort }, devnet),
-    (it) => it.edge.url,
+    () => startEdge(edgeOptionsOf(devnet, { folder, port })),
+    (it) => it.url,
   );
-  running.push(() => stack.stop());
+  running.push(() => edge.stop());
+  const setup = agentSetupOf(devnet, { folder, edge: edge.url });
   const node = devnetAccount("agent").address;
   const agent: AgentProcess = await timeline.run(
     "agent",
-    () => startOnlineAgent(stack.agentSetup, node),
+    () => startOnlineAgent(setup, node),
     () => `node ${node}`,
   );
   running.push(() => agent.stop());
@@ -103,7 +106,7 @@ async function main(): Promise<void> {
   };
   const report = await runDemo({
     client: createClient({
-      url: stack.edge.url,
+      url: edge.url,
       account: consumer.account,
       autoOpen: { maxAmount: 1_000_000n },
     }),
@@ -117,10 +120,10 @@ async function main(): Promise<void> {
   if (once) return;
 
   say(`
-It stays up. Edge ${stack.edge.url}, chain ${devnet.url}, escrow ${devnet.escrow}. Ctrl-C ends it.
+It stays up. Edge ${edge.url}, chain ${devnet.url}, escrow ${devnet.escrow}. Ctrl-C ends it.
 The agent's log is ${relative(process.cwd(), agent.logFile)}. The next job, from another terminal:
 
-  GPUX_URL=${stack.edge.url} GPUX_PRIVATE_KEY=${consumer.privateKey} \\
+  GPUX_URL=${edge.url} GPUX_PRIVATE_KEY=${consumer.privateKey} \\
     ${relative(process.cwd(), process.execPath)} cli/bin.ts run examples/functions/pathtrace \\
     --input scene=@examples/functions/pathtrace/room.json --out room.png`);
   const code = await agent.ended;

@@ -10,6 +10,8 @@ import { bundleWorker } from "../worker-bundle.ts";
 
 /** What a local edge needs to know; the rest stands in the three wrangler.toml. */
 export interface EdgeOptions {
+  /** What it listens on and is signed for; 127.0.0.1 by default. */
+  readonly host?: string;
   readonly port: number;
   /** Folder of the Durable Objects' and R2's files; kept from run to run. */
   readonly storage: string;
@@ -33,16 +35,16 @@ export interface Edge {
 }
 
 export class PortTaken extends Error {
-  constructor(port: number) {
-    super(`port ${port} on 127.0.0.1 is taken`);
+  constructor(host: string, port: number) {
+    super(`port ${port} on ${host} is taken`);
   }
 }
 
-async function claim(port: number): Promise<void> {
+async function claim(host: string, port: number): Promise<void> {
   const probe = createServer();
   await new Promise<void>((resolve, reject) => {
-    probe.once("error", () => reject(new PortTaken(port)));
-    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve()));
+    probe.once("error", () => reject(new PortTaken(host, port)));
+    probe.listen(port, host, () => probe.close(() => resolve()));
   });
 }
 
@@ -76,7 +78,8 @@ function workerdChildren(): number[] {
 
 /** Starts edge, relayer and meter in one real workerd. @throws PortTaken */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
-  await claim(options.port);
+  const { host = "127.0.0.1" } = options;
+  await claim(host, options.port);
   await mkdir(options.storage, { recursive: true });
   await tieWorkerdToUs(options.storage);
   process.env.WRANGLER_LOG ??= "error";
@@ -84,7 +87,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
   const { unstable_getMiniflareWorkerOptions } = await import("wrangler");
 
   const place = { CHAIN_ID: String(options.chainId), ESCROW: options.escrow };
-  const url = `http://127.0.0.1:${options.port}`;
+  const url = `http://${host}:${options.port}`;
   const bindings = {
     edge: {
       ...place,
@@ -122,7 +125,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
   const before = new Set(workerdChildren());
   const miniflare = new Miniflare(
     convertV4MiniflareOptions({
-      host: "127.0.0.1",
+      host,
       port: options.port,
       cf: false,
       telemetry: { enabled: false },

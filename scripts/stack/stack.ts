@@ -1,42 +1,29 @@
-import { readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Devnet, startDevnet } from "@gpux/contracts/devnet";
 import { devnetAccount } from "@gpux/contracts/roles";
 import { type AgentProcess, type AgentSetup, startAgentProcess } from "./agent-process.ts";
-import { type Edge, type EdgeOptions, startEdge } from "./edge.ts";
-
-/** A whole GPUX on this machine: local Optimism chain, the Workers in workerd, and agents. */
-export interface StackOptions {
-  /** Everything is written below it; emptied first, because the chain it belongs to was in memory. */
-  readonly folder: string;
-  readonly port: number;
-  readonly chainPort: number;
-}
-
-export interface Stack {
-  readonly devnet: Devnet;
-  readonly edgeOptions: EdgeOptions;
-  readonly edge: Edge;
-  /** What a further agent needs; give it another folder and key. */
-  readonly agentSetup: AgentSetup;
-  stop(): Promise<void>;
-}
+import type { EdgeOptions } from "./edge.ts";
 
 const FEE_BPS = 500;
 const ONLINE_MS = 60_000;
 
-/** The chain with every contract, and the accounts that the demo uses. */
+/**
+ * The parts of a whole GPUX on one machine: local Optimism chain, the Workers in workerd, agents. `npm start` and the
+ * end-to-end tests put them together.
+ */
+
+/** The chain with every contract, and a consumer who holds test USDC. */
 export async function startChain(port: number): Promise<Devnet> {
   const devnet = await startDevnet({ host: "127.0.0.1", port });
   await devnet.mint(devnetAccount("consumer").address, 100_000_000n);
   return devnet;
 }
 
-export async function startMarket(options: StackOptions, devnet: Devnet): Promise<Stack> {
-  await rm(options.folder, { recursive: true, force: true });
-  const edgeOptions: EdgeOptions = {
-    port: options.port,
-    storage: join(options.folder, "edge"),
+export function edgeOptionsOf(devnet: Devnet, place: { folder: string; port: number }): EdgeOptions {
+  return {
+    port: place.port,
+    storage: join(place.folder, "edge"),
     chainId: devnet.chainId,
     rpcUrl: devnet.url,
     escrow: devnet.escrow,
@@ -48,22 +35,18 @@ export async function startMarket(options: StackOptions, devnet: Devnet): Promis
     meterKey: devnetAccount("meter").privateKey,
     relayerKey: devnetAccount("relayer").privateKey,
   };
-  const edge = await startEdge(edgeOptions);
+}
+
+export function agentSetupOf(devnet: Devnet, place: { folder: string; edge: string }): AgentSetup {
   return {
-    devnet,
-    edgeOptions,
-    edge,
-    agentSetup: {
-      folder: join(options.folder, "agent"),
-      edge: edge.url,
-      rpc: devnet.url,
-      chainId: devnet.chainId,
-      escrow: devnet.escrow,
-      payout: devnetAccount("provider").address,
-      key: devnetAccount("agent").privateKey,
-      gpuHour: "0.60",
-    },
-    stop: () => edge.stop(),
+    folder: join(place.folder, "agent"),
+    edge: place.edge,
+    rpc: devnet.url,
+    chainId: devnet.chainId,
+    escrow: devnet.escrow,
+    payout: devnetAccount("provider").address,
+    key: devnetAccount("agent").privateKey,
+    gpuHour: "0.60",
   };
 }
 

@@ -1,0 +1,151 @@
+import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Devnet } from "@gpux/contracts/devnet";
+import { devnetAccount } from "@gpux/contracts/roles";
+import type { JobView } from "@gpux/protocol/job";
+import { packManifest } from "@gpux/protocol/manifest";
+import { type Client, type ClientOptions, createClient } from "@gpux/sdk";
+import { packFunction } from "../../../examples/functions/pack.ts";
+import type { AgentProcess, AgentSetup } from "../../../scripts/stack/agent-process.ts";
+import { type Ledger, openLedger } from "../../../scripts/stack/balances.ts";
+import type { EdgeOptions } from "../../../scripts/stack/edge.ts";
+import { type EdgeProcess, startEdgeProcess } from "../../../scripts/stack/edge-process.ts";
+import { agentSetupOf, edgeOptionsOf, startChain, startOnlineAgent } from "../../../scripts/stack/stack.ts";
+
+/** A whole market for one test: its own chain, edge process, agent process and folder. */
+export interface Market {
+  readonly devnet: Devnet;
+  readonly folder: string;
+  readonly agentSetup: AgentSetup;
+  readonly ledger: Ledger;
+  edge: EdgeProcess;
+  agent: AgentProcess;
+  client(options?: Partial<ClientOptions>): Client;
+  /** The edge's process dies by kill -9 and comes back on the same storage. */
+  crashEdge(): Promise<void>;
+  /** The agent's process dies by kill -9 and comes back on the same state. */
+  crashAgent(): Promise<void>;
+  /** Resolves when everything that the lease owes was paid out. */
+  close(client: Client, lease: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+  const address = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("a TCP socket has a port");
+  return address.port;
+}
+
+export async function openMarket(
+  place: { host?: string; rpc?: string; within?: readonly string[] } = {},
+): Promise<Market> {
+  const folder = await mkdtemp(join(tmpdir(), "gpux-e2e-"));
+  const devnet = await startChain(await freePort());
+  const edgeOptions: EdgeOptions = {
+    ...edgeOptionsOf(devnet, { folder, port: await freePort() }),
+    ...(place.host === undefined ? {} : { host: place.host }),
+  };
+  let edge = await startEdgeProcess(edgeOptions);
+  const agentSetup: AgentSetup = {
+    ...agentSetupOf(devnet, { folder, edge: edge.url }),
+    ...(place.rpc === undefined ? {} : { rpc: place.rpc }),
+    ...(place.within === undefined ? {} : { within: place.within }),
+  };
+  const node = devnetAccount("agent").address;
+  let agent = await startOnlineAgent(agentSetup, node);
+  const parties = {
+    consumer: devnetAccount("consumer").address,
+    provider: devnetAccount("provider").address,
+    feeRecipient: devnetAccount("feeRecipient").address,
+    agent: node,
+  };
+  const ledger = openLedger(devnet, parties);
+  return {
+    devnet,
+    folder,
+    agentSetup,
+    ledger,
+    get edge() {
+      return edge;
+    },
+    get agent() {
+      return agent;
+    },
+    client: (options = {}) =>
+      createClient({
+        url: edge.url,
+        account: devnetAccount("consumer").account,
+        autoOpen: { maxAmount: 1_000_000n },
+        ...options,
+      }),
+    async crashEdge() {
+      await edge.kill();
+      edge = await startEdgeProcess(edgeOptions);
+    },
+    async crashAgent() {
+      await agent.kill();
+      agent = await startOnlineAgent(agentSetup, node);
+    },
+    async close(client, lease) {
+      await client.leases.close(lease);
+      await until(async () => {
+        const view = await client.leases.get(lease);
+        return view.status === "closed" && (await ledger.owed()) === 0n;
+      }, "the lease is closed and paid out");
+    },
+    async stop() {
+      await agent.stop();
+      await edge.stop();
+      await devnet.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+const PATIENCE_MS = 120_000;
+
+/** Asks until it is so. The time-out is not a measurement: it only ends a test that would never end. */
+export async function until(isSo: () => Promise<boolean>, what: string): Promise<void> {
+  const end = Date.now() + PATIENCE_MS;
+  while (!(await isSo())) {
+    if (Date.now() > end) throw new Error(`it never came to pass that ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export async function publish(client: Client, name: string): Promise<string> {
+  const folder = new URL(`../../../examples/functions/${name}`, import.meta.url).pathname;
+  return client.objects.put(packManifest(await packFunction(folder)));
+}
+
+const base64 = (numbers: readonly number[]) =>
+  Buffer.from(new Float32Array(numbers).buffer).toString("base64");
+
+/** A product that a GPU does in a moment: what a job costs beside it is the market's own time. */
+export function smallProduct(scale: number) {
+  return {
+    n: { number: 2 },
+    k: { number: 2 },
+    m: { number: 2 },
+    a: { base64: base64([1, 2, 3, 4]) },
+    b: { base64: base64([scale, 0, 0, scale]) },
+  };
+}
+
+/** The sample scene, cut down or up: `samples` sets how long it takes. */
+export function scene(size: { width: number; height: number; samples: number }) {
+  const room = JSON.parse(
+    readFileSync(new URL("../../../examples/functions/pathtrace/room.json", import.meta.url), "utf8"),
+  );
+  return { scene: { json: { ...room, ...size } } };
+}
+
+export function sumOf(jobs: readonly JobView[]): bigint {
+  return jobs.reduce((total, job) => total + job.price, 0n);
+}
