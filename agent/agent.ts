@@ -15,12 +15,14 @@ import { type Journal, openJournal } from "./journal.ts";
 import { openKeystore } from "./keystore.ts";
 import { type Book, BookEntry, newBook, readBook } from "./leases/book.ts";
 import { createChain } from "./leases/chain.ts";
-import { type ServedLease, serveLease, type Workshop } from "./leases/lease.ts";
+import { createPreparation } from "./leases/job.ts";
+import { type ServedLease, serveLease } from "./leases/lease.ts";
 import { createObjects } from "./leases/objects.ts";
 import { createSlots } from "./leases/slots.ts";
+import type { Workshop } from "./leases/workshop.ts";
 import type { LinkEnd } from "./link/machine.ts";
 import type { Log } from "./log.ts";
-import { type AgentStatus, lockState, type StatePaths, statePaths, writeStatus } from "./state-dir.ts";
+import { type AgentStatus, createStatusBoard, lockState, type StatePaths, statePaths } from "./state-dir.ts";
 
 /** Exit codes of `gpux-agent run`; a supervisor such as systemd should restart on 1 alone. */
 export const EXIT = {
@@ -62,7 +64,7 @@ export interface RunningAgent {
   readonly ended: Promise<AgentEnd>;
   /** Drains: no more holds, running jobs may end within `drain_s`, what is unacknowledged is flushed. */
   stop(): Promise<void>;
-  /** Leaves at once, as after a kill -9: nothing is said, nothing flushed. */
+  /** Leaves at once: running jobs are broken off, nothing is flushed. What the journals say is said at the next start. */
   kill(): Promise<void>;
 }
 
@@ -132,22 +134,20 @@ async function run(
   lock: { release(): Promise<void> },
   offer: House["offer"],
 ): Promise<RunningAgent> {
-  const { config, executor } = options;
+  const { config, executor, log } = options;
   const address = Address.parse(account.address);
   const place = { chainId: config.chain_id, escrow: config.escrow };
   const credentials = { account, chainId: config.chain_id };
   const gpu = offer.gpus[0]?.model ?? "UNKNOWN_GPU";
   const house: House = { config, offer, address, hasher: createHasher(place) };
   let jobsEnded = 0;
-  const log: Log = (entry) => {
-    if (["job.result", "job.failed", "job.stopped"].includes(entry.event)) jobsEnded += 1;
-    options.log(entry);
-  };
+  const objects = createObjects(config.edge, credentials);
   const workshop: Workshop = {
     house,
     credentials,
     chain: createChain({ rpc: config.rpc, ...place }),
-    objects: createObjects(config.edge, credentials),
+    objects,
+    prepare: createPreparation(objects, config.limits),
     executor,
     slots: createSlots(config.concurrency),
     gpu,
@@ -196,10 +196,10 @@ async function run(
   }
 
   let published: AgentStatus["state"] = "connecting";
-  let publishing: Promise<void> = Promise.resolve();
+  const board = createStatusBoard(paths);
   function publish(state: AgentStatus["state"], detail: string): void {
     published = state;
-    const status: AgentStatus = {
+    board.publish(() => ({
       pid: process.pid,
       address,
       state,
@@ -209,9 +209,7 @@ async function run(
       jobs_ended: jobsEnded,
       detail,
       updated_at: new Date().toISOString(),
-    };
-    // The file is for the owner's eyes: that it cannot be written must not end the work.
-    publishing = publishing.then(() => writeStatus(paths, status)).catch(() => {});
+    }));
   }
 
   function serve(id: LeaseId, book: Book, journal: Journal<BookEntry>): void {
@@ -225,7 +223,10 @@ async function run(
         void forgetLease(id, `its socket was closed: ${end.detail}`, end.reason === "gone").catch(onFault);
       },
       onFault,
-      onChange: () => publish(published, ""),
+      onChange: (what) => {
+        if (what === "ended") jobsEnded += 1;
+        publish(published, "");
+      },
     });
     leases.set(id, lease);
     lease.start();
@@ -282,7 +283,7 @@ async function run(
     await Promise.all(stopped);
     await heldJournal.journal.close();
     publish("stopped", "");
-    await publishing;
+    await board.close();
     await lock.release();
   }
 

@@ -123,13 +123,9 @@ export async function loadConfig(
 
 /** Writes atomically with mode 0600; what stands at its default is written too, so that the file shows every key. */
 export async function saveConfig(path: string, config: AgentConfig): Promise<void> {
-  await writeAtomically(path, `${JSON.stringify(z.encode(AgentConfig, config), null, 2)}\n`);
-}
-
-export async function writeAtomically(path: string, text: string): Promise<void> {
   const file = await open(`${path}.new`, "w", 0o600);
   try {
-    await file.writeFile(text);
+    await file.writeFile(`${JSON.stringify(z.encode(AgentConfig, config), null, 2)}\n`);
     await file.sync();
   } finally {
     await file.close();

@@ -1,7 +1,6 @@
-import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { writeAtomically } from "./config.ts";
 
 /** Where the agent keeps what it owns; everything in it is readable by its owner alone. */
 export interface StatePaths {
@@ -76,8 +75,43 @@ export const AgentStatus = z.strictObject({
 });
 export type AgentStatus = z.infer<typeof AgentStatus>;
 
-export function writeStatus(paths: StatePaths, status: AgentStatus): Promise<void> {
-  return writeAtomically(paths.status, `${JSON.stringify(status, null, 2)}\n`);
+/** Where the running agent writes its status, at most once in this time: a busy lease must not wear the disk. */
+const STATUS_EVERY_MS = 500;
+
+export interface StatusBoard {
+  /** The newest wins; `status` is asked when it is written. */
+  publish(status: () => AgentStatus): void;
+  /** Writes what is left. */
+  close(): Promise<void>;
+}
+
+export function createStatusBoard(paths: StatePaths): StatusBoard {
+  let latest: (() => AgentStatus) | null = null;
+  let timer: NodeJS.Timeout | null = null;
+  let writing: Promise<void> = Promise.resolve();
+  const write = (): Promise<void> => {
+    timer = null;
+    const status = latest;
+    latest = null;
+    if (status === null) return writing;
+    const text = `${JSON.stringify(status(), null, 2)}\n`;
+    // The file is for the owner's eyes: that it cannot be written must not end the work, and it needs no fsync.
+    writing = writing
+      .then(() => writeFile(`${paths.status}.new`, text, { mode: 0o600 }))
+      .then(() => rename(`${paths.status}.new`, paths.status))
+      .catch(() => {});
+    return writing;
+  };
+  return {
+    publish(status) {
+      latest = status;
+      timer ??= setTimeout(write, STATUS_EVERY_MS);
+    },
+    close() {
+      if (timer !== null) clearTimeout(timer);
+      return write();
+    },
+  };
 }
 
 /** Null when no agent has run on this folder. A process that is gone leaves `stopped`, whatever it last wrote. */

@@ -21,40 +21,51 @@ export type Prepared = { ok: true; job: FunctionJob } | { ok: false; code: JobFa
 const MANIFEST_BYTES = 8 * 2 ** 20;
 
 /** Fetches and checks what a job needs before it may take a place on the executor. Rejects only when aborted. */
-export async function prepare(
+export type Preparation = (
   run: Pick<RunFrame, "function" | "inputs" | "execution_ms">,
-  objects: Objects,
-  limits: Limits,
   signal: AbortSignal,
-): Promise<Prepared> {
-  const packed = await objects.get(run.function, MANIFEST_BYTES, signal);
-  if (!packed.ok) return packed;
-  const checked = checkManifest(parseJson(packed.bytes), limits);
-  if (!checked.ok) return { ok: false, code: checked.code, detail: `${checked.pointer}: ${checked.detail}` };
+) => Promise<Prepared>;
 
-  const inputs: Record<string, ExecutionInput> = {};
-  let bytesLeft = limits.inputBytes;
-  for (const [name, value] of Object.entries(run.inputs)) {
-    if ("number" in value) {
-      inputs[name] = { kind: "number", value: value.number };
-      continue;
+export function createPreparation(objects: Objects, limits: Limits): Preparation {
+  // By the very bytes, which the object cache keeps: a warm function is read and checked once.
+  const known = new WeakMap<Uint8Array, ReturnType<typeof checkManifest>>();
+  const check = (packed: Uint8Array) => {
+    const checked = known.get(packed) ?? checkManifest(parseJson(packed), limits);
+    known.set(packed, checked);
+    return checked;
+  };
+
+  return async (run, signal) => {
+    const packed = await objects.get(run.function, MANIFEST_BYTES, signal);
+    if (!packed.ok) return packed;
+    const checked = check(packed.bytes);
+    if (!checked.ok)
+      return { ok: false, code: checked.code, detail: `${checked.pointer}: ${checked.detail}` };
+
+    const inputs: Record<string, ExecutionInput> = {};
+    let bytesLeft = limits.inputBytes;
+    for (const [name, value] of Object.entries(run.inputs)) {
+      if ("number" in value) {
+        inputs[name] = { kind: "number", value: value.number };
+        continue;
+      }
+      if ("json" in value) {
+        inputs[name] = { kind: "json", value: value.json };
+        continue;
+      }
+      const found =
+        "base64" in value
+          ? ({ ok: true, bytes: new Uint8Array(Buffer.from(value.base64, "base64")) } as const)
+          : await objects.get(value.object, bytesLeft, signal);
+      if (!found.ok) return { ok: false, code: found.code, detail: `inputs.${name}: ${found.detail}` };
+      bytesLeft -= found.bytes.length;
+      if (bytesLeft < 0)
+        return { ok: false, code: "limit_exceeded", detail: `the inputs exceed ${limits.inputBytes} bytes` };
+      inputs[name] = { kind: "bytes", bytes: found.bytes };
     }
-    if ("json" in value) {
-      inputs[name] = { kind: "json", value: value.json };
-      continue;
-    }
-    const found =
-      "base64" in value
-        ? ({ ok: true, bytes: new Uint8Array(Buffer.from(value.base64, "base64")) } as const)
-        : await objects.get(value.object, bytesLeft, signal);
-    if (!found.ok) return { ok: false, code: found.code, detail: `inputs.${name}: ${found.detail}` };
-    bytesLeft -= found.bytes.length;
-    if (bytesLeft < 0)
-      return { ok: false, code: "limit_exceeded", detail: `the inputs exceed ${limits.inputBytes} bytes` };
-    inputs[name] = { kind: "bytes", bytes: found.bytes };
-  }
-  const wallMs = Math.min(limits.wallMs, run.execution_ms);
-  return { ok: true, job: { manifest: checked.manifest, inputs, limits: { ...limits, wallMs } } };
+    const wallMs = Math.min(limits.wallMs, run.execution_ms);
+    return { ok: true, job: { manifest: checked.manifest, inputs, limits: { ...limits, wallMs } } };
+  };
 }
 
 export interface ExecutionListener {

@@ -1,21 +1,15 @@
 import type { ToLease } from "@gpux/protocol/frames";
-import { type Bytes32, JobId, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
-import { inputHash } from "@gpux/protocol/job";
+import { type Bytes32, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import type { Resources } from "@gpux/protocol/resources";
-import type { House } from "../control/admission.ts";
-import type { Executor, FunctionJob } from "../executors/executor.ts";
 import type { Journal } from "../journal.ts";
-import { type Credentials, socketUrl, upgradeHeaders } from "../link/credentials.ts";
+import { socketUrl, upgradeHeaders } from "../link/credentials.ts";
 import { leaseBody, parseToLease } from "../link/frames.ts";
 import type { LinkEnd } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
-import { isConsumersAllowance } from "./allowance.ts";
-import { type Attempt, Attempts } from "./attempts.ts";
 import {
   type Book,
   type BookEntry,
-  type Ended,
   enter,
   entriesOf,
   findEnded,
@@ -23,26 +17,11 @@ import {
   sameAttempt,
   untoldEnds,
 } from "./book.ts";
-import type { Chain } from "./chain.ts";
 import { createFunding } from "./funding.ts";
-import { type AttemptEnd, execute, prepare, type RunFrame, upload } from "./job.ts";
-import type { Objects } from "./objects.ts";
+import { createLeaseJobs } from "./jobs.ts";
 import type { Signer } from "./receipts.ts";
 import { answerClose, answerSettle, type SigningDesk } from "./signing.ts";
-import type { Slots } from "./slots.ts";
-
-/** What all leases of a node share. */
-export interface Workshop {
-  readonly house: House;
-  readonly credentials: Credentials;
-  readonly chain: Chain;
-  readonly objects: Objects;
-  readonly executor: Executor<FunctionJob>;
-  readonly slots: Slots;
-  /** How results and receipts name the GPU. */
-  readonly gpu: string;
-  readonly log: Log;
-}
+import type { Workshop } from "./workshop.ts";
 
 export interface LeaseOptions {
   readonly workshop: Workshop;
@@ -52,7 +31,8 @@ export interface LeaseOptions {
   /** The link is over for good; after `gone` the lease is to be forgotten. */
   readonly onEnd: (end: LinkEnd) => void;
   readonly onFault: (error: unknown) => void;
-  readonly onChange: () => void;
+  /** A job began or ended. */
+  readonly onChange: (what: "began" | "ended") => void;
 }
 
 /** A lease that this node serves. */
@@ -73,17 +53,15 @@ export interface ServedLease {
 /** A journal shorter than this is not worth rewriting. */
 const COMPACT_LINES = 512;
 const FLUSH_MS = 5_000;
-const PROGRESS_EVERY_MS = 200;
-const LOG_LINES = 1_000;
 /** The executor ends an aborted job at once; more than this is a hung one. */
 const CUT_OFF_MS = 10_000;
-/** As many as one hello may name. */
-const HELLO_ATTEMPTS = 1_024;
+/** A hello must fit into one frame; the edge has far fewer open on one lease. */
+const HELLO_ATTEMPTS = 400;
 
 /** Serves one lease over its data socket: runs its jobs, signs its vouchers, and writes down what must not be lost. */
 export function serveLease(options: LeaseOptions): ServedLease {
   const { workshop, id, book, journal } = options;
-  const { house, credentials, objects, executor, slots, gpu } = workshop;
+  const { house, credentials } = workshop;
   const { hasher } = house;
   const { terms } = book;
   const leaseId: Bytes32 = hasher.leaseTerms(terms);
@@ -91,10 +69,8 @@ export function serveLease(options: LeaseOptions): ServedLease {
   const log: Log = (entry) => workshop.log({ ...entry, facts: { lease: id, ...entry.facts } });
   const leaving = new AbortController();
   const funding = createFunding(workshop.chain, leaseId, log, leaving.signal);
-  const attempts = new Attempts();
   let welcomed = false;
   let { refusal } = book;
-  let accepting = true;
 
   const record = (entry: BookEntry) => {
     enter(book, entry);
@@ -115,6 +91,21 @@ export function serveLease(options: LeaseOptions): ServedLease {
     },
   };
 
+  const jobs = createLeaseJobs({
+    workshop,
+    book,
+    leaseId,
+    log,
+    record,
+    send: (body, durable) => link.send(body, durable),
+    tell: (body) => link.tell(body),
+    refusal: async () => refusal ?? (await funding.verified()),
+    covers: (allowed, committed) => funding.covers(terms, allowed, committed),
+    onFault: options.onFault,
+    onChange: options.onChange,
+  });
+  const { attempts } = jobs;
+
   const url = socketUrl(house.config.edge, `/v1/agent/leases/${id}`);
   const link: Link = createLink<ToLease>({
     url,
@@ -130,7 +121,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     },
     onEnd: options.onEnd,
     onFault: options.onFault,
-    resume: { frames: book.frames, nextSeq: book.nextSeq, dealt: book.dealt },
+    resume: { frames: [...book.frames], nextSeq: book.nextSeq, dealt: book.dealt },
     store: {
       sent: (seq, body) => record({ is: "sent", seq, body }),
       acknowledged: (seq) => {
@@ -155,14 +146,6 @@ export function serveLease(options: LeaseOptions): ServedLease {
     return [...named.values()].slice(0, HELLO_ATTEMPTS);
   }
 
-  /** Tells the end of an attempt again, unless it is on its way as it is. */
-  function tellAgain(ended: Ended): void {
-    const onItsWay = untoldEnds(book).some(
-      (each) => each.job === ended.job && sameAttempt(each.attempt, ended.attempt),
-    );
-    if (!onItsWay) link.send(ended.body, true);
-  }
-
   function onWelcome(frame: Extract<ToLease, { t: "welcome" }>): void {
     if (leaseIdOf(hasher.leaseTerms(frame.terms)) !== id) refuse("the welcome's terms are not this lease's");
     for (const attempt of attempts.list()) {
@@ -173,7 +156,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     }
     for (const { job, attempt } of frame.attempts) {
       const ended = findEnded(book, job, attempt);
-      if (ended !== undefined) tellAgain(ended);
+      if (ended !== undefined) jobs.tellAgain(ended);
     }
     if (welcomed) return;
     welcomed = true;
@@ -201,10 +184,10 @@ export function serveLease(options: LeaseOptions): ServedLease {
   async function onFrame(frame: Exclude<ToLease, { t: "welcome" | "ack" }>): Promise<void> {
     switch (frame.t) {
       case "run":
-        begin(frame);
+        jobs.begin(frame);
         return;
       case "cancel":
-        cancel(frame);
+        jobs.cancel(frame);
         return;
       case "settle": {
         // A job that was cut off is billed when its cancel is sent: let it end here too before judging the bill.
@@ -232,148 +215,8 @@ export function serveLease(options: LeaseOptions): ServedLease {
     else log({ level: "info", event: body.t, text: `${id}: usage ${book.signed.cumulative} base units` });
   }
 
-  function begin(frame: RunFrame): void {
-    // What a leaving agent does not begin is not in its next hello, so the edge gives it to another attempt.
-    if (!accepting || attempts.find(frame.job, frame.attempt) !== undefined) return;
-    const ended = findEnded(book, frame.job, frame.attempt);
-    if (ended !== undefined) {
-      tellAgain(ended);
-      return;
-    }
-    for (const older of attempts.list()) if (older.job === frame.job) older.stop("fenced");
-    const attempt = attempts.begin(frame.job, frame.attempt);
-    void work(frame, attempt)
-      .catch((error: unknown): AttemptEnd => {
-        if (attempt.signal.aborted) return { t: "stopped", ms: attempt.ms };
-        log({
-          level: "error",
-          event: "job.broken",
-          text: `${frame.job}: ${error instanceof Error ? error.stack : error}`,
-        });
-        return { t: "failed", ms: 0, code: "executor_failed", detail: "The agent could not run the job." };
-      })
-      .then((end) => finish(frame, attempt, end))
-      .catch(options.onFault)
-      .finally(() => {
-        attempts.end(attempt);
-        options.onChange();
-      });
-  }
-
-  async function work(frame: RunFrame, attempt: Attempt): Promise<AttemptEnd> {
-    const [missing, prepared] = await Promise.all([
-      coverage(frame),
-      prepare(frame, objects, house.config.limits, attempt.signal),
-    ]);
-    attempt.signal.throwIfAborted();
-    if (missing !== null) return { t: "failed", ms: 0, code: "terms_refused", detail: missing };
-    if (!prepared.ok) return { t: "failed", ms: 0, code: prepared.code, detail: prepared.detail };
-    const giveBack = await slots.take(attempt.signal);
-    try {
-      const executed = await execute(executor, prepared.job, listener(frame, attempt), attempt.signal);
-      attempt.ms = executed.ms;
-      attempt.executing = false;
-      if (executed.t !== "done") return executed;
-      // The GPU is free for the next job while this one's outputs travel.
-      giveBack();
-      return await upload(objects, executed.ms, executed.outputs, attempt.signal);
-    } finally {
-      attempt.executing = false;
-      giveBack();
-    }
-  }
-
-  function listener(frame: RunFrame, attempt: Attempt) {
-    const { job, attempt: token } = frame;
-    let told = 0;
-    let lines = 0;
-    return {
-      started() {
-        attempt.executing = true;
-        options.onChange();
-        if (attempt.stopReason !== null) return;
-        log({ level: "info", event: "job.started", text: job, facts: { job } });
-        link.send(leaseBody({ t: "started", job, attempt: token }));
-      },
-      progress(fraction: number, note: string | undefined) {
-        const now = performance.now();
-        if (attempt.stopReason !== null || (now - told < PROGRESS_EVERY_MS && fraction < 1)) return;
-        told = now;
-        const text = note === undefined ? {} : { note: note.slice(0, 200) };
-        link.tell(leaseBody({ t: "progress", job, attempt: token, fraction, ...text }));
-      },
-      log(line: string) {
-        lines += 1;
-        if (attempt.stopReason !== null || lines > LOG_LINES) return;
-        link.tell(leaseBody({ t: "log", job, attempt: token, line: line.slice(0, 4_000) }));
-      },
-    };
-  }
-
-  /** Null when the job will be paid: terms, chain and consumer agree to it. */
-  async function coverage(frame: RunFrame): Promise<string | null> {
-    const { allowance } = frame;
-    if (book.closing !== null) return "the lease's final usage is signed";
-    if (allowance !== undefined && allowance.cumulative > (book.allowance?.cumulative ?? 0n)) {
-      if (!(await isConsumersAllowance(terms, leaseId, allowance, hasher)))
-        return "the allowance is not signed by the lease's consumer";
-      record({ is: "allowance", allowance });
-    }
-    const reason = refusal ?? (await funding.verified());
-    if (reason !== null) return reason;
-    return funding.covers(terms, book.allowance?.cumulative ?? 0n, frame.committed);
-  }
-
-  function cancel({ job, attempt }: Extract<ToLease, { t: "cancel" }>): void {
-    const running = attempts.find(job, attempt);
-    if (running !== undefined) {
-      log({ level: "info", event: "job.cancel", text: job, facts: { job } });
-      running.stop("canceled");
-      return;
-    }
-    const ended = findEnded(book, job, attempt);
-    if (ended === undefined) link.send(leaseBody({ t: "stopped", job, attempt, ms: 0, gpu }), true);
-    else tellAgain(ended);
-  }
-
-  async function finish(frame: RunFrame, attempt: Attempt, end: AttemptEnd): Promise<void> {
-    // A fenced attempt is another's business by now, and one that left with us runs again.
-    if (attempt.stopReason === "fenced" || attempt.stopReason === "leaving") return;
-    const { job, attempt: token } = frame;
-    const spec = { job, attempt: token, gpu, ms: end.ms };
-    const body = leaseBody(
-      end.t === "result"
-        ? { ...spec, t: "result", outputs: end.outputs }
-        : end.t === "failed"
-          ? { ...spec, t: "failed", code: end.code, detail: end.detail.slice(0, 4_000) }
-          : { ...spec, t: "stopped" },
-    );
-    const rate = terms.ratePerHour;
-    const affordableMs =
-      rate === 0n ? Number.MAX_SAFE_INTEGER : Number((frame.max_price * 3_600_000n) / rate);
-    record({
-      is: "ended",
-      ended: {
-        job: JobId.parse(job),
-        attempt: token,
-        inputHash: await inputHash(frame),
-        payableMs: Math.min(frame.execution_ms, affordableMs),
-        body,
-      },
-    });
-    link.send(body, true);
-    const text =
-      end.t === "failed" ? `${job} failed: ${end.code}: ${end.detail}` : `${job} ${end.t} after ${end.ms} ms`;
-    log({
-      level: end.t === "failed" ? "warn" : "info",
-      event: `job.${end.t}`,
-      text,
-      facts: { job, ms: end.ms },
-    });
-  }
-
   function leave(): void {
-    accepting = false;
+    jobs.close();
     for (const attempt of attempts.list()) attempt.stop("leaving");
     leaving.abort(new Error("the lease is left"));
     link.stop();
@@ -385,7 +228,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     start: () => link.start(),
     executing: () => attempts.list().filter((each) => each.executing).length,
     async drain(ms) {
-      accepting = false;
+      jobs.close();
       for (const attempt of attempts.list())
         if (!attempt.executing && attempt.ms === 0) attempt.stop("leaving");
       await Promise.race([attempts.ended(), after(ms)]);

@@ -43,8 +43,6 @@ export interface LinkOptions<In extends Frame> {
   readonly onFault: (error: unknown) => void;
   readonly resume?: { frames: readonly Unacknowledged[]; nextSeq: number; dealt: number };
   readonly store?: LinkStore;
-  readonly now?: () => number;
-  readonly random?: () => number;
 }
 
 export interface Link {
@@ -64,8 +62,6 @@ const CLOSE_NORMAL = 1000;
 
 /** One reliable link over sockets that come and go (protocol/frames.ts); the shell around link/machine.ts. */
 export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
-  const now = options.now ?? (() => performance.now());
-  const random = options.random ?? Math.random;
   const { store } = options;
 
   let state: LinkState = initialLink;
@@ -82,11 +78,14 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
 
   function apply(event: LinkEvent, detail = ""): void {
     const before = state;
-    const step = stepLink(state, event, now(), random());
+    const step = stepLink(state, event, performance.now(), Math.random());
     state = step.next;
     clearTimeout(wake);
     if (step.wakeAt !== null)
-      wake = setTimeout(() => apply({ type: "tick" }), Math.max(0, Math.ceil(step.wakeAt - now())));
+      wake = setTimeout(
+        () => apply({ type: "tick" }),
+        Math.max(0, Math.ceil(step.wakeAt - performance.now())),
+      );
     for (const effect of step.effects) perform(effect);
     if (state.state === before.state) return;
     options.onState(state, detail);

@@ -1,0 +1,202 @@
+import type { ToLease } from "@gpux/protocol/frames";
+import { type Bytes32, JobId } from "@gpux/protocol/ids";
+import { inputHash } from "@gpux/protocol/job";
+import { type FrameBody, leaseBody } from "../link/frames.ts";
+import type { Log } from "../log.ts";
+import { isConsumersAllowance } from "./allowance.ts";
+import { type Attempt, Attempts } from "./attempts.ts";
+import { type Book, type BookEntry, type Ended, findEnded, sameAttempt, untoldEnds } from "./book.ts";
+import { type AttemptEnd, execute, type RunFrame, upload } from "./job.ts";
+import type { Workshop } from "./workshop.ts";
+
+/** What the jobs of a lease need of it. */
+export interface LeaseJobsOptions {
+  readonly workshop: Workshop;
+  readonly book: Book;
+  readonly leaseId: Bytes32;
+  readonly log: Log;
+  readonly record: (entry: BookEntry) => void;
+  readonly send: (body: FrameBody, durable: boolean) => void;
+  readonly tell: (body: FrameBody) => void;
+  /** Waits until the chain was read; null when the lease is served. */
+  readonly refusal: () => Promise<string | null>;
+  readonly covers: (allowed: bigint, committed: bigint) => Promise<string | null>;
+  readonly onFault: (error: unknown) => void;
+  readonly onChange: (what: "began" | "ended") => void;
+}
+
+/** The jobs of one lease on this machine, from `run` to the frame that tells their end. */
+export interface LeaseJobs {
+  readonly attempts: Attempts;
+  begin(frame: RunFrame): void;
+  cancel(frame: Extract<ToLease, { t: "cancel" }>): void;
+  /** Tells the end of an attempt again, unless it is on its way as it is. */
+  tellAgain(ended: Ended): void;
+  /** Begins nothing more. */
+  close(): void;
+}
+
+const PROGRESS_EVERY_MS = 200;
+const LOG_LINES = 1_000;
+
+export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
+  const { workshop, book, leaseId, log } = options;
+  const { house, objects, executor, slots, gpu, prepare } = workshop;
+  const { terms } = book;
+  const attempts = new Attempts();
+  let accepting = true;
+
+  function tellAgain(ended: Ended): void {
+    const onItsWay = untoldEnds(book).some(
+      (each) => each.job === ended.job && sameAttempt(each.attempt, ended.attempt),
+    );
+    if (!onItsWay) options.send(ended.body, true);
+  }
+
+  function begin(frame: RunFrame): void {
+    // What a leaving agent does not begin is not in its next hello, so the edge gives it to another attempt.
+    if (!accepting || attempts.find(frame.job, frame.attempt) !== undefined) return;
+    const ended = findEnded(book, frame.job, frame.attempt);
+    if (ended !== undefined) {
+      tellAgain(ended);
+      return;
+    }
+    for (const older of attempts.list()) if (older.job === frame.job) older.stop("fenced");
+    const attempt = attempts.begin(frame.job, frame.attempt);
+    void work(frame, attempt)
+      .catch((error: unknown): AttemptEnd => {
+        if (attempt.signal.aborted) return { t: "stopped", ms: attempt.ms };
+        log({
+          level: "error",
+          event: "job.broken",
+          text: `${frame.job}: ${error instanceof Error ? error.stack : error}`,
+        });
+        return { t: "failed", ms: 0, code: "executor_failed", detail: "The agent could not run the job." };
+      })
+      .then((end) => finish(frame, attempt, end))
+      .catch(options.onFault)
+      .finally(() => {
+        attempts.end(attempt);
+        options.onChange("ended");
+      });
+  }
+
+  async function work(frame: RunFrame, attempt: Attempt): Promise<AttemptEnd> {
+    const [missing, prepared] = await Promise.all([coverage(frame), prepare(frame, attempt.signal)]);
+    attempt.signal.throwIfAborted();
+    if (missing !== null) return { t: "failed", ms: 0, code: "terms_refused", detail: missing };
+    if (!prepared.ok) return { t: "failed", ms: 0, code: prepared.code, detail: prepared.detail };
+    const giveBack = await slots.take(attempt.signal);
+    try {
+      const executed = await execute(executor, prepared.job, listener(frame, attempt), attempt.signal);
+      attempt.ms = executed.ms;
+      attempt.executing = false;
+      if (executed.t !== "done") return executed;
+      // The GPU is free for the next job while this one's outputs travel.
+      giveBack();
+      return await upload(objects, executed.ms, executed.outputs, attempt.signal);
+    } finally {
+      attempt.executing = false;
+      giveBack();
+    }
+  }
+
+  function listener(frame: RunFrame, attempt: Attempt) {
+    const { job, attempt: token } = frame;
+    let told = 0;
+    let lines = 0;
+    return {
+      started() {
+        attempt.executing = true;
+        options.onChange("began");
+        if (attempt.stopReason !== null) return;
+        log({ level: "info", event: "job.started", text: job, facts: { job } });
+        options.send(leaseBody({ t: "started", job, attempt: token }), false);
+      },
+      progress(fraction: number, note: string | undefined) {
+        const now = performance.now();
+        if (attempt.stopReason !== null || (now - told < PROGRESS_EVERY_MS && fraction < 1)) return;
+        told = now;
+        const text = note === undefined ? {} : { note: note.slice(0, 200) };
+        options.tell(leaseBody({ t: "progress", job, attempt: token, fraction, ...text }));
+      },
+      log(line: string) {
+        lines += 1;
+        if (attempt.stopReason !== null || lines > LOG_LINES) return;
+        options.tell(leaseBody({ t: "log", job, attempt: token, line: line.slice(0, 4_000) }));
+      },
+    };
+  }
+
+  /** Null when the job will be paid: terms, chain and consumer agree to it. */
+  async function coverage(frame: RunFrame): Promise<string | null> {
+    const { allowance } = frame;
+    if (book.closing !== null) return "the lease's final usage is signed";
+    if (allowance !== undefined && allowance.cumulative > (book.allowance?.cumulative ?? 0n)) {
+      if (!(await isConsumersAllowance(terms, leaseId, allowance, house.hasher)))
+        return "the allowance is not signed by the lease's consumer";
+      options.record({ is: "allowance", allowance });
+    }
+    const reason = await options.refusal();
+    if (reason !== null) return reason;
+    return options.covers(book.allowance?.cumulative ?? 0n, frame.committed);
+  }
+
+  function cancel({ job, attempt }: Extract<ToLease, { t: "cancel" }>): void {
+    const running = attempts.find(job, attempt);
+    if (running !== undefined) {
+      log({ level: "info", event: "job.cancel", text: job, facts: { job } });
+      running.stop("canceled");
+      return;
+    }
+    const ended = findEnded(book, job, attempt);
+    if (ended === undefined) options.send(leaseBody({ t: "stopped", job, attempt, ms: 0, gpu }), true);
+    else tellAgain(ended);
+  }
+
+  async function finish(frame: RunFrame, attempt: Attempt, end: AttemptEnd): Promise<void> {
+    // A fenced attempt is another's business by now, and one that left with us runs again.
+    if (attempt.stopReason === "fenced" || attempt.stopReason === "leaving") return;
+    const { job, attempt: token } = frame;
+    const spec = { job, attempt: token, gpu, ms: end.ms };
+    const body = leaseBody(
+      end.t === "result"
+        ? { ...spec, t: "result", outputs: end.outputs }
+        : end.t === "failed"
+          ? { ...spec, t: "failed", code: end.code, detail: end.detail.slice(0, 4_000) }
+          : { ...spec, t: "stopped" },
+    );
+    const rate = terms.ratePerHour;
+    const affordableMs =
+      rate === 0n ? Number.MAX_SAFE_INTEGER : Number((frame.max_price * 3_600_000n) / rate);
+    options.record({
+      is: "ended",
+      ended: {
+        job: JobId.parse(job),
+        attempt: token,
+        inputHash: await inputHash(frame),
+        payableMs: Math.min(frame.execution_ms, affordableMs),
+        body,
+      },
+    });
+    options.send(body, true);
+    const text =
+      end.t === "failed" ? `${job} failed: ${end.code}: ${end.detail}` : `${job} ${end.t} after ${end.ms} ms`;
+    log({
+      level: end.t === "failed" ? "warn" : "info",
+      event: `job.${end.t}`,
+      text,
+      facts: { job, ms: end.ms },
+    });
+  }
+
+  return {
+    attempts,
+    begin,
+    cancel,
+    tellAgain,
+    close() {
+      accepting = false;
+    },
+  };
+}
