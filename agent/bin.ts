@@ -160,5 +160,9 @@ try {
   else if (error instanceof Refusal || error instanceof AgentStartError) {
     console.error(`gpux-agent: ${error.message}`);
     process.exitCode = error.exitCode;
+  } else if (error instanceof Error && "syscall" in error) {
+    // The system said no (EACCES, ENOSPC, EROFS, ...): its message names the path, a stack trace would add nothing.
+    console.error(`gpux-agent: ${error.message}`);
+    process.exitCode = EXIT.failed;
   } else throw error;
 }

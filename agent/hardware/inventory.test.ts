@@ -1,0 +1,54 @@
+import { describe, expect, test } from "vitest";
+import { configWith } from "../fixtures.ts";
+import { gpuOf, parseNvidiaSmi, takeInventory } from "./inventory.ts";
+
+const software = {
+  adapter: "SwiftShader driver-5.0.0",
+  vendor: "google",
+  architecture: "swiftshader",
+  backend: "vulkan",
+  software: true,
+  maxBufferBytes: 2 ** 28,
+  maxBindingBytes: 2 ** 27,
+};
+const nvidia = {
+  ...software,
+  adapter: "NVIDIA GeForce RTX 4090",
+  vendor: "nvidia",
+  architecture: "ada",
+  software: false,
+};
+const cards = parseNvidiaSmi(
+  "NVIDIA H200, 143771, 550.54.14\nNVIDIA GeForce RTX 4090, 24564, 550.54.14\n\nNo devices were found\n",
+);
+
+describe("inventory", () => {
+  test("takes memory and driver from the card that the adapter names", () => {
+    expect(cards).toHaveLength(2);
+    expect(gpuOf(nvidia, cards, undefined)).toMatchObject({
+      model: "RTX_4090",
+      vram_mb: 24_564,
+      driver: "550.54.14",
+    });
+    expect(gpuOf(nvidia, [], undefined)).toMatchObject({ vram_mb: 0, driver: "ada" });
+    expect(gpuOf(nvidia, cards, 8_000)).toMatchObject({ vram_mb: 8_000 });
+  });
+
+  test("sells a CPU that renders as what it is", () => {
+    expect(gpuOf(software, cards, undefined)).toMatchObject({
+      model: "SWIFTSHADER",
+      vram_mb: 0,
+      software: true,
+    });
+  });
+
+  test("offers at most what the machine has, and less where the owner says so", async () => {
+    const whole = await takeInventory(software, configWith({ cpu: 1_024, memory_gb: 65_536 }));
+    expect(whole.cpu).toBeLessThan(1_024);
+    expect(whole.memory_gb).toBeLessThan(65_536);
+    expect(await takeInventory(software, configWith({ cpu: 1, memory_gb: 0 }))).toMatchObject({
+      cpu: 1,
+      memory_gb: 0,
+    });
+  });
+});
