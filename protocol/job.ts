@@ -4,8 +4,8 @@ import { Address, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts
 import { Amount } from "./money.ts";
 import { Demand } from "./resources.ts";
 
-/** Inline values stay below this (bytes of base64 text); larger ones go by object. */
-export const INLINE_LIMIT = 64 * 1024;
+/** Inline values stay below this (bytes of base64 text), so that a job fits one frame; larger ones go by object. */
+export const INLINE_LIMIT = 32 * 1024;
 
 /** A value for one of the function's inputs: a number, JSON, bytes in base64, or an object by its hash. */
 export const InputValue = z.union([
@@ -94,14 +94,14 @@ export type Output = z.infer<typeof Output>;
 const Time = z.iso.datetime();
 
 /** The receipt as published: the typed struct in wire form, and both signatures as soon as they are given. */
-export const SignedReceipt = z.strictObject({
+export const SignedReceipt = z.object({
   receipt: z.record(z.string(), z.unknown()),
   provider_signature: HexBytes.nullable(),
   edge_signature: HexBytes.nullable(),
 });
 
-/** A job as the API shows it. */
-export const JobView = z.strictObject({
+/** A job as the API shows it. Views are open objects: an older client must survive a newer edge's additions. */
+export const JobView = z.object({
   id: JobId,
   object: z.literal("job"),
   client_id: ClientJobId.optional(),
@@ -112,9 +112,9 @@ export const JobView = z.strictObject({
   created_at: Time,
   started_at: Time.optional(),
   ended_at: Time.optional(),
-  progress: z.strictObject({ fraction: z.number().min(0).max(1), note: z.string().optional() }).optional(),
+  progress: z.object({ fraction: z.number().min(0).max(1), note: z.string().optional() }).optional(),
   attempts: z.array(
-    z.strictObject({
+    z.object({
       n: z.int(),
       node: Address,
       started_at: Time.optional(),
@@ -145,12 +145,12 @@ export const JobView = z.strictObject({
       fault: z.string(),
     })
     .optional(),
-  urls: z.strictObject({ get: z.string(), events: z.string(), cancel: z.string() }),
+  urls: z.object({ get: z.string(), events: z.string(), cancel: z.string() }),
 });
 export type JobView = z.output<typeof JobView>;
 
 /** One entry of a lease's journal, as `GET /v1/jobs/{id}/events` streams it; `id` rises by one within the lease. */
-export const JobEvent = z.strictObject({
+export const JobEvent = z.object({
   id: z.int().min(1),
   job: JobId,
   at: Time,

@@ -63,7 +63,7 @@ export const QuoteText = z.strictObject({
 export type QuoteText = z.infer<typeof QuoteText>;
 
 /** Chain facts that a signer needs, as in /.well-known/gpux. */
-export const Settlement = z.strictObject({
+export const Settlement = z.object({
   chain_id: z.int(),
   escrow: Address,
   token: Address,
@@ -73,7 +73,7 @@ export const Settlement = z.strictObject({
 export type Settlement = z.infer<typeof Settlement>;
 
 /** A firm quote: the agent confirmed the hold. Sign its terms by funding them (`POST /v1/leases`) before `expires_at`. */
-export const Quote = z.strictObject({
+export const Quote = z.object({
   id: z.string().regex(/^qte_[a-z2-7]{32}$/),
   object: z.literal("quote"),
   lease_id: LeaseId,
@@ -103,7 +103,7 @@ export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: FundingAut
 export type LeaseRequest = z.output<typeof LeaseRequest>;
 
 /** One transaction that touched a lease, for timelines and reports. */
-export const LeaseTransaction = z.strictObject({
+export const LeaseTransaction = z.object({
   kind: z.enum(["fund", "settle", "close", "withdraw"]),
   hash: Bytes32,
   gas: z.string(),
@@ -112,7 +112,7 @@ export const LeaseTransaction = z.strictObject({
 });
 
 /** A lease as the API shows it. */
-export const LeaseView = z.strictObject({
+export const LeaseView = z.object({
   id: LeaseId,
   object: z.literal("lease"),
   lease_hash: Bytes32,
@@ -147,7 +147,7 @@ export const LeaseView = z.strictObject({
 export type LeaseView = z.output<typeof LeaseView>;
 
 /** A node as `GET /v1/nodes` shows it; prices as an offer. */
-export const NodeView = z.strictObject({
+export const NodeView = z.object({
   id: Address,
   object: z.literal("node"),
   status: z.enum(["offline", "online", "draining", "quarantined"]),
@@ -157,7 +157,7 @@ export const NodeView = z.strictObject({
   cpu: z.int(),
   memory_gb: z.int(),
   region: z.string(),
-  prices: z.strictObject({ gpu_hour: Amount, core_hour: Amount, gb_hour: Amount }),
+  prices: z.object({ gpu_hour: Amount, core_hour: Amount, gb_hour: Amount }),
   agent_version: z.string(),
   last_seen: z.iso.datetime(),
 });
