@@ -1,5 +1,5 @@
 import { LeaseId } from "@gpux/protocol/ids";
-import { LeaseRequest, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import { LeaseRequest, type LeaseStatus, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { jsonAnswer } from "../json-answer.ts";
 import { listOf, Page } from "../list.ts";
@@ -7,6 +7,8 @@ import { refuse } from "../refusal.ts";
 import { type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
 
 const LeaseParams = z.strictObject({ id: LeaseId });
+
+const ENDED: ReadonlySet<LeaseStatus> = new Set(["closed", "expired", "lost"]);
 
 const createQuote = signedRoute(
   {
@@ -79,7 +81,8 @@ const listLeases = signedRoute(
     const views = await Promise.all(page.map((id) => env.LEASE.getByName(id).view(principal.address)));
     return jsonAnswer(listOf(LeaseView), {
       object: "list",
-      data: views.flatMap((view) => (view.ok ? [view.lease] : [])),
+      // The Account learns of a lease's end when it next offers it a job; until then the Lease itself says so.
+      data: views.flatMap((view) => (view.ok && !ENDED.has(view.lease.status) ? [view.lease] : [])),
       has_more: from + query.limit < all.length,
     });
   },
@@ -111,7 +114,7 @@ const closeLease = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The lease, on its way to closed", schema: LeaseView } },
-    refusals: ["lease_unknown", "forbidden"],
+    refusals: ["lease_unknown", "lease_closed", "forbidden"],
   },
   async ({ env, params }, principal) => {
     const closed = await env.LEASE.getByName(params.id).close(principal.address);
