@@ -11,13 +11,14 @@ import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { AgentStartError, EXIT, type RunningAgent, startAgent } from "./agent.ts";
+import { type RunningAgent, startAgent } from "./agent.ts";
 import {
   type ExecutionResult,
   type Executor,
   executionFailure,
   type FunctionJob,
 } from "./executors/executor.ts";
+import { AgentStartError, EXIT } from "./exit.ts";
 import { configWith, consumer, hasher, jobOf, leaseOf, NODE, termsWith } from "./fixtures.ts";
 import { jobName } from "./leases/book.ts";
 import type { LogEntry } from "./log.ts";

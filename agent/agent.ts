@@ -10,6 +10,7 @@ import type { House } from "./control/admission.ts";
 import { createControl } from "./control/control.ts";
 import { enterHold, HoldEntry, type Holds, rememberedHolds } from "./control/holds.ts";
 import type { Executor, FunctionJob } from "./executors/executor.ts";
+import { type AgentEnd, AgentStartError, END_CODES, END_TEXTS, EXIT } from "./exit.ts";
 import { takeInventory } from "./hardware/inventory.ts";
 import { type Journal, openJournal } from "./journal.ts";
 import { openKeystore } from "./keystore.ts";
@@ -20,33 +21,8 @@ import { type ServedLease, serveLease } from "./leases/lease.ts";
 import { createObjects } from "./leases/objects.ts";
 import { createSlots } from "./leases/slots.ts";
 import type { Workshop } from "./leases/workshop.ts";
-import type { LinkEnd } from "./link/machine.ts";
 import type { Log } from "./log.ts";
 import { type AgentStatus, createStatusBoard, lockState, type StatePaths, statePaths } from "./state-dir.ts";
-
-/** Exit codes of `gpux-agent run`; a supervisor such as systemd should restart on 1 alone. */
-export const EXIT = {
-  stopped: 0,
-  /** A bug or a failing disk. */
-  failed: 1,
-  /** Command line or config. */
-  usage: 2,
-  /** The password does not open the keystore, or the edge does not let this key speak. */
-  forbidden: 3,
-  /** No GPU device, not even the software one, works here. */
-  noDevice: 4,
-  /** Another agent runs with this key or on this folder. */
-  replaced: 5,
-  /** The edge and this agent do not understand each other: update. */
-  badFrame: 6,
-  /** A second Ctrl-C. */
-  forced: 130,
-} as const;
-
-export interface AgentEnd {
-  readonly exitCode: number;
-  readonly detail: string;
-}
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -67,32 +43,6 @@ export interface RunningAgent {
   /** Leaves at once: running jobs are broken off, nothing is flushed. What the journals say is said at the next start. */
   kill(): Promise<void>;
 }
-
-/** Why the agent did not start. */
-export class AgentStartError extends Error {
-  readonly exitCode: number;
-
-  constructor(exitCode: number, message: string) {
-    super(message);
-    this.name = "AgentStartError";
-    this.exitCode = exitCode;
-  }
-}
-
-const END_CODES: Record<LinkEnd["reason"], number> = {
-  stopped: EXIT.stopped,
-  replaced: EXIT.replaced,
-  forbidden: EXIT.forbidden,
-  bad_frame: EXIT.badFrame,
-  gone: EXIT.forbidden,
-};
-const END_TEXTS: Record<LinkEnd["reason"], string> = {
-  stopped: "The agent stopped.",
-  replaced: "Another agent took over with the same key; this one stops.",
-  forbidden: "The edge does not let this key speak.",
-  bad_frame: "The edge and this agent do not understand each other; update the agent.",
-  gone: "The edge no longer knows this node.",
-};
 
 /**
  * Starts the provider's program: locks the folder, probes the device, takes up the journals, dials. It dials only

@@ -2,10 +2,11 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { Command, CommanderError, Option } from "commander";
-import { AgentStartError, EXIT, startAgent } from "./agent.ts";
+import { startAgent } from "./agent.ts";
 import { loadConfig } from "./config.ts";
 import { AGENT_VERSION } from "./control/control.ts";
 import { createWebGpuExecutor } from "./executors/webgpu/executor.ts";
+import { AgentStartError, EXIT } from "./exit.ts";
 import { INIT_OPTIONS, initialise } from "./init.ts";
 import { humanLine, jsonLine, type Log } from "./log.ts";
 import { askPassword } from "./password.ts";
