@@ -88,7 +88,10 @@ export class Errands {
       }
       case "node_open": {
         const answer = await this.#env.NODE.getByName(lease.terms.providerSigner).open(lease.id, lease.terms);
-        return answer.ok ? { t: "errand", done: "opened" } : null;
+        if (answer.ok) return { t: "errand", done: "opened" };
+        return answer.code === "quote_expired"
+          ? { t: "node_refused", detail: "its reservation has lapsed" }
+          : null;
       }
       case "node_release":
         await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id);

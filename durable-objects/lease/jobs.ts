@@ -16,6 +16,9 @@ export const BACKSTOP_MS = 10_000;
 /** The meter of a canceled job stops at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
+/** A receipt with as many outputs as a job may have is 5 KB of JSON: so many fit a frame. */
+const RECEIPTS_PER_FRAME = 12;
+
 export type Refusal =
   | { readonly ok: false; readonly code: ErrorCode; readonly detail?: string }
   | { readonly ok: false; readonly code: "allowance_required"; readonly cumulative: bigint };
@@ -178,13 +181,16 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
 export function askSignatures(draft: Draft, jobs: readonly Job[]): void {
   const receipts = jobs.flatMap((job) => (job.receipt === null ? [] : [job.receipt]));
   receipts.sort((a, b) => a.receipt.sequence - b.receipt.sequence);
-  const last = receipts.at(-1);
-  if (last === undefined) return;
-  send(draft, {
-    t: "settle",
-    usage: { cumulative: last.receipt.cumulative, evidence: last.evidence },
-    receipts: receipts.map((each) => each.receipt),
-  });
+  for (let from = 0; from < receipts.length; from += RECEIPTS_PER_FRAME) {
+    const some = receipts.slice(from, from + RECEIPTS_PER_FRAME);
+    const last = some.at(-1);
+    if (last === undefined) return;
+    send(draft, {
+      t: "settle",
+      usage: { cumulative: last.receipt.cumulative, evidence: last.evidence },
+      receipts: some.map((each) => each.receipt),
+    });
+  }
 }
 
 /** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */

@@ -80,7 +80,7 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     }
     case "refused":
-      refused(draft, said);
+      if (said.what !== "close") refused(draft, said.reason);
       return null;
     case "ack":
       return null;
@@ -142,13 +142,13 @@ function signed(draft: Draft, said: Extract<FromLease, { t: "signed" }>): void {
   draft.lease = { ...draft.lease, voucher };
 }
 
-/** The agent will not. What it already signed stands; nothing new is begun on this lease. */
-function refused(draft: Draft, said: Extract<FromLease, { t: "refused" }>): void {
-  if (said.what === "close" || isOver(draft.lease)) return;
+/** The node will not. What its agent already signed stands; nothing new is begun on this lease. */
+export function refused(draft: Draft, detail: string): void {
+  if (isOver(draft.lease)) return;
   for (const job of draft.jobs.values()) {
     if (isTerminal(job)) continue;
-    const failure = { code: "terms_refused" as const, detail: said.reason };
+    const failure = { code: "terms_refused" as const, detail };
     finish(draft, job, { status: "failed", failure, charged: false });
   }
-  if (draft.lease.status === "active") drain(draft, { reason: "node_refused", fault: "provider" });
+  if (draft.lease.status === "active") drain(draft, { reason: "node_refused", fault: "provider", detail });
 }

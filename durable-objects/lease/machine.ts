@@ -6,7 +6,7 @@ import type { FundingAuthorization } from "@gpux/protocol/lease";
 import { type Draft, draftOf, note, put } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { type Arrival, admit, cancel, dispatch, finish, type Refusal } from "./jobs.ts";
-import { frame } from "./link.ts";
+import { frame, refused } from "./link.ts";
 import { isFinal, isTerminal, type State } from "./state.ts";
 import { advance } from "./timers.ts";
 
@@ -27,6 +27,8 @@ export type Event =
       readonly detail: string;
     }
   | { readonly t: "errand"; readonly done: "opened" | "metered" | "released" }
+  /** The node no longer holds the GPUs: the funding landed after its reservation had lapsed. */
+  | { readonly t: "node_refused"; readonly detail: string }
   | {
       readonly t: "attested";
       readonly sequence: number;
@@ -85,6 +87,9 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return relayRefused(draft, event);
     case "errand":
       draft.lease = { ...draft.lease, errands: { ...draft.lease.errands, [event.done]: true } };
+      return null;
+    case "node_refused":
+      refused(draft, event.detail);
       return null;
     case "attested":
       return attested(draft, event);

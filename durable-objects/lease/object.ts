@@ -8,6 +8,8 @@ import { recoverSigner } from "@gpux/protocol/signature";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { HoldRequest, LeaseRpc, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
+import { takeNonce } from "../nonce-window.ts";
+import { upgradeOf } from "../upgrade.ts";
 import { hasherOf } from "./billing.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
@@ -161,8 +163,11 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
     if (this.#state === null) return new Response(null, { status: 404 });
     if (url.pathname === "/agent") {
-      if (request.headers.get("x-gpux-principal") !== this.#state.lease.terms.providerSigner)
+      const upgrade = upgradeOf(request);
+      if (upgrade?.signer !== this.#state.lease.terms.providerSigner)
         return new Response(null, { status: 403 });
+      if (!takeNonce(this.ctx.storage.sql, upgrade, Date.now()))
+        return new Response("signature_replayed", { status: 401 });
       return this.#agent.accept();
     }
     const as = Address.safeParse(url.searchParams.get("as"));
@@ -195,9 +200,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   }
 
   override webSocketClose(socket: WebSocket, code: number, reason: string): void {
-    const wasAgent = this.#agent.is(socket);
-    this.#agent.closed(socket, code, reason);
-    if (wasAgent && this.#state !== null) this.#apply({ t: "gone" });
+    const isGone = this.#agent.closed(socket, code, reason);
+    if (isGone && this.#state !== null) this.#apply({ t: "gone" });
   }
 
   override webSocketError(socket: WebSocket): void {

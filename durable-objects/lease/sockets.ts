@@ -51,9 +51,14 @@ export class AgentSocket {
       this.#socket.send(JSON.stringify(z.encode(ToLease, frame)));
   }
 
-  closed(socket: WebSocket, code: number, reason: string): void {
+  /**
+   * Answers whether the lease has no agent now. The close of a socket that hibernated wakes a new life of the object,
+   * which did not find it among the open ones any more: its tag says whose it was.
+   */
+  closed(socket: WebSocket, code: number, reason: string): boolean {
     closeQuietly(socket, code, reason);
     if (this.is(socket)) this.#socket = null;
+    return this.#socket === null && this.#ctx.getTags(socket).includes(AGENT);
   }
 }
 

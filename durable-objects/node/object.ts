@@ -1,13 +1,14 @@
 import { DurableObject } from "cloudflare:workers";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_LIMIT, FromNode, ToNode } from "@gpux/protocol/frames";
-import { Address, type LeaseId } from "@gpux/protocol/ids";
+import type { LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { BookEntry, HoldRequest, NodeRpc, Outcome, Refused } from "../interfaces.ts";
 import { nodeViewOf } from "../node-view.ts";
 import { takeNonce } from "../nonce-window.ts";
+import { upgradeOf } from "../upgrade.ts";
 import type { NodeEffect, NodeEvent } from "./event.ts";
 import { publicationOf, step } from "./machine.ts";
 import { dueAt, entryOf, type NodeState, unknownNode } from "./state.ts";
@@ -17,13 +18,6 @@ const ANSWER_MS = 3_000;
 const RETRY_ALARM_MS = 30_000;
 
 const Attachment = z.strictObject({ connection: z.string() });
-
-/** What the edge puts on a control-socket upgrade after it has verified the signature; it strips a client's own. */
-const Upgrade = z.object({
-  "x-gpux-principal": Address,
-  "x-gpux-nonce": z.string().min(1).max(256),
-  "x-gpux-expires": z.coerce.number().int(),
-});
 
 const unknown: Refused = { ok: false, code: "node_unknown" };
 
@@ -47,13 +41,12 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
 
   /** The control socket's upgrade; the edge has verified who calls. */
   override async fetch(request: Request): Promise<Response> {
-    const headers = Upgrade.safeParse(Object.fromEntries(request.headers));
-    if (!headers.success || request.headers.get("upgrade") !== "websocket")
-      return new Response(null, { status: 400 });
-    const { "x-gpux-principal": node, "x-gpux-nonce": nonce, "x-gpux-expires": expires } = headers.data;
+    const upgrade = upgradeOf(request);
+    if (upgrade === null) return new Response(null, { status: 400 });
+    const node = upgrade.signer;
     this.#state ??= unknownNode(node);
     if (this.#state.node !== node) return new Response(null, { status: 403 });
-    if (!takeNonce(this.ctx.storage.sql, { signer: node, nonce, expires }, Date.now()))
+    if (!takeNonce(this.ctx.storage.sql, upgrade, Date.now()))
       return new Response("signature_replayed", { status: 401 });
     const { 0: client, 1: server } = new WebSocketPair();
     const connection = crypto.randomUUID();
