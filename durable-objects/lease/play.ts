@@ -255,7 +255,11 @@ type Body<F> = F extends FromLease ? Omit<F, "v" | "ack"> : never;
 function aboutJob(move: Working, state: State): Body<FromLease> {
   const flying = inOrder(state.jobs.values()).filter((job) => !isTerminal(job));
   const id = flying[move.job]?.id ?? jobId(state, move.job + 1);
-  const seq = { next: state.lease.seen + 1, again: state.lease.seen, jump: state.lease.seen + 7 }[move.order];
+  const seq = {
+    next: state.lease.seen + 1,
+    again: Math.max(1, state.lease.seen),
+    jump: state.lease.seen + 7,
+  }[move.order];
   const about = { seq, job: id, attempt: tokenOf(move.token, state.jobs.get(id)) };
   const gpu = "SWIFTSHADER";
   switch (move.t) {

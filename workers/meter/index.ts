@@ -53,7 +53,9 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
     const refusal = this.#refuseTerms(parsed.data.terms);
     if (refusal !== null) return refusal;
     const leaseId = this.#hasher.leaseTerms(parsed.data.terms);
-    return await this.env.METER_LEASE.getByName(leaseId).attest(leaseId, parsed.data);
+    const answer = await this.env.METER_LEASE.getByName(leaseId).attest(leaseId, parsed.data);
+    // An RPC's answer carries a disposer. Handed on, it would keep the calling lease from hibernating until called.
+    return structuredClone(answer);
   }
 
   override async fetch(request: Request): Promise<Response> {

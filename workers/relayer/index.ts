@@ -43,7 +43,9 @@ export class Relayer extends WorkerEntrypoint<RelayerEnv> implements RelayerRpc 
       return { status: "rejected", key: null, code: "intent_invalid", detail };
     }
     const key = intentKey(createHasher(this.#place), parsed.data);
-    return await this.#keyFor(key).submit(parsed.data);
+    const answer = await this.#keyFor(key).submit(parsed.data);
+    // An RPC's answer carries a disposer. Handed on, it would keep the calling lease from hibernating until called.
+    return structuredClone(answer);
   }
 
   async status(key: IntentKey): Promise<IntentAnswer | null> {

@@ -1,0 +1,91 @@
+import { runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import type { MeterRpc } from "@gpux/protocol/attestation";
+import type { Address } from "@gpux/protocol/ids";
+import type { IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
+import { z } from "zod";
+import type { NodeRpc } from "../interfaces.ts";
+
+/** The data socket's upgrade as the edge hands it on once it has verified the signature. */
+export function upgradeBy(signer: Address): Request {
+  const headers = {
+    upgrade: "websocket",
+    "x-gpux-principal": signer,
+    "x-gpux-nonce": crypto.randomUUID(),
+    "x-gpux-expires": String(Math.floor(Date.now() / 1_000) + 60),
+  };
+  return new Request("https://lease/agent", { headers });
+}
+
+/**
+ * The relayer and the node that a lease under test calls, scripted where the services are bound: the edge's test
+ * project has no chain to land anything on. The meter stays the real one, watched for when it has answered.
+ */
+export class Neighbours {
+  /** What the relayer answers by kind of intent; everything else is pending. */
+  readonly relayed = new Map<IntentKind, IntentAnswer>();
+  readonly meter: MeterRpc;
+  readonly asked: string[] = [];
+  /** While set, the relayer is not there at all. */
+  broken = false;
+  readonly #underway = new Set<Promise<unknown>>();
+
+  private constructor(meter: MeterRpc) {
+    this.meter = meter;
+  }
+
+  /** Moves in beside the leases of this test file. Their `env` is one object for all lives of all of them. */
+  static async meet(): Promise<Neighbours> {
+    return runInDurableObject(env.LEASE.getByName("neighbours"), (lease) => {
+      const bindings = z.record(z.string(), z.unknown()).parse(Reflect.get(lease, "env"));
+      const real = z.custom<MeterRpc>((found) => found !== undefined).parse(bindings.METER);
+      const neighbours = new Neighbours(real);
+      Object.assign(Reflect.get(lease, "env"), {
+        RELAYER: neighbours.#relayer(),
+        NODE: neighbours.#nodes(),
+        METER: neighbours.#watched(real),
+      });
+      return neighbours;
+    });
+  }
+
+  /** Resolves when nothing that a lease asked for is under way. */
+  async quiet(): Promise<void> {
+    while (this.#underway.size > 0) await Promise.allSettled(this.#underway);
+  }
+
+  #noted<T>(what: string, work: () => Promise<T>): Promise<T> {
+    this.asked.push(what);
+    const answer = work();
+    const over = answer.finally(() => this.#underway.delete(over)).catch(() => undefined);
+    this.#underway.add(over);
+    return answer;
+  }
+
+  #relayer(): Pick<RelayerRpc, "submit"> {
+    return {
+      submit: ({ kind }) =>
+        this.#noted(`relay:${kind}`, async () => {
+          if (this.broken) throw new Error("the relayer is away");
+          return this.relayed.get(kind) ?? { status: "pending", key: `${kind}:x`, txHash: null };
+        }),
+    };
+  }
+
+  #nodes(): { getByName(name: string): Pick<NodeRpc, "reserve" | "open" | "release"> } {
+    return {
+      getByName: () => ({
+        reserve: () => this.#noted("node:reserve", async () => ({ ok: true })),
+        open: () => this.#noted("node:open", async () => ({ ok: true })),
+        release: () => this.#noted("node:release", async () => undefined),
+      }),
+    };
+  }
+
+  #watched(meter: MeterRpc): Pick<MeterRpc, "open" | "attest"> {
+    return {
+      open: (request) => this.#noted("meter:open", () => meter.open(request)),
+      attest: (request) => this.#noted("meter:attest", () => meter.attest(request)),
+    };
+  }
+}
