@@ -51,7 +51,7 @@ export interface ServedLease {
 }
 
 /** A journal shorter than this is not worth rewriting. */
-const COMPACT_LINES = 512;
+export const COMPACT_LINES = 512;
 const FLUSH_MS = 5_000;
 /** The executor ends an aborted job at once; more than this is a hung one. */
 const CUT_OFF_MS = 10_000;
