@@ -1,5 +1,5 @@
-import { mkdir, rm, writeFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { access, constants, type FileHandle, mkdir, open, rm } from "node:fs/promises";
+import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { PortTaken as ChainPortTaken, type Devnet } from "@gpux/contracts/devnet";
@@ -28,7 +28,15 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const say = (line: string) => console.error(line);
 
 /** What a person can mend, said without a stack trace. */
-class Trouble extends Error {}
+class Trouble extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode = 1) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+const USAGE = 2;
 
 function options() {
   try {
@@ -44,12 +52,12 @@ function options() {
     const port = (text: string) => {
       const value = Number(text);
       if (!Number.isInteger(value) || value < 1 || value > 65_535)
-        throw new Trouble(`${text} is not a port number.`);
+        throw new Error(`${text} is not a port number.`);
       return value;
     };
     return { ...values, port: port(values.port), chainPort: port(values["chain-port"]) };
   } catch (error) {
-    throw new Trouble(`${error instanceof Error ? error.message : error}\n\n${HELP}`);
+    throw new Trouble(`${error instanceof Error ? error.message : error}\n\n${HELP}`, USAGE);
   }
 }
 
@@ -69,8 +77,12 @@ async function main(): Promise<void> {
   const { once, report: reportFile, port, chainPort, help } = options();
   if (help) return void console.log(HELP);
 
+  // Both before anything is started: a run of half a minute must not end in what could be known before.
+  const reportTo = reportFile === undefined ? null : await openReport(resolve(reportFile));
+  process.chdir(root);
   const folder = join(root, ".gpux", `start-${port}`);
   await mkdir(folder, { recursive: true });
+  await access(folder, constants.W_OK);
   const timeline = createTimeline(say);
   say(`${"at".padStart(8)}  ${"step".padEnd(30)} ${"took".padStart(8)}`);
 
@@ -116,26 +128,44 @@ async function main(): Promise<void> {
     settlement: { chainId: devnet.chainId, escrow: devnet.escrow },
   });
   printReport(report, say);
-  if (reportFile !== undefined) await writeFile(reportFile, `${JSON.stringify(report, null, 2)}\n`);
+  await reportTo?.writeFile(`${JSON.stringify(report, null, 2)}\n`);
+  await reportTo?.close();
   if (once) return;
 
   say(`
 It stays up. Edge ${edge.url}, chain ${devnet.url}, escrow ${devnet.escrow}. Ctrl-C ends it.
 The agent's log is ${relative(process.cwd(), agent.logFile)}. The next job, from another terminal:
 
-  GPUX_URL=${edge.url} GPUX_PRIVATE_KEY=${consumer.privateKey} \\
-    ${relative(process.cwd(), process.execPath)} cli/bin.ts run examples/functions/pathtrace \\
+  cd ${quoted(root)} && GPUX_URL=${edge.url} GPUX_PRIVATE_KEY=${consumer.privateKey} \\
+    ${quoted(process.execPath)} cli/bin.ts run examples/functions/pathtrace \\
     --input scene=@examples/functions/pathtrace/room.json --out room.png`);
   const code = await agent.ended;
   if (stopping === undefined)
     throw new Trouble(`The agent ended by itself (exit code ${code}); see ${agent.logFile}.`);
 }
 
+/** One word for a POSIX shell. */
+function quoted(path: string): string {
+  return `'${path.replaceAll("'", "'\\''")}'`;
+}
+
+/** Empty until the run has ended well, so that nobody takes the last run's facts for this one's. */
+async function openReport(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "w");
+  } catch (error) {
+    throw new Trouble(
+      `The report cannot be written: ${error instanceof Error ? error.message : error}. Choose another file for --report.`,
+    );
+  }
+}
+
 /** One line and a next step for what a person can mend; everything else is a bug and keeps its stack. */
 function explain(error: unknown): string {
   if (error instanceof Trouble) return error.message;
-  if (error instanceof PortTaken || error instanceof ChainPortTaken)
-    return `${error.message}. Stop what uses it, or choose others: npm start -- --port 8800 --chain-port 8600`;
+  if (error instanceof PortTaken)
+    return `${error.message}. Choose another, or stop what listens there. npm start -- --port 8800`;
+  if (error instanceof ChainPortTaken) return `${error.message} npm start -- --chain-port 8600`;
   if (
     error instanceof Error &&
     "code" in error &&
@@ -145,13 +175,24 @@ function explain(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
+function leave(exitCode: number): void {
+  say("\nStopping …");
+  void stop().then(() => process.exit(exitCode));
+}
+
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
   process.on(signal, () => {
     // The second one does not wait: children are tied to this process and go with it.
     if (stopping !== undefined) process.exit(130);
-    say("\nStopping …");
-    void stop().then(() => process.exit(signal === "SIGINT" ? 130 : 143));
+    leave(signal === "SIGINT" ? 130 : 143);
   });
+
+// Whoever started us may be killed in a way that nobody can pass on, and bootstrap.mjs gives us a process group of our
+// own: without this a killed npm would leave the whole stack behind.
+const parent = process.ppid;
+setInterval(() => {
+  if (process.ppid !== parent && stopping === undefined) leave(143);
+}, 500).unref();
 
 try {
   await main();
@@ -160,6 +201,6 @@ try {
   if (stopping === undefined) {
     say(explain(error));
     await stop();
-    process.exit(1);
+    process.exit(error instanceof Trouble ? error.exitCode : 1);
   }
 }

@@ -2,10 +2,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Devnet, startDevnet } from "@gpux/contracts/devnet";
 import { devnetAccount } from "@gpux/contracts/roles";
+import { createTestClient, http } from "viem";
 import { type AgentProcess, type AgentSetup, startAgentProcess } from "./agent-process.ts";
 import type { EdgeOptions } from "./edge.ts";
 
 const FEE_BPS = 500;
+/** Optimism's block time. */
+const BLOCK_MS = 2_000;
 const ONLINE_MS = 60_000;
 
 /**
@@ -13,10 +16,17 @@ const ONLINE_MS = 60_000;
  * end-to-end tests put them together.
  */
 
-/** The chain with every contract, and a consumer who holds test USDC. */
+/**
+ * The chain with every contract, and a consumer who holds test USDC. Transactions are mined at once, and empty blocks
+ * come as on Optimism: what a call may do is judged at the latest block's time, so without them nothing that needs
+ * time to have passed (the close of a lease that was used for longer than its `upfront`) could ever be sent.
+ */
 export async function startChain(port: number): Promise<Devnet> {
   const devnet = await startDevnet({ host: "127.0.0.1", port });
   await devnet.mint(devnetAccount("consumer").address, 100_000_000n);
+  const node = createTestClient({ mode: "hardhat", transport: http(devnet.url) });
+  // Not viem's setIntervalMining: it counts in seconds, EDR in milliseconds.
+  await node.request({ method: "evm_setIntervalMining", params: [BLOCK_MS] });
   return devnet;
 }
 

@@ -42,9 +42,14 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-export async function openMarket(
-  place: { host?: string; rpc?: string; within?: readonly string[] } = {},
-): Promise<Market> {
+/** Where things are: what the edge listens on, how the agent reaches the chain (given its URL), where the agent runs. */
+export interface Place {
+  readonly host?: string;
+  readonly rpc?: (chain: string) => Promise<string>;
+  readonly within?: readonly string[];
+}
+
+export async function openMarket(place: Place = {}): Promise<Market> {
   const folder = await mkdtemp(join(tmpdir(), "gpux-e2e-"));
   const devnet = await startChain(await freePort());
   const edgeOptions: EdgeOptions = {
@@ -54,7 +59,7 @@ export async function openMarket(
   let edge = await startEdgeProcess(edgeOptions);
   const agentSetup: AgentSetup = {
     ...agentSetupOf(devnet, { folder, edge: edge.url }),
-    ...(place.rpc === undefined ? {} : { rpc: place.rpc }),
+    ...(place.rpc === undefined ? {} : { rpc: await place.rpc(devnet.url) }),
     ...(place.within === undefined ? {} : { within: place.within }),
   };
   const node = devnetAccount("agent").address;
