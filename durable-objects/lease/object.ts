@@ -248,9 +248,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const woken = this.#asleep ? step(before, { t: "wake", connected: this.#agent.connected }, now) : null;
     const result = step(woken?.ok ? woken.next : before, event, now);
     if (!result.ok) return result;
-    this.#asleep = false;
     const journal = this.#store.append([...(woken?.ok ? woken.journal : []), ...result.journal], now);
     this.#keep(before, result.next);
+    // Only now: had the store thrown, this life's epoch would be used without having been raised.
+    this.#asleep = false;
     for (const frame of result.frames) this.#agent.send(frame);
     this.#watchers.tell(journal, result.next);
     const last = result.passing.length === 0 ? 0 : this.#store.lastEvent();

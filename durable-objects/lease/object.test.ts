@@ -1,0 +1,302 @@
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { CLOSE, ToLease } from "@gpux/protocol/frames";
+import { Address, type JobId, jobIdOf } from "@gpux/protocol/ids";
+import { JobEvent, JobRequest, SignedReceipt } from "@gpux/protocol/job";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
+import { recoverSigner } from "@gpux/protocol/signature";
+import { privateKeyToAccount } from "viem/accounts";
+import { beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { z } from "zod";
+import { hasherOf } from "./billing.ts";
+import { address, CONSUMER_KEY, done, holdOf, NODE_KEY, PLACE, termsOf } from "./fixtures.ts";
+import { Neighbours, upgradeBy } from "./neighbours.ts";
+
+const consumer = privateKeyToAccount(CONSUMER_KEY);
+const node = privateKeyToAccount(NODE_KEY);
+const NODE = Address.parse(node.address);
+const CONSUMER = Address.parse(consumer.address);
+const STRANGER = address(0x99);
+const hasher = hasherOf(PLACE);
+
+let neighbours: Neighbours;
+beforeAll(async () => {
+  neighbours = await Neighbours.meet();
+});
+beforeEach(() => {
+  neighbours.relayed.clear();
+  neighbours.broken = false;
+});
+
+/** A quoted lease that no other test has. */
+async function quoted(expiresAt = Date.now() + 600_000) {
+  const terms = termsOf({
+    consumerSigner: CONSUMER,
+    providerSigner: NODE,
+    meter: Address.parse(env.METER_ADDRESS),
+    upfront: MAX_AMOUNT,
+    unattended: 10_000_000n,
+    expiry: Math.floor(Date.now() / 1_000) + 3_600,
+    quote: `0x${crypto.randomUUID().replaceAll("-", "").padEnd(64, "0")}`,
+  });
+  const hold = { ...holdOf(terms), expiresAt };
+  const stub = env.LEASE.getByName(hold.lease);
+  expect(await stub.quote({ ...hold, amount: 0n })).toEqual({ ok: true });
+  const hash = hasher.leaseTerms(terms);
+  const job = (n: number): JobId => jobIdOf(hold.lease, new Uint8Array(16).fill(n));
+  return { stub, terms, hash, job };
+}
+
+async function active() {
+  const lease = await quoted();
+  const leases = [{ leaseId: lease.hash, funded: "10000000", openedAt: Math.floor(Date.now() / 1_000) }];
+  neighbours.relayed.set("fund", done("fund", { kind: "fund", leases }));
+  const funded = await lease.stub.fund({
+    amount: 10_000_000n,
+    salt: `0x${"01".repeat(32)}`,
+    valid_after: 0,
+    valid_before: Math.floor(Date.now() / 1_000) + 600,
+    signature: "0x00",
+  });
+  expect(funded).toMatchObject({ ok: true, lease: { status: "active" } });
+  await neighbours.quiet();
+  return lease;
+}
+
+const request = JobRequest.parse({ function: "f".repeat(64), inputs: {}, max_price: "100000" });
+
+type Stub = Awaited<ReturnType<typeof quoted>>["stub"];
+
+/** One end of a socket: what came, in order, and how it closed. */
+class Line {
+  readonly #socket: WebSocket;
+  readonly #came: string[] = [];
+  #wanted: ((text: string) => void) | null = null;
+  readonly closed: Promise<number>;
+
+  constructor(socket: WebSocket | null) {
+    if (socket === null) throw new Error("no socket was given");
+    this.#socket = socket;
+    this.closed = new Promise((resolve) => {
+      socket.addEventListener("close", ({ code }) => resolve(code));
+    });
+    socket.addEventListener("message", ({ data }) => {
+      const want = this.#wanted;
+      this.#wanted = null;
+      if (want === null) this.#came.push(String(data));
+      else want(String(data));
+    });
+    socket.accept();
+  }
+
+  static async dial(stub: Stub): Promise<Line> {
+    return new Line((await stub.fetch(upgradeBy(NODE))).webSocket);
+  }
+
+  async next(): Promise<string> {
+    return this.#came.shift() ?? (await new Promise<string>((resolve) => (this.#wanted = resolve)));
+  }
+
+  async frame<T extends ToLease["t"]>(t: T): Promise<Extract<ToLease, { t: T }>> {
+    for (;;) {
+      const frame = ToLease.parse(JSON.parse(await this.next()));
+      if (is(frame, t)) return frame;
+    }
+  }
+
+  say(frame: object): void {
+    this.#socket.send(JSON.stringify({ v: 1, ack: 0, ...frame }));
+  }
+
+  send(text: string | Uint8Array<ArrayBuffer>): void {
+    this.#socket.send(text);
+  }
+
+  hello(): void {
+    this.say({ t: "hello", seq: 0, attempts: [], last_seq: 0 });
+  }
+}
+
+function is<T extends ToLease["t"]>(frame: ToLease, t: T): frame is Extract<ToLease, { t: T }> {
+  return frame.t === t;
+}
+
+test("nobody but the payer and the consumer may ask anything of a lease", async () => {
+  const { stub, job } = await active();
+  await stub.submit(CONSUMER, job(1), request, null, 0);
+  const refused = { ok: false, code: "forbidden" };
+  for (const stranger of [STRANGER, NODE]) {
+    expect(await stub.submit(stranger, job(2), request, null, 0)).toEqual(refused);
+    expect(await stub.job(stranger, job(1), 0)).toEqual(refused);
+    expect(await stub.events(stranger, job(1), 0, 10)).toEqual(refused);
+    expect(await stub.cancel(stranger, job(1))).toEqual(refused);
+    expect(await stub.close(stranger)).toEqual(refused);
+    expect(await stub.view(stranger)).toEqual(refused);
+    const watch = new Request(`https://lease/watch?job=${job(1)}&as=${stranger}`, {
+      headers: { upgrade: "websocket" },
+    });
+    expect((await stub.fetch(watch)).status).toBe(403);
+  }
+  expect((await stub.fetch(upgradeBy(STRANGER))).status).toBe(403);
+  expect(await stub.view(termsOf().payer)).toMatchObject({ ok: true, lease: { jobs_open: 1 } });
+});
+
+test("a lease that was never quoted knows nothing, and takes no socket", async () => {
+  const stub = env.LEASE.getByName("lse_nobody");
+  expect(await stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" });
+  expect((await stub.fetch(upgradeBy(NODE))).status).toBe(404);
+  expect((await stub.fetch("https://lease/agent")).status).toBe(426);
+});
+
+test("a job runs over the data socket, its watcher sees all of it, and both signatures stand in the receipt", async () => {
+  const { stub, job, hash } = await active();
+  await stub.submit(CONSUMER, job(1), request, null, 0);
+  const watch = new Request(`https://lease/watch?job=${job(1)}&as=${CONSUMER}&after=0`, {
+    headers: { upgrade: "websocket" },
+  });
+  const watcher = new Line((await stub.fetch(watch)).webSocket);
+  const event = async () => JobEvent.parse(JSON.parse(await watcher.next()));
+  expect(await event()).toMatchObject({ type: "status", data: { status: "queued" } });
+
+  const agent = await Line.dial(stub);
+  agent.hello();
+  await agent.frame("welcome");
+  const { attempt } = await agent.frame("run");
+  expect(await event()).toMatchObject({ data: { status: "starting" } });
+  agent.say({ t: "started", seq: 1, job: job(1), attempt });
+  agent.say({ t: "progress", seq: 0, job: job(1), attempt, fraction: 0.5 });
+  agent.say({ t: "result", seq: 2, job: job(1), attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] });
+  const seen = [await event(), await event(), await event()];
+  expect(seen.map(({ type, data }) => data.status ?? type)).toEqual(["running", "progress", "succeeded"]);
+  expect(await watcher.closed).toBe(1000);
+
+  const { usage, receipts } = await agent.frame("settle");
+  const [receipt] = receipts;
+  if (receipt === undefined) throw new Error("nothing is asked for");
+  const sign = (digest: `0x${string}`) => node.sign({ hash: digest });
+  const signed = { sequence: 1, signature: await sign(hasher.receipt(receipt)) };
+  const signature = await sign(hasher.usage({ leaseId: hash, ...usage }));
+  agent.say({
+    t: "signed",
+    seq: 3,
+    usage: { cumulative: usage.cumulative.toString(), signature },
+    receipts: [signed],
+  });
+  const answer = await stub.job(CONSUMER, job(1), 5_000);
+  const both = z.object({ job: z.object({ receipt: SignedReceipt }) }).parse(answer).job.receipt;
+  expect(both.provider_signature).toBe(signed.signature);
+  expect(await recoverSigner(hasher.receipt(receipt), both.edge_signature ?? "0x")).toBe(
+    Address.parse(env.METER_ADDRESS),
+  );
+
+  const late = new Line((await stub.fetch(watch)).webSocket);
+  expect(JobEvent.parse(JSON.parse(await late.next()))).toMatchObject({ data: { status: "queued" } });
+  expect(await late.closed).toBe(1000);
+});
+
+test.each([
+  ["no JSON", "{"],
+  ["another version", JSON.stringify({ v: 2, seq: 0, ack: 0, t: "hello", attempts: [], last_seq: 0 })],
+  ["a frame that nobody knows", JSON.stringify({ v: 1, seq: 0, ack: 0, t: "made_up" })],
+  ["a field too many", JSON.stringify({ v: 1, seq: 0, ack: 0, t: "ack", more: 1 })],
+  ["more than a frame may hold", JSON.stringify({ v: 1, seq: 0, ack: 0, t: "x".repeat(70_000) })],
+  ["bytes", new Uint8Array([1])],
+])("an agent that sends %s is closed with 4400", async (_, text) => {
+  const { stub } = await active();
+  const agent = await Line.dial(stub);
+  agent.send(text);
+  expect(await agent.closed).toBe(CLOSE.badFrame);
+});
+
+test("a signature that is not the provider's closes with 4403 and leaves the receipt unsigned", async () => {
+  const { stub, job } = await active();
+  const agent = await Line.dial(stub);
+  agent.hello();
+  await agent.frame("welcome");
+  await stub.submit(CONSUMER, job(1), request, null, 0);
+  const { attempt } = await agent.frame("run");
+  agent.say({ t: "result", seq: 1, job: job(1), attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] });
+  const { receipts } = await agent.frame("settle");
+  const [receipt] = receipts;
+  if (receipt === undefined) throw new Error("nothing is asked for");
+  const forged = await consumer.sign({ hash: hasher.receipt(receipt) });
+  const usage = { cumulative: receipt.cumulative.toString(), signature: forged };
+  agent.say({ t: "signed", seq: 2, usage, receipts: [{ sequence: 1, signature: forged }] });
+  expect(await agent.closed).toBe(CLOSE.forbidden);
+  const answer = await stub.job(CONSUMER, job(1), 0);
+  expect(answer).toMatchObject({ ok: true, job: { receipt: { provider_signature: null } } });
+});
+
+test("a newer data socket takes over from the older, whose upgrade cannot be used again", async () => {
+  const { stub } = await active();
+  const upgrade = upgradeBy(NODE);
+  const older = new Line((await stub.fetch(upgrade.clone())).webSocket);
+  expect((await stub.fetch(upgrade)).status).toBe(401);
+  const newer = await Line.dial(stub);
+  expect(await older.closed).toBe(CLOSE.replaced);
+  newer.hello();
+  expect(await newer.frame("welcome")).toMatchObject({ attempts: [] });
+  expect(await stub.view(CONSUMER)).toMatchObject({ lease: { node_connected: true } });
+});
+
+test("an idle lease hibernates with its data socket, answers heartbeats, and hears its agent again", async () => {
+  const { stub } = await active();
+  const agent = await Line.dial(stub);
+  agent.hello();
+  const { epoch } = await agent.frame("welcome");
+  await evictDurableObject(stub);
+  agent.send("ping");
+  expect(await agent.next()).toBe("pong");
+  agent.hello();
+  expect((await agent.frame("welcome")).epoch).toBe(epoch + 1);
+});
+
+test("an alarm that throws is caught and set again", async () => {
+  const { stub } = await active();
+  const broken = vi.spyOn(console, "error").mockImplementation(() => undefined);
+  await evictDurableObject(stub);
+  await runInDurableObject(stub, (_, ctx) => ctx.storage.sql.exec("ALTER TABLE lease RENAME TO away"));
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(broken).toHaveBeenCalledWith(expect.stringContaining("alarm_failed"));
+  broken.mockRestore();
+  const at = await runInDurableObject(stub, (_, ctx) => ctx.storage.getAlarm());
+  expect(at).toBeGreaterThan(Date.now());
+  await runInDurableObject(stub, (_, ctx) => ctx.storage.sql.exec("ALTER TABLE away RENAME TO lease"));
+  expect(await stub.view(CONSUMER)).toMatchObject({ ok: true, lease: { status: "active" } });
+});
+
+test("a duty whose neighbour is away is tried again, and done once it is back", async () => {
+  const { stub } = await quoted();
+  neighbours.broken = true;
+  const broken = vi.spyOn(console, "error").mockImplementation(() => undefined);
+  const funding = stub.fund({
+    amount: 1n,
+    salt: `0x${"01".repeat(32)}`,
+    valid_after: 0,
+    valid_before: Math.floor(Date.now() / 1_000) + 600,
+    signature: "0x00",
+  });
+  await vi.waitFor(() => expect(broken).toHaveBeenCalledWith(expect.stringContaining("relay:fund")));
+  neighbours.broken = false;
+  neighbours.relayed.set("fund", {
+    status: "rejected",
+    key: null,
+    code: "insufficient_balance",
+    detail: "the payer holds 0",
+  });
+  expect(await funding).toEqual({ ok: false, code: "insufficient_funds", detail: "the payer holds 0" });
+  broken.mockRestore();
+});
+
+test("a quote that nobody funds gives its GPUs back and leaves nothing behind", async () => {
+  const { stub } = await quoted(Date.now() + 50);
+  await vi.waitFor(async () =>
+    expect(await stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" }),
+  );
+  const left = await runInDurableObject(stub, async (_, { storage }) => ({
+    rows: storage.sql.exec("SELECT (SELECT count(*) FROM lease) + (SELECT count(*) FROM jobs) AS n").one().n,
+    alarm: await storage.getAlarm(),
+  }));
+  expect(left).toEqual({ rows: 0, alarm: null });
+  expect(neighbours.asked).toContain("node:release");
+});
