@@ -44,6 +44,8 @@ async function auxiliaryWorker(name: "relayer" | "meter") {
 
 // Pure machines know no runtime, so they are tested where a test file starts fastest.
 const machineTests = "durable-objects/**/machine*.test.ts";
+// Whole benches need a machine for themselves, as whole stacks do; what they are made of is tested with the rest.
+const benchTests = "bench/dispatch/*.test.ts";
 const never = ["**/node_modules/**"];
 
 export default defineConfig({
@@ -62,10 +64,11 @@ export default defineConfig({
             "contracts/*.test.ts",
             "scripts/**/*.test.{ts,mjs}",
             "examples/**/*.test.ts",
+            "bench/**/*.test.ts",
             "test/foreign/**/*.test.ts",
             machineTests,
           ],
-          exclude: never,
+          exclude: [...never, benchTests],
         },
       },
       {
@@ -125,7 +128,7 @@ export default defineConfig({
         test: {
           name: "e2e",
           environment: "node",
-          include: ["test/e2e/**/*.test.ts"],
+          include: ["test/e2e/**/*.test.ts", benchTests],
           exclude: never,
           fileParallelism: false,
           testTimeout: 300_000,

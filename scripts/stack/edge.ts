@@ -76,6 +76,41 @@ function workerdChildren(): number[] {
   });
 }
 
+/** The Workers of an edge, the public one first. */
+export const EDGE_WORKERS = ["edge", "relayer", "meter"] as const;
+export type EdgeWorker = (typeof EDGE_WORKERS)[number];
+
+/** Where each says what it needs, from the root of the repository. */
+export const WORKER_CONFIGS: Readonly<Record<EdgeWorker, string>> = {
+  edge: "wrangler.toml",
+  relayer: "workers/relayer/wrangler.toml",
+  meter: "workers/meter/wrangler.toml",
+};
+
+export function edgeUrl({ host = "127.0.0.1", port }: EdgeOptions): string {
+  return `http://${host}:${port}`;
+}
+
+/** What stands in place of the vars and secrets of each wrangler.toml. */
+export function edgeBindings(options: EdgeOptions): Record<EdgeWorker, Record<string, string>> {
+  const place = { CHAIN_ID: String(options.chainId), ESCROW: options.escrow };
+  return {
+    edge: {
+      ...place,
+      TOKEN: options.token,
+      TOKEN_NAME: options.tokenName,
+      TOKEN_VERSION: options.tokenVersion,
+      METER_ADDRESS: privateKeyToAddress(options.meterKey),
+      FEE_RECIPIENT: options.feeRecipient,
+      FEE_BPS: String(options.feeBps),
+      RPC_URL: options.rpcUrl,
+      PUBLIC_ORIGIN: edgeUrl(options),
+    },
+    relayer: { ...place, RPC_URLS: options.rpcUrl, RELAYER_KEYS: options.relayerKey },
+    meter: { ...place, METER_KEY: options.meterKey },
+  };
+}
+
 /** Starts edge, relayer and meter in one real workerd. @throws PortTaken */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
   const { host = "127.0.0.1" } = options;
@@ -86,33 +121,12 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
   const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import("miniflare");
   const { unstable_getMiniflareWorkerOptions } = await import("wrangler");
 
-  const place = { CHAIN_ID: String(options.chainId), ESCROW: options.escrow };
-  const url = `http://${host}:${options.port}`;
-  const bindings = {
-    edge: {
-      ...place,
-      TOKEN: options.token,
-      TOKEN_NAME: options.tokenName,
-      TOKEN_VERSION: options.tokenVersion,
-      METER_ADDRESS: privateKeyToAddress(options.meterKey),
-      FEE_RECIPIENT: options.feeRecipient,
-      FEE_BPS: String(options.feeBps),
-      RPC_URL: options.rpcUrl,
-      PUBLIC_ORIGIN: url,
-    },
-    relayer: { ...place, RPC_URLS: options.rpcUrl, RELAYER_KEYS: options.relayerKey },
-    meter: { ...place, METER_KEY: options.meterKey },
-  };
-  const configs = {
-    edge: "wrangler.toml",
-    relayer: "workers/relayer/wrangler.toml",
-    meter: "workers/meter/wrangler.toml",
-  };
-  const names = ["edge", "relayer", "meter"] as const;
+  const url = edgeUrl(options);
+  const bindings = edgeBindings(options);
   const workers = await Promise.all(
-    names.map(async (name) => {
-      const { main, workerOptions } = unstable_getMiniflareWorkerOptions(configs[name]);
-      if (main === undefined) throw new Error(`${configs[name]} names no main`);
+    EDGE_WORKERS.map(async (name) => {
+      const { main, workerOptions } = unstable_getMiniflareWorkerOptions(WORKER_CONFIGS[name]);
+      if (main === undefined) throw new Error(`${WORKER_CONFIGS[name]} names no main`);
       return {
         ...workerOptions,
         name: `gpux-${name}`,

@@ -1,0 +1,116 @@
+import {
+  type ExecutionOutput,
+  type ExecutionResult,
+  type Executor,
+  executionFailure,
+  type FunctionJob,
+} from "@gpux/agent/executors/executor";
+import { execute, type Preparation } from "@gpux/agent/leases/job";
+import { Sha256 } from "@gpux/protocol/ids";
+import { InputValue } from "@gpux/protocol/job";
+import type { FunctionManifest } from "@gpux/protocol/manifest";
+import { z } from "zod";
+
+/** What every job takes in, and an echo gives back. */
+export const PAYLOAD_BYTES = 256;
+
+/**
+ * The function that the bench runs; both forms keep to every rule, and no GPU ever sees them. `returns`: its output is
+ * its input; else a buffer of its own, of which {@link createEchoExecutor} gives nothing back.
+ */
+export function echoManifest(returns: boolean): FunctionManifest {
+  return {
+    version: 1,
+    name: returns ? "bench-echo" : "bench-sink",
+    description: "Takes bytes in and does nothing with them.",
+    inputs: { data: { kind: "array", type: "u8", maxLength: PAYLOAD_BYTES, length: PAYLOAD_BYTES } },
+    buffers: {
+      data: { kind: "storage", from: "input", input: "data" },
+      scratch: { kind: "storage", from: "zero", bytes: PAYLOAD_BYTES },
+    },
+    modules: {
+      main: [
+        "@group(0) @binding(0) var<storage, read_write> data: array<u32>;",
+        "@group(0) @binding(1) var<storage, read_write> scratch: array<u32>;",
+        "@compute @workgroup_size(1) fn nothing() { scratch[0] = data[0]; }",
+      ].join("\n"),
+    },
+    passes: [
+      {
+        module: "main",
+        entryPoint: "nothing",
+        bindings: [
+          { group: 0, binding: 0, buffer: "data" },
+          { group: 0, binding: 1, buffer: "scratch" },
+        ],
+        workgroups: [1, 1, 1],
+      },
+    ],
+    outputs: [
+      { name: "out", kind: "array", buffer: returns ? "data" : "scratch", type: "u8", length: PAYLOAD_BYTES },
+    ],
+  };
+}
+
+/** Takes the GPU out of the picture: a job ends at once, and its outputs are those of its inputs that it names. */
+export function createEchoExecutor(): Executor<FunctionJob> {
+  return {
+    async describe() {
+      return {
+        adapter: "Bench Echo",
+        vendor: "",
+        architecture: "none",
+        backend: "",
+        software: true,
+        maxBufferBytes: 2 ** 28,
+        maxBindingBytes: 2 ** 27,
+      };
+    },
+    async run({ manifest, inputs }, on, signal): Promise<ExecutionResult> {
+      if (signal.aborted) return executionFailure("canceled", "aborted before it began");
+      on.started?.();
+      const outputs: ExecutionOutput[] = [];
+      for (const { name, kind, ...output } of manifest.outputs) {
+        const buffer = kind === "array" && "buffer" in output ? manifest.buffers[output.buffer] : undefined;
+        const input = buffer?.from === "input" ? inputs[buffer.input] : undefined;
+        if (input?.kind === "bytes")
+          outputs.push({ name, contentType: "application/octet-stream", bytes: input.bytes });
+      }
+      return { ok: true, outputs, wallMs: 0, gpuMs: 0 };
+    },
+    async close() {},
+  };
+}
+
+const PlainJob = z.strictObject({
+  function: Sha256,
+  inputs: z.record(z.string().max(64), InputValue),
+  execution_ms: z.int().min(1),
+});
+
+const quiet = { started() {}, progress() {}, log() {} };
+
+/**
+ * The agent's own way of preparing and executing a job, with nothing around it: what the servers that GPUX is measured
+ * against do with a request's body. Outputs stand in the answer.
+ */
+export function createPlainWork(
+  prepare: Preparation,
+  executor: Executor<FunctionJob>,
+): (body: Uint8Array) => Promise<string> {
+  const { signal } = new AbortController();
+  return async (body) => {
+    const run = PlainJob.parse(JSON.parse(new TextDecoder().decode(body)));
+    const prepared = await prepare(run, signal);
+    if (!prepared.ok)
+      return JSON.stringify({ status: "failed", code: prepared.code, detail: prepared.detail });
+    const executed = await execute(executor, prepared.job, quiet, signal);
+    if (executed.t !== "done") return JSON.stringify({ status: "failed", ms: executed.ms });
+    const outputs = executed.outputs.map(({ name, contentType, bytes }) => ({
+      name,
+      content_type: contentType,
+      base64: Buffer.from(bytes).toString("base64"),
+    }));
+    return JSON.stringify({ status: "succeeded", ms: executed.ms, outputs });
+  };
+}

@@ -1,0 +1,34 @@
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+
+const RUN = fileURLToPath(new URL("./run.ts", import.meta.url));
+
+function bench(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [RUN, ...args], { encoding: "utf8" });
+  return { status, stdout, stderr };
+}
+
+describe("npm run bench", () => {
+  test("without a name lists the benches", () => {
+    const { status, stdout } = bench();
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^ {2}dispatch /m);
+  });
+
+  test.each([
+    [["nonesuch"], "There is no bench nonesuch; there are: dispatch."],
+    [["dispatch", "--rounds", "0"], "--rounds takes a number from 1 to 100."],
+    [["dispatch", "--rounds", "1.5"], "--rounds takes a whole number."],
+    [["dispatch", "--seconds", "soon"], "--seconds takes a number from 0.1 to 60."],
+    [["dispatch", "match"], "One bench at a time, not also match."],
+    [["dispatch", "--fast"], "--fast"],
+  ])("%j is refused in one line, before anything starts", (args, message) => {
+    const { status, stdout, stderr } = bench(...args);
+    expect(status).toBe(2);
+    expect(stdout).toBe("");
+    expect(stderr).toContain(`gpux bench: `);
+    expect(stderr).toContain(message);
+    expect(stderr).not.toContain("    at ");
+  });
+});

@@ -1,0 +1,93 @@
+import { parseArgs } from "node:util";
+import type { Bench } from "./bench.ts";
+import { markdown } from "./report.ts";
+
+interface Listed {
+  readonly about: string;
+  readonly rounds: number;
+  readonly seconds: number;
+  load(): Promise<Bench>;
+}
+
+const BENCHES: Readonly<Record<string, Listed>> = {
+  dispatch: {
+    about: "a job on a warm lease beside a direct HTTP call to the same agent code and NATS request-reply",
+    rounds: 4,
+    seconds: 1,
+    load: async () => (await import("./dispatch/dispatch.ts")).dispatch,
+  },
+};
+
+const HELP = `npm run bench NAME -- [options]
+
+Measures variants side by side in interleaved rounds and prints them as ratios, paired within each round.
+
+${Object.entries(BENCHES)
+  .map(([name, { about }]) => `  ${name.padEnd(13)} ${about}`)
+  .join("\n")}
+
+  --json        rows {variant, metric, value, ratio_to, ratio} and goals {goal, target, measured, met} on stdout
+  --rounds N    1 to 100 rounds
+  --seconds S   of each section, 0.1 to 60
+  --help        this text
+
+Goals are information: one that is not met fails nothing.`;
+
+/** What the caller can mend, said without a stack trace. */
+class Usage extends Error {}
+
+function within(
+  text: string | undefined,
+  otherwise: number,
+  least: number,
+  most: number,
+  name: string,
+): number {
+  if (text === undefined) return otherwise;
+  const value = Number(text);
+  if (!(value >= least && value <= most)) throw new Usage(`${name} takes a number from ${least} to ${most}.`);
+  return value;
+}
+
+function parsed(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        json: { type: "boolean", default: false },
+        rounds: { type: "string" },
+        seconds: { type: "string" },
+        help: { type: "boolean", default: false },
+      },
+    });
+  } catch (error) {
+    throw new Usage(error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function main(args: string[]): Promise<void> {
+  const { values, positionals } = parsed(args);
+  const [name, ...more] = positionals;
+  if (values.help || name === undefined) return void console.log(HELP);
+  const listed = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined;
+  if (listed === undefined)
+    throw new Usage(`There is no bench ${name}; there are: ${Object.keys(BENCHES).join(", ")}.`);
+  if (more.length > 0) throw new Usage(`One bench at a time, not also ${more.join(", ")}.`);
+  const rounds = within(values.rounds, listed.rounds, 1, 100, "--rounds");
+  if (!Number.isInteger(rounds)) throw new Usage("--rounds takes a whole number.");
+  const seconds = within(values.seconds, listed.seconds, 0.1, 60, "--seconds");
+  const bench = await listed.load();
+  const report = await bench.run({ rounds, seconds, say: (line) => console.error(line) });
+  console.log(values.json ? JSON.stringify(report) : markdown(report));
+}
+
+// A signal alone would run no exit handlers, and those stop what a bench started.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130));
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  console.error(error instanceof Usage ? `gpux bench: ${error.message}` : error);
+  process.exitCode = error instanceof Usage ? 2 : 1;
+}
