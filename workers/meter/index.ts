@@ -11,7 +11,7 @@ import {
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, Bytes32 } from "@gpux/protocol/ids";
 import { placeOf } from "@gpux/protocol/place";
-import { createHasher } from "@gpux/protocol/typed-data-encoder";
+import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { privateKeyToAddress } from "viem/accounts";
 import { z } from "zod";
 
@@ -24,17 +24,37 @@ interface MeterEnv {
   readonly METER_LEASE: DurableObjectNamespace<MeterLeaseObject>;
 }
 
+interface Self {
+  readonly place: ReturnType<typeof placeOf>;
+  readonly hasher: TypedDataHasher;
+  readonly address: Address;
+}
+
+/**
+ * By isolate: an entrypoint is made anew for every call, and the encoder's type hashes with the key's address take
+ * longer than all that an attestation signs (docs/benchmarks.md).
+ */
+const selves = new WeakMap<MeterEnv, Self>();
+
+function selfOf(env: MeterEnv): Self {
+  const known = selves.get(env);
+  if (known !== undefined) return known;
+  const place = placeOf(env);
+  const address = Address.parse(privateKeyToAddress(Bytes32.parse(env.METER_KEY)));
+  const self = { place, hasher: createHasher(place), address };
+  selves.set(env, self);
+  return self;
+}
+
 /**
  * The marketplace's witness: signs what leases have used, never backwards, never above the terms. The one Worker that
  * holds the meter key; reached by service binding alone, so that whoever breaks the edge can ask but not take it.
  */
 export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
-  readonly #place = placeOf(this.env);
-  readonly #hasher = createHasher(this.#place);
-  readonly #address = Address.parse(privateKeyToAddress(Bytes32.parse(this.env.METER_KEY)));
+  readonly #self = selfOf(this.env);
 
   async info(): Promise<MeterInfo> {
-    return { address: this.#address, ...this.#place };
+    return { address: this.#self.address, ...this.#self.place };
   }
 
   async open(request: z.input<typeof OpenRequest>): Promise<{ ok: true; leaseId: Bytes32 } | AttestRefusal> {
@@ -42,7 +62,7 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
     if (!parsed.success) return invalid(parsed.error);
     const refusal = this.#refuseTerms(parsed.data.terms);
     if (refusal !== null) return refusal;
-    const leaseId = this.#hasher.leaseTerms(parsed.data.terms);
+    const leaseId = this.#self.hasher.leaseTerms(parsed.data.terms);
     await this.env.METER_LEASE.getByName(leaseId).open(parsed.data.openedAt);
     return { ok: true, leaseId };
   }
@@ -52,7 +72,7 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
     if (!parsed.success) return invalid(parsed.error);
     const refusal = this.#refuseTerms(parsed.data.terms);
     if (refusal !== null) return refusal;
-    const leaseId = this.#hasher.leaseTerms(parsed.data.terms);
+    const leaseId = this.#self.hasher.leaseTerms(parsed.data.terms);
     const answer = await this.env.METER_LEASE.getByName(leaseId).attest(leaseId, parsed.data);
     // An RPC's answer carries a disposer. Handed on, it would keep the calling lease from hibernating until called.
     return structuredClone(answer);
@@ -64,9 +84,8 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
   }
 
   #refuseTerms(terms: LeaseTerms): AttestRefusal | null {
-    if (terms.meter !== this.#address) {
-      return { ok: false, code: "meter_mismatch", detail: `this is ${this.#address}` };
-    }
+    const { address } = this.#self;
+    if (terms.meter !== address) return { ok: false, code: "meter_mismatch", detail: `this is ${address}` };
     // The contract opens no such lease: one party would have two of the three votes.
     const keys = new Set([terms.consumerSigner, terms.providerSigner, terms.meter]);
     if (keys.size < 3) return { ok: false, code: "terms_invalid", detail: "two roles share a key" };
