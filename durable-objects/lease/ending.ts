@@ -7,9 +7,10 @@ export function drain(draft: Draft, why: LeaseEnd): void {
   draft.lease = { ...draft.lease, status: "draining", end: why };
 }
 
-/** Nothing more happens but paying out. */
+/** Nothing more happens but paying out; but for a lost lease, whose agent may still sign, its socket is closed. */
 export function end(draft: Draft, status: "closed" | "expired" | "lost"): void {
-  draft.lease = { ...draft.lease, status, overAt: draft.now };
+  const awayAt = status === "lost" ? draft.lease.awayAt : (draft.lease.awayAt ?? draft.now);
+  draft.lease = { ...draft.lease, status, overAt: draft.now, awayAt };
 }
 
 /** Asks the provider to sign the final usage. */

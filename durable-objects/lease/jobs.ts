@@ -13,6 +13,9 @@ export const QUEUE_LIMIT = 1_000;
 /** What the agent gets beyond the execution time-out before the edge ends the job itself. */
 export const BACKSTOP_MS = 10_000;
 
+/** A lease winds up this long before its terms run out, so that the close can land. */
+export const WIND_UP_MS = 120_000;
+
 /** The meter of a canceled job stops at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
@@ -39,6 +42,12 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
   if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
+  if (now + arrival.request.timeouts.execution_s * 1_000 > lease.terms.expiry * 1_000 - WIND_UP_MS)
+    return {
+      ok: false,
+      code: "lease_closed",
+      detail: "its terms run out before the job's execution time-out",
+    };
   if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
     return { ok: false, code: "queue_full" };
 

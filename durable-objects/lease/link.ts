@@ -15,12 +15,13 @@ import {
   sendRun,
 } from "./jobs.ts";
 import { newlySigned } from "./signatures.ts";
-import { currentAttempt, inOrder, isOver, isTerminal } from "./state.ts";
+import { currentAttempt, inOrder, isOver, isSettled, isTerminal } from "./state.ts";
 
 const HEARTBEAT_S = 25;
 
 /** LNK-2: a frame that was dealt with before is dropped; of the rest, the highest seq is what we acknowledge. */
 export function frame(draft: Draft, said: FromLease): Refusal | null {
+  if (isSettled(draft.lease)) return null;
   if (said.seq > 0) {
     if (said.seq <= draft.lease.seen) return null;
     draft.lease = { ...draft.lease, seen: said.seq };

@@ -262,6 +262,12 @@ describe("a job", () => {
     });
   });
 
+  it("JOB-1 is not queued when the lease's terms run out before its time-out could", () => {
+    const scene = active();
+    const timeouts = { queue_s: 600, start_s: 60, execution_s: 3_600 };
+    expect(scene.try(submission(scene.state, 1, { timeouts }))).toMatchObject({ code: "lease_closed" });
+  });
+
   it("JOB-2 is known by its id: the same again is the same job, other input is refused", () => {
     const scene = running();
     const before = scene.state;
@@ -318,7 +324,7 @@ describe("a job", () => {
 
   it("JOB-6 goes back to the queue when its node stays away beyond the grace", () => {
     const scene = active();
-    const timeouts = { queue_s: 600, start_s: 60, execution_s: 3_600 };
+    const timeouts = { queue_s: 600, start_s: 60, execution_s: 600 };
     scene.tell(
       submission(scene.state, 1, { timeouts, max_price: 9_000_000n }),
       said({ t: "started", seq: 1, ...of(scene, 1) }),

@@ -144,7 +144,7 @@ test("nobody but the payer and the consumer may ask anything of a lease", async 
 test("a lease that was never quoted knows nothing, and takes no socket", async () => {
   const stub = env.LEASE.getByName("lse_nobody");
   expect(await stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" });
-  expect((await stub.fetch(upgradeBy(NODE))).status).toBe(404);
+  expect((await stub.fetch(upgradeBy(NODE))).status).toBe(410);
   expect((await stub.fetch("https://lease/agent")).status).toBe(426);
 });
 

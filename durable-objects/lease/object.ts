@@ -17,7 +17,7 @@ import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { claimsOf } from "./signatures.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
-import { isFinal, isTerminal, type Job, type State } from "./state.ts";
+import { isFinal, isSettled, isTerminal, type Job, type State } from "./state.ts";
 import { eventOf, LeaseStore } from "./store.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView, leaseView } from "./view.ts";
@@ -161,8 +161,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
-    if (this.#state === null) return new Response(null, { status: 404 });
     if (url.pathname === "/agent") {
+      // The agent forgets what is gone. A lost lease still takes its late signatures.
+      if (this.#state === null || isSettled(this.#state.lease)) return new Response(null, { status: 410 });
       const upgrade = upgradeOf(request);
       if (upgrade?.signer !== this.#state.lease.terms.providerSigner)
         return new Response(null, { status: 403 });
@@ -170,6 +171,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
         return new Response("signature_replayed", { status: 401 });
       return this.#agent.accept();
     }
+    if (this.#state === null) return new Response(null, { status: 404 });
     const as = Address.safeParse(url.searchParams.get("as"));
     const job = JobId.safeParse(url.searchParams.get("job"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
@@ -261,6 +263,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     );
     for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#changed(id);
     if (before.lease.status !== result.next.lease.status) this.#changed("lease");
+    if (isSettled(result.next.lease)) this.#agent.end();
     return result;
   }
 
@@ -275,14 +278,19 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const state = this.#state;
     if (state === null) return;
     const now = Date.now();
-    if (isForgotten(state, now)) return this.#forget();
     const due = duties(state, now);
+    const isPast = isForgotten(state, now);
+    // What is still owed outlives the retention, however long the relayer is away.
+    if (isPast && due.length === 0) return this.#forget();
     this.#errands.start(state.lease, due, now, (event) => {
       if (this.#state === null) return;
       if (event === null) this.#arm();
       else this.#apply(event);
     });
-    const at = Math.max(now, Math.min(wakeAt(state, now), this.#errands.nextTry(due)));
+    const at = Math.max(
+      now,
+      Math.min(isPast ? Number.POSITIVE_INFINITY : wakeAt(state, now), this.#errands.nextTry(due)),
+    );
     if (at < this.#alarmAt) {
       this.#alarmAt = at;
       void this.ctx.storage.setAlarm(at);

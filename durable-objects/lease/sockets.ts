@@ -42,6 +42,12 @@ export class AgentSocket {
     return new Response(null, { status: 101, webSocket: client });
   }
 
+  /** The lease is over: the agent may forget it. */
+  end(): void {
+    this.#socket?.close(CLOSE.gone, "the lease is over");
+    this.#socket = null;
+  }
+
   is(socket: WebSocket): boolean {
     return socket === this.#socket;
   }

@@ -146,6 +146,11 @@ export function isOver(lease: Lease): boolean {
   return lease.status === "closed" || lease.status === "expired" || lease.status === "lost";
 }
 
+/** Over, and nothing that its agent could still say would change what anybody is paid. */
+export function isSettled(lease: Lease): boolean {
+  return lease.status === "closed" || lease.status === "expired";
+}
+
 export function inOrder(jobs: Iterable<Job>): Job[] {
   return [...jobs].sort((a, b) => a.n - b.n);
 }

@@ -1,14 +1,11 @@
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
-import { deadline, expire, giveUp, lose, sendCancel } from "./jobs.ts";
+import { deadline, expire, giveUp, lose, sendCancel, WIND_UP_MS } from "./jobs.ts";
 import { isOver, isTerminal, type State } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
 export const GRACE_MS = 120_000;
 export const LOST_MS = 15 * 60_000;
-
-/** A lease winds up this long before its terms run out, so that the close can land. */
-export const WIND_UP_MS = 120_000;
 
 /** How long a close's signatures hold. */
 const CLOSE_VALID_S = 3_600;
@@ -45,13 +42,20 @@ export function advance(draft: Draft): void {
 
 /** LSE-6: the node is gone for good or the terms ran out. The last voucher still pays; the rest is reclaimed. */
 function lost(draft: Draft): void {
+  const code = draft.lease.awayAt === null ? "lease_ended" : "node_lost";
   for (const job of draft.jobs.values()) {
     if (isTerminal(job)) continue;
     sendCancel(draft, job, "the lease has ended");
-    giveUp(draft, job, { code: "node_lost" });
+    giveUp(draft, job, { code });
   }
   if (draft.lease.end === null)
-    draft.lease = { ...draft.lease, end: { reason: "node_lost", fault: "provider" } };
+    draft.lease = {
+      ...draft.lease,
+      end:
+        code === "node_lost"
+          ? { reason: "node_lost", fault: "provider" }
+          : { reason: "terms_expired", fault: "tenant" },
+    };
   end(draft, "lost");
 }
 
