@@ -14,14 +14,14 @@ import { z } from "zod";
 import { hasherOf } from "./billing.ts";
 import type { Entry } from "./draft.ts";
 import { type Duty, duties } from "./duties.ts";
-import { CONSUMER_KEY, holdOf, NODE_KEY, PLACE, termsOf } from "./fixtures.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
-import { Neighbours, upgradeBy } from "./neighbours.ts";
-import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./play.ts";
 import { quotedLease } from "./quoted.ts";
 import { claimsOf } from "./signatures.ts";
 import { isTerminal, Job, Lease, type State } from "./state.ts";
 import { LeaseStore } from "./store.ts";
+import { CONSUMER_KEY, holdOf, NODE_KEY, PLACE, termsOf } from "./testing/fixtures.ts";
+import { Neighbours, upgradeBy } from "./testing/neighbours.ts";
+import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten } from "./timers.ts";
 
 const consumer = privateKeyToAccount(CONSUMER_KEY);

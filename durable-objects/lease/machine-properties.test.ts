@@ -9,11 +9,11 @@ import { expect, it } from "vitest";
 import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
 import { duties } from "./duties.ts";
-import { FUNDED, holdOf, PLACE, START, termsOf } from "./fixtures.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
-import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./play.ts";
 import { quotedLease } from "./quoted.ts";
 import { isOver, isTerminal, Job, Lease, type State } from "./state.ts";
+import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
+import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView, leaseView } from "./view.ts";
 

@@ -1,6 +1,10 @@
 import type { ToLease } from "@gpux/protocol/frames";
 import { describe, expect, it } from "vitest";
 import { duties } from "./duties.ts";
+import { CANCEL_MS } from "./jobs.ts";
+import { type Event, prune, type Step, step } from "./machine.ts";
+import { quotedLease } from "./quoted.ts";
+import type { Job, State } from "./state.ts";
 import {
   ALLOWANCE,
   done,
@@ -15,11 +19,7 @@ import {
   said,
   submission,
   termsOf,
-} from "./fixtures.ts";
-import { CANCEL_MS } from "./jobs.ts";
-import { type Event, prune, type Step, step } from "./machine.ts";
-import { quotedLease } from "./quoted.ts";
-import type { Job, State } from "./state.ts";
+} from "./testing/fixtures.ts";
 import { GRACE_MS, isForgotten, LOST_MS, wakeAt } from "./timers.ts";
 
 /** A lease and its clock; every event must be taken unless the test asks for the refusal. */

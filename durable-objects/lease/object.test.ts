@@ -9,8 +9,8 @@ import { privateKeyToAccount } from "viem/accounts";
 import { beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { hasherOf } from "./billing.ts";
-import { address, CONSUMER_KEY, done, holdOf, NODE_KEY, PLACE, termsOf } from "./fixtures.ts";
-import { Neighbours, upgradeBy } from "./neighbours.ts";
+import { address, CONSUMER_KEY, done, holdOf, NODE_KEY, PLACE, termsOf } from "./testing/fixtures.ts";
+import { Neighbours, upgradeBy } from "./testing/neighbours.ts";
 
 const consumer = privateKeyToAccount(CONSUMER_KEY);
 const node = privateKeyToAccount(NODE_KEY);

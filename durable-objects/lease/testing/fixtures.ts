@@ -3,10 +3,10 @@ import type { FromLease } from "@gpux/protocol/frames";
 import { type Address, type JobId, jobIdOf, leaseIdOf } from "@gpux/protocol/ids";
 import type { IntentDone, IntentResult } from "@gpux/protocol/intent";
 import { JobRequest } from "@gpux/protocol/job";
-import type { HoldRequest } from "../interfaces.ts";
-import { hasherOf } from "./billing.ts";
-import type { Event } from "./machine.ts";
-import type { State } from "./state.ts";
+import type { HoldRequest } from "../../interfaces.ts";
+import { hasherOf } from "../billing.ts";
+import type { Event } from "../machine.ts";
+import type { State } from "../state.ts";
 
 /** What the tests of the lease start from: one lease, funded with 10 USDC at 3.60 USDC an hour (1,000 units a second). */
 

@@ -3,11 +3,11 @@ import { type JobId, jobIdOf } from "@gpux/protocol/ids";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
 import fc from "fast-check";
-import type { Duty } from "./duties.ts";
+import type { Duty } from "../duties.ts";
+import type { Event } from "../machine.ts";
+import { currentAttempt, inOrder, isTerminal, type Job, type State } from "../state.ts";
+import { wakeAt } from "../timers.ts";
 import { done, FUND, jobId, said, submission } from "./fixtures.ts";
-import type { Event } from "./machine.ts";
-import { currentAttempt, inOrder, isTerminal, type Job, type State } from "./state.ts";
-import { wakeAt } from "./timers.ts";
 
 /**
  * What the lease's property tests play: sequences of moves of a consumer, an agent, a relayer and a clock, honest and

@@ -4,7 +4,7 @@ import type { MeterRpc } from "@gpux/protocol/attestation";
 import type { Address } from "@gpux/protocol/ids";
 import type { IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
 import { z } from "zod";
-import type { NodeRpc } from "../interfaces.ts";
+import type { NodeRpc } from "../../interfaces.ts";
 
 /** The data socket's upgrade as the edge hands it on once it has verified the signature. */
 export function upgradeBy(signer: Address): Request {
