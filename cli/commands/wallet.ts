@@ -1,3 +1,4 @@
+import { Address } from "@gpux/protocol/ids";
 import type { Command } from "commander";
 import { EXIT, WalletError } from "../outcome.ts";
 import { type CommonFlags, openAccount, passwordOf, settingsOf, withCommonFlags } from "../session.ts";
@@ -12,7 +13,7 @@ export function addWallet(program: Command, terminal: Terminal, done: (code: num
     .action(async (flags: CommonFlags) => {
       const settings = await settingsOf(terminal, flags);
       const password = await newPassword(terminal, flags);
-      const { address } = await createWallet(settings.wallet, password);
+      const address = Address.parse((await createWallet(settings.wallet, password)).address);
       if (flags.json) printJson(terminal, { address, path: settings.wallet });
       else terminal.out.write(`${address}\n`);
       say(terminal, `Kept at ${settings.wallet}. Without its password the key is lost: back both up.`);
@@ -27,7 +28,7 @@ export function addWallet(program: Command, terminal: Terminal, done: (code: num
       const fromKey = Boolean(terminal.environment.GPUX_PRIVATE_KEY);
       const opened = fromKey || flags.unlock === true;
       const address = opened
-        ? (await openAccount(terminal, flags, settings)).address
+        ? Address.parse((await openAccount(terminal, flags, settings)).address)
         : await walletAddress(settings.wallet);
       const path = fromKey ? null : settings.wallet;
       if (flags.json) printJson(terminal, { address, path });

@@ -50,6 +50,15 @@ it("begins after the event that the caller names", async () => {
   expect(asked()).toEqual(["5"]);
 });
 
+it("ends when it begins after the job's end, with what came since", async () => {
+  const { edge, client, id, asked } = await setUp();
+  edge.streams = [DONE, frame(10, "receipt", {}), ""];
+  expect(await idsOf(client.jobs.events(id))).toEqual(["9 status"]);
+  expect(await idsOf(client.jobs.events(id, { lastEventId: 9 }))).toEqual(["10 receipt"]);
+  expect(await idsOf(client.jobs.events(id, { lastEventId: 10 }))).toEqual([]);
+  expect(asked()).toEqual([null, "9", "10", "10", "10"]);
+});
+
 it("resumes over a connection that breaks while it is read and one that is never made", async () => {
   const { edge, client, id, slept } = await setUp();
   const path = `GET /v1/jobs/${id}/events`;

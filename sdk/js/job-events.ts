@@ -1,4 +1,4 @@
-import { JobEvent, JobStatus, TERMINAL } from "@gpux/protocol/job";
+import { JobEvent, JobStatus, JobView, TERMINAL } from "@gpux/protocol/job";
 import { abortedError, GpuxError, invalidResponse, jsonOf, networkError } from "./error.ts";
 import { createEventParser, type StreamEvent } from "./event-stream.ts";
 import { backoff, type Timing } from "./timing.ts";
@@ -17,27 +17,33 @@ const MAX_CUTS = 8;
 
 /**
  * The journal of a job from its beginning (or after `lastEventId`) to its end. A cut connection, a deploy and a
- * stream that stops before the job's end are resumed by Last-Event-ID; a refusal is thrown.
+ * stream that stops before the job's end are resumed by Last-Event-ID; a refusal is thrown. Who begins after the job's
+ * end gets what came after it, which may be nothing.
  */
 export async function* jobEvents(
   transport: Transport,
   timing: Timing,
-  path: string,
+  id: string,
   { lastEventId, signal }: EventOptions,
 ): AsyncGenerator<JobEvent> {
+  const path = `/v1/jobs/${id}`;
   let last = lastEventId ?? 0;
   let ended = false;
+  /** The job had ended before this connection was made: one that then brings nothing says that there is no more. */
+  let over = false;
   for (let cuts = 0; ; cuts += 1) {
     const headers = { accept: "text/event-stream", ...(last > 0 ? { "last-event-id": String(last) } : {}) };
     let cause: unknown = null;
+    let silent = true;
     try {
-      const response = await transport.open({ method: "GET", path, headers, signal });
+      const response = await transport.open({ method: "GET", path: `${path}/events`, headers, signal });
       for await (const raw of streamOf(response, timing, signal)) {
         const event = parseEvent(raw);
         // A resumed stream may repeat; progress passes by outside the journal and has no number of its own.
         if (event === null || (event.type !== "progress" && event.id <= last)) continue;
         last = Math.max(last, event.id);
         cuts = 0;
+        silent = false;
         ended ||= isEnd(event);
         yield event;
       }
@@ -46,11 +52,22 @@ export async function* jobEvents(
       if (error instanceof GpuxError && error.code !== "network") throw error;
       cause = error;
     }
-    if (ended) return;
+    if (ended || (over && silent && cause === null)) return;
     if (cuts >= MAX_CUTS)
       throw cause instanceof GpuxError ? cause : networkError(cause ?? "the stream was cut", transport.url);
     await timing.sleep(backoff(cuts, timing), signal);
+    // The end itself may lie before where the caller began, so the stream alone cannot tell it from a cut.
+    if (cause === null) over = await hasEnded(transport, path, signal);
   }
+}
+
+async function hasEnded(
+  transport: Transport,
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const job = await transport.json({ method: "GET", path, signal }, JobView);
+  return TERMINAL.has(job.status);
 }
 
 export function isEnd(event: JobEvent): boolean {

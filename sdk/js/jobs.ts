@@ -77,8 +77,7 @@ export function createJobs(settings: DispatchSettings): Jobs {
     return get(id, { wait: RECEIPT_WAIT_S, signal });
   }
 
-  const events: Jobs["events"] = (id, options = {}) =>
-    jobEvents(transport, timing, `/v1/jobs/${id}/events`, options);
+  const events: Jobs["events"] = (id, options = {}) => jobEvents(transport, timing, id, options);
 
   return {
     create: dispatch.create,
