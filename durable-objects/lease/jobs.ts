@@ -128,14 +128,21 @@ export function fenced(draft: Draft, of: { job: JobId; attempt: AttemptToken }):
   return token.n === of.attempt.n && token.epoch === of.attempt.epoch ? job : null;
 }
 
-/** Running begins `ms` ago at most: an agent whose `started` was lost tells it with the result. */
+/**
+ * Running began `ms` ago, but not before the job was sent. An outage can hold `started` back until the end is told:
+ * the end's own `ms` then moves the beginning to where it was, or work done meanwhile would not be billed, and the
+ * agent would rightly not sign.
+ */
 export function begin(draft: Draft, job: Job, ms: number): Job {
   const attempt = currentAttempt(job);
-  if (job.status !== "starting" || attempt === undefined) return job;
-  const running = withAttempt(job, { ...attempt, startedAt: Math.max(attempt.sentAt, draft.now - ms) });
-  put(draft, { ...running, status: "running" });
-  note(draft, job.id, "status", { status: "running", attempt: attempt.token.n });
-  return { ...running, status: "running" };
+  if (attempt === undefined || (job.status !== "starting" && job.status !== "running")) return job;
+  const startedAt = Math.max(attempt.sentAt, draft.now - ms);
+  if (attempt.startedAt !== null && attempt.startedAt <= startedAt) return job;
+  const running: Job = { ...withAttempt(job, { ...attempt, startedAt }), status: "running" };
+  put(draft, running);
+  if (job.status === "starting")
+    note(draft, job.id, "status", { status: "running", attempt: attempt.token.n });
+  return running;
 }
 
 function withAttempt(job: Job, attempt: Attempt): Job {
@@ -230,9 +237,11 @@ export function fail(
   const code = JobFailureCode.catch("executor_failed").parse(said.code);
   const failure = { code, detail: said.detail };
   const end = { agentMs: said.ms, gpu: said.gpu, failure };
-  if (code === "execution_timeout") return finish(draft, job, { ...end, status: "timed_out", charged: true });
-  if (JOB_FAILURES[code].fault !== "tenant") return lose(draft, job, failure);
-  finish(draft, job, { ...end, status: "failed", charged: code === "limit_exceeded" });
+  const began = job.status === "running" ? begin(draft, job, said.ms) : job;
+  if (code === "execution_timeout")
+    return finish(draft, began, { ...end, status: "timed_out", charged: true });
+  if (JOB_FAILURES[code].fault !== "tenant") return lose(draft, began, failure);
+  finish(draft, began, { ...end, status: "failed", charged: code === "limit_exceeded" });
 }
 
 export function cancel(draft: Draft, job: Job): void {

@@ -63,8 +63,9 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
     }
     case "stopped": {
       const job = fenced(draft, said);
-      if (job !== null)
-        finish(draft, job, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: true });
+      if (job === null) return null;
+      const began = job.status === "running" ? begin(draft, job, said.ms) : job;
+      finish(draft, began, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: true });
       return null;
     }
     case "signed":

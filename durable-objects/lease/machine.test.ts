@@ -383,6 +383,22 @@ describe("the meter", () => {
   });
 
   it.each([
+    { what: "all of it, when it ended meanwhile", ms: 4_000, after: 0, billed: 4_000 },
+    { what: "all of it, when it ended after that", ms: 4_000, after: 1_000, billed: 4_000 },
+    { what: "never more than since it was sent", ms: 40_000, after: 1_000, billed: 31_000 },
+  ])("MTR-1 bills work done while an outage held `started` back: $what", ({ ms, after, billed }) => {
+    const scene = active();
+    scene.tell(submission(scene.state, 1));
+    scene.now += 30_000;
+    scene.tell({ t: "wake", connected: false });
+    scene.tell(said({ t: "hello", seq: 0, last_seq: 0, attempts: [of(scene, 1)] }));
+    scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) }));
+    scene.now += after;
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms, gpu, outputs: [] }));
+    expect(scene.job(1).billedMs).toBe(billed);
+  });
+
+  it.each([
     { code: "wgsl_invalid", status: "failed", price: 0n },
     { code: "execution_timeout", status: "timed_out", price: 1_000n },
     { code: "limit_exceeded", status: "failed", price: 1_000n },
