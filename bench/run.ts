@@ -12,7 +12,7 @@ interface Listed {
 const BENCHES: Readonly<Record<string, Listed>> = {
   dispatch: {
     about: "a job on a warm lease beside a direct HTTP call to the same agent code and NATS request-reply",
-    rounds: 4,
+    rounds: 3,
     seconds: 1,
     load: async () => (await import("./dispatch/dispatch.ts")).dispatch,
   },

@@ -17,8 +17,12 @@ import { NATS_MISSING, type PlainServer, startDirect, startNats } from "./nats.t
 
 const CONCURRENCIES = [1, 16] as const;
 const BASES = ["direct", "nats"] as const;
-/** Sent before the first round and not counted: code is compiled, sockets are dialled, the function is fetched. */
-const WARM_UP_JOBS = 100;
+/**
+ * Sent before the first round and not counted, over all connections: sockets are dialled, the function is fetched, and
+ * V8 compiles in earnest only what has run some hundred times; before, a job costs twice as much.
+ */
+const WARM_UP_JOBS = 320;
+const LONGEST_WARM_UP_MS = 15_000;
 /** Signed beforehand above what the last section of the same kind used. */
 const SPARE = 1.5;
 const EXPECT = '"status":"succeeded"';
@@ -27,6 +31,8 @@ interface Variant {
   readonly name: string;
   readonly port: number;
   readonly processes: readonly Child[];
+  /** Its lanes repeat one request and never run dry. */
+  readonly endless: boolean;
   /** For so many connections; `jobs` is the most that one of them may need. */
   lanes(concurrency: number, jobs: number): Promise<Lane[]>;
 }
@@ -77,6 +83,7 @@ async function plainVariant(name: string, { port, processes }: PlainServer): Pro
     name,
     port,
     processes,
+    endless: true,
     lanes: async (concurrency) => Array.from({ length: concurrency }, () => lane),
   };
 }
@@ -86,6 +93,7 @@ function warmVariant(name: string, market: BenchMarket, returns: boolean): Varia
     name,
     port: market.port,
     processes: [market.workerd, market.agents],
+    endless: false,
     async lanes(concurrency, jobs) {
       const lanes: Lane[] = [];
       for (let lease = 0; lease < concurrency; lease += 1)
@@ -122,8 +130,10 @@ async function measure(
   };
 
   for (const variant of variants)
-    for (const concurrency of CONCURRENCIES)
-      await section(variant, concurrency, seconds * 1_000, WARM_UP_JOBS / concurrency);
+    for (const concurrency of CONCURRENCIES) {
+      const ms = variant.endless ? seconds * 1_000 : LONGEST_WARM_UP_MS;
+      await section(variant, concurrency, ms, WARM_UP_JOBS / concurrency / CONCURRENCIES.length);
+    }
   const measured: Round[] = [];
   for (let round = 0; round < rounds; round += 1) {
     const figures = new Map<string, Figures>();

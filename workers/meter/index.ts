@@ -31,8 +31,8 @@ interface Self {
 }
 
 /**
- * By isolate: an entrypoint is made anew for every call, and the encoder's type hashes with the key's address take
- * longer than all that an attestation signs (docs/benchmarks.md).
+ * By isolate: an entrypoint is made anew for every call, and the encoder's type hashes with the key's address were
+ * about a tenth of what a warm job costs in workerd (docs/benchmarks.md).
  */
 const selves = new WeakMap<MeterEnv, Self>();
 
