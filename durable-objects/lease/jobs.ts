@@ -129,13 +129,15 @@ export function fenced(draft: Draft, of: { job: JobId; attempt: AttemptToken }):
 }
 
 /**
- * Running began `ms` ago, but not before the job was sent. An outage can hold `started` back until the end is told:
- * the end's own `ms` then moves the beginning to where it was, or work done meanwhile would not be billed, and the
- * agent would rightly not sign.
+ * Running began `ms` ago, but not before the job was sent. Once begun, the edge's own clock holds (MTR-1), unless the
+ * connection was cut since: an outage can hold `started` back until the end is told, and work done meanwhile would
+ * not be billed, so that the agent would rightly not sign.
  */
 export function begin(draft: Draft, job: Job, ms: number): Job {
   const attempt = currentAttempt(job);
   if (attempt === undefined || (job.status !== "starting" && job.status !== "running")) return job;
+  const wasCut = (draft.lease.metAt ?? 0) > attempt.sentAt;
+  if (job.status === "running" && !wasCut) return job;
   const startedAt = Math.max(attempt.sentAt, draft.now - ms);
   if (attempt.startedAt !== null && attempt.startedAt <= startedAt) return job;
   const running: Job = { ...withAttempt(job, { ...attempt, startedAt }), status: "running" };

@@ -92,7 +92,7 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
 /** LNK-3: after every (re)connection both sides compare what they think is running; the edge's list holds. */
 function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
   const { lease } = draft;
-  draft.lease = { ...lease, awayAt: null, sent: Math.max(lease.sent, said.last_seq) };
+  draft.lease = { ...lease, awayAt: null, metAt: draft.now, sent: Math.max(lease.sent, said.last_seq) };
   const same = (a: AttemptToken, b: AttemptToken) => a.n === b.n && a.epoch === b.epoch;
   const has = (job: JobId, token: AttemptToken) =>
     said.attempts.some((each) => each.job === job && same(each.attempt, token));

@@ -21,6 +21,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     sent: 0,
     seen: 0,
     awayAt: now,
+    metAt: null,
     billedMs: 0,
     spent: 0n,
     allowance: null,

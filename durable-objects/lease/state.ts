@@ -104,6 +104,8 @@ export const Lease = z.strictObject({
   seen: z.int().min(0),
   /** Since when there is no data socket; null while there is one. */
   awayAt: Time.nullable(),
+  /** When the agent last said hello on a new connection. */
+  metAt: Time.nullable(),
   billedMs: z.int().min(0),
   spent: Amount,
   allowance: SignedAllowance.nullable(),
