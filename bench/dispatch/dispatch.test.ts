@@ -14,7 +14,7 @@ describe("npm run bench dispatch", () => {
     const args = [RUN, "dispatch", "--rounds", "1", "--seconds", "1", "--json"];
     const { stdout } = await run(process.execPath, args, { maxBuffer: 2 ** 24 });
     report = Report.parse(JSON.parse(stdout));
-  });
+  }, 300_000);
 
   const value = (variant: string, metric: string) =>
     report.rows.find((row) => row.variant === variant && row.metric === metric)?.value;

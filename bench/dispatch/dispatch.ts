@@ -22,7 +22,8 @@ const BASES = ["direct", "nats"] as const;
  * V8 compiles in earnest only what has run some hundred times; before, a job costs twice as much.
  */
 const WARM_UP_JOBS = 320;
-const LONGEST_WARM_UP_MS = 15_000;
+/** In lengths of a section. */
+const LONGEST_WARM_UP = 5;
 /** Signed beforehand above what the last section of the same kind used. */
 const SPARE = 1.5;
 const EXPECT = '"status":"succeeded"';
@@ -131,7 +132,7 @@ async function measure(
 
   for (const variant of variants)
     for (const concurrency of CONCURRENCIES) {
-      const ms = variant.endless ? seconds * 1_000 : LONGEST_WARM_UP_MS;
+      const ms = seconds * 1_000 * (variant.endless ? 1 : LONGEST_WARM_UP);
       await section(variant, concurrency, ms, WARM_UP_JOBS / concurrency / CONCURRENCIES.length);
     }
   const measured: Round[] = [];
