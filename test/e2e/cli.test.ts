@@ -11,6 +11,7 @@ import { LeaseView, NodeView } from "@gpux/protocol/lease";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { ECHO, echoWith } from "./testing/echo-function.ts";
+import { FOREVER, shader } from "./testing/failing-jobs.ts";
 import { type Market, openMarket, scene, until } from "./testing/market.ts";
 
 // `gpux` as a person or a script runs it, against a whole market. What its talk looks like in detail is tested
@@ -146,11 +147,15 @@ describe("a job", () => {
     expect(rest).toBe(lines.at(-1));
   });
 
-  const endless = async () =>
-    `scene=@${await saved("long.json", scene({ width: 512, height: 512, samples: 1_024 }).scene.json)}`;
+  /** Keeps one core busy until it is killed. */
+  const endless = async () => [
+    (await shader({ client: market.client() }, FOREVER)).function,
+    "--input",
+    "value=1",
+  ];
 
   test("that takes too long is left to itself: 124; then it can be canceled: 5", async () => {
-    const left = await gpux("run", example("pathtrace"), "--input", await endless(), "--wait", "2");
+    const left = await gpux("run", ...(await endless()), "--wait", "2");
     expect(left).toMatchObject({ code: 124, out: "" });
     const id = /gpux jobs cancel (job_\S+)/.exec(left.err)?.[1] ?? "";
     expect(JSON.parse(ok(await gpux("jobs", "get", id, "--json")))).toMatchObject({ status: "running" });
@@ -161,10 +166,7 @@ describe("a job", () => {
   });
 
   test("is canceled by Ctrl-C: 130", async () => {
-    const { child, said, finished } = startCommand(
-      ["run", example("pathtrace"), "--input", await endless(), "--json"],
-      asConsumer(),
-    );
+    const { child, said, finished } = startCommand(["run", ...(await endless()), "--json"], asConsumer());
     await said("running on 0x");
     child.kill("SIGINT");
     const { code, out, err } = await finished;
@@ -207,8 +209,11 @@ describe("a job", () => {
     ok(await gpux("leases", "close", traced.lease_id));
     const get = async () =>
       LeaseView.parse(JSON.parse(ok(await gpux("leases", "get", traced.lease_id, "--json"))));
+    // Asked by the SDK, not by a process each time.
+    const { leases: known } = market.client();
     await until(
-      async () => (await get()).status === "closed" && (await market.ledger.owed()) === 0n,
+      async () =>
+        (await known.get(traced.lease_id)).status === "closed" && (await market.ledger.owed()) === 0n,
       "the lease is closed and paid out",
     );
     const [{ spent, funded }, after] = [await get(), await market.ledger.balances()];

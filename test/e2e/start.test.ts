@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { devnetAccount } from "@gpux/contracts/roles";
 import { WellKnown } from "@gpux/protocol/answers";
-import { Receipt, types } from "@gpux/protocol/eip712";
+import { types } from "@gpux/protocol/eip712";
 import { Address } from "@gpux/protocol/ids";
 import { createPublicClient, type Hex, http, recoverTypedDataAddress, verifyTypedData } from "viem";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -15,37 +15,9 @@ import { startChain } from "../../scripts/stack/stack.ts";
 import { freePort, until } from "./testing/market.ts";
 import { familyOf, type Process, running } from "./testing/processes.ts";
 import { type StartProcess, shell, startProcess } from "./testing/start-process.ts";
+import { type Report, readReport } from "./testing/start-report.ts";
 
 const onLinux = process.platform === "linux";
-
-/** `--report`, as the issue that asked for it words it; whatever else is in it is an error. */
-const Decimal = z.string().regex(/^(0|[1-9][0-9]*)$/);
-const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
-const Hash = z.templateLiteral(["0x", z.string().regex(/[0-9a-f]+/)]);
-const Books = z.strictObject({
-  consumer: Decimal,
-  provider: Decimal,
-  fee_recipient: Decimal,
-  escrow: Decimal,
-});
-const Report = z.strictObject({
-  images: z.array(z.strictObject({ path: z.string(), sha256: Sha256 })),
-  receipts: z.array(z.strictObject({ receipt: Receipt, provider_signature: Hash, edge_signature: Hash })),
-  transactions: z.array(
-    z.strictObject({
-      hash: Hash,
-      kind: z.string(),
-      gas: Decimal,
-      calldata_bytes: z.int().min(4),
-      l1_fee: Decimal,
-    }),
-  ),
-  balances: z.strictObject({ before: Books, after: Books }),
-  timeline: z.array(
-    z.strictObject({ step: z.string(), at_ms: z.int(), ms: z.int(), note: z.string().optional() }),
-  ),
-});
-type Report = z.output<typeof Report>;
 
 let folder = "";
 const folders: string[] = [];
@@ -56,10 +28,6 @@ async function place(): Promise<{ args: string[]; port: number; chainPort: numbe
   const stackFolder = fileURLToPath(new URL(`../../.gpux/start-${port}`, import.meta.url));
   folders.push(stackFolder);
   return { args: ["--port", `${port}`, "--chain-port", `${chainPort}`], port, chainPort, stackFolder };
-}
-
-async function readReport(file: string): Promise<Report> {
-  return Report.parse(JSON.parse(await readFile(file, "utf8")));
 }
 
 async function isFree(port: number): Promise<boolean> {
