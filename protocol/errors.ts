@@ -70,11 +70,6 @@ export const ERRORS = {
   ),
   signature_expired: tenant(401, "The signature has expired", "Sign again; check this machine's clock."),
   signature_not_yet_valid: tenant(401, "The signature lies in the future", "Check this machine's clock."),
-  signature_window_too_long: tenant(
-    401,
-    "The signature is valid for too long",
-    "Let it expire at most 300 s after it was created.",
-  ),
   signature_wrong_chain: tenant(
     401,
     "The signature names another chain",
@@ -200,7 +195,6 @@ export const ERRORS = {
     "The lease's queue is full",
     "Wait for jobs to end, or open another lease.",
   ),
-  rate_limited: later(429, "tenant", "Too many requests", "Slow down; see Retry-After."),
 
   node_unknown: tenant(404, "There is no such node", "GET /v1/nodes lists the nodes."),
   node_offline: later(503, "provider", "The node is offline", "Ask for a new quote; another node may fit."),
