@@ -160,7 +160,7 @@ it("retries what was cut off under the same key with a fresh nonce, and runs the
   edge.seen.length = 0;
   const path = `POST /v1/leases/${edge.quote.lease_id}/jobs`;
   edge.script(path, () => new TypeError("socket hang up"));
-  edge.script(path, () => refuse("rate_limited", {}, { "retry-after": "3" }));
+  edge.script(path, () => refuse("queue_full", {}, { "retry-after": "3" }));
   await client.jobs.create(request, { idempotencyKey: "mine-1" });
   expect(keysOf(edge)).toEqual(["mine-1", "mine-1", "mine-1"]);
   expect(new Set(edge.seen.map((each) => each.nonce)).size).toBe(3);

@@ -18,7 +18,6 @@ const RETRY_AFTER_S: Partial<Record<ErrorCode, number>> = {
   idempotency_in_progress: 1,
   queue_full: 2,
   too_many_quotes: 30,
-  rate_limited: 5,
   no_capacity: 10,
   node_offline: 5,
   chain_unavailable: 5,
