@@ -9,6 +9,8 @@ import type { Lease } from "./state.ts";
 
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
+/** Longer than a duty usually takes, short enough for one that a crash interrupted. */
+const STAND_BY_MS = 5_000;
 
 /**
  * Carries out duties: one call each, then the event that its answer is. Which are under way and when the others may
@@ -23,10 +25,14 @@ export class Errands {
     this.#env = env;
   }
 
-  /** When the next of these duties may be tried; infinity when all are under way or there are none. */
-  nextTry(duties: readonly Duty[]): number {
+  /**
+   * When the alarm must see to these duties; infinity when there are none. One that is under way counts too: this
+   * life may end before its answer comes, and the next one knows of it only if something wakes it.
+   */
+  nextTry(duties: readonly Duty[], now: number): number {
     return duties.reduce(
-      (at, { key }) => (this.#running.has(key) ? at : Math.min(at, this.#retry.get(key)?.at ?? 0)),
+      (at, { key }) =>
+        Math.min(at, this.#running.has(key) ? now + STAND_BY_MS : (this.#retry.get(key)?.at ?? 0)),
       Number.POSITIVE_INFINITY,
     );
   }

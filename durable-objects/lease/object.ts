@@ -289,7 +289,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     });
     const at = Math.max(
       now,
-      Math.min(isPast ? Number.POSITIVE_INFINITY : wakeAt(state, now), this.#errands.nextTry(due)),
+      Math.min(isPast ? Number.POSITIVE_INFINITY : wakeAt(state, now), this.#errands.nextTry(due, now)),
     );
     if (at < this.#alarmAt) {
       this.#alarmAt = at;
