@@ -186,6 +186,11 @@ export const ERRORS = {
   quote_unknown: tenant(404, "There is no such quote", "Quotes live 30 s; ask for a new one."),
   quote_expired: tenant(410, "The quote has lapsed", "Ask for a new quote and sign that."),
   lease_unknown: tenant(404, "There is no such lease", "Check the id."),
+  lease_gone: tenant(
+    410,
+    "The lease is over, or never was",
+    "Nothing more is expected of its agent: forget it.",
+  ),
   lease_closed: tenant(409, "The lease is closing or closed", "Open a new lease."),
   job_unknown: tenant(404, "There is no such job", "Check the id; results are kept for 7 days."),
   job_ended: tenant(409, "The job has already ended", "GET the job for its end state."),

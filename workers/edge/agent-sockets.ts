@@ -44,6 +44,6 @@ export async function connectAgent(request: Request, env: ObjectEnv): Promise<An
 function refusalOf(status: number, ofLease: boolean): Refusal {
   if (status === 401) return refuse("signature_replayed");
   if (status === 403) return refuse("forbidden", ofLease ? "the lease is another node's" : undefined);
-  if (status === 404 && ofLease) return refuse("lease_unknown");
+  if (status === 410 && ofLease) return refuse("lease_gone");
   return refuse("internal");
 }

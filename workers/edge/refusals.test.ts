@@ -209,7 +209,7 @@ describe("a request that refers to what is not there", () => {
     ["an offer", "no_capacity", "/v1/quotes", () => ({ json: quote })],
     [
       "a lease's data socket",
-      "lease_unknown",
+      "lease_gone",
       `/v1/agent/leases/${lease}`,
       () => ({ headers: { upgrade: "websocket" } }),
     ],
