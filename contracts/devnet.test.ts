@@ -29,6 +29,7 @@ const USDC = 1_000_000n;
 const HOUR = 3_600;
 const ZERO_SIG = { r: `0x${"00".repeat(32)}`, vs: `0x${"00".repeat(32)}` } as const;
 const NO_ALLOWANCE = { cumulative: 0n, sig: ZERO_SIG } as const;
+const NO_KEY = { x: `0x${"00".repeat(32)}`, y: `0x${"00".repeat(32)}` } as const;
 const EVIDENCE = `0x${"e1".repeat(32)}` as const;
 
 let devnet: Devnet;
@@ -125,7 +126,7 @@ async function settleData(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
   return encodeFunctionData({
     abi: leaseEscrowAbi,
     functionName: "settle",
-    args: [terms, cumulative, EVIDENCE, signatures, NO_ALLOWANCE],
+    args: [terms, cumulative, EVIDENCE, signatures, NO_ALLOWANCE, NO_KEY],
   });
 }
 
@@ -138,7 +139,7 @@ async function closeData(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
   return encodeFunctionData({
     abi: leaseEscrowAbi,
     functionName: "close",
-    args: [terms, cumulative, EVIDENCE, validBefore, signatures, NO_ALLOWANCE],
+    args: [terms, cumulative, EVIDENCE, validBefore, signatures, NO_ALLOWANCE, NO_KEY],
   });
 }
 
@@ -251,7 +252,7 @@ test("a lease funded by one signature, settled, closed and withdrawn adds up, an
   const [first] = paidOut;
   // Gas is part of the product: a change that costs more has to say so here.
   const receipts = [
-    { kind: "fund", receipt: funded.receipt, budget: 147_500n },
+    { kind: "fund", receipt: funded.receipt, budget: 150_500n },
     { kind: "settle, the first of a provider", receipt: settled, budget: 99_500n },
     { kind: "close", receipt: closed, budget: 90_500n },
     { kind: "withdraw", receipt: first, budget: 47_500n },

@@ -18,7 +18,7 @@ contract CloseTest is EscrowTest {
     function refuseClose(uint88 cumulative, uint8 roles, bytes memory reason) internal {
         ILeaseEscrow.Pair memory pair = closePair(terms, cumulative, LATER, roles);
         vm.expectRevert(reason);
-        escrow.close(terms, cumulative, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, cumulative, EVIDENCE, LATER, pair, noAllowance(), noKey());
     }
 
     function test_pays_the_final_cumulative_and_refunds_the_rest() public {
@@ -31,7 +31,7 @@ contract CloseTest is EscrowTest {
         );
         vm.expectEmit();
         emit ILeaseEscrow.LeaseClosed(id, payer, 7 * USDC, 13 * USDC, ILeaseEscrow.Status.Open);
-        escrow.close(terms, 7 * USDC, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, 7 * USDC, EVIDENCE, LATER, pair, noAllowance(), noKey());
         expect(escrow.owed(PROVIDER), 6_650_000);
         expect(escrow.owed(FEE_RECIPIENT), 350_000);
         expect(escrow.owed(payer), 13 * USDC);
@@ -46,7 +46,7 @@ contract CloseTest is EscrowTest {
             abi.encodeWithSelector(ILeaseEscrow.AboveDue.selector, 11 * USDC, 10 * USDC)
         );
         ILeaseEscrow.Pair memory pair = closePair(terms, 11 * USDC, LATER, PROVIDER_METER);
-        escrow.close(terms, 11 * USDC, EVIDENCE, LATER, pair, allowanceOf(terms, 11 * USDC));
+        escrow.close(terms, 11 * USDC, EVIDENCE, LATER, pair, allowanceOf(terms, 11 * USDC), noKey());
         expect(escrow.owed(payer), 9 * USDC);
     }
 
@@ -78,7 +78,7 @@ contract CloseTest is EscrowTest {
             ILeaseEscrow.Pair memory pair = closePair(terms, 0, LATER, CONSUMER_PROVIDER);
             pair.roles = uint8(roles);
             refuse(ILeaseEscrow.BadRoles.selector, roles);
-            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
         }
     }
 
@@ -86,11 +86,11 @@ contract CloseTest is EscrowTest {
         ILeaseEscrow.Pair memory pair = closePair(terms, 0, LATER, CONSUMER_PROVIDER);
         vm.warp(LATER);
         refuse(ILeaseEscrow.Expired.selector, LATER);
-        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
         refuse(ILeaseEscrow.BadSignature.selector, terms.consumerSigner);
-        escrow.close(terms, 0, EVIDENCE, LATER + 1, pair, noAllowance());
+        escrow.close(terms, 0, EVIDENCE, LATER + 1, pair, noAllowance(), noKey());
         vm.warp(LATER - 1);
-        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
     }
 
     function test_refuses_an_offer_older_than_what_was_settled() public {
@@ -105,7 +105,7 @@ contract CloseTest is EscrowTest {
         for (uint256 i; i < 2; ++i) {
             ILeaseEscrow.Pair memory pair = pairOf(PROVIDER_METER, digests[i]);
             refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
         }
     }
 

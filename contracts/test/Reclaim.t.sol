@@ -61,7 +61,7 @@ contract ReclaimTest is EscrowTest {
         expect(escrow.owed(payer), 15 * USDC);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 6 * USDC, PROVIDER_METER);
         refuseStatus(ILeaseEscrow.Status.Closed);
-        escrow.settle(terms, 6 * USDC, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 6 * USDC, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     function test_happens_once_and_only_to_a_lease() public {

@@ -31,7 +31,7 @@ contract SettleTest is EscrowTest {
         emit ILeaseEscrow.UsageSettled(
             id, PROVIDER, 9 * USDC, 1 * USDC, 50_000, 1 * USDC, CONSUMER_PROVIDER, EVIDENCE
         );
-        escrow.settle(terms, 9 * USDC, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 9 * USDC, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     function test_refuses_a_replay_and_an_older_voucher() public {
@@ -39,9 +39,9 @@ contract SettleTest is EscrowTest {
         ILeaseEscrow.Pair memory same = usagePair(terms, 600_000, PROVIDER_METER);
         ILeaseEscrow.Pair memory older = usagePair(terms, 500_000, CONSUMER_PROVIDER);
         refuse(ILeaseEscrow.Stale.selector, 600_000);
-        escrow.settle(terms, 600_000, EVIDENCE, same, noAllowance());
+        escrow.settle(terms, 600_000, EVIDENCE, same, noAllowance(), noKey());
         refuse(ILeaseEscrow.Stale.selector, 600_000);
-        escrow.settle(terms, 500_000, EVIDENCE, older, noAllowance());
+        escrow.settle(terms, 500_000, EVIDENCE, older, noAllowance(), noKey());
     }
 
     function test_pays_the_rest_of_a_voucher_above_the_funding_after_a_top_up() public {
@@ -95,8 +95,8 @@ contract SettleTest is EscrowTest {
         bytes32 lease = open(terms, 20 * USDC);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 900_000, PROVIDER_METER);
         refuse(ILeaseEscrow.Stale.selector, 0);
-        escrow.settle(terms, 900_000, EVIDENCE, pair, noAllowance());
-        escrow.settle(terms, 900_000, EVIDENCE, pair, allowanceOf(terms, 400_000));
+        escrow.settle(terms, 900_000, EVIDENCE, pair, noAllowance(), noKey());
+        escrow.settle(terms, 900_000, EVIDENCE, pair, allowanceOf(terms, 400_000), noKey());
         expect(leaseOf(lease).paid, 400_000);
         settle(terms, 700_000, CONSUMER_PROVIDER);
         expect(leaseOf(lease).paid, 700_000);
@@ -105,9 +105,9 @@ contract SettleTest is EscrowTest {
     function test_takes_the_larger_of_unattended_and_allowance() public {
         vm.warp(START + 20 hours);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 15 * USDC, PROVIDER_METER);
-        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 4 * USDC));
+        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 4 * USDC), noKey());
         expect(leaseOf(id).paid, 10 * USDC);
-        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 12 * USDC));
+        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 12 * USDC), noKey());
         expect(leaseOf(id).paid, 12 * USDC);
     }
 
@@ -123,7 +123,7 @@ contract SettleTest is EscrowTest {
         ILeaseEscrow.Allowance[3] memory bad = [raised, elsewhere, forged];
         for (uint256 i; i < 3; ++i) {
             refuse(ILeaseEscrow.BadSignature.selector, terms.consumerSigner);
-            escrow.settle(terms, 900_000, EVIDENCE, pair, bad[i]);
+            escrow.settle(terms, 900_000, EVIDENCE, pair, bad[i], noKey());
         }
     }
 
@@ -133,7 +133,7 @@ contract SettleTest is EscrowTest {
         ILeaseEscrow.Pair memory pair =
             ILeaseEscrow.Pair({roles: roles, a: signed(key, digest), b: signed(key, digest)});
         (bool ok,) = address(escrow).call(
-            abi.encodeCall(LeaseEscrow.settle, (terms, cumulative, EVIDENCE, pair, noAllowance()))
+            abi.encodeCall(LeaseEscrow.settle, (terms, cumulative, EVIDENCE, pair, noAllowance(), noKey()))
         );
         require(!ok, NotTrue("refused"));
         expect(leaseOf(id).paid, 0);
@@ -145,7 +145,7 @@ contract SettleTest is EscrowTest {
             ILeaseEscrow.Pair memory pair = usagePair(terms, 1, CONSUMER_PROVIDER);
             pair.roles = uint8(roles);
             refuse(ILeaseEscrow.BadRoles.selector, roles);
-            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         }
     }
 
@@ -154,13 +154,13 @@ contract SettleTest is EscrowTest {
         (ILeaseEscrow.Sig memory a, ILeaseEscrow.Sig memory b) = (pair.a, pair.b);
         pair.a = noSig();
         refuse(ILeaseEscrow.BadSignature.selector, terms.consumerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         (pair.a, pair.b) = (a, a);
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         (pair.roles, pair.b) = (CONSUMER_METER, b);
         refuse(ILeaseEscrow.BadSignature.selector, terms.meter);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     function test_refuses_another_lease_contract_or_chain() public {
@@ -172,7 +172,7 @@ contract SettleTest is EscrowTest {
         for (uint256 i; i < 3; ++i) {
             ILeaseEscrow.Pair memory pair = pairOf(PROVIDER_METER, digests[i]);
             refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         }
     }
 
@@ -181,19 +181,19 @@ contract SettleTest is EscrowTest {
         vm.chainId(block.chainid + 1);
         // The id binds the chain, so there the lease does not exist.
         refuseStatus(ILeaseEscrow.Status.None);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     function test_refuses_close_signatures_as_usage() public {
         ILeaseEscrow.Pair memory pair = closePair(terms, 1, uint40(START + 1 hours), PROVIDER_METER);
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     function test_refuses_other_evidence() public {
         ILeaseEscrow.Pair memory pair = usagePair(terms, 1, PROVIDER_METER);
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, keccak256("forged"), pair, noAllowance());
+        escrow.settle(terms, 1, keccak256("forged"), pair, noAllowance(), noKey());
     }
 
     /// EIP-2: (r, n - s) with the other parity recovers the same key; taking it would give a signature a twin.
@@ -206,7 +206,7 @@ contract SettleTest is EscrowTest {
         // Bit 255 of a high s is set, so that in the compact form it reads as parity with another s.
         pair.a = ILeaseEscrow.Sig({r: r, vs: v == 27 ? high | bytes32(uint256(1) << 255) : high});
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     /// EIP-7702: code on a signer's account changes nothing, and is never called.
@@ -221,11 +221,11 @@ contract SettleTest is EscrowTest {
         close(terms, 0, CONSUMER_PROVIDER);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 1, PROVIDER_METER);
         refuseStatus(ILeaseEscrow.Status.Closed);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         terms.quote = keccak256("never funded");
         pair = usagePair(terms, 1, PROVIDER_METER);
         refuseStatus(ILeaseEscrow.Status.None);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     /// However often one settles, the fee is that of the sum: rounding never adds up.

@@ -67,7 +67,7 @@ contract Handler is Parties {
         (ILeaseEscrow.LeaseTerms memory t, uint88 c) = (pick(which), uint88(within(amount, 0, 60 * USDC)));
         uint8 mask = [CONSUMER_PROVIDER, CONSUMER_METER, PROVIDER_METER, 4][roles % 4];
         ILeaseEscrow.Allowance memory allowance = allowanceOf(t, uint88(within(allowed, 0, 60 * USDC)));
-        try escrow.settle(t, c, EVIDENCE, usagePair(t, c, mask), allowance) {} catch {}
+        try escrow.settle(t, c, EVIDENCE, usagePair(t, c, mask), allowance, noKey()) {} catch {}
     }
 
     function actClose(uint256 which, uint256 amount, uint256 roles) external watched {
@@ -78,7 +78,7 @@ contract Handler is Parties {
         uint8 mask = [CONSUMER_PROVIDER, CONSUMER_METER, PROVIDER_METER][roles % 3];
         uint40 validBefore = uint40(block.timestamp + 1 hours);
         ILeaseEscrow.Pair memory pair = closePair(t, c, validBefore, mask);
-        try escrow.close(t, c, EVIDENCE, validBefore, pair, noAllowance()) {} catch {}
+        try escrow.close(t, c, EVIDENCE, validBefore, pair, noAllowance(), noKey()) {} catch {}
     }
 
     function actExit(uint256 which, bool cosigned) external watched {
