@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 import {ILeaseEscrow} from "../src/ILeaseEscrow.sol";
 import {LeaseEscrow} from "../src/LeaseEscrow.sol";
