@@ -109,6 +109,18 @@ contract AllocateTest is EscrowTest {
         expect(credit().amount, 100 * USDC);
     }
 
+    /// What a payer trusts the two with by depositing: all of that credit, and not a unit more.
+    function test_spender_and_meter_together_can_spend_all_of_a_credit_and_no_more() public {
+        ILeaseEscrow.LeaseTerms memory terms = uncappedTerms();
+        terms.provider = STRANGER;
+        terms.feeBps = 0;
+        open(standardTerms(), 50 * USDC);
+        allocate(only(terms), only(100 * USDC));
+        settle(terms, 500 * USDC, CONSUMER_METER);
+        expect(escrow.owed(STRANGER), 100 * USDC);
+        expect(leaseOf(idOf(standardTerms())).funded, 50 * USDC);
+    }
+
     function test_a_meter_or_payer_without_the_spender_gets_nothing() public {
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         bytes32 digest = digestOf(terms, 10 * USDC);
