@@ -8,7 +8,7 @@ import { z } from "zod";
  */
 const name = z.enum(["short", "long", "mutation"]).default("short").parse(process.env.EFFORT);
 const effort = {
-  short: { fuzz: 128, runs: 32, depth: 60 },
+  short: { fuzz: 128, runs: 48, depth: 64 },
   long: { fuzz: 65_536, runs: 8_192, depth: 256 },
   mutation: { fuzz: 32, runs: 12, depth: 60 },
 }[name];
