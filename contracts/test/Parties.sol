@@ -51,7 +51,28 @@ abstract contract Parties {
     }
 
     function newEscrow(address token) internal returns (LeaseEscrow) {
-        return new LeaseEscrow(IERC20(token), 24 hours, 1 hours, 1 hours, 90 days);
+        return create(escrowCode(), IERC20(token), 24 hours, 1 hours);
+    }
+
+    /// @dev The contract under test, or what mutate.ts has made of it.
+    function escrowCode() internal view returns (bytes memory) {
+        return vm.envOr("ESCROW_CREATION_CODE", type(LeaseEscrow).creationCode);
+    }
+
+    function create(bytes memory code, IERC20 token, uint256 exitDelay, uint256 cosignedExitDelay)
+        internal
+        returns (LeaseEscrow created)
+    {
+        code = abi.encodePacked(
+            code, abi.encode(token, exitDelay, cosignedExitDelay, uint256(1 hours), uint256(90 days))
+        );
+        assembly ("memory-safe") {
+            created := create(0, add(code, 32), mload(code))
+            if iszero(created) {
+                returndatacopy(mload(64), 0, returndatasize())
+                revert(mload(64), returndatasize())
+            }
+        }
     }
 
     /// @dev 2 USDC an hour for a day, 1 upfront, 10 unattended, 5 % fee.
