@@ -208,7 +208,7 @@ function answerRpc(edge: ScriptedEdge, body: Buffer): string {
   const result = encodeFunctionResult({
     abi: leaseEscrowAbi,
     functionName: "leases",
-    result: [funded, 0n, 1, 0, LEASE_STATUS.indexOf(status)],
+    result: [funded, 0n, 1, 0, LEASE_STATUS.indexOf(status), false],
   });
   return JSON.stringify({ jsonrpc: "2.0", id, result });
 }

@@ -11,15 +11,22 @@ import {
   type Usage,
 } from "@gpux/protocol/eip712";
 import {
+  bytesToHex,
+  concat,
   createPublicClient,
   createWalletClient,
   encodeFunctionData,
   type Hex,
+  hashTypedData,
+  hexToBytes,
   http,
+  keccak256,
   multicall3Abi,
+  numberToHex,
   parseEventLogs,
   parseSignature,
   signatureToCompactSignature,
+  slice,
 } from "viem";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Devnet, devnetChain, PortTaken, startDevnet } from "./devnet.ts";
@@ -29,6 +36,8 @@ const USDC = 1_000_000n;
 const HOUR = 3_600;
 const ZERO_SIG = { r: `0x${"00".repeat(32)}`, vs: `0x${"00".repeat(32)}` } as const;
 const NO_ALLOWANCE = { cumulative: 0n, sig: ZERO_SIG } as const;
+const NO_KEY = { x: `0x${"00".repeat(32)}`, y: `0x${"00".repeat(32)}` } as const;
+const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 const EVIDENCE = `0x${"e1".repeat(32)}` as const;
 
 let devnet: Devnet;
@@ -125,7 +134,7 @@ async function settleData(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
   return encodeFunctionData({
     abi: leaseEscrowAbi,
     functionName: "settle",
-    args: [terms, cumulative, EVIDENCE, signatures, NO_ALLOWANCE],
+    args: [terms, cumulative, EVIDENCE, signatures, NO_ALLOWANCE, NO_KEY],
   });
 }
 
@@ -138,7 +147,7 @@ async function closeData(terms: LeaseTerms, leaseId: Hex, cumulative: bigint) {
   return encodeFunctionData({
     abi: leaseEscrowAbi,
     functionName: "close",
-    args: [terms, cumulative, EVIDENCE, validBefore, signatures, NO_ALLOWANCE],
+    args: [terms, cumulative, EVIDENCE, validBefore, signatures, NO_ALLOWANCE, NO_KEY],
   });
 }
 
@@ -251,9 +260,9 @@ test("a lease funded by one signature, settled, closed and withdrawn adds up, an
   const [first] = paidOut;
   // Gas is part of the product: a change that costs more has to say so here.
   const receipts = [
-    { kind: "fund", receipt: funded.receipt, budget: 147_500n },
-    { kind: "settle, the first of a provider", receipt: settled, budget: 99_500n },
-    { kind: "close", receipt: closed, budget: 90_500n },
+    { kind: "fund", receipt: funded.receipt, budget: 150_500n },
+    { kind: "settle, the first of a provider", receipt: settled, budget: 101_500n },
+    { kind: "close", receipt: closed, budget: 92_500n },
     { kind: "withdraw", receipt: first, budget: 47_500n },
   ];
   for (const { kind, receipt, budget } of receipts) {
@@ -286,6 +295,54 @@ test("one poisoned call of a batch fails alone, and order inside the batch holds
   const events = parseEventLogs({ abi: leaseEscrowAbi, logs }).map((log) => log.eventName);
   expect(events).toEqual(["UsageSettled", "UsageSettled", "LeaseClosed", "Withdrawn"]);
   expect((await balance(address("provider"))) - before).toBe(475_000n);
+});
+
+test("a WebCrypto key that nobody can export is a consumer: it signs usage and leaves", async () => {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const { privateKey, publicKey } = await crypto.subtle.generateKey(algorithm, false, ["sign", "verify"]);
+  const point = bytesToHex(new Uint8Array(await crypto.subtle.exportKey("raw", publicKey)));
+  const consumerKey = { x: slice(point, 1, 33), y: slice(point, 33, 65) };
+  const consumerSigner = slice(keccak256(slice(point, 1)), 12);
+  const p256 = async (digest: Hex) => {
+    const signature = bytesToHex(
+      new Uint8Array(await crypto.subtle.sign(algorithm, privateKey, Uint8Array.from(hexToBytes(digest)))),
+    );
+    const s = BigInt(slice(signature, 32));
+    // WebCrypto makes high and low values of s alike; the chain takes the low one (as EIP-2 asks of secp256k1).
+    const low = s > P256_ORDER / 2n ? P256_ORDER - s : s;
+    return { r: slice(signature, 0, 32), vs: numberToHex(low, { size: 32 }) };
+  };
+
+  await devnet.mint(address("consumer"), 5n * USDC);
+  const terms = { ...(await termsFor(`0x${"04".repeat(32)}`)), consumerSigner };
+  const { leaseId } = await fund(terms, 5n * USDC, `0x${"5c".repeat(32)}`);
+  const usage = { leaseId, cumulative: 400_000n, evidence: EVIDENCE };
+  const a = await p256(hashTypedData({ domain: domain(), types, primaryType: "Usage", message: usage }));
+  const b = compact(await signUsage(usage)("agent"));
+  await relay(
+    encodeFunctionData({
+      abi: leaseEscrowAbi,
+      functionName: "settle",
+      args: [terms, usage.cumulative, EVIDENCE, { roles: 3, a, b }, NO_ALLOWANCE, consumerKey],
+    }),
+  );
+  const exit = await p256(
+    hashTypedData({ domain: domain(), types, primaryType: "Exit", message: { leaseId } }),
+  );
+  await relay(
+    encodeFunctionData({
+      abi: leaseEscrowAbi,
+      functionName: "requestExit",
+      args: [terms, concat([exit.r, exit.vs, consumerKey.x, consumerKey.y]), ZERO_SIG],
+    }),
+  );
+  const lease = await clients().chain.readContract({
+    address: devnet.escrow,
+    abi: leaseEscrowAbi,
+    functionName: "leases",
+    args: [leaseId],
+  });
+  expect(lease).toMatchObject([5n * USDC, 400_000n, expect.any(Number), expect.any(Number), 2, false]);
 });
 
 test("mines by the interval when told, and a pending transaction waits for its block", async () => {

@@ -23,15 +23,8 @@ import {
 } from "viem";
 import { chainConfig } from "viem/op-stack";
 import { leaseEscrowBytecode, multicall3Bytecode, usdcDoubleBytecode } from "./bytecode.ts";
+import { ESCROW_DELAYS } from "./networks.ts";
 import { DEVNET_MNEMONIC, devnetAccount, ENDOWED_ACCOUNTS } from "./roles.ts";
-
-/** The escrow's constructor arguments on every chain (DESIGN section 8), in seconds. */
-export const ESCROW_DELAYS = {
-  exit: 24n * 3600n,
-  cosignedExit: 3600n,
-  release: 3600n,
-  maxTerm: 90n * 24n * 3600n,
-} as const;
 
 const MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11";
 const L1_BLOCK = "0x4200000000000000000000000000000000000015";

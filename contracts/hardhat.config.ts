@@ -1,8 +1,16 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "hardhat/config";
+import { z } from "zod";
 
-/** `INVARIANTS=thorough` is for a night run; the default keeps `npm test` short. */
-const thorough = process.env.INVARIANTS === "thorough";
+/**
+ * How long to play. The default keeps `npm test` short; `long` is millions of calls, for a night; `mutation` is for
+ * one of many runs, each with a fault planted.
+ */
+const effort = {
+  short: { fuzz: 128, runs: 48, depth: 64 },
+  long: { fuzz: 65_536, runs: 8_192, depth: 256 },
+  mutation: { fuzz: 32, runs: 24, depth: 60 },
+}[z.enum(["short", "long", "mutation"]).default("short").parse(process.env.EFFORT)];
 
 export default defineConfig({
   solidity: {
@@ -14,8 +22,9 @@ export default defineConfig({
   paths: { sources: "./src", tests: { solidity: "./test" } },
   test: {
     solidity: {
-      fuzz: { runs: thorough ? 4_096 : 128 },
-      invariant: thorough ? { runs: 256, depth: 256 } : { runs: 24, depth: 40 },
+      fuzz: { runs: effort.fuzz },
+      // An act of the handler that reverts is a finding, not noise.
+      invariant: { runs: effort.runs, depth: effort.depth, failOnRevert: true },
     },
   },
   networks: { default: { type: "edr-simulated", chainType: "op" } },

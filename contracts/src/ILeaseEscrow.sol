@@ -32,19 +32,35 @@ interface ILeaseEscrow {
         Closed
     }
 
-    /// @notice One storage slot. `paid` is the settled cumulative, fee included.
+    /// @notice One storage slot. `paid` is the settled cumulative, fee included; `fromCredit` says that credit
+    /// opened the lease, and so that its rest returns there.
     struct Lease {
         uint88 funded;
         uint88 paid;
         uint32 openedAt;
         uint32 exitAt;
         Status status;
+        bool fromCredit;
     }
 
-    /// @notice A compact ECDSA signature (EIP-2098).
+    /// @notice A payer's money for one spender (the `consumerSigner` of the leases it opens) and one meter.
+    /// `releaseAt` is when a release takes effect; 0: none is pending.
+    struct Credit {
+        uint88 amount;
+        uint40 releaseAt;
+    }
+
+    /// @notice A compact ECDSA signature (EIP-2098); of a P-256 key its r and s, the s in the lower half.
     struct Sig {
         bytes32 r;
         bytes32 vs;
+    }
+
+    /// @notice The consumer's P-256 key where its signer is one: `consumerSigner` is then the last 20 bytes of
+    /// keccak256(x, y), and signs SHA-256 of the digest, as WebCrypto does. Zeros: the signer is an ECDSA key.
+    struct PublicKey {
+        bytes32 x;
+        bytes32 y;
     }
 
     /// @notice Two signatures over one digest. `roles` is CONSUMER|PROVIDER (3), CONSUMER|METER (5) or
@@ -63,7 +79,8 @@ interface ILeaseEscrow {
     }
 
     /// @notice An EIP-3009 ReceiveWithAuthorization of `from` to this contract over the sum of the amounts,
-    /// whose nonce is `fundingNonce(leaseIds, amounts, salt)`: one signature commits to all terms and shares.
+    /// whose nonce is `fundingNonce(leaseIds, amounts, salt)`, or `depositNonce` into credit: one signature
+    /// commits to all terms and shares.
     struct Authorization {
         address from;
         bytes32 salt;
@@ -98,6 +115,28 @@ interface ILeaseEscrow {
         bytes32 indexed leaseId, address indexed payer, uint256 paid, uint256 refunded, Status from
     );
     event Withdrawn(address indexed account, uint256 amount);
+    event CreditDeposited(
+        address indexed payer, address indexed spender, address indexed meter, uint256 amount
+    );
+    /// @param amount All that one allocation moved into leases; each has its LeaseFunded.
+    event CreditAllocated(
+        address indexed payer, address indexed spender, address indexed meter, uint256 amount
+    );
+    /// @param amount The rest of a lease that credit opened.
+    event CreditReturned(
+        address indexed payer,
+        address indexed spender,
+        address indexed meter,
+        bytes32 leaseId,
+        uint256 amount
+    );
+    event ReleaseRequested(
+        address indexed payer, address indexed spender, address indexed meter, uint256 releaseAt
+    );
+    event CreditReleased(
+        address indexed payer, address indexed spender, address indexed meter, uint256 amount
+    );
+    event MeterRevoked(address indexed meter);
 
     error NoToken(address token);
     error BadDelays(uint256 exitDelay, uint256 cosignedExitDelay);
@@ -117,51 +156,110 @@ interface ILeaseEscrow {
     error TooEarly(uint256 notBefore);
     error TransferMismatch(uint256 expected, uint256 received);
     error NothingOwed(address account);
+    error RevokedMeter(address meter);
+    error OtherCredit(bytes32 leaseId);
+    error NothingToAllocate();
+    error InsufficientCredit(uint256 amount, uint256 needed);
+    error ReleaseUsed(bytes32 digest);
+    error ReleasePending(uint256 releaseAt);
+    error NoRelease();
 
     /// @notice Opens and tops up leases from one EIP-3009 authorization, all or nothing.
     /// @dev Only the payer's money opens a lease; anyone may add to an open one, as a gift to its payer. A
     /// lease that is exiting, closed or past its expiry takes none: the call reverts and the USDC stays put.
-    /// The token is trusted to check the signature, validity window and nonce; the balance is checked here.
+    /// Trust: the token, to check signature, validity window and nonce (what arrives is checked here). The
+    /// payer's wallet shows the nonce as an opaque word, so the payer trusts the program that computed it.
     function fund(LeaseTerms[] calldata terms, uint88[] calldata amounts, Authorization calldata auth)
         external;
 
+    /// @notice Sets the payer's money aside for a spender and a meter, which open leases from it together.
+    /// @dev The payer is who signs the authorization. Trust: the spender and the meter together may spend all of
+    /// it, on terms that they choose; either alone can at most give it back to the payer.
+    function deposit(address spender, address meter, uint88 amount, Authorization calldata auth) external;
+
+    /// @notice Opens and tops up leases from the credit of their payer, consumerSigner and meter, which must be
+    /// the same in all, up to the targets `fundedTo`. A target that is reached moves nothing, so that a replay
+    /// changes nothing; when no target is left, it reverts.
+    /// @dev Signed over `Allocate` by the spender (64 or 65 bytes, or 128 of a P-256 key: r, s, x, y) and by the
+    /// meter, unless it has resigned. Trust: both together, with that credit. The meter also answers for not
+    /// promising more than there is, for nothing is reserved before this call.
+    function allocate(
+        LeaseTerms[] calldata terms,
+        uint88[] calldata fundedTo,
+        uint40 validBefore,
+        bytes calldata signature,
+        Sig calldata meterSig
+    ) external;
+
+    /// @notice Gives all of a credit back to its payer: at once with the meter's signature, else (`meterSig` of
+    /// zeros) it may be taken by `reclaimCredit` after RELEASE_DELAY, in which allocations still land.
+    /// @dev Signed over `Release` by the payer (or by ERC-1271 of it) or by the spender, encoded as for
+    /// `allocate`. Each release serves once. Trust: nobody, it can only give the payer its own money.
+    function release(
+        address payer,
+        address spender,
+        address meter,
+        uint40 validBefore,
+        bytes calldata signature,
+        Sig calldata meterSig
+    ) external;
+
+    /// @notice Completes a release whose delay is over, with all that the credit then holds. Needs no signature.
+    /// @dev Trust: nobody.
+    function reclaimCredit(address payer, address spender, address meter) external;
+
     /// @notice Pays the provider (and the fee) what a newer `Usage` that two keys signed adds.
     /// @dev Cumulative: a replay or an older voucher reverts `Stale`, order does not matter, and a voucher
-    /// above the funding or a cap pays the rest when submitted again later.
+    /// above the funding or a cap pays the rest when submitted again later. `consumerKey` is read for the
+    /// consumer's signature, wherever it stands. Trust: no key alone. Two together may pay the provider up to
+    /// the clock's cap; without the consumer also up to what is unattended or allowed.
     function settle(
         LeaseTerms calldata terms,
         uint88 cumulative,
         bytes32 evidence,
         Pair calldata pair,
-        Allowance calldata allowance
+        Allowance calldata allowance,
+        PublicKey calldata consumerKey
     ) external;
 
     /// @notice Ends a lease at once at its final cumulative; the rest goes back to the payer.
     /// @dev The provider's signature is required, for only the provider is hurt by a low final amount; it
-    /// reverts rather than pay less than was signed, and `validBefore` bounds how long the offer stands.
+    /// reverts rather than pay less than was signed, and `validBefore` bounds how long the offer stands. Trust:
+    /// as for `settle`. The provider should let an offer die before it works on, for a lower one would end it.
     function close(
         LeaseTerms calldata terms,
         uint88 cumulative,
         bytes32 evidence,
         uint40 validBefore,
         Pair calldata pair,
-        Allowance calldata allowance
+        Allowance calldata allowance,
+        PublicKey calldata consumerKey
     ) external;
 
     /// @notice Asks for the rest back: stops the lease's clock now and opens the delay in which the provider
     /// lands its last voucher. Cannot be withdrawn.
-    /// @dev Signed over `Exit` by the consumer's key or the payer (64 or 65 bytes), or by ERC-1271 of the
-    /// payer. With the meter's signature over the same `Exit` the shorter delay holds, also when it comes
-    /// later; an empty `meterSig` (zeros) asks without it.
+    /// @dev Signed over `Exit` by the consumer's key (64 or 65 bytes, or 128 of a P-256 key: r, s, x, y) or the
+    /// payer, or by ERC-1271 of the payer. With the meter's signature over the same `Exit` the shorter delay
+    /// holds, also when it comes later; an empty `meterSig` (zeros) asks without it. Trust: the provider trusts
+    /// its own agent to land the last voucher inside the delay; the payer trusts nobody.
     function requestExit(LeaseTerms calldata terms, bytes calldata signature, Sig calldata meterSig)
         external;
 
     /// @notice After the exit's delay, or `EXIT_DELAY` after expiry, closes the lease and returns the rest to
-    /// its payer. Needs no signature.
+    /// its payer, or to the credit that opened it. Needs no signature.
+    /// @dev Trust: nobody.
     function reclaim(LeaseTerms calldata terms) external;
+
+    /// @notice The meter resigns for good, when its key may be in other hands: no new leases and deposits name it,
+    /// its co-signature counts for nothing, and for every pair that it is one of the clock stops now. Vouchers
+    /// that it gave stay good for what they were worth by then.
+    /// @dev Trust: nobody; a thief of the key can stop its use, and nothing else. Leases without a clock
+    /// (`upfront` of 2^88 - 1) are held only by what they leave unattended.
+    function revokeMeter(address meter, Sig calldata sig) external;
 
     /// @notice Sends an account all that it is owed. Anyone may call it, it pays only that account, and a
     /// party that USDC blacklists blocks nobody else.
+    /// @dev Trust: the token, to pay whom it was told to.
     function withdraw(address account) external;
 
     /// @notice The id of a lease: the EIP-712 digest of its terms, so bound to this chain and contract.
@@ -169,6 +267,12 @@ interface ILeaseEscrow {
 
     /// @notice The EIP-3009 nonce that a funding must carry: hashStruct of `Funding`.
     function fundingNonce(bytes32[] memory leaseIds, uint88[] memory amounts, bytes32 salt)
+        external
+        pure
+        returns (bytes32);
+
+    /// @notice The EIP-3009 nonce that a deposit must carry: hashStruct of `Deposit`.
+    function depositNonce(address payer, address spender, address meter, uint88 amount, bytes32 salt)
         external
         pure
         returns (bytes32);

@@ -18,7 +18,7 @@ contract CloseTest is EscrowTest {
     function refuseClose(uint88 cumulative, uint8 roles, bytes memory reason) internal {
         ILeaseEscrow.Pair memory pair = closePair(terms, cumulative, LATER, roles);
         vm.expectRevert(reason);
-        escrow.close(terms, cumulative, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, cumulative, EVIDENCE, LATER, pair, noAllowance(), noKey());
     }
 
     function test_pays_the_final_cumulative_and_refunds_the_rest() public {
@@ -31,7 +31,7 @@ contract CloseTest is EscrowTest {
         );
         vm.expectEmit();
         emit ILeaseEscrow.LeaseClosed(id, payer, 7 * USDC, 13 * USDC, ILeaseEscrow.Status.Open);
-        escrow.close(terms, 7 * USDC, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, 7 * USDC, EVIDENCE, LATER, pair, noAllowance(), noKey());
         expect(escrow.owed(PROVIDER), 6_650_000);
         expect(escrow.owed(FEE_RECIPIENT), 350_000);
         expect(escrow.owed(payer), 13 * USDC);
@@ -46,7 +46,7 @@ contract CloseTest is EscrowTest {
             abi.encodeWithSelector(ILeaseEscrow.AboveDue.selector, 11 * USDC, 10 * USDC)
         );
         ILeaseEscrow.Pair memory pair = closePair(terms, 11 * USDC, LATER, PROVIDER_METER);
-        escrow.close(terms, 11 * USDC, EVIDENCE, LATER, pair, allowanceOf(terms, 11 * USDC));
+        escrow.close(terms, 11 * USDC, EVIDENCE, LATER, pair, allowanceOf(terms, 11 * USDC), noKey());
         expect(escrow.owed(payer), 9 * USDC);
     }
 
@@ -72,13 +72,13 @@ contract CloseTest is EscrowTest {
         );
     }
 
-    function test_refuses_every_other_mask() public {
+    function test_attack09_refuses_every_other_mask() public {
         for (uint256 roles; roles < 256; ++roles) {
             if (roles == 3 || roles == 6) continue;
             ILeaseEscrow.Pair memory pair = closePair(terms, 0, LATER, CONSUMER_PROVIDER);
             pair.roles = uint8(roles);
             refuse(ILeaseEscrow.BadRoles.selector, roles);
-            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
         }
     }
 
@@ -86,27 +86,46 @@ contract CloseTest is EscrowTest {
         ILeaseEscrow.Pair memory pair = closePair(terms, 0, LATER, CONSUMER_PROVIDER);
         vm.warp(LATER);
         refuse(ILeaseEscrow.Expired.selector, LATER);
-        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
         refuse(ILeaseEscrow.BadSignature.selector, terms.consumerSigner);
-        escrow.close(terms, 0, EVIDENCE, LATER + 1, pair, noAllowance());
+        escrow.close(terms, 0, EVIDENCE, LATER + 1, pair, noAllowance(), noKey());
         vm.warp(LATER - 1);
-        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+        escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
     }
 
-    function test_refuses_an_offer_older_than_what_was_settled() public {
+    function test_attack15_refuses_an_offer_older_than_what_was_settled() public {
         settle(terms, 500_000, PROVIDER_METER);
         refuseClose(499_999, CONSUMER_PROVIDER, abi.encodeWithSelector(ILeaseEscrow.Stale.selector, 500_000));
         close(terms, 500_000, CONSUMER_PROVIDER);
         expect(escrow.owed(payer), 20 * USDC - 500_000);
     }
 
-    function test_refuses_usage_and_exit_signatures_as_close() public {
+    function test_attack13_refuses_usage_and_exit_signatures_as_close() public {
         bytes32[2] memory digests = [typedDigest(usageHash(id, 0)), exitDigest(id)];
         for (uint256 i; i < 2; ++i) {
             ILeaseEscrow.Pair memory pair = pairOf(PROVIDER_METER, digests[i]);
             refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance());
+            escrow.close(terms, 0, EVIDENCE, LATER, pair, noAllowance(), noKey());
         }
+    }
+
+    /// An offer to end at 2 that was never used must not undo the usage that both signed since.
+    function test_a_stale_close_after_more_usage_is_refused() public {
+        vm.warp(START + 2 hours);
+        ILeaseEscrow.Pair memory early = closePair(terms, 2 * USDC, LATER, CONSUMER_PROVIDER);
+        settle(terms, 3 * USDC, CONSUMER_PROVIDER);
+        refuse(ILeaseEscrow.Stale.selector, 3 * USDC);
+        escrow.close(terms, 2 * USDC, EVIDENCE, LATER, early, noAllowance(), noKey());
+        expectStatus(id, ILeaseEscrow.Status.Open);
+    }
+
+    function test_refuses_an_unsigned_allowance() public {
+        vm.warp(START + 10 hours);
+        ILeaseEscrow.Pair memory pair = closePair(terms, 11 * USDC, LATER, PROVIDER_METER);
+        ILeaseEscrow.Allowance memory forged = allowanceOf(terms, 10 * USDC);
+        forged.cumulative = 11 * USDC;
+        refuse(ILeaseEscrow.BadSignature.selector, terms.consumerSigner);
+        escrow.close(terms, 11 * USDC, EVIDENCE, LATER, pair, forged, noKey());
     }
 
     function test_works_while_exiting() public {
@@ -115,7 +134,7 @@ contract CloseTest is EscrowTest {
         expect(escrow.owed(payer), 19 * USDC);
     }
 
-    function test_is_final() public {
+    function test_attack22_is_final() public {
         close(terms, 0, CONSUMER_PROVIDER);
         bytes memory closed =
             abi.encodeWithSelector(ILeaseEscrow.BadStatus.selector, ILeaseEscrow.Status.Closed);

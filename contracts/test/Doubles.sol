@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
+import {ILeaseEscrow} from "../src/ILeaseEscrow.sol";
+
 /// @notice A smart wallet of one owner that answers ERC-1271.
 contract Wallet {
     address public owner;
@@ -27,26 +29,44 @@ contract HostileWallet {
         BurnAllGas,
         Revert,
         Short,
-        Bomb
+        Bomb,
+        TenMegabytes,
+        Reenter
     }
 
     Manner private immutable manner;
-    uint256 private sink;
-
     constructor(Manner manner_) {
         manner = manner_;
     }
 
-    function isValidSignature(bytes32, bytes calldata) external view returns (bytes4) {
+    function isValidSignature(bytes32, bytes calldata) external returns (bytes4) {
         if (manner == Manner.Revert) revert("no");
         if (manner == Manner.BurnAllGas) {
             while (gasleft() > 0) {}
         }
-        uint256 size = manner == Manner.Bomb ? 200_000 : 4;
+        if (manner == Manner.Reenter) ILeaseEscrow(msg.sender).withdraw(address(this));
+        uint256 size = manner == Manner.Bomb ? 200_000 : manner == Manner.TenMegabytes ? 10_000_000 : 4;
         bytes4 selector = manner == Manner.Short ? this.isValidSignature.selector : bytes4(0);
         assembly ("memory-safe") {
             mstore(0, selector)
             return(0, size)
+        }
+    }
+}
+
+/// @notice A wallet that calls every signature its own.
+contract LyingWallet {
+    function isValidSignature(bytes32, bytes calldata) external pure returns (bytes4) {
+        return this.isValidSignature.selector;
+    }
+}
+
+/// @notice Calls one target several times as Multicall3's aggregate3 does: what fails, fails alone.
+contract Batch {
+    function send(address target, uint256 gasEach, bytes[] calldata calls) external returns (bool[] memory ok) {
+        ok = new bool[](calls.length);
+        for (uint256 i; i < calls.length; ++i) {
+            (ok[i],) = target.call{gas: gasEach}(calls[i]);
         }
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 import {ILeaseEscrow} from "../src/ILeaseEscrow.sol";
 import {LeaseEscrow} from "../src/LeaseEscrow.sol";
@@ -49,7 +48,7 @@ contract FundTest is EscrowTest {
         escrow.fund(only(terms), only(7), auth);
     }
 
-    function test_credits_a_lease_that_stands_twice_with_the_sum() public {
+    function test_attack05_credits_a_lease_that_stands_twice_with_the_sum() public {
         ILeaseEscrow.LeaseTerms[] memory terms = new ILeaseEscrow.LeaseTerms[](2);
         uint88[] memory amounts = new uint88[](2);
         (terms[0], terms[1]) = (standardTerms(), standardTerms());
@@ -58,7 +57,7 @@ contract FundTest is EscrowTest {
         expect(leaseOf(idOf(terms[0])).funded, 7 * USDC);
     }
 
-    function testFuzz_refuses_other_terms_than_were_signed(uint8 field, uint64 value) public {
+    function testFuzz_attack01_refuses_other_terms_than_were_signed(uint8 field, uint64 value) public {
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, only(terms), only(USDC), "");
         bytes32 id = idOf(terms);
@@ -74,7 +73,7 @@ contract FundTest is EscrowTest {
         escrow.fund(only(terms), only(USDC), auth);
     }
 
-    function test_refuses_other_amounts_salt_or_shares_than_were_signed() public {
+    function test_attack04_refuses_other_amounts_salt_or_shares_than_were_signed() public {
         (ILeaseEscrow.LeaseTerms[] memory terms, uint88[] memory amounts) = three();
         ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, terms, amounts, "salt");
         (amounts[0], amounts[1]) = (amounts[1], amounts[0]);
@@ -89,7 +88,7 @@ contract FundTest is EscrowTest {
         escrow.fund(terms, amounts, auth);
     }
 
-    function test_refuses_a_replay_and_a_cancelled_authorization() public {
+    function test_attack02_refuses_a_replay_and_a_cancelled_authorization() public {
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, only(terms), only(USDC), "a");
         escrow.fund(only(terms), only(USDC), auth);
@@ -113,7 +112,7 @@ contract FundTest is EscrowTest {
 
     /// Stranding: were the money pulled by transferWithAuthorization, anyone who saw the signature could push
     /// it here without `fund`, credited to nobody.
-    function test_signature_serves_fund_alone() public {
+    function test_attack03_signature_serves_fund_alone() public {
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, only(terms), only(USDC), "");
         bytes32[] memory ids = new bytes32[](1);
@@ -151,7 +150,7 @@ contract FundTest is EscrowTest {
         expect(escrow.owed(other), 0);
     }
 
-    function test_refuses_mixed_payers() public {
+    function test_attack06_refuses_mixed_payers() public {
         (ILeaseEscrow.LeaseTerms[] memory terms, uint88[] memory amounts) = three();
         terms[1].payer = vm.addr(OTHER_KEY);
         ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, terms, amounts, "");
@@ -162,7 +161,7 @@ contract FundTest is EscrowTest {
         expect(usdc.balanceOf(address(escrow)), 0);
     }
 
-    function test_refuses_a_top_up_after_exit_close_or_expiry_and_leaves_the_money() public {
+    function test_attack07_refuses_a_top_up_after_exit_close_or_expiry_and_leaves_the_money() public {
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, only(terms), only(USDC), "late");
         open(terms, USDC);
@@ -193,7 +192,7 @@ contract FundTest is EscrowTest {
         escrow.fund(only(terms), only(0), auth);
     }
 
-    function test_refuses_what_the_token_refuses() public {
+    function test_attack08_refuses_what_the_token_refuses() public {
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, only(terms), only(USDC), "");
         auth.validAfter = START;
@@ -223,7 +222,19 @@ contract FundTest is EscrowTest {
         escrow.fund(only(terms), only(type(uint88).max - USDC), auth);
     }
 
-    function test_refuses_to_overflow_a_lease() public {
+    /// Times have 32 bits: the contract opens nothing from 2106 on, rather than count from 1970 again.
+    function test_attack27_opens_nothing_that_its_clock_cannot_count() public {
+        vm.warp(uint256(type(uint32).max) + 1);
+        ILeaseEscrow.LeaseTerms memory terms = standardTerms();
+        terms.expiry = uint40(block.timestamp + 1);
+        ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, only(terms), only(1), "");
+        vm.expectRevert(
+            abi.encodeWithSignature("SafeCastOverflowedUintDowncast(uint8,uint256)", 32, block.timestamp)
+        );
+        escrow.fund(only(terms), only(1), auth);
+    }
+
+    function test_attack27_refuses_to_overflow_a_lease() public {
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         usdc.mint(payer, type(uint88).max);
         open(terms, type(uint88).max);
@@ -232,7 +243,7 @@ contract FundTest is EscrowTest {
         escrow.fund(only(terms), only(1), auth);
     }
 
-    function test_refuses_terms_with_a_party_that_cannot_be_paid_or_sign() public {
+    function test_attack29_refuses_terms_with_a_party_that_cannot_be_paid_or_sign() public {
         address[3] memory unpayable = [address(0), address(escrow), address(usdc)];
         for (uint256 i; i < 3; ++i) {
             bytes memory reason =
@@ -262,7 +273,7 @@ contract FundTest is EscrowTest {
         refuseTerms(t, abi.encodeWithSelector(ILeaseEscrow.BadParty.selector, payer));
     }
 
-    function test_refuses_two_roles_on_one_key() public {
+    function test_attack10_refuses_two_roles_on_one_key() public {
         bytes4 selector = ILeaseEscrow.SharedKey.selector;
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
         terms.providerSigner = terms.consumerSigner;
@@ -309,7 +320,7 @@ contract FundTest is EscrowTest {
         expect(leaseOf(ids[0]).funded, USDC);
     }
 
-    function test_refuses_a_token_that_delivers_less() public {
+    function test_attack04_refuses_a_token_that_delivers_less() public {
         vm.stopPrank();
         escrow = newEscrow(address(new KeptShareToken()));
         ILeaseEscrow.LeaseTerms memory terms = standardTerms();
@@ -317,7 +328,7 @@ contract FundTest is EscrowTest {
         escrow.fund(only(terms), only(100), authorization(payer, "", ""));
     }
 
-    function test_lets_no_token_reenter() public {
+    function test_attack26_lets_no_token_reenter() public {
         vm.stopPrank();
         ReenteringToken token = new ReenteringToken();
         escrow = newEscrow(address(token));

@@ -26,6 +26,7 @@ abstract contract Parties {
     uint8 internal constant CONSUMER_METER = 5;
     uint8 internal constant PROVIDER_METER = 6;
 
+    uint256 internal constant P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551;
     uint256 internal constant START = 1_800_000_000;
     uint88 internal constant USDC = 1e6;
     uint88 internal constant NO_CAP = type(uint88).max;
@@ -50,7 +51,28 @@ abstract contract Parties {
     }
 
     function newEscrow(address token) internal returns (LeaseEscrow) {
-        return new LeaseEscrow(IERC20(token), 24 hours, 1 hours, 1 hours, 90 days);
+        return create(escrowCode(), IERC20(token), 24 hours, 1 hours);
+    }
+
+    /// @dev The contract under test, or what mutate.ts has made of it.
+    function escrowCode() internal view returns (bytes memory) {
+        return vm.envOr("ESCROW_CREATION_CODE", type(LeaseEscrow).creationCode);
+    }
+
+    function create(bytes memory code, IERC20 token, uint256 exitDelay, uint256 cosignedExitDelay)
+        internal
+        returns (LeaseEscrow created)
+    {
+        code = abi.encodePacked(
+            code, abi.encode(token, exitDelay, cosignedExitDelay, uint256(1 hours), uint256(90 days))
+        );
+        assembly ("memory-safe") {
+            created := create(0, add(code, 32), mload(code))
+            if iszero(created) {
+                returndatacopy(mload(64), 0, returndatasize())
+                revert(mload(64), returndatasize())
+            }
+        }
     }
 
     /// @dev 2 USDC an hour for a day, 1 upfront, 10 unattended, 5 % fee.
@@ -120,6 +142,48 @@ abstract contract Parties {
         return keccak256(abi.encode(typeHash, id, cumulative, EVIDENCE, validBefore));
     }
 
+    function depositHash(address spender, address meter, uint88 amount, bytes32 salt)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typeHash =
+            keccak256("Deposit(address payer,address spender,address meter,uint88 amount,bytes32 salt)");
+        return keccak256(abi.encode(typeHash, payer, spender, meter, amount, salt));
+    }
+
+    function allocateDigest(bytes32[] memory ids, uint88[] memory fundedTo, uint40 validBefore)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typeHash = keccak256("Allocate(bytes32[] leaseIds,uint88[] fundedTo,uint40 validBefore)");
+        return typedDigest(
+            keccak256(
+                abi.encode(
+                    typeHash,
+                    keccak256(abi.encodePacked(ids)),
+                    keccak256(abi.encodePacked(fundedTo)),
+                    validBefore
+                )
+            )
+        );
+    }
+
+    function releaseDigest(address spender, address meter, uint40 validBefore)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes32 typeHash =
+            keccak256("Release(address payer,address spender,address meter,uint40 validBefore)");
+        return typedDigest(keccak256(abi.encode(typeHash, payer, spender, meter, validBefore)));
+    }
+
+    function revokeDigest(address meter) internal view returns (bytes32) {
+        return typedDigest(keccak256(abi.encode(keccak256("RevokeMeter(address meter)"), meter)));
+    }
+
     function exitDigest(bytes32 id) internal view returns (bytes32) {
         return typedDigest(keccak256(abi.encode(keccak256("Exit(bytes32 leaseId)"), id)));
     }
@@ -160,6 +224,8 @@ abstract contract Parties {
     }
 
     function noSig() internal pure returns (ILeaseEscrow.Sig memory sig) {}
+
+    function noKey() internal pure returns (ILeaseEscrow.PublicKey memory key) {}
 
     function noAllowance() internal pure returns (ILeaseEscrow.Allowance memory allowance) {}
 
@@ -255,16 +321,108 @@ abstract contract Parties {
         escrow.fund(only(terms), only(amount), authorize(PAYER_KEY, only(terms), only(amount), id));
     }
 
+    // Credit
+
+    /// @dev Of the standard spender and meter.
+    function deposit(uint88 amount, bytes32 salt) internal {
+        address spender = vm.addr(CONSUMER_KEY);
+        address meter = vm.addr(METER_KEY);
+        escrow.deposit(spender, meter, amount, depositAuthorization(spender, meter, amount, salt));
+    }
+
+    function depositAuthorization(address spender, address meter, uint88 amount, bytes32 salt)
+        internal
+        view
+        returns (ILeaseEscrow.Authorization memory)
+    {
+        bytes32 nonce = depositHash(spender, meter, amount, salt);
+        bytes32 digest = tokenDigest("ReceiveWithAuthorization", amount, nonce, payer);
+        return authorization(payer, salt, signedBytes(PAYER_KEY, digest));
+    }
+
+    function idsOf(ILeaseEscrow.LeaseTerms[] memory terms) internal view returns (bytes32[] memory ids) {
+        ids = new bytes32[](terms.length);
+        for (uint256 i; i < terms.length; ++i) {
+            ids[i] = idOf(terms[i]);
+        }
+    }
+
+    /// @dev By the standard spender and meter, for an hour.
+    function allocate(ILeaseEscrow.LeaseTerms[] memory terms, uint88[] memory fundedTo) internal {
+        uint40 validBefore = uint40(block.timestamp + 1 hours);
+        bytes32 digest = allocateDigest(idsOf(terms), fundedTo, validBefore);
+        escrow.allocate(
+            terms, fundedTo, validBefore, signedBytes(CONSUMER_KEY, digest), signed(METER_KEY, digest)
+        );
+    }
+
+    /// @dev Opens a lease from credit that it deposits first.
+    function openFromCredit(ILeaseEscrow.LeaseTerms memory terms, uint88 amount)
+        internal
+        returns (bytes32 id)
+    {
+        id = idOf(terms);
+        deposit(amount, id);
+        allocate(only(terms), only(amount));
+    }
+
+    function release(uint256 key, bool cosigned) internal {
+        (address spender, address meter) = (vm.addr(CONSUMER_KEY), vm.addr(METER_KEY));
+        uint40 validBefore = uint40(block.timestamp + 10 minutes);
+        bytes32 digest = releaseDigest(spender, meter, validBefore);
+        ILeaseEscrow.Sig memory meterSig = cosigned ? signed(METER_KEY, digest) : noSig();
+        escrow.release(payer, spender, meter, validBefore, signedBytes(key, digest), meterSig);
+    }
+
+    function revokeMeter() internal {
+        address meter = vm.addr(METER_KEY);
+        escrow.revokeMeter(meter, signed(METER_KEY, revokeDigest(meter)));
+    }
+
+    function creditOf(address spender, address meter) internal view returns (ILeaseEscrow.Credit memory c) {
+        (c.amount, c.releaseAt) = escrow.credits(payer, spender, meter);
+    }
+
+    /// @dev Of the standard spender and meter.
+    function credit() internal view returns (ILeaseEscrow.Credit memory) {
+        return creditOf(vm.addr(CONSUMER_KEY), vm.addr(METER_KEY));
+    }
+
+    // P-256
+
+    function p256Id(uint256 key) internal pure returns (address) {
+        (uint256 x, uint256 y) = vm.publicKeyP256(key);
+        return address(uint160(uint256(keccak256(abi.encode(x, y)))));
+    }
+
+    function p256Key(uint256 key) internal pure returns (ILeaseEscrow.PublicKey memory) {
+        (uint256 x, uint256 y) = vm.publicKeyP256(key);
+        return ILeaseEscrow.PublicKey({x: bytes32(x), y: bytes32(y)});
+    }
+
+    /// @dev As WebCrypto signs, brought to the lower s.
+    function p256Signed(uint256 key, bytes32 digest) internal pure returns (ILeaseEscrow.Sig memory) {
+        (bytes32 r, bytes32 s) = vm.signP256(key, sha256(abi.encode(digest)));
+        if (uint256(s) > P256_ORDER / 2) s = bytes32(P256_ORDER - uint256(s));
+        return ILeaseEscrow.Sig({r: r, vs: s});
+    }
+
+    function p256SignedBytes(uint256 key, bytes32 digest) internal pure returns (bytes memory) {
+        ILeaseEscrow.Sig memory sig = p256Signed(key, digest);
+        ILeaseEscrow.PublicKey memory public_ = p256Key(key);
+        return abi.encode(sig.r, sig.vs, public_.x, public_.y);
+    }
+
     // Calls
 
     function settle(ILeaseEscrow.LeaseTerms memory terms, uint88 cumulative, uint8 roles) internal {
-        escrow.settle(terms, cumulative, EVIDENCE, usagePair(terms, cumulative, roles), noAllowance());
+        escrow.settle(terms, cumulative, EVIDENCE, usagePair(terms, cumulative, roles), noAllowance(), noKey());
     }
 
     function close(ILeaseEscrow.LeaseTerms memory terms, uint88 cumulative, uint8 roles) internal {
         uint40 validBefore = uint40(block.timestamp + 1 hours);
         ILeaseEscrow.Pair memory pair = closePair(terms, cumulative, validBefore, roles);
-        escrow.close(terms, cumulative, EVIDENCE, validBefore, pair, noAllowance());
+        escrow.close(terms, cumulative, EVIDENCE, validBefore, pair, noAllowance(), noKey());
     }
 
     function exit(ILeaseEscrow.LeaseTerms memory terms, bool cosigned) internal {
@@ -274,7 +432,8 @@ abstract contract Parties {
     }
 
     function leaseOf(bytes32 id) internal view returns (ILeaseEscrow.Lease memory lease) {
-        (lease.funded, lease.paid, lease.openedAt, lease.exitAt, lease.status) = escrow.leases(id);
+        (lease.funded, lease.paid, lease.openedAt, lease.exitAt, lease.status, lease.fromCredit) =
+            escrow.leases(id);
     }
 
     // Assertions

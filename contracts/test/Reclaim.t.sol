@@ -26,17 +26,17 @@ contract ReclaimTest is EscrowTest {
         expectStatus(id, ILeaseEscrow.Status.Closed);
     }
 
-    function test_waits_a_day_after_expiry() public {
+    function test_attack20_waits_a_day_after_expiry() public {
         expectFreeAt(terms.expiry + 24 hours, ILeaseEscrow.Status.Open);
     }
 
-    function test_waits_a_day_after_an_exit() public {
+    function test_attack20_waits_a_day_after_an_exit() public {
         vm.warp(START + 3 hours);
         exit(terms, false);
         expectFreeAt(START + 27 hours, ILeaseEscrow.Status.Exiting);
     }
 
-    function test_waits_an_hour_after_a_cosigned_exit() public {
+    function test_attack20_waits_an_hour_after_a_cosigned_exit() public {
         vm.warp(START + 3 hours);
         exit(terms, true);
         expectFreeAt(START + 4 hours, ILeaseEscrow.Status.ExitingCosigned);
@@ -50,7 +50,7 @@ contract ReclaimTest is EscrowTest {
 
     /// Consumer and meter leave together; the provider's last voucher still lands inside the hour, and after
     /// it until somebody reclaims.
-    function test_leaves_the_provider_its_window() public {
+    function test_attack21_leaves_the_provider_its_window() public {
         vm.warp(START + 2 hours);
         exit(terms, true);
         vm.warp(START + 2 hours + 59 minutes);
@@ -61,10 +61,10 @@ contract ReclaimTest is EscrowTest {
         expect(escrow.owed(payer), 15 * USDC);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 6 * USDC, PROVIDER_METER);
         refuseStatus(ILeaseEscrow.Status.Closed);
-        escrow.settle(terms, 6 * USDC, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 6 * USDC, EVIDENCE, pair, noAllowance(), noKey());
     }
 
-    function test_happens_once_and_only_to_a_lease() public {
+    function test_attack22_happens_once_and_only_to_a_lease() public {
         vm.warp(terms.expiry + 24 hours);
         escrow.reclaim(terms);
         refuseStatus(ILeaseEscrow.Status.Closed);

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {ILeaseEscrow} from "../src/ILeaseEscrow.sol";
 import {LeaseEscrow} from "../src/LeaseEscrow.sol";
-import {HostileWallet, Wallet} from "./Doubles.sol";
+import {HostileWallet, LyingWallet, Wallet} from "./Doubles.sol";
 import {EscrowTest} from "./EscrowTest.sol";
 
 contract RequestExitTest is EscrowTest {
@@ -63,7 +63,7 @@ contract RequestExitTest is EscrowTest {
         escrow.requestExit(terms, signature, meterSig);
     }
 
-    function test_replay_after_close_changes_nothing() public {
+    function test_attack23_replay_after_close_changes_nothing() public {
         close(terms, 0, CONSUMER_PROVIDER);
         bytes memory signature = signedBytes(CONSUMER_KEY, exitDigest(id));
         refuseStatus(ILeaseEscrow.Status.Closed);
@@ -87,7 +87,7 @@ contract RequestExitTest is EscrowTest {
         }
     }
 
-    function test_refuses_a_signature_over_something_else() public {
+    function test_attack13_refuses_a_signature_over_something_else() public {
         bytes32[3] memory digests =
             [exitDigest(keccak256("other")), typedDigest(usageHash(id, 0)), typedDigest(closeHash(id, 0, 0))];
         for (uint256 i; i < 3; ++i) {
@@ -97,7 +97,7 @@ contract RequestExitTest is EscrowTest {
         }
     }
 
-    function testFuzz_refuses_noise(bytes calldata noise) public {
+    function testFuzz_attack14_refuses_noise(bytes calldata noise) public {
         refuse(ILeaseEscrow.BadSignature.selector, payer);
         escrow.requestExit(terms, noise, noSig());
     }
@@ -109,7 +109,7 @@ contract RequestExitTest is EscrowTest {
         escrow.requestExit(terms, signature, forged);
     }
 
-    function test_takes_a_smart_wallets_answer_and_its_change_of_mind_comes_too_late() public {
+    function test_attack24_takes_a_smart_wallets_answer_and_its_change_of_mind_comes_too_late() public {
         vm.stopPrank();
         becomes(payer, address(new Wallet(address(1))));
         Wallet wallet = Wallet(payer);
@@ -125,13 +125,51 @@ contract RequestExitTest is EscrowTest {
     }
 
     /// EIP-7702: an account with code whose delegate answers no ERC-1271 still exits by its own key.
-    function test_asks_the_key_before_the_code() public {
+    function test_attack19_asks_the_key_before_the_code() public {
         vm.etch(payer, hex"5f5ffd");
         escrow.requestExit(terms, signedBytes(PAYER_KEY, exitDigest(id)), noSig());
         expectStatus(id, ILeaseEscrow.Status.Exiting);
     }
 
-    function test_survives_hostile_wallets_at_a_bounded_price() public {
+    /// A payer's wallet that says yes to anyone loses time, and its money comes back to it.
+    function test_attack24_a_lying_wallet_harms_itself_alone() public {
+        vm.stopPrank();
+        becomes(payer, address(new LyingWallet()));
+        escrow.requestExit(terms, "anything", noSig());
+        vm.warp(START + 24 hours);
+        escrow.reclaim(terms);
+        expect(escrow.owed(payer), 20 * USDC);
+    }
+
+    function test_attack23_a_leaked_exit_only_refunds() public {
+        exit(terms, false);
+        settle(terms, 1 * USDC, PROVIDER_METER);
+        vm.warp(START + 24 hours);
+        escrow.reclaim(terms);
+        expect(escrow.owed(payer), 19 * USDC);
+        expect(escrow.owed(PROVIDER) + escrow.owed(FEE_RECIPIENT), 1 * USDC);
+    }
+
+    /// A wallet that is not deployed yet signs in ERC-6492's wrapping, which this contract does not unwrap: the
+    /// relayer deploys it first.
+    function test_attack39_refuses_a_wrapped_signature_of_a_wallet_that_is_not_there() public {
+        bytes memory wrapped = abi.encodePacked(
+            abi.encode(STRANGER, bytes("deploy"), signedBytes(OTHER_KEY, exitDigest(id))),
+            bytes32(0x6492649264926492649264926492649264926492649264926492649264926492)
+        );
+        refuse(ILeaseEscrow.BadSignature.selector, payer);
+        escrow.requestExit(terms, wrapped, noSig());
+    }
+
+    /// 128 bytes need not be P-256: a wallet of two owners joins their signatures.
+    function test_attack24_a_wallets_signature_may_be_of_any_length() public {
+        vm.stopPrank();
+        becomes(payer, address(new LyingWallet()));
+        escrow.requestExit(terms, new bytes(128), noSig());
+        expectStatus(id, ILeaseEscrow.Status.Exiting);
+    }
+
+    function test_attack24_survives_hostile_wallets_at_a_bounded_price() public {
         vm.stopPrank();
         for (uint256 i; i <= uint256(type(HostileWallet.Manner).max); ++i) {
             becomes(payer, address(new HostileWallet(HostileWallet.Manner(i))));

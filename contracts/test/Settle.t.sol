@@ -31,17 +31,17 @@ contract SettleTest is EscrowTest {
         emit ILeaseEscrow.UsageSettled(
             id, PROVIDER, 9 * USDC, 1 * USDC, 50_000, 1 * USDC, CONSUMER_PROVIDER, EVIDENCE
         );
-        escrow.settle(terms, 9 * USDC, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 9 * USDC, EVIDENCE, pair, noAllowance(), noKey());
     }
 
-    function test_refuses_a_replay_and_an_older_voucher() public {
+    function test_attack15_refuses_a_replay_and_an_older_voucher() public {
         settle(terms, 600_000, PROVIDER_METER);
         ILeaseEscrow.Pair memory same = usagePair(terms, 600_000, PROVIDER_METER);
         ILeaseEscrow.Pair memory older = usagePair(terms, 500_000, CONSUMER_PROVIDER);
         refuse(ILeaseEscrow.Stale.selector, 600_000);
-        escrow.settle(terms, 600_000, EVIDENCE, same, noAllowance());
+        escrow.settle(terms, 600_000, EVIDENCE, same, noAllowance(), noKey());
         refuse(ILeaseEscrow.Stale.selector, 600_000);
-        escrow.settle(terms, 500_000, EVIDENCE, older, noAllowance());
+        escrow.settle(terms, 500_000, EVIDENCE, older, noAllowance(), noKey());
     }
 
     function test_pays_the_rest_of_a_voucher_above_the_funding_after_a_top_up() public {
@@ -59,7 +59,7 @@ contract SettleTest is EscrowTest {
 
     /// A marketplace that runs a sybil provider holds two of three keys; so does a thief of the session key
     /// with a provider. Right after the funding neither gets more than `upfront`.
-    function test_caps_every_pair_by_the_clock() public {
+    function test_attack16_caps_every_pair_by_the_clock() public {
         uint8[3] memory pairs = [CONSUMER_PROVIDER, CONSUMER_METER, PROVIDER_METER];
         for (uint256 i; i < 3; ++i) {
             terms.quote = bytes32(i);
@@ -73,7 +73,71 @@ contract SettleTest is EscrowTest {
         expect(leaseOf(idOf(terms)).paid, 4 * USDC);
     }
 
-    function test_freezes_the_clock_at_exit() public {
+    /// A serverless lease bills only what its consumer allowed, however long it lies idle.
+    function test_attack17_a_sybil_provider_with_the_meter_bills_an_idle_serverless_lease_for_nothing() public {
+        terms.quote = keccak256("serverless");
+        terms.unattended = 0;
+        bytes32 lease = open(terms, 20 * USDC);
+        vm.warp(START + 23 hours);
+        ILeaseEscrow.Pair memory pair = usagePair(terms, 20 * USDC, PROVIDER_METER);
+        refuse(ILeaseEscrow.Stale.selector, 0);
+        escrow.settle(terms, 20 * USDC, EVIDENCE, pair, noAllowance(), noKey());
+        uint40 validBefore = uint40(START + 24 hours);
+        pair = closePair(terms, 1, validBefore, PROVIDER_METER);
+        refuse(ILeaseEscrow.AboveDue.selector, 1, 0);
+        escrow.close(terms, 1, EVIDENCE, validBefore, pair, noAllowance(), noKey());
+        expect(leaseOf(lease).paid, 0);
+    }
+
+    /// End to end: right after the funding the two get the upfront, later no more than what is unattended.
+    function test_attack17_a_sybil_marketplace_drains_no_deposit() public {
+        settle(terms, 20 * USDC, PROVIDER_METER);
+        expect(leaseOf(id).paid, 1 * USDC);
+        vm.warp(START + 23 hours);
+        settle(terms, 20 * USDC, PROVIDER_METER);
+        expect(leaseOf(id).paid, 10 * USDC);
+        exit(terms, false);
+        vm.warp(START + 47 hours);
+        escrow.reclaim(terms);
+        expect(escrow.owed(payer), 10 * USDC);
+    }
+
+    function test_attack16_a_lease_without_upfront_and_rate_pays_no_pair() public {
+        terms.quote = keccak256("free");
+        (terms.upfront, terms.ratePerHour) = (0, 0);
+        open(terms, 20 * USDC);
+        vm.warp(START + 23 hours);
+        ILeaseEscrow.Pair memory pair = usagePair(terms, 1, CONSUMER_PROVIDER);
+        refuse(ILeaseEscrow.Stale.selector, 0);
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
+    }
+
+    function testFuzz_attack16_no_time_passes_the_cap(uint32 elapsed, uint64 rate, uint88 upfront) public {
+        terms.quote = keccak256("fuzz");
+        terms.ratePerHour = rate;
+        terms.upfront = uint88(within(upfront, 0, 100_000 * USDC));
+        bytes32 lease = open(terms, 100_000 * USDC);
+        vm.warp(START + within(elapsed, 0, 24 hours));
+        ILeaseEscrow.Pair memory pair = usagePair(terms, NO_CAP, CONSUMER_PROVIDER);
+        (bool ok,) = address(escrow).call(
+            abi.encodeCall(LeaseEscrow.settle, (terms, NO_CAP, EVIDENCE, pair, noAllowance(), noKey()))
+        );
+        uint256 cap = terms.upfront + uint256(rate) * (block.timestamp - START) / 1 hours;
+        if (cap > 100_000 * USDC) cap = 100_000 * USDC;
+        require(ok == (cap > 0), NotTrue("pays when there is anything due"));
+        expect(leaseOf(lease).paid, cap);
+    }
+
+    /// An exit does not make a newer voucher that came first unpaid, nor an older one payable.
+    function test_attack15_an_older_voucher_wins_no_race_with_an_exit() public {
+        ILeaseEscrow.Pair memory older = usagePair(terms, 500_000, PROVIDER_METER);
+        settle(terms, 600_000, PROVIDER_METER);
+        exit(terms, true);
+        refuse(ILeaseEscrow.Stale.selector, 600_000);
+        escrow.settle(terms, 500_000, EVIDENCE, older, noAllowance(), noKey());
+    }
+
+    function test_attack16_freezes_the_clock_at_exit() public {
         vm.warp(START + 1 hours);
         exit(terms, false);
         vm.warp(START + 20 hours);
@@ -81,7 +145,7 @@ contract SettleTest is EscrowTest {
         expect(leaseOf(id).paid, 3 * USDC);
     }
 
-    function test_freezes_the_clock_at_expiry() public {
+    function test_attack16_freezes_the_clock_at_expiry() public {
         terms.quote = keccak256("long");
         terms.expiry = uint40(START + 3 hours);
         bytes32 lease = open(terms, 20 * USDC);
@@ -95,8 +159,8 @@ contract SettleTest is EscrowTest {
         bytes32 lease = open(terms, 20 * USDC);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 900_000, PROVIDER_METER);
         refuse(ILeaseEscrow.Stale.selector, 0);
-        escrow.settle(terms, 900_000, EVIDENCE, pair, noAllowance());
-        escrow.settle(terms, 900_000, EVIDENCE, pair, allowanceOf(terms, 400_000));
+        escrow.settle(terms, 900_000, EVIDENCE, pair, noAllowance(), noKey());
+        escrow.settle(terms, 900_000, EVIDENCE, pair, allowanceOf(terms, 400_000), noKey());
         expect(leaseOf(lease).paid, 400_000);
         settle(terms, 700_000, CONSUMER_PROVIDER);
         expect(leaseOf(lease).paid, 700_000);
@@ -105,9 +169,9 @@ contract SettleTest is EscrowTest {
     function test_takes_the_larger_of_unattended_and_allowance() public {
         vm.warp(START + 20 hours);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 15 * USDC, PROVIDER_METER);
-        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 4 * USDC));
+        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 4 * USDC), noKey());
         expect(leaseOf(id).paid, 10 * USDC);
-        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 12 * USDC));
+        escrow.settle(terms, 15 * USDC, EVIDENCE, pair, allowanceOf(terms, 12 * USDC), noKey());
         expect(leaseOf(id).paid, 12 * USDC);
     }
 
@@ -123,47 +187,47 @@ contract SettleTest is EscrowTest {
         ILeaseEscrow.Allowance[3] memory bad = [raised, elsewhere, forged];
         for (uint256 i; i < 3; ++i) {
             refuse(ILeaseEscrow.BadSignature.selector, terms.consumerSigner);
-            escrow.settle(terms, 900_000, EVIDENCE, pair, bad[i]);
+            escrow.settle(terms, 900_000, EVIDENCE, pair, bad[i], noKey());
         }
     }
 
-    function testFuzz_one_key_is_never_two_votes(uint8 roles, uint8 which, uint88 cumulative) public {
+    function testFuzz_attack09_one_key_is_never_two_votes(uint8 roles, uint8 which, uint88 cumulative) public {
         uint256 key = [CONSUMER_KEY, AGENT_KEY, METER_KEY, OTHER_KEY][which % 4];
         bytes32 digest = typedDigest(usageHash(id, cumulative));
         ILeaseEscrow.Pair memory pair =
             ILeaseEscrow.Pair({roles: roles, a: signed(key, digest), b: signed(key, digest)});
         (bool ok,) = address(escrow).call(
-            abi.encodeCall(LeaseEscrow.settle, (terms, cumulative, EVIDENCE, pair, noAllowance()))
+            abi.encodeCall(LeaseEscrow.settle, (terms, cumulative, EVIDENCE, pair, noAllowance(), noKey()))
         );
         require(!ok, NotTrue("refused"));
         expect(leaseOf(id).paid, 0);
     }
 
-    function test_refuses_every_mask_that_is_no_pair() public {
+    function test_attack09_refuses_every_mask_that_is_no_pair() public {
         for (uint256 roles; roles < 256; ++roles) {
             if (roles == 3 || roles == 5 || roles == 6) continue;
             ILeaseEscrow.Pair memory pair = usagePair(terms, 1, CONSUMER_PROVIDER);
             pair.roles = uint8(roles);
             refuse(ILeaseEscrow.BadRoles.selector, roles);
-            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         }
     }
 
-    function test_names_the_signer_that_is_missing() public {
+    function test_attack11_names_the_signer_that_is_missing() public {
         ILeaseEscrow.Pair memory pair = usagePair(terms, 1, CONSUMER_PROVIDER);
         (ILeaseEscrow.Sig memory a, ILeaseEscrow.Sig memory b) = (pair.a, pair.b);
         pair.a = noSig();
         refuse(ILeaseEscrow.BadSignature.selector, terms.consumerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         (pair.a, pair.b) = (a, a);
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         (pair.roles, pair.b) = (CONSUMER_METER, b);
         refuse(ILeaseEscrow.BadSignature.selector, terms.meter);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
-    function test_refuses_another_lease_contract_or_chain() public {
+    function test_attack12_refuses_another_lease_contract_or_chain() public {
         bytes32[3] memory digests = [
             typedDigest(usageHash(keccak256("other"), 1)),
             typedDigest(usageHash(id, 1), address(usdc), block.chainid),
@@ -172,32 +236,32 @@ contract SettleTest is EscrowTest {
         for (uint256 i; i < 3; ++i) {
             ILeaseEscrow.Pair memory pair = pairOf(PROVIDER_METER, digests[i]);
             refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+            escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         }
     }
 
-    function test_is_worthless_on_a_fork_with_another_chain_id() public {
+    function test_attack12_is_worthless_on_a_fork_with_another_chain_id() public {
         ILeaseEscrow.Pair memory pair = usagePair(terms, 1, PROVIDER_METER);
         vm.chainId(block.chainid + 1);
         // The id binds the chain, so there the lease does not exist.
         refuseStatus(ILeaseEscrow.Status.None);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
-    function test_refuses_close_signatures_as_usage() public {
+    function test_attack13_refuses_close_signatures_as_usage() public {
         ILeaseEscrow.Pair memory pair = closePair(terms, 1, uint40(START + 1 hours), PROVIDER_METER);
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     function test_refuses_other_evidence() public {
         ILeaseEscrow.Pair memory pair = usagePair(terms, 1, PROVIDER_METER);
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, keccak256("forged"), pair, noAllowance());
+        escrow.settle(terms, 1, keccak256("forged"), pair, noAllowance(), noKey());
     }
 
     /// EIP-2: (r, n - s) with the other parity recovers the same key; taking it would give a signature a twin.
-    function test_refuses_a_high_s() public {
+    function test_attack14_refuses_a_high_s() public {
         bytes32 digest = typedDigest(usageHash(id, 1));
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(AGENT_KEY, digest);
         uint256 n = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
@@ -206,11 +270,11 @@ contract SettleTest is EscrowTest {
         // Bit 255 of a high s is set, so that in the compact form it reads as parity with another s.
         pair.a = ILeaseEscrow.Sig({r: r, vs: v == 27 ? high | bytes32(uint256(1) << 255) : high});
         refuse(ILeaseEscrow.BadSignature.selector, terms.providerSigner);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     /// EIP-7702: code on a signer's account changes nothing, and is never called.
-    function test_takes_the_key_of_a_signer_that_has_code() public {
+    function test_attack19_takes_the_key_of_a_signer_that_has_code() public {
         vm.etch(terms.providerSigner, hex"5f5ffd");
         vm.etch(terms.meter, hex"5f5ffd");
         settle(terms, 1, PROVIDER_METER);
@@ -221,15 +285,15 @@ contract SettleTest is EscrowTest {
         close(terms, 0, CONSUMER_PROVIDER);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 1, PROVIDER_METER);
         refuseStatus(ILeaseEscrow.Status.Closed);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
         terms.quote = keccak256("never funded");
         pair = usagePair(terms, 1, PROVIDER_METER);
         refuseStatus(ILeaseEscrow.Status.None);
-        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance());
+        escrow.settle(terms, 1, EVIDENCE, pair, noAllowance(), noKey());
     }
 
     /// However often one settles, the fee is that of the sum: rounding never adds up.
-    function testFuzz_fee_does_not_depend_on_the_steps(uint16 feeBps, uint32[6] memory steps) public {
+    function testFuzz_attack27_fee_does_not_depend_on_the_steps(uint16 feeBps, uint32[6] memory steps) public {
         ILeaseEscrow.LeaseTerms memory uncapped = uncappedTerms();
         uncapped.feeBps = uint16(within(feeBps, 0, 5_000));
         uncapped.quote = keccak256("steps");

@@ -4,7 +4,6 @@ pragma solidity 0.8.37;
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 import {ILeaseEscrow} from "../src/ILeaseEscrow.sol";
-import {LeaseEscrow} from "../src/LeaseEscrow.sol";
 import {EscrowTest} from "./EscrowTest.sol";
 
 contract ViewsTest is EscrowTest {
@@ -75,9 +74,12 @@ contract ViewsTest is EscrowTest {
 
     function test_is_not_made_without_a_token_or_with_delays_upside_down() public {
         vm.stopPrank();
+        bytes memory code = escrowCode();
         refuse(ILeaseEscrow.NoToken.selector, STRANGER);
-        new LeaseEscrow(IERC20(STRANGER), 24 hours, 1 hours, 1 hours, 90 days);
+        create(code, IERC20(STRANGER), 24 hours, 1 hours);
         refuse(ILeaseEscrow.BadDelays.selector, 1 hours, 2 hours);
-        new LeaseEscrow(usdc, 1 hours, 2 hours, 1 hours, 90 days);
+        create(code, usdc, 1 hours, 2 hours);
+        refuse(ILeaseEscrow.BadDelays.selector, 1 hours, 0);
+        create(code, usdc, 1 hours, 0);
     }
 }

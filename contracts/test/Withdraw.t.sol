@@ -29,7 +29,7 @@ contract WithdrawTest is EscrowTest {
         expect(usdc.balanceOf(address(escrow)), 0);
     }
 
-    function test_refuses_twice_and_a_stranger() public {
+    function test_attack26_refuses_twice_and_a_stranger() public {
         escrow.withdraw(PROVIDER);
         refuse(ILeaseEscrow.NothingOwed.selector, PROVIDER);
         escrow.withdraw(PROVIDER);
@@ -46,7 +46,7 @@ contract WithdrawTest is EscrowTest {
         expect(usdc.balanceOf(PROVIDER), 4_750_000);
     }
 
-    function test_a_blacklisted_party_blocks_nobody_else() public {
+    function test_attack25_a_blacklisted_party_blocks_nobody_else() public {
         usdc.blacklist(PROVIDER);
         refuse("Blacklistable: account is blacklisted");
         escrow.withdraw(PROVIDER);
@@ -66,14 +66,14 @@ contract WithdrawTest is EscrowTest {
         escrow.withdraw(PROVIDER);
     }
 
-    function test_money_sent_by_mistake_is_credited_to_nobody() public {
+    function test_attack28_money_sent_by_mistake_is_credited_to_nobody() public {
         usdc.mint(address(escrow), 100 * USDC);
         expect(escrow.owed(payer), 16 * USDC);
         refuse(ILeaseEscrow.NothingOwed.selector, address(escrow));
         escrow.withdraw(address(escrow));
     }
 
-    function test_lets_no_token_reenter() public {
+    function test_attack26_lets_no_token_reenter() public {
         vm.stopPrank();
         ReenteringToken token = new ReenteringToken();
         escrow = newEscrow(address(token));

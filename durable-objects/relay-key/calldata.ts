@@ -10,6 +10,9 @@ export type Calldata = { readonly data: HexBytes; readonly gas: bigint } | null;
 const ROLES = { consumer: 1, provider: 2, meter: 4 } as const;
 const NO_SIGNATURE: CompactSignature = { r: `0x${"00".repeat(32)}`, vs: `0x${"00".repeat(32)}` };
 
+/** The consumer's P-256 key where its signer is one; every key that signs intents so far is secp256k1. */
+const NO_KEY = { x: `0x${"00".repeat(32)}`, y: `0x${"00".repeat(32)}` } as const;
+
 /**
  * Static bounds, a third and more above what was measured, checked by a call with that gas before anything is signed:
  * eth_estimateGas answers for the state of now, not of inclusion (research/settlement.md section 4). A smart wallet's
@@ -66,7 +69,7 @@ export function calldataOf(intent: Intent): Calldata {
       const data = encodeFunctionData({
         abi: leaseEscrowAbi,
         functionName: "settle",
-        args: [intent.terms, intent.cumulative, intent.evidence, pair, allowance],
+        args: [intent.terms, intent.cumulative, intent.evidence, pair, allowance, NO_KEY],
       });
       return { data, gas: GAS.settle };
     }
@@ -78,7 +81,7 @@ export function calldataOf(intent: Intent): Calldata {
       const data = encodeFunctionData({
         abi: leaseEscrowAbi,
         functionName: "close",
-        args: [terms, cumulative, evidence, validBefore, pair, allowance],
+        args: [terms, cumulative, evidence, validBefore, pair, allowance, NO_KEY],
       });
       return { data, gas: GAS.close };
     }

@@ -52,6 +52,14 @@ export const leaseEscrowAbi = [
     name: "FeeTooHigh",
     type: "error",
   },
+  {
+    inputs: [
+      { internalType: "uint256", name: "amount", type: "uint256" },
+      { internalType: "uint256", name: "needed", type: "uint256" },
+    ],
+    name: "InsufficientCredit",
+    type: "error",
+  },
   { inputs: [], name: "InvalidShortString", type: "error" },
   {
     inputs: [
@@ -61,6 +69,12 @@ export const leaseEscrowAbi = [
     name: "LengthMismatch",
     type: "error",
   },
+  {
+    inputs: [{ internalType: "address", name: "", type: "address" }],
+    name: "MissingPrecompile",
+    type: "error",
+  },
+  { inputs: [], name: "NoRelease", type: "error" },
   { inputs: [{ internalType: "address", name: "token", type: "address" }], name: "NoToken", type: "error" },
   {
     inputs: [
@@ -75,7 +89,28 @@ export const leaseEscrowAbi = [
     name: "NothingOwed",
     type: "error",
   },
+  { inputs: [], name: "NothingToAllocate", type: "error" },
+  {
+    inputs: [{ internalType: "bytes32", name: "leaseId", type: "bytes32" }],
+    name: "OtherCredit",
+    type: "error",
+  },
   { inputs: [], name: "ReentrancyGuardReentrantCall", type: "error" },
+  {
+    inputs: [{ internalType: "uint256", name: "releaseAt", type: "uint256" }],
+    name: "ReleasePending",
+    type: "error",
+  },
+  {
+    inputs: [{ internalType: "bytes32", name: "digest", type: "bytes32" }],
+    name: "ReleaseUsed",
+    type: "error",
+  },
+  {
+    inputs: [{ internalType: "address", name: "meter", type: "address" }],
+    name: "RevokedMeter",
+    type: "error",
+  },
   {
     inputs: [
       { internalType: "uint8", name: "bits", type: "uint8" },
@@ -117,6 +152,51 @@ export const leaseEscrowAbi = [
     inputs: [{ internalType: "bytes32", name: "leaseId", type: "bytes32" }],
     name: "ZeroAmount",
     type: "error",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      { indexed: true, internalType: "address", name: "payer", type: "address" },
+      { indexed: true, internalType: "address", name: "spender", type: "address" },
+      { indexed: true, internalType: "address", name: "meter", type: "address" },
+      { indexed: false, internalType: "uint256", name: "amount", type: "uint256" },
+    ],
+    name: "CreditAllocated",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      { indexed: true, internalType: "address", name: "payer", type: "address" },
+      { indexed: true, internalType: "address", name: "spender", type: "address" },
+      { indexed: true, internalType: "address", name: "meter", type: "address" },
+      { indexed: false, internalType: "uint256", name: "amount", type: "uint256" },
+    ],
+    name: "CreditDeposited",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      { indexed: true, internalType: "address", name: "payer", type: "address" },
+      { indexed: true, internalType: "address", name: "spender", type: "address" },
+      { indexed: true, internalType: "address", name: "meter", type: "address" },
+      { indexed: false, internalType: "uint256", name: "amount", type: "uint256" },
+    ],
+    name: "CreditReleased",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      { indexed: true, internalType: "address", name: "payer", type: "address" },
+      { indexed: true, internalType: "address", name: "spender", type: "address" },
+      { indexed: true, internalType: "address", name: "meter", type: "address" },
+      { indexed: false, internalType: "bytes32", name: "leaseId", type: "bytes32" },
+      { indexed: false, internalType: "uint256", name: "amount", type: "uint256" },
+    ],
+    name: "CreditReturned",
+    type: "event",
   },
   { anonymous: false, inputs: [], name: "EIP712DomainChanged", type: "event" },
   {
@@ -181,6 +261,23 @@ export const leaseEscrowAbi = [
       },
     ],
     name: "LeaseOpened",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [{ indexed: true, internalType: "address", name: "meter", type: "address" }],
+    name: "MeterRevoked",
+    type: "event",
+  },
+  {
+    anonymous: false,
+    inputs: [
+      { indexed: true, internalType: "address", name: "payer", type: "address" },
+      { indexed: true, internalType: "address", name: "spender", type: "address" },
+      { indexed: true, internalType: "address", name: "meter", type: "address" },
+      { indexed: false, internalType: "uint256", name: "releaseAt", type: "uint256" },
+    ],
+    name: "ReleaseRequested",
     type: "event",
   },
   {
@@ -252,6 +349,45 @@ export const leaseEscrowAbi = [
           { internalType: "uint40", name: "expiry", type: "uint40" },
           { internalType: "bytes32", name: "quote", type: "bytes32" },
         ],
+        internalType: "struct ILeaseEscrow.LeaseTerms[]",
+        name: "terms",
+        type: "tuple[]",
+      },
+      { internalType: "uint88[]", name: "fundedTo", type: "uint88[]" },
+      { internalType: "uint40", name: "validBefore", type: "uint40" },
+      { internalType: "bytes", name: "signature", type: "bytes" },
+      {
+        components: [
+          { internalType: "bytes32", name: "r", type: "bytes32" },
+          { internalType: "bytes32", name: "vs", type: "bytes32" },
+        ],
+        internalType: "struct ILeaseEscrow.Sig",
+        name: "meterSig",
+        type: "tuple",
+      },
+    ],
+    name: "allocate",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      {
+        components: [
+          { internalType: "address", name: "payer", type: "address" },
+          { internalType: "address", name: "consumerSigner", type: "address" },
+          { internalType: "address", name: "provider", type: "address" },
+          { internalType: "address", name: "providerSigner", type: "address" },
+          { internalType: "address", name: "meter", type: "address" },
+          { internalType: "address", name: "feeRecipient", type: "address" },
+          { internalType: "uint16", name: "feeBps", type: "uint16" },
+          { internalType: "uint88", name: "upfront", type: "uint88" },
+          { internalType: "uint88", name: "unattended", type: "uint88" },
+          { internalType: "uint64", name: "ratePerHour", type: "uint64" },
+          { internalType: "uint40", name: "expiry", type: "uint40" },
+          { internalType: "bytes32", name: "quote", type: "bytes32" },
+        ],
         internalType: "struct ILeaseEscrow.LeaseTerms",
         name: "terms",
         type: "tuple",
@@ -302,10 +438,69 @@ export const leaseEscrowAbi = [
         name: "allowance",
         type: "tuple",
       },
+      {
+        components: [
+          { internalType: "bytes32", name: "x", type: "bytes32" },
+          { internalType: "bytes32", name: "y", type: "bytes32" },
+        ],
+        internalType: "struct ILeaseEscrow.PublicKey",
+        name: "consumerKey",
+        type: "tuple",
+      },
     ],
     name: "close",
     outputs: [],
     stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      { internalType: "address", name: "payer", type: "address" },
+      { internalType: "address", name: "spender", type: "address" },
+      { internalType: "address", name: "meter", type: "address" },
+    ],
+    name: "credits",
+    outputs: [
+      { internalType: "uint88", name: "amount", type: "uint88" },
+      { internalType: "uint40", name: "releaseAt", type: "uint40" },
+    ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
+      { internalType: "address", name: "spender", type: "address" },
+      { internalType: "address", name: "meter", type: "address" },
+      { internalType: "uint88", name: "amount", type: "uint88" },
+      {
+        components: [
+          { internalType: "address", name: "from", type: "address" },
+          { internalType: "bytes32", name: "salt", type: "bytes32" },
+          { internalType: "uint256", name: "validAfter", type: "uint256" },
+          { internalType: "uint256", name: "validBefore", type: "uint256" },
+          { internalType: "bytes", name: "signature", type: "bytes" },
+        ],
+        internalType: "struct ILeaseEscrow.Authorization",
+        name: "auth",
+        type: "tuple",
+      },
+    ],
+    name: "deposit",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      { internalType: "address", name: "payer", type: "address" },
+      { internalType: "address", name: "spender", type: "address" },
+      { internalType: "address", name: "meter", type: "address" },
+      { internalType: "uint88", name: "amount", type: "uint88" },
+      { internalType: "bytes32", name: "salt", type: "bytes32" },
+    ],
+    name: "depositNonce",
+    outputs: [{ internalType: "bytes32", name: "", type: "bytes32" }],
+    stateMutability: "pure",
     type: "function",
   },
   {
@@ -440,7 +635,15 @@ export const leaseEscrowAbi = [
       { internalType: "uint32", name: "openedAt", type: "uint32" },
       { internalType: "uint32", name: "exitAt", type: "uint32" },
       { internalType: "enum ILeaseEscrow.Status", name: "status", type: "uint8" },
+      { internalType: "bool", name: "fromCredit", type: "bool" },
     ],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [{ internalType: "address", name: "meter", type: "address" }],
+    name: "meterRevokedAt",
+    outputs: [{ internalType: "uint256", name: "timestamp", type: "uint256" }],
     stateMutability: "view",
     type: "function",
   },
@@ -480,6 +683,46 @@ export const leaseEscrowAbi = [
   },
   {
     inputs: [
+      { internalType: "address", name: "payer", type: "address" },
+      { internalType: "address", name: "spender", type: "address" },
+      { internalType: "address", name: "meter", type: "address" },
+    ],
+    name: "reclaimCredit",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      { internalType: "address", name: "payer", type: "address" },
+      { internalType: "address", name: "spender", type: "address" },
+      { internalType: "address", name: "meter", type: "address" },
+      { internalType: "uint40", name: "validBefore", type: "uint40" },
+      { internalType: "bytes", name: "signature", type: "bytes" },
+      {
+        components: [
+          { internalType: "bytes32", name: "r", type: "bytes32" },
+          { internalType: "bytes32", name: "vs", type: "bytes32" },
+        ],
+        internalType: "struct ILeaseEscrow.Sig",
+        name: "meterSig",
+        type: "tuple",
+      },
+    ],
+    name: "release",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [{ internalType: "bytes32", name: "digest", type: "bytes32" }],
+    name: "releaseUsed",
+    outputs: [{ internalType: "bool", name: "", type: "bool" }],
+    stateMutability: "view",
+    type: "function",
+  },
+  {
+    inputs: [
       {
         components: [
           { internalType: "address", name: "payer", type: "address" },
@@ -511,6 +754,24 @@ export const leaseEscrowAbi = [
       },
     ],
     name: "requestExit",
+    outputs: [],
+    stateMutability: "nonpayable",
+    type: "function",
+  },
+  {
+    inputs: [
+      { internalType: "address", name: "meter", type: "address" },
+      {
+        components: [
+          { internalType: "bytes32", name: "r", type: "bytes32" },
+          { internalType: "bytes32", name: "vs", type: "bytes32" },
+        ],
+        internalType: "struct ILeaseEscrow.Sig",
+        name: "sig",
+        type: "tuple",
+      },
+    ],
+    name: "revokeMeter",
     outputs: [],
     stateMutability: "nonpayable",
     type: "function",
@@ -579,6 +840,15 @@ export const leaseEscrowAbi = [
         ],
         internalType: "struct ILeaseEscrow.Allowance",
         name: "allowance",
+        type: "tuple",
+      },
+      {
+        components: [
+          { internalType: "bytes32", name: "x", type: "bytes32" },
+          { internalType: "bytes32", name: "y", type: "bytes32" },
+        ],
+        internalType: "struct ILeaseEscrow.PublicKey",
+        name: "consumerKey",
         type: "tuple",
       },
     ],
