@@ -20,11 +20,14 @@ export interface Desk {
   readonly sync: () => Promise<void>;
 }
 
-/** One line of structured log: an event's name, and the ids that it is about. */
-export function log(event: string, ids: Readonly<Record<string, string | number | boolean | null>>): void {
-  console.log(JSON.stringify({ event, ...ids }));
+type Ids = Readonly<Record<string, string | number | boolean | null>>;
+
+/** One line of structured log about what goes as it should: an event's name, and the ids that it is about. */
+export function log(desk: Desk, event: string, ids: Ids): void {
+  if (desk.policy.logRoutine) console.log(JSON.stringify({ event, ...ids }));
 }
-export function warn(event: string, ids: Readonly<Record<string, string | number | boolean | null>>): void {
+/** The same about what an operator may want to look at. */
+export function warn(event: string, ids: Ids): void {
   console.warn(JSON.stringify({ event, ...ids }));
 }
 
@@ -52,7 +55,7 @@ export function apply(desk: Desk, key: IntentKey, event: IntentEvent): boolean {
   if (life.state === "included" || life.state === "superseded" || life.state === "rejected") {
     const code = life.state === "rejected" ? `,code="${life.code}"` : "";
     desk.store.count(`gpux_relay_intents_total{kind="${known.intent.kind}",end="${life.state}"${code}}`);
-    log(`intent_${life.state}`, {
+    log(desk, `intent_${life.state}`, {
       key,
       ...(life.state === "included" ? { hash: life.hash, nonce: life.nonce } : {}),
       ...(life.state === "rejected" ? { code: life.code, detail: life.detail } : {}),

@@ -97,7 +97,12 @@ async function dispatchBatch(desk: Desk, keys: readonly IntentKey[]): Promise<nu
   const names = entries.map(({ known }) => known.key);
   flights.open(nonce, names, attempt, Date.now());
   for (const name of names) apply(desk, name, { t: "signed", nonce });
-  log("transaction_signed", { nonce, hash: attempt.hash, entries: names.length, first: first.known.key });
+  log(desk, "transaction_signed", {
+    nonce,
+    hash: attempt.hash,
+    entries: names.length,
+    first: first.known.key,
+  });
   return null;
 }
 

@@ -115,7 +115,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     const result = step(known?.state ?? null, { t: "submitted" }, Date.now());
     if (result.ok && result.next !== known?.state) {
       store.write({ key, intent, state: result.next });
-      log("intent_received", { key });
+      log(this.#desk, "intent_received", { key });
       this.#ring();
     }
     return key;

@@ -57,6 +57,8 @@ export const Policy = z.strictObject({
   holdValue: wei("5000000"),
   /** How often the chain is asked for exits while vouchers are held. */
   watchEveryMs: z.int().min(100).max(TEN_MINUTES).default(15_000),
+  /** Also logs what goes as it should, a line each step. */
+  logRoutine: z.boolean().default(false),
   rpcTimeoutMs: z.int().min(100).max(30_000).default(5_000),
 });
 export type Policy = z.output<typeof Policy>;

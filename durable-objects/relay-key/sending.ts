@@ -32,7 +32,7 @@ async function send(desk: Desk, flight: Flight, aired: Set<string>): Promise<voi
     case "known": {
       const head = await desk.escrow.chain.head();
       applyFlight(desk, nonce, { t: "accepted", block: head.number });
-      log("transaction_sent", { nonce, hash, known: outcome === "known" });
+      log(desk, "transaction_sent", { nonce, hash, known: outcome === "known" });
       return;
     }
     case "taken":
@@ -140,7 +140,7 @@ async function land(desk: Desk, flight: Flight): Promise<boolean> {
   desk.store.count("gpux_relay_entries_total", BigInt(entries.length));
   const lost = entries.length - events.filter(([, { t }]) => t === "included").length;
   const { nonce } = state;
-  log("transaction_landed", {
+  log(desk, "transaction_landed", {
     nonce,
     hash: attempt.hash,
     block: block.number,

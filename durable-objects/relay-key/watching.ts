@@ -101,7 +101,7 @@ export function release(desk: Desk, { key, intent }: Known, why: "exit" | "value
   if (!result.ok) return;
   desk.store.write({ key, intent, state: result.next });
   desk.store.count(`gpux_relay_vouchers_released_total{why="${why}"}`);
-  log("voucher_released", { key, why });
+  log(desk, "voucher_released", { key, why });
 }
 
 /**

@@ -28,8 +28,8 @@ export const network = {
       throw new TypeError("connection reset");
     });
   },
-  lie(method: string, body: string): void {
-    faults.set(method, () => Promise.resolve(new Response(body)));
+  lie(method: string, body: string, status = 200): void {
+    faults.set(method, () => Promise.resolve(new Response(body, { status })));
   },
   before(method: string, act: () => Promise<void>): void {
     faults.set(method, async (forward) => {
