@@ -109,6 +109,18 @@ describe("the life of an intent", () => {
     expect(after(...toSigned, "reverted")).toMatchObject({ alone: true, misses: 1 });
   });
 
+  test("what a reorganisation took back is not refused while what it rests on may still come back", () => {
+    let state = after(...toIncluded, "dislodged", "displaced");
+    for (let i = 0; i < 10; i++) {
+      const result = step(state, events.refused, NOW);
+      if (!result.ok) throw new Error("out of order");
+      expect(result.next.life.state).toBe("verified");
+      state = result.next;
+    }
+    const last = step(state, events.refused, NOW);
+    expect(last.ok && last.next.life.state).toBe("rejected");
+  });
+
   test("news of another nonce is not its own", () => {
     const state = after(...toSigned);
     for (const t of ["included", "missed", "reverted", "displaced"] as const) {

@@ -55,6 +55,11 @@ export interface IntentState {
   readonly misses: number;
   /** It may not share a transaction: its check calls a stranger's code (ERC-1271), or it failed in company before. */
   readonly alone: boolean;
+  /**
+   * It was done once and a reorganisation took it back. What it rests on may come back later than itself, so for a
+   * while a refusal is no verdict.
+   */
+  readonly dislodged: boolean;
   /** Consecutive times that the present duty could not be done because the node or network failed. */
   readonly failures: number;
   /** When the duty is due (ms); null when there is none left here. */
@@ -105,6 +110,9 @@ const RETRY_MS = 250;
 const BACKOFF_MAX_MS = 30_000;
 /** Each miss cost gas; the caller shall look at it. */
 const MISSES_MAX = 3;
+/** After a reorganisation: three blocks for what was taken back to land again, and about two minutes of patience. */
+const SETTLE_DOWN_MS = 6_000;
+const DISLODGED_TRIES = 10;
 
 /** Grows by doubling from a quarter second to half a minute. */
 export function backoff(failures: number): number {
@@ -140,6 +148,7 @@ export function step(state: IntentState | null, event: IntentEvent, now: number)
     life: { state: "received" },
     misses: 0,
     alone: false,
+    dislodged: false,
     failures: 0,
     dueAt: now,
   };
@@ -168,6 +177,10 @@ export function step(state: IntentState | null, event: IntentEvent, now: number)
     case "refused":
       // A transaction that was signed may still land, whatever a later look at the chain says.
       if (!underJudgement && life.state !== "held") return outOfOrder;
+      if (state.dislodged && state.failures < DISLODGED_TRIES) {
+        const failures = state.failures + 1;
+        return to({ state: "verified" }, now + backoff(failures), { failures });
+      }
       return to({ state: "rejected", code: event.code, detail: event.detail }, null);
     case "fulfilled":
       // Its own transaction keeps its nonce and has to be followed to its end, or the next ones would wait for ever.
@@ -209,7 +222,7 @@ export function step(state: IntentState | null, event: IntentEvent, now: number)
       return to({ state: "verified" }, now);
     case "reverted": {
       if (life.state !== "signed" || life.nonce !== event.nonce) return outOfOrder;
-      const misses = state.misses + 1;
+      const misses = state.dislodged ? state.misses : state.misses + 1;
       if (misses >= MISSES_MAX) {
         const detail = `${misses} transactions reverted; the last was ${event.hash}`;
         return to({ state: "rejected", code: "reverted", detail }, null, { misses });
@@ -223,9 +236,9 @@ export function step(state: IntentState | null, event: IntentEvent, now: number)
     case "dislodged":
       // Final is final: a node that says otherwise lies.
       if (life.state === "included" && life.confirmation !== "finalized")
-        return to({ state: "signed", nonce: life.nonce }, null);
+        return to({ state: "signed", nonce: life.nonce }, null, { dislodged: true });
       if (life.state === "superseded" && life.confirmation !== "finalized")
-        return to({ state: "verified" }, now);
+        return to({ state: "verified" }, now + SETTLE_DOWN_MS, { dislodged: true });
       return outOfOrder;
   }
 }

@@ -48,6 +48,7 @@ export const steps = [
      life TEXT NOT NULL,
      misses INTEGER NOT NULL,
      alone INTEGER NOT NULL,
+     dislodged INTEGER NOT NULL,
      failures INTEGER NOT NULL,
      due_at INTEGER,
      anchor_number INTEGER,

@@ -13,6 +13,7 @@ const IntentRow = z
     life: json(Life),
     misses: z.number(),
     alone: flag,
+    dislodged: flag,
     failures: z.number(),
     due_at: z.number().nullable(),
   })
@@ -23,7 +24,7 @@ const IntentRow = z
       state: { ...rest, dueAt: due_at },
     }),
   );
-const COLUMNS = "key, intent, life, misses, alone, failures, due_at";
+const COLUMNS = "key, intent, life, misses, alone, dislodged, failures, due_at";
 
 const AnchorRow = z
   .strictObject({ number: z.number(), hash: Bytes32, confirmation: Confirmation })
@@ -114,13 +115,14 @@ export function openStore(sql: SqlStorage) {
       const anchor =
         life.state === "superseded" && life.confirmation !== "finalized" ? life.fulfilment : null;
       sql.exec(
-        "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         key,
         JSON.stringify(z.encode(Intent, intent)),
         life.state,
         JSON.stringify(life),
         state.misses,
         Number(state.alone),
+        Number(state.dislodged),
         state.failures,
         state.dueAt,
         anchor?.blockNumber ?? null,

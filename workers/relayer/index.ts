@@ -8,6 +8,7 @@ import {
   type IntentAnswer,
   IntentKey,
   intentKey,
+  intentLeases,
   type RelayedTransaction,
   type RelayerHealth,
   type RelayerInfo,
@@ -15,7 +16,7 @@ import {
   SettleIntent,
 } from "@gpux/protocol/intent";
 import { placeOf } from "@gpux/protocol/place";
-import { createHasher } from "@gpux/protocol/typed-data-encoder";
+import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { keccak256, stringToBytes } from "viem";
 import { z } from "zod";
 
@@ -61,11 +62,10 @@ export class Relayer extends WorkerEntrypoint<RelayerEnv> implements RelayerRpc 
   async status(key: IntentKey): Promise<IntentAnswer | null> {
     const parsed = IntentKey.safeParse(key);
     if (!parsed.success) return null;
-    for (const address of this.#inOrderFor(parsed.data, this.#addresses)) {
-      const answer = await this.#key(address).status(parsed.data);
-      if (answer !== null) return answer;
-    }
-    return null;
+    const answers = await Promise.all(
+      this.#addresses.map((address) => this.#key(address).status(parsed.data)),
+    );
+    return answers.find((answer) => answer !== null) ?? null;
   }
 
   async transactions(since = 0): Promise<RelayedTransaction[]> {
@@ -105,12 +105,9 @@ export class Relayer extends WorkerEntrypoint<RelayerEnv> implements RelayerRpc 
       const detail = z.prettifyError(parsed.error).slice(0, 500);
       return { status: "rejected", key: null, code: "intent_invalid", detail };
     }
-    const key = intentKey(createHasher(this.#place), parsed.data);
-    const [first] = this.#inOrderFor(
-      key,
-      this.#addresses.filter((address) => !this.#retired.has(address)),
-    );
-    if (first === undefined) throw new Error("every key of RELAYER_KEYS is in RELAYER_RETIRED");
+    const hasher = createHasher(this.#place);
+    const key = intentKey(hasher, parsed.data);
+    const first = this.#keyFor(placementOf(hasher, parsed.data));
     // What a key took before it retired stays with it, or it might land twice.
     for (const address of this.#retired) {
       const answer = await this.#key(address).status(key);
@@ -120,14 +117,16 @@ export class Relayer extends WorkerEntrypoint<RelayerEnv> implements RelayerRpc 
   }
 
   /**
-   * One meaning always goes to one key, so that it is known again and never lands by two; what belongs to one lease
-   * goes to the same, so that it can share transactions. Rendezvous hashing: another key in the list takes over only
-   * what falls to it.
+   * What belongs to one lease goes to one key: so it is known again, shares transactions, and lands in order also when
+   * a reorganisation makes all of it land anew. Rendezvous hashing: another key in the list takes over only what falls
+   * to it.
    */
-  #inOrderFor(key: IntentKey, addresses: readonly Address[]): Address[] {
-    const place = placementOf(key);
+  #keyFor(place: string): Address {
     const weight = (address: Address) => keccak256(stringToBytes(`${address}:${place}`));
-    return addresses.toSorted((a, b) => (weight(a) < weight(b) ? 1 : -1));
+    const active = this.#addresses.filter((address) => !this.#retired.has(address));
+    const [first] = active.toSorted((a, b) => (weight(a) < weight(b) ? 1 : -1));
+    if (first === undefined) throw new Error("every key of RELAYER_KEYS is in RELAYER_RETIRED");
+    return first;
   }
 
   #key(address: Address): DurableObjectStub<RelayKeyObject> {
@@ -141,10 +140,11 @@ export class Relayer extends WorkerEntrypoint<RelayerEnv> implements RelayerRpc 
   }
 }
 
-/** A lease's id, the occasion of a withdrawal (which is a lease's id as well), or the nonce of a funding. */
-function placementOf(key: IntentKey): string {
-  const [kind, subject = "", rest = ""] = key.split(":");
-  return kind === "fund" || kind === "withdraw" ? rest : subject;
+/** The (first) lease's id; for a withdrawal its occasion, which is a lease's id as well. */
+function placementOf(hasher: TypedDataHasher, intent: Intent): string {
+  if (intent.kind === "withdraw") return intent.occasion;
+  const [lease = ""] = intentLeases(hasher, intent);
+  return lease;
 }
 
 export default Relayer;
