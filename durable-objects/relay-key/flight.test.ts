@@ -99,6 +99,10 @@ describe("outbidding", () => {
     });
   });
 
+  test("a call far above a cap that was lowered since is still cancelled", () => {
+    expect(outbid(attempt(1, 3_555_555_556n), none, GWEI)?.purpose).toBe("cancel");
+  });
+
   test("always climbs enough for nodes, cancels at the cap, and stops in the end", () => {
     fc.assert(
       fc.property(fc.bigInt(1n, 100n * GWEI), fc.bigInt(GWEI, 50n * GWEI), (fee, cap) => {

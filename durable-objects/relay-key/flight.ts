@@ -163,6 +163,6 @@ export function outbid(
   };
   if (last.purpose === "call" && fees.maxFeePerGas <= cap)
     return { purpose: "call", fees: atMarket.maxFeePerGas <= cap ? atMarket : fees };
-  if (fees.maxFeePerGas > 4n * cap) return null;
+  if (last.purpose === "cancel" && fees.maxFeePerGas > 4n * cap) return null;
   return { purpose: "cancel", fees };
 }

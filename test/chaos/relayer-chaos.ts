@@ -84,7 +84,8 @@ class RelayerProcess {
     const program = fileURLToPath(new URL("./relayer-process.ts", import.meta.url));
     // A group of its own, so that workerd dies with it.
     const child = spawn(process.execPath, [program, this.#options], {
-      stdio: ["ignore", "pipe", "inherit"],
+      // The open pipe tells the child that we live.
+      stdio: ["pipe", "pipe", "inherit"],
       detached: true,
     });
     this.#child = child;
@@ -240,6 +241,8 @@ async function reorganise(devnet: Devnet, random: () => number, stopped: () => b
   const client = createPublicClient({ transport: http(devnet.url), cacheTime: 0 });
   let [count, deepest] = [0, 0];
   while (!stopped()) {
+    // Optimism has not had one in years; here they come every few seconds, so that something lands between them.
+    for (let rest = 2_000 + random() * 4_000; rest > 0 && !stopped(); rest -= 100) await pause(100);
     const from = await devnet.snapshot();
     const depth = 1 + Math.floor(random() * REORG_MAX);
     for (let waited = 0; waited < 20 && !stopped(); waited++) {

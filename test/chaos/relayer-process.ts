@@ -50,5 +50,7 @@ const miniflare = new Miniflare(
     ],
   }),
 );
+// It leads a process group; when who started it is gone, workerd shall not hold the storage.
+process.stdin.resume().once("close", () => process.kill(-process.pid, "SIGKILL"));
 const url = await miniflare.ready;
 console.log(JSON.stringify({ url: url.href }));
