@@ -24,12 +24,14 @@ import { fixNetwork, network } from "../../test/setup/faulty-network.ts";
 import { RELAYER_KEY } from "../../test/setup/provided-context.ts";
 import { calldataOf } from "./calldata.ts";
 import type { RelayKeyObject } from "./object.ts";
+import { Policy } from "./policy.ts";
 
 const relayer = z.custom<RelayerRpc>((found) => found !== undefined).parse(Reflect.get(exports, "Relayer"));
 const address = Address.parse(privateKeyToAddress(RELAYER_KEY));
 const namespace: DurableObjectNamespace<RelayKeyObject> = env.RELAY_KEY;
 const key = () => namespace.getByName(address);
 type Wire = z.input<typeof Intent>;
+const { multicall: MULTICALL } = Policy.parse({});
 const SWALLOWED = `{"result":"0x${"1".repeat(64)}"}`;
 
 afterEach(fixNetwork);
@@ -128,17 +130,11 @@ describe("RLY-7 a batch", () => {
 
   test("leaves behind what fails in company before it is signed", async () => {
     const wires = await fundings(await leases(3));
-    const names = await receive(...wires);
-    network.break("eth_sendRawTransaction");
-    // Judged; then one is done by somebody else before the batch is signed.
-    await runInDurableObject(key(), async (object: RelayKeyObject, state) => {
-      state.storage.sql.exec("UPDATE key SET plan_at = NULL");
-      await object.advance();
-    });
     const [poisoned] = wires;
     if (poisoned === undefined) throw new Error("no wire");
-    await byStranger(poisoned);
-    network.fix();
+    // Each was simulated by itself; then one is done by somebody else before all are simulated together.
+    network.before("eth_call", () => byStranger(poisoned), MULTICALL);
+    const names = await receive(...wires);
     const ends = await Promise.all(names.map((name) => done(name)));
     expect(ends[0]?.superseded).toBe(true);
     for (const end of ends.slice(1)) expect(end.superseded).toBe(false);
