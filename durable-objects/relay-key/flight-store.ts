@@ -198,6 +198,11 @@ export function openFlights(sql: SqlStorage) {
         "SELECT nonce AS value FROM flights WHERE outcome = 'open' AND due_at <= ? ORDER BY nonce";
       return numbers(query, now);
     },
+    /** Some nodes take no nonce before the one below it: those that were refused may go now. */
+    wakeAbove(nonce: number, now: number): void {
+      const query = "UPDATE flights SET due_at = ? WHERE outcome = 'open' AND nonce > ? AND failures > 0";
+      sql.exec(query, now, nonce);
+    },
     nextDue(after: number): number | null {
       const query = "SELECT MIN(due_at) AS value FROM flights WHERE outcome = 'open' AND due_at > ?";
       const row = sql.exec(query, after).one();

@@ -133,6 +133,7 @@ async function land(desk: Desk, flight: Flight): Promise<boolean> {
   // From here on one synchronous block: the nonce and all that it carried.
   if (applyFlight(desk, state.nonce, { t: "landed" }) === null) return true;
   desk.flights.writeLanded(state.nonce, attempt, receipt, block, cost);
+  desk.flights.wakeAbove(state.nonce, Date.now());
   for (const [key, event] of events) apply(desk, key, event);
   desk.store.count(
     `gpux_relay_transactions_total{purpose="${attempt.purpose}",ok="${receipt.status === "0x1"}"}`,
