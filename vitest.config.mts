@@ -24,7 +24,20 @@ const bindings = {
     RPC_URL: "http://127.0.0.1:9",
     PUBLIC_ORIGIN: "https://edge.test",
   },
-  relayer: { ...chain, RPC_URLS: "http://127.0.0.1:9", RELAYER_KEYS: RELAYER_KEY },
+  relayer: {
+    ...chain,
+    RPC_URLS: "http://127.0.0.1:9",
+    RELAYER_KEYS: RELAYER_KEY,
+    // Small enough for tests to reach: where a chain calls every block final, nothing could be reorganised.
+    POLICY: {
+      safeDepth: 8,
+      finalizedDepth: 16,
+      replaceAfterMs: 500,
+      feeCap: "15000000",
+      watchEveryMs: 100,
+      ratePerMinute: 3,
+    },
+  },
   meter: { ...chain, METER_KEY },
 };
 
@@ -43,7 +56,10 @@ async function auxiliaryWorker(name: "relayer" | "meter") {
 }
 
 // Pure machines know no runtime, so they are tested where a test file starts fastest.
-const machineTests = "durable-objects/**/machine*.test.ts";
+const machineTests = [
+  "durable-objects/**/machine*.test.ts",
+  "durable-objects/relay-key/{batch,flight,json-rpc,policy}.test.ts",
+];
 // Whole benches need a machine for themselves, as whole stacks do; what they are made of is tested with the rest.
 const benchTests = "bench/dispatch/*.test.ts";
 const never = ["**/node_modules/**"];
@@ -66,7 +82,7 @@ export default defineConfig({
             "examples/**/*.test.ts",
             "bench/**/*.test.ts",
             "test/foreign/**/*.test.ts",
-            machineTests,
+            ...machineTests,
           ],
           exclude: [...never, benchTests],
         },
@@ -88,7 +104,12 @@ export default defineConfig({
           name: "edge",
           globalSetup: "./test/setup/devnet.ts",
           include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
-          exclude: [...never, machineTests, "durable-objects/relay-key/**", "durable-objects/meter-lease/**"],
+          exclude: [
+            ...never,
+            ...machineTests,
+            "durable-objects/relay-key/**",
+            "durable-objects/meter-lease/**",
+          ],
         },
       },
       {
@@ -107,7 +128,9 @@ export default defineConfig({
           // What was interrupted is taken up again after pauses that real nodes need.
           testTimeout: 30_000,
           include: ["workers/relayer/**/*.test.ts", "durable-objects/relay-key/**/*.test.ts"],
-          exclude: [...never, machineTests],
+          // They share one chain and one key, and each file has storage of its own.
+          fileParallelism: false,
+          exclude: [...never, ...machineTests],
         },
       },
       {
@@ -120,7 +143,7 @@ export default defineConfig({
         test: {
           name: "meter",
           include: ["workers/meter/**/*.test.ts", "durable-objects/meter-lease/**/*.test.ts"],
-          exclude: [...never, machineTests],
+          exclude: [...never, ...machineTests],
         },
       },
       {

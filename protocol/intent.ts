@@ -179,13 +179,23 @@ export const TransactionCost = z.strictObject({
 export type TransactionCost = z.infer<typeof TransactionCost>;
 
 /**
+ * How far an outcome is from being taken back: `included` in a block; `confirmed` under as many blocks as the relayer's
+ * policy asks; `safe` (its data is on L1); `finalized` (L1 is). Before `finalized` a reorganisation can undo it; then
+ * the intent is `pending` again until it has landed anew.
+ */
+export const Confirmation = z.enum(["included", "confirmed", "safe", "finalized"]);
+export type Confirmation = z.infer<typeof Confirmation>;
+
+/**
  * Why the relayer does not land an intent. Nothing of it is left on chain, and submitting it again (with what was wrong
  * mended) tries again. `intent_invalid`: does not fit the schema; `expired`: its time to land is over;
  * `bad_signature`; `insufficient_balance`: the payer's; `authorization_used`: used or cancelled without this
  * funding; `token_refused`: paused, blacklisted or another reason of the token's; `lease_not_open`, `lease_closed`;
  * `above_due`: a close above funding or caps; `stale`: below what is paid; `too_early`; `nothing_due`: no rise to
  * pay yet; `escrow_refused`: any other rule of the contract, named in `detail`; `relayer_low_balance`: ours, retry
- * later; `reverted`: simulated well but reverted when it landed, repeatedly.
+ * later; `reverted`: simulated well but reverted when it landed, repeatedly; `over_budget`: costs more than the policy
+ * pays for what it moves; `rate_limited`, `daily_cap`: the account's, for intents brought by anybody;
+ * `wallet_not_deployed`: a signature of a smart wallet that has no code yet (ERC-6492).
  */
 export const IntentRefusalCode = z.enum([
   "intent_invalid",
@@ -203,8 +213,39 @@ export const IntentRefusalCode = z.enum([
   "escrow_refused",
   "relayer_low_balance",
   "reverted",
+  "over_budget",
+  "rate_limited",
+  "daily_cap",
+  "wallet_not_deployed",
 ]);
 export type IntentRefusalCode = z.infer<typeof IntentRefusalCode>;
+
+/** What the caller can do about a refusal. */
+export const intentHints: Readonly<Record<IntentRefusalCode, string>> = {
+  intent_invalid: "Compare the body with the schema of the intent; amounts are decimal strings.",
+  expired: "Sign it again with a later validBefore, or open a lease that has not expired.",
+  bad_signature: "Sign the typed data of this chain and escrow with the key that the terms name.",
+  insufficient_balance: "The payer needs as much USDC (not USDC.e) as it signed for.",
+  authorization_used: "This authorization is used or cancelled; sign another with a fresh salt.",
+  token_refused:
+    "USDC itself refused, as when it is paused or an account is blocked; it can only be tried later.",
+  lease_not_open: "Fund the lease first.",
+  lease_closed: "The lease has ended; withdraw what is owed.",
+  above_due: "A close may not exceed the funding and caps; sign a lower amount or top up first.",
+  nothing_due: "Nothing more is due now; try again when more has been used.",
+  stale: "A newer voucher is settled already; sign at least what is paid.",
+  too_early: "Its time has not come; the detail says from when on.",
+  escrow_refused: "The escrow's rule is in the detail.",
+  relayer_low_balance:
+    "The relayer is short of gas money; try later, or land it by yourself with gpux rescue.",
+  reverted: "The chain kept changing under it; look at the detail and submit it again.",
+  over_budget:
+    "Gas is dear for what this moves; wait, move more at once, or land it by yourself with gpux rescue.",
+  rate_limited: "Wait a minute.",
+  daily_cap:
+    "The account's gas of today is used up; go on tomorrow, or land it by yourself with gpux rescue.",
+  wallet_not_deployed: "Deploy the smart wallet first, then submit its inner signature.",
+};
 
 /** It is on chain. `txHash` and `cost` are null where somebody else's transaction did it (`superseded`). */
 export const IntentDone = z.strictObject({
@@ -213,10 +254,15 @@ export const IntentDone = z.strictObject({
   superseded: z.boolean(),
   txHash: Bytes32.nullable(),
   blockNumber: z.int(),
+  blockHash: Bytes32,
   /** Seconds. */
   blockTimestamp: z.int(),
   result: IntentResult,
+  /** Its share of the transaction, which may have carried others as well; the shares add up to the wei. */
   cost: TransactionCost.nullable(),
+  confirmation: Confirmation,
+  /** Whether that is as hard as the relayer's policy asks for the amount. */
+  enough: z.boolean(),
 });
 export type IntentDone = z.infer<typeof IntentDone>;
 
@@ -233,15 +279,18 @@ export const IntentAnswer = z.discriminatedUnion("status", [
 ]);
 export type IntentAnswer = z.infer<typeof IntentAnswer>;
 
-/** A transaction that the relayer paid for, also one that reverted. */
+/** A transaction that the relayer paid for, also one that reverted or only filled or freed a nonce. */
 export const RelayedTransaction = z.strictObject({
   hash: Bytes32,
-  key: IntentKey,
-  kind: z.enum(["fund", "settle", "close", "exit", "reclaim", "withdraw"]),
+  nonce: z.int(),
+  /** What it was sent for, in the order of its calls; none when it filled a gap. */
+  intents: z.array(IntentKey),
+  purpose: z.enum(["call", "cancel"]),
   from: Address,
   succeeded: z.boolean(),
   blockNumber: z.int(),
   blockTimestamp: z.int(),
+  confirmation: Confirmation,
   cost: TransactionCost,
 });
 export type RelayedTransaction = z.infer<typeof RelayedTransaction>;
@@ -254,13 +303,33 @@ export const RelayerInfo = z.strictObject({
 });
 export type RelayerInfo = z.infer<typeof RelayerInfo>;
 
+/** `degraded` still lands intents, `down` does not. Reasons are codes with an address or endpoint number behind them. */
+export const RelayerHealth = z.strictObject({
+  status: z.enum(["ok", "degraded", "down"]),
+  reasons: z.array(z.string()),
+});
+export type RelayerHealth = z.infer<typeof RelayerHealth>;
+
 /** The RPC of `workers/relayer`'s entrypoint `Relayer`. */
 export interface RelayerRpc {
   info(): Promise<RelayerInfo>;
   /** Idempotent by meaning; waits up to about two seconds for inclusion, then answers `pending`. */
   submit(intent: z.input<typeof Intent>): Promise<IntentAnswer>;
+  /**
+   * As `submit`, for an intent that anybody brings: the account (the payer, or whom a withdrawal pays) has a rate and a
+   * daily amount of gas.
+   */
+  relay(intent: unknown): Promise<IntentAnswer>;
+  /**
+   * Keeps a voucher and lands it once enough is unsettled, the payer asks to exit, or expiry is near; `pending` until
+   * then. A higher voucher of the lease takes its place. `submit` of the same voucher lands it at once.
+   */
+  hold(voucher: z.input<typeof SettleIntent>): Promise<IntentAnswer>;
   /** `null` when no such intent was submitted. */
   status(key: IntentKey): Promise<IntentAnswer | null>;
   /** Transactions included since block `since`, oldest first; at most 1,000. */
   transactions(since?: number): Promise<RelayedTransaction[]>;
+  health(): Promise<RelayerHealth>;
+  /** Prometheus text. */
+  metrics(): Promise<string>;
 }

@@ -14,6 +14,7 @@ const tasks = {
   start: "scripts/start.ts",
   test: "scripts/check.ts",
   bench: "bench/run.ts",
+  "example:seed": "scripts/seed/seed.ts",
 };
 
 /**

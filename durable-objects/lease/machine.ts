@@ -138,18 +138,22 @@ function fund(draft: Draft, funding: FundingAuthorization): Refusal | null {
 }
 
 function record(draft: Draft, event: { kind: IntentKind; answer: IntentDone }): void {
-  const { txHash, cost } = event.answer;
+  const { txHash, cost, result } = event.answer;
   const kind = event.kind;
   if (txHash === null || cost === null || kind === "exit" || kind === "reclaim") return;
-  if (draft.lease.transactions.some((known) => known.hash === txHash && known.kind === kind)) return;
+  const { transactions, errands } = draft.lease;
+  const known = transactions.find((each) => each.hash === txHash && each.kind === kind);
+  // Withdrawals may share a transaction, of which each answer tells its share; of the others there is one.
+  if (result.kind === "withdraw" ? !errands.withdraw.includes(result.account) : known !== undefined) return;
   const transaction = {
     kind,
     hash: txHash,
-    gas: cost.gasUsed,
-    calldata_bytes: cost.calldataBytes,
-    l1_fee: cost.l1Fee,
+    gas: (BigInt(known?.gas ?? 0) + BigInt(cost.gasUsed)).toString(),
+    calldata_bytes: (known?.calldata_bytes ?? 0) + cost.calldataBytes,
+    l1_fee: (BigInt(known?.l1_fee ?? 0) + BigInt(cost.l1Fee)).toString(),
   };
-  draft.lease = { ...draft.lease, transactions: [...draft.lease.transactions, transaction] };
+  const others = transactions.filter((each) => each !== known);
+  draft.lease = { ...draft.lease, transactions: [...others, transaction] };
 }
 
 /** LSE-3: what the chain says came of an intent. Truth: it wins over what we thought. */

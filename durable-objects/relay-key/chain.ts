@@ -1,26 +1,31 @@
 import type { HexBytes as Hex } from "@gpux/protocol/ids";
 import { encodeFunctionData, parseAbi } from "viem";
 import { z } from "zod";
-import { Count, connect, HexData, type JsonRpc, NodeFault, Quantity } from "./json-rpc.ts";
+import { type Ask, Count, connect, HexData, type JsonRpc, NodeFault, Quantity } from "./json-rpc.ts";
 
 /** The few questions the relayer has for a chain. @throws NodeFault from each when no node answers sensibly. */
 export interface Chain {
-  /** The latest block, or the one of that height; null when there is none yet. */
   head(): Promise<Block>;
-  block(height: number): Promise<Block | null>;
-  /** How many of the account's transactions are on chain: the next nonce that can land. */
+  /** The block of that height, or the newest of that standing; null when there is none yet. */
+  block(height: number | "safe" | "finalized"): Promise<Block | null>;
+  /** How many of the account's transactions are on chain: the next nonce that can land. The least of two nodes. */
   transactionCount(address: Hex): Promise<number>;
   balance(address: Hex): Promise<bigint>;
+  hasCode(address: Hex): Promise<boolean>;
   /** Of the latest block. `gas` bounds it as the transaction's own limit would. */
   call(call: Call): Promise<CallOutcome>;
+  /** @throws NodeFault also when two nodes contradict each other: one of them lies. */
   receipt(hash: Hex): Promise<Receipt | null>;
   /** Whether `contract` emitted an event with these topics in the last {@link LOG_BLOCKS} blocks. */
   emitted(contract: Hex, topics: readonly Hex[]): Promise<boolean>;
+  /** The second topics (first indexed arguments) of `contract`'s events `signature` from block to block. */
+  indexed(contract: Hex, signature: Hex, from: number, to: number): Promise<readonly Hex[]>;
   send(raw: Hex): Promise<SendOutcome>;
   /** What L1 data and the operator take on top of gas, by the chain's own oracle; zero off Optimism. */
   surcharge(unsigned: Hex, gas: bigint): Promise<bigint>;
   /** What the node thinks a block builder wants; may be anything, the caller bounds it. */
   suggestedTip(): Promise<bigint>;
+  endpoints: JsonRpc["endpoints"];
 }
 
 export interface Call {
@@ -33,10 +38,11 @@ export type CallOutcome =
   | { readonly ok: false; readonly data: Hex; readonly message: string };
 
 /**
- * `taken`: the nonce is used on chain, perhaps by this very transaction. `known`: the node has it already, or another
- * one of the same nonce that it will not give up for it.
+ * `known`: the node has it already. `taken`: the nonce is used on chain, perhaps by this very transaction.
+ * `underpriced`: too little for the node's pool, or too little to push out another of the same nonce. `poor`: the node
+ * thinks that the key cannot pay for it.
  */
-export type SendOutcome = "accepted" | "known" | "taken";
+export type SendOutcome = "accepted" | "known" | "taken" | "underpriced" | "poor";
 
 const Hash = z.templateLiteral(["0x", z.string().regex(/^[0-9a-fA-F]{64}$/)]);
 const Block = z.looseObject({ number: Count, hash: Hash, timestamp: Count, baseFeePerGas: Quantity });
@@ -58,7 +64,7 @@ const Receipt = z.looseObject({
 export type Receipt = z.output<typeof Receipt>;
 
 /** The range that public nodes grant; more than five hours on Optimism. */
-const LOG_BLOCKS = 9_000;
+export const LOG_BLOCKS = 9_000;
 
 /** The OP Stack's predeploy GasPriceOracle. */
 const ORACLE: Hex = "0x420000000000000000000000000000000000000f";
@@ -69,10 +75,13 @@ const oracleAbi = parseAbi([
 
 /** Nodes agree on no codes here, only roughly on words; anything unclear is a fault and tried again. */
 function sendOutcome(message: string): SendOutcome | null {
-  if (/already known|already imported|known transaction|already exists|underpriced/i.test(message))
+  if (/already known|already imported|known transaction|already exists|already in the mempool/i.test(message))
     return "known";
+  if (/underpriced|fee too low|less than block base fee|max fee per gas less/i.test(message))
+    return "underpriced";
   if (/nonce too low|nonce.*(?:too low|already used|lower)|already been used|OldNonce/i.test(message))
     return "taken";
+  if (/insufficient funds|doesn't have enough funds|not enough funds/i.test(message)) return "poor";
   return null;
 }
 
@@ -81,14 +90,25 @@ function isRevert(refusal: { code: number; message: string; data: Hex | null }):
   return refusal.code === 3 || refusal.data !== null || /revert|out of gas/i.test(refusal.message);
 }
 
-export function openChain(urls: readonly string[], chainId: number): Chain {
-  const rpc = connect(urls, chainId);
+/** What must not differ between two nodes that both know a transaction. */
+const substance = (receipt: Receipt) =>
+  JSON.stringify([
+    receipt.status,
+    receipt.blockHash.toLowerCase(),
+    receipt.gasUsed.toString(),
+    receipt.effectiveGasPrice.toString(),
+    (receipt.l1Fee ?? 0n).toString(),
+    receipt.logs.map(({ address, topics, data }) => [address, topics, data]),
+  ]).toLowerCase();
+
+export function openChain(urls: readonly string[], chainId: number, timeoutMs: number): Chain {
+  const rpc = connect(urls, chainId, timeoutMs);
   const must = async <T>(method: string, params: readonly unknown[], schema: z.ZodType<T>): Promise<T> => {
-    const answer = await rpc(method, params, schema);
+    const answer = await rpc.ask(method, params, schema);
     if (!answer.ok) throw new NodeFault(`${method}: ${answer.message}`);
     return answer.value;
   };
-  const call = (request: Call) => callOf(rpc, request);
+  const call = (request: Call) => callOf(rpc.ask, request);
   const oracle = async (data: Hex) => {
     const answer = await call({ to: ORACLE, data });
     // No oracle (not an OP chain), or one from before the operator fee.
@@ -99,14 +119,35 @@ export function openChain(urls: readonly string[], chainId: number): Chain {
   };
   return {
     head: () => must("eth_getBlockByNumber", ["latest", false], Block),
-    block: (height) => must("eth_getBlockByNumber", [`0x${height.toString(16)}`, false], Block.nullable()),
-    transactionCount: (address) => must("eth_getTransactionCount", [address, "latest"], Count),
+    async block(height) {
+      if (typeof height === "number")
+        return must("eth_getBlockByNumber", [`0x${height.toString(16)}`, false], Block.nullable());
+      // What is final for one node and not for another is not: the lower one counts. Some nodes know no such names.
+      const found = await rpc.askSeveral("eth_getBlockByNumber", [height, false], Block.nullable());
+      return found.reduce(
+        (low, each) => (low === null || each === null || each.number < low.number ? each : low),
+        found[0] ?? null,
+      );
+    },
+    async transactionCount(address) {
+      const counts = await rpc.askSeveral("eth_getTransactionCount", [address, "latest"], Count);
+      if (counts.length === 0) throw new NodeFault("eth_getTransactionCount: no node answers");
+      return Math.min(...counts);
+    },
     balance: (address) => must("eth_getBalance", [address, "latest"], Quantity),
+    hasCode: async (address) => (await must("eth_getCode", [address, "latest"], HexData)) !== "0x",
     call,
     async receipt(hash) {
-      const receipt = await must("eth_getTransactionReceipt", [hash], Receipt.nullable());
-      if (receipt !== null && receipt.transactionHash.toLowerCase() !== hash) {
+      const found = await rpc.askSeveral("eth_getTransactionReceipt", [hash], Receipt.nullable());
+      const [receipt, second] = found;
+      if (receipt === undefined) throw new NodeFault("eth_getTransactionReceipt: no node answers");
+      // A node that lags has not seen it yet: it is not there until both have.
+      if (receipt === null || second === null) return null;
+      if (receipt.transactionHash.toLowerCase() !== hash) {
         throw new NodeFault("the receipt is of another transaction");
+      }
+      if (second !== undefined && substance(second) !== substance(receipt)) {
+        throw new NodeFault("two nodes contradict each other on a receipt");
       }
       return receipt;
     },
@@ -119,8 +160,15 @@ export function openChain(urls: readonly string[], chainId: number): Chain {
         (log) => log.address.toLowerCase() === contract.toLowerCase() && topics.every(isTopicOf(log)),
       );
     },
+    async indexed(contract, signature, from, to) {
+      const [fromBlock, toBlock] = [`0x${from.toString(16)}`, `0x${to.toString(16)}`];
+      const filter = { address: contract, topics: [signature], fromBlock, toBlock };
+      const logs = await must("eth_getLogs", [filter], z.array(Log).max(5_000));
+      const own = logs.filter((log) => isTopicOf(log)(signature, 0));
+      return own.flatMap((log) => (log.topics[1] === undefined ? [] : [log.topics[1]]));
+    },
     async send(raw) {
-      const answer = await rpc("eth_sendRawTransaction", [raw], Hash);
+      const answer = await rpc.ask("eth_sendRawTransaction", [raw], Hash);
       if (answer.ok) return "accepted";
       const outcome = sendOutcome(answer.message);
       if (outcome === null) throw new NodeFault(`eth_sendRawTransaction: ${answer.message}`);
@@ -134,17 +182,18 @@ export function openChain(urls: readonly string[], chainId: number): Chain {
       return (await Promise.all(fees.map(oracle))).reduce((sum, fee) => sum + fee);
     },
     suggestedTip: () => must("eth_maxPriorityFeePerGas", [], Quantity),
+    endpoints: rpc.endpoints,
   };
 }
 
-async function callOf(rpc: JsonRpc, request: Call): Promise<CallOutcome> {
+async function callOf(ask: Ask, request: Call): Promise<CallOutcome> {
   const { to, data, gas } = request;
   const fields = {
     to,
     data,
     ...(gas === undefined ? {} : { gas: `0x${gas.toString(16)}` }),
   };
-  const answer = await rpc("eth_call", [fields, "latest"], HexData);
+  const answer = await ask("eth_call", [fields, "latest"], HexData);
   if (answer.ok) return { ok: true, data: answer.value };
   if (!isRevert(answer)) throw new NodeFault(`eth_call: ${answer.message}`);
   return { ok: false, data: answer.data ?? "0x", message: answer.message };

@@ -21,7 +21,6 @@ export interface NodeRefusal {
 
 export type NodeAnswer<T> = { readonly ok: true; readonly value: T } | ({ readonly ok: false } & NodeRefusal);
 
-const TIMEOUT_MS = 5_000;
 const ANSWER_LIMIT = 1_000_000;
 
 export const HexData = z.templateLiteral(["0x", z.string().regex(/^(?:[0-9a-fA-F]{2})*$/)]);
@@ -52,14 +51,15 @@ async function readLimited(response: Response): Promise<string> {
   return text;
 }
 
-async function ask(
+async function post(
   url: string,
   method: string,
   params: readonly unknown[],
+  timeoutMs: number,
 ): Promise<z.output<typeof Answer>> {
   // Not AbortSignal.timeout: its timer runs on after the answer and keeps the object from being evicted.
   const cut = new AbortController();
-  const timer = setTimeout(() => cut.abort(), TIMEOUT_MS);
+  const timer = setTimeout(() => cut.abort(), timeoutMs);
   try {
     const response = await fetch(url, {
       method: "POST",
@@ -85,36 +85,118 @@ function parseJson(text: string): unknown {
 }
 
 /** @throws NodeFault when no endpoint gives an answer that fits `schema`, or a refusal. */
-export type JsonRpc = <T>(
+export type Ask = <T>(
   method: string,
   params: readonly unknown[],
   schema: z.ZodType<T>,
 ) => Promise<NodeAnswer<T>>;
 
-/** Asks the endpoints in their order until one answers; each proves once that it is on the right chain. */
-export function connect(urls: readonly string[], chainId: number): JsonRpc {
-  const proven = new Set<string>();
-  return async (method, params, schema) => {
-    let fault = new NodeFault("no endpoint is configured");
-    for (const url of urls) {
-      try {
-        if (!proven.has(url)) {
-          const claimed = Count.safeParse((await ask(url, "eth_chainId", [])).result);
-          if (claimed.data !== chainId) throw new NodeFault(`endpoint is not on chain ${chainId}`);
-          proven.add(url);
-        }
-        const answer = await ask(url, method, params);
-        if (answer.error !== undefined) {
-          const { code, message, data } = answer.error;
-          return { ok: false, code, message: message.slice(0, 500), data: data ?? null };
-        }
-        const value = schema.safeParse(answer.result);
-        if (!value.success) throw new NodeFault(`${method}: the result does not fit its schema`);
-        return { ok: true, value: value.data };
-      } catch (error) {
-        fault = error instanceof NodeFault ? error : new NodeFault(`${method}: ${String(error)}`);
+export interface JsonRpc {
+  /** Of the first endpoint, in their order, that answers sensibly. */
+  readonly ask: Ask;
+  /** Of at most two, each by itself; those that fail are left out. Empty when all did. */
+  readonly askSeveral: <T>(
+    method: string,
+    params: readonly unknown[],
+    schema: z.ZodType<T>,
+  ) => Promise<readonly T[]>;
+  /** Faults of each endpoint since this object woke, and whether it is resting; urls may hold secrets, so no names. */
+  readonly endpoints: () => readonly { readonly faults: number; readonly resting: boolean }[];
+}
+
+/** What is about the node and not about the question: limits, a pruned or lagging state, an internal error. */
+function isNodeTrouble({ code, message, data }: NodeRefusal): boolean {
+  // A contract chooses the words of its revert: it must not be able to put a node to rest.
+  if (code === 3 || data !== null || /revert/i.test(message)) return false;
+  if (code === -32005 || code === 429 || code === -32016) return true;
+  return /rate.?limit|limit exceeded|too many requests|header not found|missing trie|timed? ?out|unavailable|capacity/i.test(
+    message,
+  );
+}
+
+const REST_MS = 2_000;
+const REST_MAX_MS = 60_000;
+
+class Endpoint {
+  readonly url: string;
+  readonly #chainId: number;
+  readonly #timeoutMs: number;
+  #proven = false;
+  #streak = 0;
+  faults = 0;
+  restsUntil = 0;
+
+  constructor(url: string, chainId: number, timeoutMs: number) {
+    this.url = url;
+    this.#chainId = chainId;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  #recover(): void {
+    this.#streak = 0;
+    this.restsUntil = 0;
+  }
+
+  async ask<T>(method: string, params: readonly unknown[], schema: z.ZodType<T>): Promise<NodeAnswer<T>> {
+    try {
+      if (!this.#proven) {
+        const claimed = Count.safeParse((await post(this.url, "eth_chainId", [], this.#timeoutMs)).result);
+        if (claimed.data !== this.#chainId) throw new NodeFault(`endpoint is not on chain ${this.#chainId}`);
+        this.#proven = true;
       }
+      const answer = await post(this.url, method, params, this.#timeoutMs);
+      if (answer.error !== undefined) {
+        const { code, message, data } = answer.error;
+        const refusal = { code, message: message.slice(0, 500), data: data ?? null };
+        if (isNodeTrouble(refusal)) throw new NodeFault(`${method}: ${refusal.message}`);
+        this.#recover();
+        return { ok: false, ...refusal };
+      }
+      const value = schema.safeParse(answer.result);
+      if (!value.success) throw new NodeFault(`${method}: the result does not fit its schema`);
+      this.#recover();
+      return { ok: true, value: value.data };
+    } catch (error) {
+      this.faults += 1;
+      this.#streak += 1;
+      // One fault may be about one question; who keeps failing is asked last for a while.
+      if (this.#streak > 2)
+        this.restsUntil = Date.now() + Math.min(REST_MAX_MS, REST_MS * 2 ** (this.#streak - 3));
+      throw error instanceof NodeFault ? error : new NodeFault(`${method}: ${String(error)}`);
     }
-    throw fault;
+  }
+}
+
+/** Each endpoint proves once that it is on the right chain. One that keeps failing rests, unless all do. */
+export function connect(urls: readonly string[], chainId: number, timeoutMs: number): JsonRpc {
+  const all = urls.map((url) => new Endpoint(url, chainId, timeoutMs));
+  const inOrder = () => {
+    const now = Date.now();
+    const resting = (endpoint: Endpoint) => Number(endpoint.restsUntil > now);
+    return all.toSorted((a, b) => resting(a) - resting(b));
+  };
+  return {
+    async ask(method, params, schema) {
+      let fault = new NodeFault("no endpoint is configured");
+      for (const endpoint of inOrder()) {
+        try {
+          return await endpoint.ask(method, params, schema);
+        } catch (error) {
+          if (!(error instanceof NodeFault)) throw error;
+          fault = error;
+        }
+      }
+      throw fault;
+    },
+    async askSeveral<T>(method: string, params: readonly unknown[], schema: z.ZodType<T>) {
+      const asked = inOrder()
+        .slice(0, 2)
+        .map((endpoint) => endpoint.ask(method, params, schema));
+      const answers = await Promise.allSettled(asked);
+      return answers.flatMap((each) =>
+        each.status === "fulfilled" && each.value.ok ? [each.value.value] : [],
+      );
+    },
+    endpoints: () => all.map(({ faults, restsUntil }) => ({ faults, resting: restsUntil > Date.now() })),
   };
 }

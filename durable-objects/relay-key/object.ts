@@ -10,22 +10,22 @@ import {
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { PrivateKeyAccount } from "viem/accounts";
-import { calldataOf, deadlineOf } from "./calldata.ts";
+import { answerOf } from "./answer.ts";
+import { calldataOf } from "./calldata.ts";
 import { openChain } from "./chain.ts";
+import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
+import { dispatch, noteBalance } from "./dispatch.ts";
+import { openFlights } from "./flight-store.ts";
 import { NodeFault } from "./json-rpc.ts";
+import { simulate, verify } from "./judge.ts";
 import { relayerAccounts } from "./keys.ts";
-import {
-  type Duty,
-  duty,
-  type IntentEvent,
-  type IntentState,
-  type SignedTransaction,
-  step,
-} from "./machine.ts";
-import { type Escrow, fulfilmentByReceipt, fulfilmentByState } from "./outcome.ts";
-import { refusalOf } from "./refusal.ts";
-import { signTransaction } from "./signing.ts";
-import { openStore } from "./store.ts";
+import { backoff, duty, step } from "./machine.ts";
+import { Policy } from "./policy.ts";
+import { accountOf, admit } from "./rate.ts";
+import type { KeyReport } from "./report.ts";
+import { advanceFlight } from "./sending.ts";
+import { type Clock, type Known, openStore } from "./store.ts";
+import { confirm, holdVoucher, release, watchVouchers } from "./watching.ts";
 
 export interface RelayKeyEnv {
   readonly CHAIN_ID: string;
@@ -33,42 +33,37 @@ export interface RelayKeyEnv {
   /** JSON-RPC endpoints, separated by commas. */
   readonly RPC_URLS: string;
   readonly RELAYER_KEYS: string;
+  /** See policy.ts; absent: as a local chain wants it. */
+  readonly POLICY?: unknown;
 }
 
 /** How long a submission waits for its inclusion before it answers `pending`. */
 const SUBMIT_WAIT_MS = 2_000;
-/** How long one alarm follows intents before it hands on to the next. */
+/** How long one alarm works before it hands on to the next. */
 const ALARM_RUN_MS = 5_000;
 /** When the alarm takes over from a call that does not return. */
 const STAND_BY_MS = 2_500;
-const ALARM_INTENTS = 16;
 const ALARM_RETRY_MS = 5_000;
-/** Two OP blocks: what has less time left would only burn gas. */
-const INCLUSION_MS = 4_000;
+/** Intents that are judged at the same time. */
+const JUDGED = 16;
 
 /**
  * One gas-paying key, and the only place that counts its nonces. The object's name is the key's address. It takes
  * intents by meaning and follows each to its end; whatever is interrupted goes on from the stored state, by the next
- * call or the alarm.
+ * call or the alarm. Work runs in lanes that do not wait for each other: one for each intent under judgement, one that
+ * signs, one for each nonce on its way, one each for confirmations and held vouchers.
  */
 export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
-  readonly #place = placeOf(this.env);
-  readonly #store = openStore(this.ctx.storage.sql);
-  readonly #escrow: Escrow = {
-    chain: openChain(
-      this.env.RPC_URLS.split(",").map((url) => url.trim()),
-      this.#place.chainId,
-    ),
-    hasher: createHasher(this.#place),
-    address: this.#place.escrow,
-  };
-  readonly #account = this.#ownAccount();
-  /** Calls and alarms that follow intents right now; the alarm then only stands by in case this life ends. */
-  #followers = 0;
-  /** Duties under way: whoever asks for the same intent meanwhile waits for the same one. */
-  readonly #underWay = new Map<IntentKey, Promise<void>>();
-  /** One transaction is signed at a time, so that no two take the same nonce. */
-  #signing: Promise<unknown> = Promise.resolve();
+  readonly #desk = this.#openDesk();
+  readonly #lanes = new Map<string, Promise<void>>();
+  /** Clocks whose lane failed in a row. */
+  readonly #failures = new Map<Clock, number>();
+  readonly #aired = new Set<string>();
+  readonly #appraised = new Set<IntentKey>();
+  /** Calls and alarms at work right now; the alarm then only stands by in case this life ends. */
+  #workers = 0;
+  /** Rings when a lane ends or something new arrives. */
+  #bell = Promise.withResolvers<void>();
 
   constructor(ctx: DurableObjectState, env: RelayKeyEnv) {
     super(ctx, env);
@@ -81,39 +76,89 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   /** Takes an intent and waits a while for its end. Idempotent by meaning; a rejected one is tried anew. */
   async submit(intent: Intent): Promise<IntentAnswer> {
     const key = this.receive(intent);
-    await this.#follow(key, Date.now() + SUBMIT_WAIT_MS);
-    const known = this.#store.read(key);
-    if (known === null) throw new Error(`${key} was stored and is gone`);
-    return answerOf(key, known.state);
+    await this.#work(Date.now() + SUBMIT_WAIT_MS, () => this.#read(key).status !== "pending");
+    return this.#read(key);
+  }
+
+  /** As `submit`, within the account's rate and daily gas; what is known already costs nothing. */
+  async relay(intent: Intent): Promise<IntentAnswer> {
+    const { store, policy, escrow } = this.#desk;
+    const key = intentKey(escrow.hasher, intent);
+    const known = store.read(key);
+    if (known === null || known.state.life.state === "rejected") {
+      const account = accountOf(intent);
+      const admission = admit(store.used(account), calldataOf(intent)?.gas ?? 0n, Date.now(), policy);
+      if (!admission.ok) {
+        const { code, detail } = admission;
+        store.count(`gpux_relay_turned_away_total{code="${code}"}`);
+        return { status: "rejected", key, code, detail };
+      }
+      store.setUsed(account, admission.used);
+    }
+    return await this.submit(intent);
+  }
+
+  /** Keeps a voucher until it is worth a transaction; see RelayerRpc. */
+  hold(intent: Intent): IntentAnswer {
+    const key = intentKey(this.#desk.escrow.hasher, intent);
+    if (intent.kind !== "settle") throw new Error(`${key} is no voucher`);
+    holdVoucher(this.#desk, key, intent);
+    this.#ring();
+    return this.#read(key);
   }
 
   /** Stores the intent and arms the alarm: from here on it will be followed to its end, whatever happens. */
   receive(intent: Intent): IntentKey {
-    const key = intentKey(this.#escrow.hasher, intent);
-    const known = this.#store.read(key);
+    const { store, escrow } = this.#desk;
+    const key = intentKey(escrow.hasher, intent);
+    const known = store.read(key);
     const result = step(known?.state ?? null, { t: "submitted" }, Date.now());
     if (result.ok && result.next !== known?.state) {
-      this.#store.write(key, intent, result.next);
-      this.#arm();
+      store.write({ key, intent, state: result.next });
+      log(this.#desk, "intent_received", { key });
+      this.#ring();
     }
     return key;
   }
 
   status(key: IntentKey): IntentAnswer | null {
-    const known = this.#store.read(key);
-    return known === null ? null : answerOf(key, known.state);
+    const known = this.#desk.store.read(key);
+    return known === null ? null : answerOf(known, this.#desk.flights, this.#desk.policy);
   }
 
   /** Transactions that this key paid for, from block `since` on, oldest first. */
   transactions(since: number): RelayedTransaction[] {
-    return this.#store.landed(since);
+    return this.#desk.flights.landed(since);
+  }
+
+  /** For health and metrics. The balance is asked anew where a node answers. */
+  async report(): Promise<KeyReport> {
+    const { store, flights, escrow, policy, account } = this.#desk;
+    const address = store.address();
+    if (address !== null) {
+      await escrow.chain.balance(address).then(
+        (balance) => noteBalance(this.#desk, balance),
+        () => undefined,
+      );
+    }
+    const open = flights.openNonces();
+    return {
+      balance: store.balance()?.toString() ?? null,
+      lowBalance: policy.lowBalance.toString(),
+      signs: account !== null,
+      intents: [...store.counts()].map(([state, count]) => ({ state, count })),
+      open: open.length,
+      stuck: open.filter((nonce) => (flights.read(nonce)?.state.attempts.length ?? 0) > 2),
+      counters: [...store.counters()].map(([name, value]) => ({ name, value: value.toString() })),
+      spent: flights.spent().toString(),
+      endpoints: [...escrow.chain.endpoints()],
+    };
   }
 
   override async alarm(): Promise<void> {
     try {
-      const now = Date.now();
-      const due = this.#store.due(now, ALARM_INTENTS);
-      await Promise.all(due.map((key) => this.#follow(key, now + ALARM_RUN_MS)));
+      const until = Date.now() + ALARM_RUN_MS;
+      await this.#work(until, () => this.#lanes.size === 0 && (this.#nextDue() ?? until) >= until);
     } catch (error) {
       // A throw would count towards the six after which the platform forgets the alarm.
       console.error(JSON.stringify({ event: "relay_alarm_failed", error: String(error) }));
@@ -121,190 +166,145 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     }
   }
 
-  /** Does the one duty that the intent's state asks for, and stores what came of it. */
-  async advance(key: IntentKey): Promise<void> {
-    const running = this.#underWay.get(key);
-    if (running !== undefined) return await running;
-    const run = this.#perform(key).finally(() => this.#underWay.delete(key));
-    this.#underWay.set(key, run);
-    return await run;
+  /** Does once what is to be done, due already or not. */
+  async advance(): Promise<void> {
+    this.#start(Number.MAX_SAFE_INTEGER);
+    await Promise.all(this.#lanes.values());
   }
 
-  async #follow(key: IntentKey, until: number): Promise<void> {
-    this.#followers += 1;
+  /** Keeps all lanes going until `ended`, or `until`. */
+  async #work(until: number, ended: () => boolean): Promise<void> {
+    this.#workers += 1;
     try {
-      while (Date.now() < until) {
-        const dueAt = this.#store.read(key)?.state.dueAt ?? null;
-        if (dueAt === null || dueAt >= until) return;
-        const pause = dueAt - Date.now();
-        if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
-        await this.advance(key);
+      for (let now = Date.now(); now < until && !ended(); now = Date.now()) {
+        this.#start(now);
+        if (ended()) return;
+        const next = this.#nextDue(now) ?? until;
+        await this.#rung(Math.max(1, Math.min(next, until) - now));
       }
     } finally {
-      this.#followers -= 1;
+      this.#workers -= 1;
       this.#arm();
     }
   }
 
-  async #perform(key: IntentKey): Promise<void> {
-    const known = this.#store.read(key);
-    const task = known === null ? null : duty(known.state, Date.now());
-    if (known === null || task === null) return;
-    try {
-      await this.#carryOut(task, key, known.intent, known.state);
-    } catch (error) {
-      if (!(error instanceof NodeFault)) throw error;
-      console.warn(JSON.stringify({ event: "relay_node_fault", key, task, error: error.message }));
-      this.#apply(key, { t: "failed" });
+  #start(now: number): void {
+    const { store, flights } = this.#desk;
+    for (const known of store.due(now, JUDGED)) {
+      const failed = () => apply(this.#desk, known.key, { t: "failed" });
+      this.#lane(known.key, () => this.#judge(known), failed);
     }
+    for (const nonce of flights.due(now)) {
+      const failed = () => applyFlight(this.#desk, nonce, { t: "failed" });
+      this.#lane(`nonce:${nonce}`, () => advanceFlight(this.#desk, nonce, this.#aired), failed);
+    }
+    this.#clock("plan_at", now, () => dispatch(this.#desk));
+    this.#clock("confirm_at", now, () => confirm(this.#desk));
+    this.#clock("watch_at", now, () => watchVouchers(this.#desk, this.#appraised));
   }
 
-  async #carryOut(task: Duty, key: IntentKey, intent: Intent, state: IntentState): Promise<void> {
-    switch (task) {
-      case "verify":
-      case "simulate":
-        return this.#apply(key, await this.#judge(task, intent));
-      case "sign": {
-        const turn = this.#signing.then(() => this.#sign(key, intent));
-        this.#signing = turn.catch(() => undefined);
-        return await turn;
-      }
-      case "send":
-      case "watch": {
-        const { life } = state;
-        if (life.state !== "signed" && life.state !== "broadcast") return;
-        return task === "send"
-          ? await this.#send(key, intent, life.transaction, life.state === "broadcast")
-          : await this.#watch(key, intent, life.transaction);
-      }
-    }
-  }
-
-  async #judge(task: "verify" | "simulate", intent: Intent): Promise<IntentEvent> {
-    const calldata = calldataOf(intent);
-    if (calldata === null) return { t: "refused", code: "bad_signature", detail: "malformed or high-s" };
-    if (task === "verify") return { t: "verified" };
-    const { chain, address } = this.#escrow;
-    const deadline = deadlineOf(intent);
-    const late = deadline !== null && deadline * 1000 <= Date.now() + INCLUSION_MS;
-    // From nobody: the escrow never asks who calls, and with a sender some nodes check its balance first.
-    const outcome = await chain.call({ to: address, ...calldata });
-    if (outcome.ok && !late) return { t: "simulated" };
-    // A revert says that it cannot be done now; perhaps because it is done.
-    const fulfilment = await fulfilmentByState(this.#escrow, intent);
-    if (fulfilment !== null) return { t: "fulfilled", fulfilment };
-    // A call runs at the time of the latest block, which may still be before the deadline.
-    if (outcome.ok) return { t: "refused", code: "expired", detail: `it had to land before ${deadline}` };
-    return { t: "refused", ...refusalOf(intent.kind, outcome.data, outcome.message) };
-  }
-
-  async #sign(key: IntentKey, intent: Intent): Promise<void> {
-    const calldata = calldataOf(intent);
-    const account = this.#account;
-    if (calldata === null || account === null) {
-      console.error(JSON.stringify({ event: "relay_key_missing", key, address: this.#store.address() }));
-      return this.#apply(key, { t: "failed" });
-    }
-    const signed = await signTransaction(this.#escrow.chain, {
-      chainId: this.#place.chainId,
-      account,
-      to: this.#escrow.address,
-      ...calldata,
-      nextNonce: this.#store.nextNonce(),
-      reserved: this.#store.reserved(),
+  #clock(clock: Clock, now: number, run: () => Promise<void>): void {
+    const at = this.#desk.store.clock(clock);
+    if (at === null || at > now) return;
+    const tracked = () => run().then(() => void this.#failures.delete(clock));
+    this.#lane(clock, tracked, () => {
+      const failures = (this.#failures.get(clock) ?? 0) + 1;
+      this.#failures.set(clock, failures);
+      this.#desk.store.setClock(clock, Date.now() + backoff(failures));
     });
-    if (!signed.ok) return this.#apply(key, { t: "refused", code: signed.code, detail: signed.detail });
-    this.#apply(key, { t: "signed", transaction: signed.transaction }, () =>
-      this.#store.writeSigned(key, signed.transaction),
+  }
+
+  /** Whoever asks for the same work meanwhile gets the same run. */
+  #lane(name: string, run: () => Promise<void>, failed: () => void): void {
+    if (this.#lanes.has(name)) return;
+    const settle = (error: unknown) => {
+      const fault = error instanceof NodeFault;
+      warn(fault ? "relay_node_fault" : "relay_lane_failed", { lane: name, error: String(error) });
+      failed();
+    };
+    const lane = run()
+      .catch(settle)
+      .finally(() => {
+        this.#lanes.delete(name);
+        this.#ring();
+      });
+    this.#lanes.set(name, lane);
+  }
+
+  async #judge({ key, intent, state }: Known): Promise<void> {
+    const desk = this.#desk;
+    switch (duty(state)) {
+      case "release":
+        return release(desk, { key, intent, state }, "expiry");
+      case "verify":
+        return void apply(desk, key, await verify(desk.escrow, intent));
+      case "simulate":
+        return void apply(desk, key, await simulate(desk.escrow, desk.policy, intent));
+      case null:
+        return;
+    }
+  }
+
+  #read(key: IntentKey): IntentAnswer {
+    const answer = this.status(key);
+    if (answer === null) throw new Error(`${key} was stored and is gone`);
+    return answer;
+  }
+
+  #ring(): void {
+    this.#bell.resolve();
+    this.#bell = Promise.withResolvers();
+    if (this.#workers === 0) this.#arm();
+  }
+
+  /** The next ring, or `ms` later. A timer that runs on would keep the object from being evicted. */
+  async #rung(ms: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    await Promise.race([promise, this.#bell.promise]);
+    clearTimeout(timer);
+  }
+
+  /** The earliest time after `after` at which something falls due; null when nothing does. */
+  #nextDue(after = 0): number | null {
+    const { store, flights } = this.#desk;
+    const clocks = (["plan_at", "confirm_at", "watch_at"] as const).map((clock) => store.clock(clock));
+    const times = [store.nextDue(after), flights.nextDue(after), ...clocks].filter(
+      (at) => at !== null && at > after,
+    );
+    return times.reduce<number | null>(
+      (least, at) => (at !== null && (least === null || at < least) ? at : least),
+      null,
     );
   }
 
-  async #send(key: IntentKey, intent: Intent, transaction: SignedTransaction, again: boolean): Promise<void> {
-    // The one promise everything rests on: no node sees a transaction that a crash could make us forget.
-    await this.ctx.storage.sync();
-    const outcome = await this.#escrow.chain.send(transaction.raw);
-    // On the first "nonce is taken" it may be ours from before a crash: the next look at its receipt will tell.
-    if (outcome !== "taken" || !again) return this.#apply(key, { t: "sent" });
-    if (await this.#land(key, intent, transaction)) return;
-    this.#apply(key, { t: "displaced" }, () => this.#store.writeDisplaced(transaction.hash));
-  }
-
-  async #watch(key: IntentKey, intent: Intent, transaction: SignedTransaction): Promise<void> {
-    if (!(await this.#land(key, intent, transaction))) this.#apply(key, { t: "unseen" });
-  }
-
-  /** False when the transaction is not on chain. */
-  async #land(key: IntentKey, intent: Intent, transaction: SignedTransaction): Promise<boolean> {
-    const { chain } = this.#escrow;
-    const receipt = await chain.receipt(transaction.hash);
-    if (receipt === null) return false;
-    const block = await chain.block(receipt.blockNumber);
-    if (block === null || block.hash !== receipt.blockHash) {
-      throw new NodeFault("the receipt's block is not on the chain");
-    }
-    const store = () => this.#store.writeLanded(receipt, block);
-    if (receipt.status === "0x0") {
-      this.#apply(key, { t: "reverted" }, store);
-      return true;
-    }
-    const fulfilment = await fulfilmentByReceipt(this.#escrow, intent, receipt, block);
-    const cost = {
-      gasUsed: receipt.gasUsed.toString(),
-      effectiveGasPrice: receipt.effectiveGasPrice.toString(),
-      l1Fee: (receipt.l1Fee ?? 0n).toString(),
-      calldataBytes: transaction.calldataBytes,
-    };
-    this.#apply(key, { t: "included", fulfilment, cost }, store);
-    return true;
-  }
-
-  /** One synchronous block: state, what belongs to it, and the alarm commit together. */
-  #apply(key: IntentKey, event: IntentEvent, alongside?: () => void): void {
-    const known = this.#store.read(key);
-    const result = step(known?.state ?? null, event, Date.now());
-    if (known === null || !result.ok) return;
-    this.#store.write(key, known.intent, result.next);
-    alongside?.();
-    this.#arm();
-  }
-
-  #arm(delay = this.#followers > 0 ? STAND_BY_MS : 0): void {
-    const dueAt = this.#store.nextDue();
+  #arm(delay = this.#workers > 0 ? STAND_BY_MS : 0): void {
+    const dueAt = this.#nextDue();
     if (dueAt !== null) void this.ctx.storage.setAlarm(Math.max(dueAt, Date.now() + delay));
   }
 
-  /** Null when the key was taken out of the secret: what it has signed is still followed. */
-  #ownAccount(): PrivateKeyAccount | null {
-    if (this.ctx.id.name !== undefined) this.#store.adopt(Address.parse(this.ctx.id.name));
-    const address = this.#store.address();
-    const own = relayerAccounts(this.env.RELAYER_KEYS).find(
-      (account) => Address.parse(account.address) === address,
-    );
-    return own ?? null;
+  #openDesk(): Desk {
+    const place = placeOf(this.env);
+    const policy = Policy.parse(this.env.POLICY ?? {});
+    const store = openStore(this.ctx.storage.sql);
+    if (this.ctx.id.name !== undefined) store.adopt(Address.parse(this.ctx.id.name));
+    const urls = this.env.RPC_URLS.split(",").map((url) => url.trim());
+    return {
+      escrow: {
+        chain: openChain(urls, place.chainId, policy.rpcTimeoutMs),
+        hasher: createHasher(place),
+        address: place.escrow,
+      },
+      chainId: place.chainId,
+      policy,
+      store,
+      flights: openFlights(this.ctx.storage.sql),
+      account: ownAccount(this.env.RELAYER_KEYS, store.address()),
+      sync: () => this.ctx.storage.sync(),
+    };
   }
 }
 
-function answerOf(key: IntentKey, { life }: IntentState): IntentAnswer {
-  switch (life.state) {
-    case "included":
-      return {
-        status: "done",
-        key,
-        superseded: false,
-        txHash: life.hash,
-        ...life.fulfilment,
-        cost: life.cost,
-      };
-    case "superseded":
-      return { status: "done", key, superseded: true, txHash: null, ...life.fulfilment, cost: null };
-    case "rejected":
-      return { status: "rejected", key, code: life.code, detail: life.detail };
-    case "signed":
-    case "broadcast":
-      return { status: "pending", key, txHash: life.transaction.hash };
-    case "received":
-    case "verified":
-    case "simulated":
-      return { status: "pending", key, txHash: null };
-  }
+function ownAccount(secret: string, address: Address | null): PrivateKeyAccount | null {
+  return relayerAccounts(secret).find((account) => Address.parse(account.address) === address) ?? null;
 }

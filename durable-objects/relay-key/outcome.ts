@@ -1,6 +1,6 @@
 import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
 import { usdcAbi } from "@gpux/protocol/abi/usdc";
-import type { Address, Bytes32, HexBytes } from "@gpux/protocol/ids";
+import { type Address, Bytes32, type HexBytes } from "@gpux/protocol/ids";
 import { type Intent, type IntentResult, intentLeases, intentNonce } from "@gpux/protocol/intent";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { decodeFunctionResult, encodeEventTopics, encodeFunctionData, parseEventLogs } from "viem";
@@ -106,7 +106,45 @@ async function resultOfState(escrow: Escrow, intent: Intent): Promise<IntentResu
 export async function fulfilmentByState(escrow: Escrow, intent: Intent): Promise<Fulfilment | null> {
   const [head, result] = await Promise.all([escrow.chain.head(), resultOfState(escrow, intent)]);
   if (result === null) return null;
-  return { blockNumber: head.number, blockTimestamp: head.timestamp, result };
+  return {
+    blockNumber: head.number,
+    blockHash: Bytes32.parse(head.hash),
+    blockTimestamp: head.timestamp,
+    result,
+  };
+}
+
+/** Token base units that an intent moves now; null for what moves none by itself. */
+export async function valueMoved(escrow: Escrow, intent: Intent): Promise<bigint | null> {
+  switch (intent.kind) {
+    case "fund":
+      return intent.amounts.reduce((sum, amount) => sum + amount, 0n);
+    case "withdraw":
+      return await owed(escrow, intent.account);
+    case "settle": {
+      const { paid } = await leaseState(escrow, escrow.hasher.leaseTerms(intent.terms));
+      return intent.cumulative > paid ? intent.cumulative - paid : 0n;
+    }
+    case "close":
+    case "reclaim": {
+      const { funded, paid } = await leaseState(escrow, escrow.hasher.leaseTerms(intent.terms));
+      return funded - paid;
+    }
+    case "exit":
+      return null;
+  }
+}
+
+/** Whether a lease's last voucher has to land before somebody takes the rest back. */
+export async function isExiting(escrow: Escrow, lease: Bytes32): Promise<boolean> {
+  const { status } = await leaseState(escrow, lease);
+  return status === EXITING || status === EXITING_COSIGNED;
+}
+
+/** What an entry says of itself by its events: two with one in common could not be told apart in a receipt. */
+export function claimsOf(hasher: TypedDataHasher, intent: Intent): string[] {
+  if (intent.kind === "withdraw") return [`withdraw:${intent.account}`];
+  return intentLeases(hasher, intent).map((lease) => `${intent.kind}:${lease}`);
 }
 
 async function resultOfEvents(
@@ -156,7 +194,10 @@ async function resultOfEvents(
           refunded: closed.refunded.toString(),
         };
   }
-  const settled = parseEventLogs({ abi, logs, eventName: "UsageSettled", args })[0]?.args;
+  // A settlement and a close of one lease may share a transaction; what was signed tells them apart.
+  const settled = parseEventLogs({ abi, logs, eventName: "UsageSettled", args }).find(
+    (log) => log.args.cumulative === intent.cumulative,
+  )?.args;
   if (settled === undefined) return null;
   const fee = settled.fee.toString();
   if (intent.kind === "settle") return { kind: "settle", leaseId, paid: settled.paid.toString(), fee };
@@ -189,17 +230,19 @@ function asLog(log: Receipt["logs"][number]) {
   };
 }
 
-/**
- * What a successful transaction of ours did in `block`.
- * @throws NodeFault when the receipt lacks the events that our call has when it succeeds: the node lies.
- */
+/** What a successful transaction of ours did for an intent in `block`; null when it has none of the intent's events. */
 export async function fulfilmentByReceipt(
   escrow: Escrow,
   intent: Intent,
   receipt: Receipt,
   block: Block,
-): Promise<Fulfilment> {
+): Promise<Fulfilment | null> {
   const result = await resultOfEvents(escrow, intent, receipt, block);
-  if (result === null) throw new NodeFault("the receipt lacks the events of its call");
-  return { blockNumber: block.number, blockTimestamp: block.timestamp, result };
+  if (result === null) return null;
+  return {
+    blockNumber: block.number,
+    blockHash: Bytes32.parse(block.hash),
+    blockTimestamp: block.timestamp,
+    result,
+  };
 }

@@ -2,8 +2,9 @@ import type { HexBytes } from "@gpux/protocol/ids";
 import { keccak256, serializeTransaction } from "viem";
 import type { PrivateKeyAccount } from "viem/accounts";
 import type { Chain } from "./chain.ts";
-import type { SignedTransaction } from "./machine.ts";
-import type { Refusal } from "./refusal.ts";
+import type { Attempt, Fees } from "./flight.ts";
+
+/** Prices and signatures of transactions. Nothing here counts nonces. */
 
 const GWEI = 1_000_000_000n;
 
@@ -13,63 +14,63 @@ function boundedTip(suggested: bigint, baseFee: bigint): bigint {
   return suggested < bound ? suggested : bound;
 }
 
-export interface SigningRequest {
+/** What the next block asks, with room for six full blocks of rises (EIP-1559: an eighth each); null above `cap`. */
+export async function marketFees(chain: Chain, cap: bigint): Promise<(Fees & { baseFee: bigint }) | null> {
+  const [head, suggested] = await Promise.all([chain.head(), chain.suggestedTip()]);
+  const baseFee = head.baseFeePerGas;
+  const tip = boundedTip(suggested, baseFee);
+  if (baseFee + tip > cap) return null;
+  const roomy = 2n * baseFee + tip;
+  return { baseFee, maxPriorityFeePerGas: tip, maxFeePerGas: roomy < cap ? roomy : cap };
+}
+
+export interface Order {
   readonly chainId: number;
-  readonly account: PrivateKeyAccount;
+  readonly nonce: number;
   readonly to: HexBytes;
   readonly data: HexBytes;
   readonly gas: bigint;
-  /** The lowest nonce that this key has not used yet, as far as it knows. */
-  readonly nextNonce: number;
-  /** Wei that signed transactions which have not landed may still take. */
-  readonly reserved: bigint;
+  readonly fees: Fees;
+  readonly purpose: Attempt["purpose"];
 }
 
-/**
- * Prices and signs; `relayer_low_balance` when the key could not pay for it beside all that is under way. The chain's
- * count is a floor of the nonce only: behind it are transactions that never can land.
- * @throws NodeFault
- */
-export async function signTransaction(
-  chain: Chain,
-  request: SigningRequest,
-): Promise<{ ok: true; transaction: SignedTransaction } | ({ ok: false } & Refusal)> {
-  const { account, chainId, to, data, gas } = request;
-  const [head, count, balance, suggested] = await Promise.all([
-    chain.head(),
-    chain.transactionCount(account.address),
-    chain.balance(account.address),
-    chain.suggestedTip(),
-  ]);
-  const nonce = Math.max(request.nextNonce, count);
-  const tip = boundedTip(suggested, head.baseFeePerGas);
-  const fields = {
+const fieldsOf = ({ chainId, nonce, to, data, gas, fees }: Order) =>
+  ({
     type: "eip1559",
     chainId,
     nonce,
     to,
     data,
     gas,
-    maxPriorityFeePerGas: tip,
-    // Room for six full blocks of rises (EIP-1559: an eighth each) before it stops being included.
-    maxFeePerGas: 2n * head.baseFeePerGas + tip,
-  } as const;
-  // L1 fees move between signing and inclusion; a quarter more is what the balance must bear.
-  const surcharge = await chain.surcharge(serializeTransaction(fields), gas);
-  const maxCost = gas * fields.maxFeePerGas + surcharge + surcharge / 4n;
-  if (balance < request.reserved + maxCost) {
-    const detail = `${account.address} holds ${balance} wei and needs ${request.reserved + maxCost}`;
-    return { ok: false, code: "relayer_low_balance", detail };
-  }
-  const raw = await account.signTransaction(fields);
+    maxFeePerGas: fees.maxFeePerGas,
+    maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
+  }) as const;
+
+/** What it takes at most, and what it should take at `baseFee`, in wei; L1 data and operator fee by the chain's oracle. */
+export async function priceOf(
+  chain: Chain,
+  order: Order,
+  baseFee: bigint,
+): Promise<{ readonly most: bigint; readonly expected: bigint }> {
+  const surcharge = await chain.surcharge(serializeTransaction(fieldsOf(order)), order.gas);
   return {
-    ok: true,
-    transaction: {
-      hash: keccak256(raw),
-      raw,
-      nonce,
-      calldataBytes: (data.length - 2) / 2,
-      maxCost: maxCost.toString(),
-    },
+    // L1 fees move between signing and inclusion; a quarter more is what the balance must bear.
+    most: order.gas * order.fees.maxFeePerGas + surcharge + surcharge / 4n,
+    expected: order.gas * (baseFee + order.fees.maxPriorityFeePerGas) + surcharge,
   };
 }
+
+export async function sign(account: PrivateKeyAccount, order: Order, most: bigint): Promise<Attempt> {
+  const raw = await account.signTransaction(fieldsOf(order));
+  return {
+    hash: keccak256(raw),
+    raw,
+    purpose: order.purpose,
+    maxFeePerGas: order.fees.maxFeePerGas.toString(),
+    maxPriorityFeePerGas: order.fees.maxPriorityFeePerGas.toString(),
+    maxCost: most.toString(),
+    calldataBytes: (order.data.length - 2) / 2,
+  };
+}
+
+export const TRANSFER_GAS = 21_000n;

@@ -1,96 +1,75 @@
 import { Address, Bytes32 } from "@gpux/protocol/ids";
-import { Intent, IntentKey, RelayedTransaction } from "@gpux/protocol/intent";
+import { Confirmation, Intent, IntentKey } from "@gpux/protocol/intent";
 import { z } from "zod";
 import { migrate } from "../migrations.ts";
-import type { Block, Receipt } from "./chain.ts";
-import { type IntentState, Life, type SignedTransaction } from "./machine.ts";
-
-const steps = [
-  `CREATE TABLE key (
-     id INTEGER PRIMARY KEY CHECK (id = 1),
-     address TEXT NOT NULL,
-     next_nonce INTEGER NOT NULL
-   );
-   CREATE TABLE intents (
-     key TEXT PRIMARY KEY,
-     intent TEXT NOT NULL,
-     life TEXT NOT NULL,
-     misses INTEGER NOT NULL,
-     failures INTEGER NOT NULL,
-     due_at INTEGER
-   );
-   CREATE INDEX intents_due ON intents (due_at) WHERE due_at IS NOT NULL;
-   CREATE TABLE transactions (
-     hash TEXT PRIMARY KEY,
-     intent_key TEXT NOT NULL REFERENCES intents (key),
-     nonce INTEGER NOT NULL,
-     raw TEXT NOT NULL,
-     calldata_bytes INTEGER NOT NULL,
-     max_cost TEXT NOT NULL,
-     outcome TEXT NOT NULL CHECK (outcome IN ('open', 'succeeded', 'reverted', 'displaced')),
-     block_number INTEGER,
-     block_timestamp INTEGER,
-     gas_used TEXT,
-     effective_gas_price TEXT,
-     l1_fee TEXT
-   );
-   CREATE INDEX transactions_open ON transactions (nonce) WHERE outcome = 'open';
-   CREATE INDEX transactions_block ON transactions (block_number);`,
-];
-
-const json = <T extends z.ZodType>(schema: T) =>
-  z
-    .string()
-    .transform((text): unknown => JSON.parse(text))
-    .pipe(schema);
+import type { Anchor } from "./confirm.ts";
+import { type IntentState, Life } from "./machine.ts";
+import { flag, json, steps } from "./schema.ts";
 
 const IntentRow = z
   .strictObject({
+    key: IntentKey,
     intent: json(Intent),
     life: json(Life),
     misses: z.number(),
+    alone: flag,
+    dislodged: flag,
     failures: z.number(),
     due_at: z.number().nullable(),
   })
-  .transform(({ intent, due_at, ...rest }): { intent: Intent; state: IntentState } => ({
-    intent,
-    state: { ...rest, dueAt: due_at },
-  }));
+  .transform(
+    ({ key, intent, due_at, ...rest }): Known => ({
+      key,
+      intent,
+      state: { ...rest, dueAt: due_at },
+    }),
+  );
+const COLUMNS = "key, intent, life, misses, alone, dislodged, failures, due_at";
 
-const LandedRow = z
-  .strictObject({
-    hash: Bytes32,
-    intent_key: IntentKey,
-    calldata_bytes: z.number(),
-    outcome: z.enum(["succeeded", "reverted"]),
-    block_number: z.number(),
-    block_timestamp: z.number(),
-    gas_used: z.string(),
-    effective_gas_price: z.string(),
-    l1_fee: z.string(),
-    address: Address,
-  })
-  .transform((row) =>
-    RelayedTransaction.parse({
-      hash: row.hash,
-      key: row.intent_key,
-      kind: row.intent_key.slice(0, row.intent_key.indexOf(":")),
-      from: row.address,
-      succeeded: row.outcome === "succeeded",
-      blockNumber: row.block_number,
-      blockTimestamp: row.block_timestamp,
-      cost: {
-        gasUsed: row.gas_used,
-        effectiveGasPrice: row.effective_gas_price,
-        l1Fee: row.l1_fee,
-        calldataBytes: row.calldata_bytes,
-      },
+const AnchorRow = z
+  .strictObject({ number: z.number(), hash: Bytes32, confirmation: Confirmation })
+  .transform((row): Anchor => row);
+
+export interface Known {
+  readonly key: IntentKey;
+  readonly intent: Intent;
+  readonly state: IntentState;
+}
+
+/** What falls due for the key as a whole (ms). */
+export type Clock = "confirm_at" | "watch_at" | "plan_at";
+
+/** What an account has used of what strangers may ask for it. */
+export interface Used {
+  readonly minute: number;
+  readonly inMinute: number;
+  readonly day: number;
+  readonly gasInDay: number;
+}
+
+const UsedRow = z
+  .strictObject({ minute: z.number(), in_minute: z.number(), day: z.number(), gas_in_day: z.number() })
+  .transform(
+    (row): Used => ({
+      minute: row.minute,
+      inMinute: row.in_minute,
+      day: row.day,
+      gasInDay: row.gas_in_day,
     }),
   );
 
-/** The tables of a RelayKey object; see docs/storage-schema.md. Wei and money are TEXT: SQLite would make them floats. */
 export function openStore(sql: SqlStorage) {
   migrate(sql, steps);
+  const many = (query: string, ...values: (string | number | null)[]) =>
+    sql
+      .exec(query, ...values)
+      .toArray()
+      .map((row) => IntentRow.parse(row));
+  const number = (query: string, ...values: (string | number)[]) =>
+    z
+      .number()
+      .nullable()
+      .parse(sql.exec(query, ...values).one().value);
   return {
     /** Which key this object speaks for; kept, because an alarm's object may not know its own name. */
     address(): Address | null {
@@ -98,77 +77,113 @@ export function openStore(sql: SqlStorage) {
       return row === undefined ? null : Address.parse(row.address);
     },
     adopt(address: Address): void {
-      sql.exec("INSERT OR IGNORE INTO key VALUES (1, ?, 0)", address);
+      sql.exec("INSERT OR IGNORE INTO key (id, address, next_nonce) VALUES (1, ?, 0)", address);
     },
-    nextNonce(): number {
-      return z.number().parse(sql.exec("SELECT next_nonce FROM key").one().next_nonce);
+    clock(name: Clock): number | null {
+      const row = sql.exec(`SELECT ${name} AS value FROM key`).toArray()[0];
+      return row === undefined ? null : z.number().nullable().parse(row.value);
     },
-    read(key: IntentKey): { intent: Intent; state: IntentState } | null {
-      const rows = sql.exec("SELECT intent, life, misses, failures, due_at FROM intents WHERE key = ?", key);
-      const row = rows.toArray()[0];
-      return row === undefined ? null : IntentRow.parse(row);
+    setClock(name: Clock, at: number | null): void {
+      sql.exec(`UPDATE key SET ${name} = ?`, at);
     },
-    write(key: IntentKey, intent: Intent, state: IntentState): void {
+    watchedTo(): number {
+      return number("SELECT watched_to AS value FROM key") ?? 0;
+    },
+    setWatchedTo(block: number): void {
+      sql.exec("UPDATE key SET watched_to = ?", block);
+    },
+    /** As last seen, in wei; null before the first look. */
+    balance(): bigint | null {
+      const row = sql.exec("SELECT balance FROM key").toArray()[0];
+      const text = z
+        .string()
+        .nullable()
+        .parse(row?.balance ?? null);
+      return text === null ? null : BigInt(text);
+    },
+    setBalance(wei: bigint): void {
+      sql.exec("UPDATE key SET balance = ?", wei.toString());
+    },
+
+    read(key: IntentKey): Known | null {
+      return many(`SELECT ${COLUMNS} FROM intents WHERE key = ?`, key)[0] ?? null;
+    },
+    write({ key, intent, state }: Known): void {
+      const { life } = state;
+      const seen = life.state === "included" || life.state === "superseded" ? life : null;
+      // Those that are included are found by their flight.
+      const anchor =
+        life.state === "superseded" && life.confirmation !== "finalized" ? life.fulfilment : null;
       sql.exec(
-        "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         key,
         JSON.stringify(z.encode(Intent, intent)),
-        JSON.stringify(state.life),
+        life.state,
+        JSON.stringify(life),
         state.misses,
+        Number(state.alone),
+        Number(state.dislodged),
         state.failures,
         state.dueAt,
+        anchor?.blockNumber ?? null,
+        anchor?.blockHash ?? null,
+        seen?.confirmation ?? null,
       );
     },
-    /** The nonce is spent with the row that carries its transaction, or not at all. */
-    writeSigned(key: IntentKey, transaction: SignedTransaction): void {
-      sql.exec(
-        "INSERT INTO transactions (hash, intent_key, nonce, raw, calldata_bytes, max_cost, outcome) VALUES (?, ?, ?, ?, ?, ?, 'open')",
-        transaction.hash,
-        key,
-        transaction.nonce,
-        transaction.raw,
-        transaction.calldataBytes,
-        transaction.maxCost,
-      );
-      sql.exec("UPDATE key SET next_nonce = ?", transaction.nonce + 1);
-    },
-    writeLanded(receipt: Receipt, block: Block): void {
-      sql.exec(
-        `UPDATE transactions SET outcome = ?, block_number = ?, block_timestamp = ?, gas_used = ?,
-           effective_gas_price = ?, l1_fee = ? WHERE hash = ?`,
-        receipt.status === "0x1" ? "succeeded" : "reverted",
-        block.number,
-        block.timestamp,
-        receipt.gasUsed.toString(),
-        receipt.effectiveGasPrice.toString(),
-        (receipt.l1Fee ?? 0n).toString(),
-        receipt.transactionHash.toLowerCase(),
+    due(now: number, limit: number): Known[] {
+      return many(
+        `SELECT ${COLUMNS} FROM intents WHERE due_at <= ? ORDER BY due_at, rowid LIMIT ?`,
+        now,
+        limit,
       );
     },
-    writeDisplaced(hash: Bytes32): void {
-      sql.exec("UPDATE transactions SET outcome = 'displaced' WHERE hash = ?", hash);
+    nextDue(after: number): number | null {
+      return number("SELECT MIN(due_at) AS value FROM intents WHERE due_at > ?", after);
     },
-    /** What the key's balance must still pay for, in wei. */
-    reserved(): bigint {
-      const rows = sql.exec("SELECT max_cost FROM transactions WHERE outcome = 'open'").toArray();
-      return rows.reduce((sum, row) => sum + BigInt(z.string().parse(row.max_cost)), 0n);
+    /** Oldest first. */
+    inState(state: Life["state"], limit: number): Known[] {
+      return many(`SELECT ${COLUMNS} FROM intents WHERE state = ? ORDER BY rowid LIMIT ?`, state, limit);
     },
-    due(now: number, limit: number): IntentKey[] {
-      const rows = sql.exec("SELECT key FROM intents WHERE due_at <= ? ORDER BY due_at LIMIT ?", now, limit);
-      return rows.toArray().map((row) => IntentKey.parse(row.key));
+    counts(): ReadonlyMap<string, number> {
+      const rows = sql.exec("SELECT state, COUNT(*) AS n FROM intents GROUP BY state").toArray();
+      return new Map(rows.map((row) => [String(row.state), Number(row.n)]));
     },
-    nextDue(): number | null {
-      const row = sql.exec("SELECT MIN(due_at) AS at FROM intents WHERE due_at IS NOT NULL").one();
-      return z.number().nullable().parse(row.at);
+    arriving(): number {
+      const query =
+        "SELECT COUNT(*) AS value FROM intents WHERE state IN ('received', 'verified') AND failures = 0";
+      return number(query) ?? 0;
     },
-    landed(sinceBlock: number): RelayedTransaction[] {
+    /** Where others' work was found that made ours needless. */
+    anchors(): Anchor[] {
       const rows = sql.exec(
-        `SELECT hash, intent_key, calldata_bytes, outcome, block_number, block_timestamp, gas_used,
-           effective_gas_price, l1_fee, address
-         FROM transactions, key WHERE block_number >= ? ORDER BY block_number, nonce LIMIT 1000`,
-        sinceBlock,
+        `SELECT DISTINCT anchor_number AS number, anchor_hash AS hash, confirmation FROM intents
+         WHERE anchor_hash IS NOT NULL`,
       );
-      return z.array(LandedRow).parse(rows.toArray());
+      return rows.toArray().map((row) => AnchorRow.parse(row));
+    },
+    supersededIn(block: Bytes32): Known[] {
+      return many(`SELECT ${COLUMNS} FROM intents WHERE anchor_hash = ?`, block);
+    },
+
+    used(account: Address): Used | null {
+      const query = "SELECT minute, in_minute, day, gas_in_day FROM allowances WHERE account = ?";
+      const row = sql.exec(query, account).toArray()[0];
+      return row === undefined ? null : UsedRow.parse(row);
+    },
+    setUsed(account: Address, { minute, inMinute, day, gasInDay }: Used): void {
+      const query = "INSERT OR REPLACE INTO allowances VALUES (?, ?, ?, ?, ?)";
+      sql.exec(query, account, minute, inMinute, day, gasInDay);
+      sql.exec("DELETE FROM allowances WHERE day < ?", day);
+    },
+    count(name: string, by = 1n): void {
+      const row = sql.exec("SELECT value FROM counters WHERE name = ?", name).toArray()[0];
+      const before = BigInt(z.string().parse(row?.value ?? "0"));
+      sql.exec("INSERT OR REPLACE INTO counters VALUES (?, ?)", name, (before + by).toString());
+    },
+    counters(): ReadonlyMap<string, bigint> {
+      const rows = sql.exec("SELECT name, value FROM counters ORDER BY name").toArray();
+      return new Map(rows.map((row) => [String(row.name), BigInt(String(row.value))]));
     },
   };
 }
+export type Store = ReturnType<typeof openStore>;

@@ -2,7 +2,7 @@ import { z } from "zod";
 
 /** For tests: the Worker's way to its node, made unreliable by method. The chain behind it is the real one. */
 const real = globalThis.fetch;
-type Fault = (forward: () => Promise<Response>) => Promise<Response>;
+type Fault = (forward: () => Promise<Response>, body: string) => Promise<Response>;
 const faults = new Map<string, Fault>();
 const Call = z.looseObject({ method: z.string(), params: z.array(z.unknown()) });
 
@@ -12,7 +12,7 @@ globalThis.fetch = async (input, init) => {
   const call = typeof init?.body === "string" ? Call.safeParse(JSON.parse(init.body)).data : undefined;
   const forward = () => real(input, init);
   if (call?.method === "eth_sendRawTransaction") sent.push(String(call.params[0]));
-  return await (faults.get(call?.method ?? "") ?? ((go) => go()))(forward);
+  return await (faults.get(call?.method ?? "") ?? ((go) => go()))(forward, String(init?.body));
 };
 
 export const network = {
@@ -28,11 +28,13 @@ export const network = {
       throw new TypeError("connection reset");
     });
   },
-  lie(method: string, body: string): void {
-    faults.set(method, () => Promise.resolve(new Response(body)));
+  lie(method: string, body: string, status = 200): void {
+    faults.set(method, () => Promise.resolve(new Response(body, { status })));
   },
-  before(method: string, act: () => Promise<void>): void {
-    faults.set(method, async (forward) => {
+  /** Once, before the first call whose text has `part` in it. */
+  before(method: string, act: () => Promise<void>, part = ""): void {
+    faults.set(method, async (forward, body) => {
+      if (!body.includes(part)) return await forward();
       faults.delete(method);
       await act();
       return await forward();

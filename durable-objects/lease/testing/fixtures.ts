@@ -73,8 +73,11 @@ export function done(kind: IntentResult["kind"], result: IntentResult): IntentDo
     superseded: false,
     txHash: `0x${"0a".repeat(32)}`,
     blockNumber: 1,
+    blockHash: `0x${"0b".repeat(32)}`,
     blockTimestamp: START / 1_000,
     result,
+    confirmation: "included",
+    enough: true,
     cost: { gasUsed: "1", effectiveGasPrice: "1", l1Fee: "1", calldataBytes: 1 },
   };
 }
