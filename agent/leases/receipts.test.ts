@@ -119,10 +119,10 @@ describe("settle", () => {
   test.each([
     { own: 10_000, billed: 10_050, ok: true },
     { own: 10_000, billed: 10_051, ok: false },
-    { own: 10_000, billed: 9_000, ok: true },
-    { own: 10_000, billed: 8_999, ok: false },
-    { own: 50_000, billed: 47_500, ok: true },
-    { own: 50_000, billed: 47_499, ok: false },
+    { own: 10_000, billed: 7_000, ok: true },
+    { own: 10_000, billed: 6_999, ok: false },
+    { own: 50_000, billed: 47_000, ok: true },
+    { own: 50_000, billed: 46_999, ok: false },
     { own: 200, billed: 0, ok: true },
     // No more than the time limit or max_price buys is due.
     { own: 70_000, billed: 60_000, ok: true },

@@ -11,8 +11,11 @@ import { type Book, type Ended, leastBillable, ownMs, type Receipted, type Signe
 export type SettleRequest = Omit<Extract<ToLease, { t: "settle" }>, "v" | "seq" | "ack" | "t">;
 export type CloseRequest = Omit<Extract<ToLease, { t: "close" }>, "v" | "seq" | "ack" | "t">;
 
-/** Billed time is the least of several clocks: the edge's may run this much behind ours, or a twentieth. */
-const BEHIND_MS = 1_000;
+/**
+ * Billed time is the least of several clocks: the edge's may run this much behind ours, or a twentieth. A refusal ends
+ * the lease, so a machine whose cores are all busy with the job itself must not cause one.
+ */
+const BEHIND_MS = 3_000;
 const BEHIND_PART = 0.05;
 /** Rounding, and clocks that do not tick alike. */
 const AHEAD_MS = 50;

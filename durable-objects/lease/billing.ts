@@ -100,7 +100,13 @@ export function bill(
       ...job,
       billedMs: ms,
       price,
-      receipt: { receipt, evidence: root(frontier), provider: null, edge: null },
+      receipt: {
+        receipt,
+        evidence: root(frontier),
+        before: { billedMs: lease.billedMs, spent: lease.spent, frontier: lease.frontier },
+        provider: null,
+        edge: null,
+      },
     },
   };
 }

@@ -1,7 +1,7 @@
 import type { FromLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
-import { type Draft, put, sendVolatile } from "./draft.ts";
+import { type Draft, note, put, sendVolatile } from "./draft.ts";
 import { askClose, drain } from "./ending.ts";
 import {
   askSignatures,
@@ -14,7 +14,7 @@ import {
   sendCancel,
   sendRun,
 } from "./jobs.ts";
-import { newlySigned } from "./signatures.ts";
+import { newlySigned, unsignedReceipts } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal } from "./state.ts";
 
 const HEARTBEAT_S = 25;
@@ -152,5 +152,18 @@ export function refused(draft: Draft, detail: string): void {
     const failure = { code: "terms_refused" as const, detail };
     finish(draft, job, { status: "failed", failure, charged: false });
   }
+  forgive(draft);
   if (draft.lease.status === "active") drain(draft, { reason: "node_refused", fault: "provider", detail });
+}
+
+/** MTR-6: what the node refuses to sign is not owed, or a single disputed receipt would hold the money for ever. */
+function forgive(draft: Draft): void {
+  const unsigned = unsignedReceipts(draft.jobs.values());
+  const [first] = unsigned;
+  if (first === undefined) return;
+  draft.lease = { ...draft.lease, ...first.asked.before };
+  for (const { job, asked } of unsigned) {
+    put(draft, { ...job, receipt: null, price: 0n, billedMs: 0 });
+    note(draft, job.id, "receipt", { sequence: asked.receipt.sequence, refused: true });
+  }
 }

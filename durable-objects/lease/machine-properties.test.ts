@@ -70,6 +70,13 @@ function outcome(result: Step): string {
   return JSON.stringify([written(next), frames.map((frame) => z.encode(ToLease, frame)), journal, passing]);
 }
 
+function isForgiven(before: State, after: State): boolean {
+  return [...after.jobs.values()].some((job) => {
+    const was = before.jobs.get(job.id)?.receipt ?? null;
+    return was !== null && job.receipt === null;
+  });
+}
+
 /** One lease through its whole life, watched: each step is checked against everything that must always hold. */
 class Witness {
   state: State;
@@ -100,6 +107,8 @@ class Witness {
     const result = step(before, event, this.now);
     expect(outcome(step(before, event, this.now))).toBe(outcome(result));
     if (!result.ok) return;
+    if (isForgiven(before, result.next)) this.#forgive(event, before, result.next);
+    else expect(result.next.lease.spent).toBeGreaterThanOrEqual(before.lease.spent);
     this.#checkLease(before.lease, result.next);
     this.#checkFrames(before.lease, result);
     for (const job of result.next.jobs.values())
@@ -110,10 +119,22 @@ class Witness {
     noteDuties(this.around, duties(this.state, this.now));
   }
 
+  /** MTR-6: only a refusal takes receipts back, only those that the node had not signed, and what they cost. */
+  #forgive(event: Event, before: State, after: State): void {
+    expect(event.t === "frame" ? event.frame.t : event.t).toMatch(/refused$/);
+    for (const job of after.jobs.values()) {
+      const was = before.jobs.get(job.id);
+      if (was?.receipt?.provider !== null) continue;
+      expect(job).toEqual({ ...was, receipt: null, price: 0n, billedMs: 0 });
+      this.#jobs.set(job.id, job);
+    }
+    this.#frontier = emptyFrontier();
+    this.#receipts = 0;
+  }
+
   #checkLease(before: Lease, { lease, jobs }: State): void {
     if (lease.status !== before.status) expect(LEASE_FORWARD[before.status]).toContain(lease.status);
     expect(lease.epoch).toBeGreaterThanOrEqual(before.epoch);
-    expect(lease.spent).toBeGreaterThanOrEqual(before.spent);
     expect(lease.settled).toBeGreaterThanOrEqual(before.settled);
     expect(lease.voucher?.cumulative ?? 0n).toBeGreaterThanOrEqual(before.voucher?.cumulative ?? 0n);
     expect(lease.voucher?.cumulative ?? 0n).toBeLessThanOrEqual(lease.spent);

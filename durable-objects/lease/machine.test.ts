@@ -474,6 +474,27 @@ describe("the meter", () => {
   });
 });
 
+describe("a dispute", () => {
+  it("MTR-6 does not owe what the node refuses to sign, and the lease then closes on what it did sign", () => {
+    const scene = ended();
+    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
+    scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }));
+    scene.tell(submission(scene.state, 2), said({ t: "started", seq: 4, ...of(scene, 2) }));
+    scene.now += 1_000;
+    scene.tell(said({ t: "result", seq: 5, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
+    expect(scene.state.lease.spent).toBe(3_000n);
+    scene.tell(said({ t: "refused", seq: 6, what: "settle", reason: "the job ran longer" }));
+    expect(scene.job(2)).toMatchObject({ status: "succeeded", price: 0n, receipt: null });
+    expect(scene.state.lease).toMatchObject({
+      status: "closing",
+      spent: 2_000n,
+      end: { reason: "node_refused" },
+    });
+    const evidence = scene.job(1).receipt?.evidence;
+    expect(scene.frames("close").at(-1)).toMatchObject({ cumulative: 2_000n, evidence });
+  });
+});
+
 describe("the link", () => {
   it("LNK-1 raises the epoch in each life, and a socket that did not survive counts as gone", () => {
     const scene = running();

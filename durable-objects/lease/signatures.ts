@@ -36,19 +36,27 @@ export function claimsOf(state: State, frame: FromLease): Claim[] {
 
 type Asked = NonNullable<Job["receipt"]>;
 
-/** The receipts that lack the provider's signature and get it by this frame, in order: its usage is as of the last. */
+/**
+ * The receipts whose provider signature this frame brings, by sequence. Only in order: a receipt that is signed while
+ * one before it is not could never be attested, nor be taken back with it.
+ */
 export function newlySigned(
   jobs: Iterable<Job>,
   frame: Extract<FromLease, { t: "signed" }>,
 ): { readonly job: Job; readonly asked: Asked; readonly signature: HexBytes }[] {
   const bySequence = new Map(frame.receipts.map((each) => [each.sequence, each.signature]));
+  const signed: { job: Job; asked: Asked; signature: HexBytes }[] = [];
+  for (const { job, asked } of unsignedReceipts(jobs)) {
+    const signature = bySequence.get(asked.receipt.sequence);
+    if (signature === undefined) break;
+    signed.push({ job, asked, signature });
+  }
+  return signed;
+}
+
+/** What the provider has yet to sign, in order. */
+export function unsignedReceipts(jobs: Iterable<Job>): { readonly job: Job; readonly asked: Asked }[] {
   return [...jobs]
-    .flatMap((job) => {
-      const asked = job.receipt;
-      const signature = asked === null ? undefined : bySequence.get(asked.receipt.sequence);
-      return asked === null || asked.provider !== null || signature === undefined
-        ? []
-        : [{ job, asked, signature }];
-    })
+    .flatMap((job) => (job.receipt?.provider === null ? [{ job, asked: job.receipt }] : []))
     .sort((a, b) => a.asked.receipt.sequence - b.asked.receipt.sequence);
 }

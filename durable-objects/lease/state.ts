@@ -30,6 +30,8 @@ const ReceiptState = z.strictObject({
   receipt: Receipt,
   /** The lease's evidence with this receipt as its last. */
   evidence: Bytes32,
+  /** The meter before it: what it falls back to when the node refuses to sign. */
+  before: z.strictObject({ billedMs: z.int().min(0), spent: Amount, frontier: Frontier }),
   provider: HexBytes.nullable(),
   edge: HexBytes.nullable(),
 });
