@@ -212,8 +212,7 @@ const rows: readonly (readonly [name: string, find: string, put: string])[] = [
   ],
   ["the rate is per second", "(until - lease.openedAt) / 1 hours;", "(until - lease.openedAt);"],
   ["there is no upfront", "Math.min(limit, terms.upfront + billed)", "Math.min(limit, billed)"],
-  ["there is always a cap", "if (terms.upfront != type(uint88).max) {", "if (true) {"],
-  ["there is never a cap", "if (terms.upfront != type(uint88).max) {", "if (false) {"],
+  ["there is never a cap", "limit = Math.min(limit, terms.upfront + billed);", "billed;"],
   ["nothing is bounded unattended", "if (roles & CONSUMER == 0) limit =", "if (false) limit ="],
   ["all is bounded as if unattended", "if (roles & CONSUMER == 0) limit =", "if (true) limit ="],
   [

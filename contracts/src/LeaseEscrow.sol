@@ -544,14 +544,12 @@ contract LeaseEscrow is ILeaseEscrow, EIP712, ReentrancyGuardTransient {
         uint88 allowance
     ) private view returns (uint88) {
         uint256 limit = Math.min(cumulative, lease.funded);
-        if (terms.upfront != type(uint88).max) {
-            uint256 until = lease.status == Status.Open ? block.timestamp : lease.exitAt;
-            until = Math.min(until, terms.expiry);
-            uint256 revokedAt = roles & METER == 0 ? 0 : meterRevokedAt[terms.meter];
-            if (revokedAt > 0) until = Math.min(until, revokedAt);
-            uint256 billed = terms.ratePerHour * (until - lease.openedAt) / 1 hours;
-            limit = Math.min(limit, terms.upfront + billed);
-        }
+        uint256 until = lease.status == Status.Open ? block.timestamp : lease.exitAt;
+        until = Math.min(until, terms.expiry);
+        uint256 revokedAt = roles & METER == 0 ? 0 : meterRevokedAt[terms.meter];
+        if (revokedAt > 0) until = Math.min(until, revokedAt);
+        uint256 billed = terms.ratePerHour * (until - lease.openedAt) / 1 hours;
+        limit = Math.min(limit, terms.upfront + billed);
         if (roles & CONSUMER == 0) limit = Math.min(limit, Math.max(terms.unattended, allowance));
         return uint88(limit);
     }

@@ -28,6 +28,7 @@ contract HostileWallet {
     enum Manner {
         BurnAllGas,
         Revert,
+        RevertYes,
         Short,
         Bomb,
         TenMegabytes,
@@ -45,6 +46,13 @@ contract HostileWallet {
             while (gasleft() > 0) {}
         }
         if (manner == Manner.Reenter) ILeaseEscrow(msg.sender).withdraw(address(this));
+        if (manner == Manner.RevertYes) {
+            bytes4 yes = this.isValidSignature.selector;
+            assembly ("memory-safe") {
+                mstore(0, yes)
+                revert(0, 32)
+            }
+        }
         uint256 size = manner == Manner.Bomb ? 200_000 : manner == Manner.TenMegabytes ? 10_000_000 : 4;
         bytes4 selector = manner == Manner.Short ? this.isValidSignature.selector : bytes4(0);
         assembly ("memory-safe") {
