@@ -387,8 +387,8 @@ afterEach(() => {
 });
 
 const SEED = 20_261_122;
-// Nineteen: the twentieth now and then trips workerd's rule that one object's I/O is not another's, in the scripted
-// neighbours and not in the lease.
+// Cut from 24: play 19 fails now and then with workerd's "Cannot perform I/O on behalf of a different Durable Object".
+// Whether the lease or the scripted neighbours cause it is not known; find out, then play all 24 again.
 const plays = fc.sample(sequences, { numRuns: 19, seed: SEED }).map((moves) => moves.slice(0, 40));
 
 it.each(plays.map((moves, play) => ({ play, moves })))(
