@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import type { MeterRpc } from "@gpux/protocol/attestation";
 import type { Address } from "@gpux/protocol/ids";
 import type { IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
+import { vi } from "vitest";
 import { z } from "zod";
 import type { NodeRpc } from "../../interfaces.ts";
 
@@ -28,7 +29,7 @@ export class Neighbours {
   readonly asked: string[] = [];
   /** While set, the relayer is not there at all. */
   broken = false;
-  readonly #underway = new Set<Promise<unknown>>();
+  #underway = 0;
 
   private constructor(meter: MeterRpc) {
     this.meter = meter;
@@ -49,17 +50,22 @@ export class Neighbours {
     });
   }
 
-  /** Resolves when nothing that a lease asked for is under way. */
+  /**
+   * Resolves when nothing that a lease asked for is under way. It counts instead of awaiting the answers: a promise of
+   * the lease's would resume the test in the lease's I/O context, where the test's own stubs may not be used.
+   */
   async quiet(): Promise<void> {
-    while (this.#underway.size > 0) await Promise.allSettled(this.#underway);
+    await vi.waitUntil(() => this.#underway === 0, { interval: 1, timeout: 10_000 });
   }
 
-  #noted<T>(what: string, work: () => Promise<T>): Promise<T> {
+  async #noted<T>(what: string, work: () => Promise<T>): Promise<T> {
     this.asked.push(what);
-    const answer = work();
-    const over = answer.finally(() => this.#underway.delete(over)).catch(() => undefined);
-    this.#underway.add(over);
-    return answer;
+    this.#underway += 1;
+    try {
+      return await work();
+    } finally {
+      this.#underway -= 1;
+    }
   }
 
   #relayer(): Pick<RelayerRpc, "submit"> {
