@@ -6,8 +6,8 @@ import { Region } from "@gpux/protocol/resources";
 import { z } from "zod";
 
 /** Text as people write it (`"0.60"`), base units in code. */
-const UsdcPerHour = z.codec(
-  z.string().refine((text) => parseAmount(text) !== null, "USDC per hour as a decimal string, such as 0.60"),
+const Usdc = z.codec(
+  z.string().refine((text) => parseAmount(text) !== null, "USDC as a decimal string, such as 0.60"),
   z.bigint(),
   { decode: (text) => parseAmount(text) ?? 0n, encode: (amount) => formatAmount(amount) },
 );
@@ -28,9 +28,9 @@ export const AgentConfig = z.strictObject({
   /** Where earnings go; no key of it lies on this machine. */
   payout: Address,
   prices: z.strictObject({
-    gpu_hour: UsdcPerHour,
-    core_hour: UsdcPerHour.prefault("0"),
-    gb_hour: UsdcPerHour.prefault("0"),
+    gpu_hour: Usdc,
+    core_hour: Usdc.prefault("0"),
+    gb_hour: Usdc.prefault("0"),
   }),
   region: Region,
   /** Jobs that run at once on this machine. */
@@ -39,6 +39,8 @@ export const AgentConfig = z.strictObject({
   max_fee_bps: z.int().min(0).max(5_000).default(1_000),
   /** Only these meters; any when left out. */
   meters: z.array(Address).min(1).optional(),
+  /** USDC: a lease funded with more is worked for only once its funding is in a block that L1 has (minutes later). */
+  safe_above: Usdc.prefault("50"),
   max_lease_hours: z.int().min(1).max(2_160).default(168),
   /** Ctrl-C lets running jobs go on for so long. */
   drain_s: z.int().min(0).max(86_400).default(120),

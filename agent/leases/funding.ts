@@ -5,10 +5,12 @@ import type { Bytes32 } from "@gpux/protocol/ids";
 import { backoff } from "../link/backoff.ts";
 import type { Log } from "../log.ts";
 import { uncovered } from "./allowance.ts";
-import type { Chain, ChainLease } from "./chain.ts";
+import type { Chain, ChainLease, ChainView } from "./chain.ts";
 
 /** The owner's RPC may be this far behind the one that saw the funding land. */
 const NOT_YET_MS = 60_000;
+/** Blocks become safe within minutes; while L1 cannot be reached, later. */
+const NOT_SAFE_YET_MS = 30 * 60_000;
 /** What the chain said counts for so long; then the next job has it read again, without waiting for it. */
 const FRESH_MS = 60_000;
 /** A top-up may be one block away. */
@@ -23,18 +25,27 @@ export interface Funding {
   covers(terms: LeaseTerms, allowed: bigint, committed: bigint): Promise<string | null>;
 }
 
-/** `signal` ends every wait; then the promises reject with its reason. */
-export function createFunding(chain: Chain, leaseId: Bytes32, log: Log, signal: AbortSignal): Funding {
+export interface FundingOptions {
+  readonly chain: Chain;
+  readonly leaseId: Bytes32;
+  /** Base units: a lease funded with more is worked for only once its funding is in a safe block. */
+  readonly safeAbove: bigint;
+  readonly log: Log;
+  /** Ends every wait; then the promises reject with its reason. */
+  readonly signal: AbortSignal;
+}
+
+export function createFunding({ chain, leaseId, safeAbove, log, signal }: FundingOptions): Funding {
   let known: { lease: ChainLease; at: number } | null = null;
   let verifying: Promise<string | null> | null = null;
   let refreshing = false;
 
-  const read = async (): Promise<ChainLease> => {
+  const read = async (view: ChainView = "latest"): Promise<ChainLease> => {
     for (let failures = 1; ; failures += 1) {
       signal.throwIfAborted();
       try {
-        const lease = await chain.lease(leaseId);
-        known = { lease, at: performance.now() };
+        const lease = await chain.lease(leaseId, view);
+        if (view === "latest") known = { lease, at: performance.now() };
         return lease;
       } catch (error) {
         const text = error instanceof Error ? (error.message.split("\n", 1)[0] ?? "") : String(error);
@@ -46,15 +57,25 @@ export function createFunding(chain: Chain, leaseId: Bytes32, log: Log, signal: 
     }
   };
 
-  const verify = async (): Promise<string | null> => {
+  const opened = async (
+    view: ChainView,
+    withinMs: number,
+  ): Promise<{ refusal: string } | { refusal: null; funded: bigint }> => {
     const since = performance.now();
     for (;;) {
-      const lease = await read();
-      if (lease.status === "open" && lease.funded > 0n) return null;
-      if (lease.status !== "open" && lease.status !== "none") return `on chain the lease is ${lease.status}`;
-      if (performance.now() - since > NOT_YET_MS) return "on chain the lease is not funded";
+      const { status, funded } = await read(view);
+      if (status === "open" && funded > 0n) return { refusal: null, funded };
+      if (status !== "open" && status !== "none") return { refusal: `on chain the lease is ${status}` };
+      if (performance.now() - since > withinMs)
+        return { refusal: `on chain the lease is not funded${view === "safe" ? " in a safe block" : ""}` };
       await wait(500, undefined, { signal });
     }
+  };
+
+  const verify = async (): Promise<string | null> => {
+    const landed = await opened("latest", NOT_YET_MS);
+    if (landed.refusal !== null || landed.funded <= safeAbove) return landed.refusal;
+    return (await opened("safe", NOT_SAFE_YET_MS)).refusal;
   };
 
   const refresh = () => {

@@ -68,7 +68,13 @@ export function serveLease(options: LeaseOptions): ServedLease {
   const self: Signer = { address: house.address, leaseId, hasher };
   const log: Log = (entry) => workshop.log({ ...entry, facts: { lease: id, ...entry.facts } });
   const leaving = new AbortController();
-  const funding = createFunding(workshop.chain, leaseId, log, leaving.signal);
+  const funding = createFunding({
+    chain: workshop.chain,
+    leaseId,
+    safeAbove: house.config.safe_above,
+    log,
+    signal: leaving.signal,
+  });
   let welcomed = false;
   let { refusal } = book;
 

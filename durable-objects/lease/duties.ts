@@ -1,9 +1,12 @@
 import type { AttestRequest } from "@gpux/protocol/attestation";
 import { MAX_ATTESTED_RECEIPTS } from "@gpux/protocol/attestation";
-import type { Intent } from "@gpux/protocol/intent";
+import type { Intent, SettleIntent } from "@gpux/protocol/intent";
+import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
-import { inOrder, isOver, isTerminal, type State } from "./state.ts";
-import { RECLAIM_MS } from "./timers.ts";
+import { inOrder, isOver, isTerminal, type Lease, type State } from "./state.ts";
+import { holdAt, RECLAIM_MS } from "./timers.ts";
+
+type Voucher = z.output<typeof SettleIntent>;
 
 /**
  * What a lease in this state must still get done outside. Derived, never stored: after a crash, an eviction or a
@@ -11,6 +14,7 @@ import { RECLAIM_MS } from "./timers.ts";
  */
 export type Duty =
   | { readonly key: string; readonly t: "relay"; readonly intent: Intent }
+  | { readonly key: "hold"; readonly t: "hold"; readonly voucher: Voucher }
   | { readonly key: "meter:open"; readonly t: "meter_open"; readonly openedAt: number }
   | {
       readonly key: "meter";
@@ -25,7 +29,7 @@ export function duties(state: State, now: number): Duty[] {
   const { lease } = state;
   const list: Duty[] = [];
   const relay = (intent: Intent) => list.push({ key: `relay:${intent.kind}`, t: "relay", intent });
-  const { funding, voucher, closing, errands, terms } = lease;
+  const { funding, closing, errands, terms } = lease;
 
   if (lease.status === "funding" && funding !== null)
     relay({
@@ -38,7 +42,9 @@ export function duties(state: State, now: number): Duty[] {
       validBefore: funding.valid_before,
       signature: funding.signature,
     });
-  if (lease.openedAt !== null && !errands.metered)
+  // Until then a reorganisation may take the opening back and put it later; the meter counts from the one that counts.
+  const isOpened = lease.status !== "funding" && lease.status !== "expired";
+  if (isOpened && lease.openedAt !== null && !errands.metered)
     list.push({ key: "meter:open", t: "meter_open", openedAt: Math.floor(lease.openedAt / 1_000) });
   if (lease.status === "active" && !errands.opened) list.push({ key: "node:open", t: "node_open" });
   const attestation = attestationOf(state);
@@ -55,15 +61,9 @@ export function duties(state: State, now: number): Duty[] {
       signatures: { provider: closing.provider, meter: closing.meter },
       ...allowance,
     });
-  if (lease.status === "lost" && voucher?.meter && voucher.cumulative > lease.settled)
-    relay({
-      kind: "settle",
-      terms,
-      cumulative: voucher.cumulative,
-      evidence: voucher.evidence,
-      signatures: { provider: voucher.provider, meter: voucher.meter },
-      ...allowance,
-    });
+  const settle = voucherOf(lease);
+  if (lease.status === "lost" && settle !== null && settle.cumulative > lease.settled) relay(settle);
+  if (settle !== null && now >= holdAt(lease)) list.push({ key: "hold", t: "hold", voucher: settle });
   if (lease.status === "lost" && now >= terms.expiry * 1_000 + RECLAIM_MS) relay({ kind: "reclaim", terms });
   for (const account of errands.withdraw)
     list.push({
@@ -73,6 +73,19 @@ export function duties(state: State, now: number): Duty[] {
     });
   if (isOver(lease) && !errands.released) list.push({ key: "node:release", t: "node_release" });
   return list;
+}
+
+/** The newest usage that two have signed. */
+function voucherOf({ voucher, terms, allowance }: Lease): Voucher | null {
+  if (voucher === null || voucher.meter === null) return null;
+  return {
+    kind: "settle",
+    terms,
+    cumulative: voucher.cumulative,
+    evidence: voucher.evidence,
+    signatures: { provider: voucher.provider, meter: voucher.meter },
+    ...(allowance === null ? {} : { allowance }),
+  };
 }
 
 /** Receipts that the provider signed and the meter has not, in turns; or the close, once the provider signed that. */

@@ -1,6 +1,6 @@
 import { AttestRequest } from "@gpux/protocol/attestation";
 import { LeaseTerms } from "@gpux/protocol/eip712";
-import { Intent } from "@gpux/protocol/intent";
+import { Intent, SettleIntent } from "@gpux/protocol/intent";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Duty } from "./duties.ts";
@@ -74,6 +74,13 @@ export class Errands {
         if (answer.status === "pending") return null;
         return { t: "relay_refused", kind, ...whose, code: answer.code, detail: answer.detail };
       }
+      case "hold": {
+        const { cumulative } = duty.voucher;
+        const answer = await this.#env.RELAYER.hold(z.encode(SettleIntent, duty.voucher));
+        // One that it refuses is worth nothing more than one that it has; the next one is another.
+        if (answer.status === "rejected") warn("hold_refused", lease, answer.code);
+        return { t: "held", cumulative };
+      }
       case "meter_open": {
         const answer = await this.#env.METER.open({
           terms: z.encode(LeaseTerms, lease.terms),
@@ -107,6 +114,10 @@ export class Errands {
 }
 
 function refusedByMeter(lease: Lease, code: string): null {
-  console.error(JSON.stringify({ event: "meter_refused", lease: lease.id, code }));
+  warn("meter_refused", lease, code);
   return null;
+}
+
+function warn(event: string, lease: Lease, code: string): void {
+  console.error(JSON.stringify({ event, lease: lease.id, code }));
 }

@@ -127,6 +127,8 @@ class Expectation {
         const { usageSignature: usage, receiptSignatures: receipts, closeSignature: close = null } = answer;
         return { t: "attested", sequence: duty.sequence, usage, receipts, close };
       }
+      case "hold":
+        return { t: "held", cumulative: duty.voucher.cumulative };
       case "node_open":
         return { t: "errand", done: "opened" };
       case "node_release":
@@ -356,6 +358,7 @@ class Duel {
         if (await real.alarm()) expected.tell({ t: "tick" }, now);
         return;
       case "errand":
+      case "held":
       case "attested":
       case "node_refused":
       case "wake":

@@ -1,85 +1,10 @@
-import type { ToLease } from "@gpux/protocol/frames";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
 import { duties } from "./duties.ts";
-import { CANCEL_MS } from "./jobs.ts";
-import { type Event, prune, type Step, step } from "./machine.ts";
-import { quotedLease } from "./quoted.ts";
-import type { Job, State } from "./state.ts";
-import {
-  ALLOWANCE,
-  done,
-  FUND,
-  FUNDED,
-  funded,
-  HELLO,
-  holdOf,
-  jobId,
-  PLACE,
-  START,
-  said,
-  submission,
-  termsOf,
-} from "./testing/fixtures.ts";
-import { GRACE_MS, isForgotten, LOST_MS, wakeAt } from "./timers.ts";
-
-/** A lease and its clock; every event must be taken unless the test asks for the refusal. */
-class Scene {
-  state: State = quotedLease(holdOf(termsOf()), PLACE, START);
-  now = START;
-  sent: ToLease[] = [];
-
-  try(event: Event): Step {
-    const result = step(this.state, event, this.now);
-    if (result.ok) {
-      this.state = result.next;
-      this.sent.push(...result.frames);
-    }
-    return result;
-  }
-
-  tell(...events: Event[]): this {
-    for (const event of events) {
-      const result = this.try(event);
-      if (!result.ok) throw new Error(`${event.t} was refused: ${result.code}`);
-    }
-    return this;
-  }
-
-  after(ms: number): this {
-    this.now += ms;
-    return this.tell({ t: "tick" });
-  }
-
-  job(n: number): Job {
-    const job = this.state.jobs.get(jobId(this.state, n));
-    if (job === undefined) throw new Error(`job ${n} is not live`);
-    return job;
-  }
-
-  frames<T extends ToLease["t"]>(t: T): Extract<ToLease, { t: T }>[] {
-    return this.sent.filter((frame): frame is Extract<ToLease, { t: T }> => frame.t === t);
-  }
-}
-
-function active(): Scene {
-  const scene = new Scene();
-  return scene.tell(FUND, funded(scene.state), { t: "wake", connected: false }, HELLO);
-}
-
-/** Attempt `n` of job `job`, in the scene's only epoch. */
-const of = (scene: Scene, job: number, n = 1) => ({ job: jobId(scene.state, job), attempt: { epoch: 1, n } });
-const gpu = "SWIFTSHADER";
-
-function running(job = 1): Scene {
-  const scene = active();
-  return scene.tell(submission(scene.state, job), said({ t: "started", seq: 1, ...of(scene, job) }));
-}
-
-function ended(ms = 2_000): Scene {
-  const scene = running();
-  scene.now += ms;
-  return scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms, gpu, outputs: [] }));
-}
+import { Lease } from "./state.ts";
+import { ALLOWANCE, done, FUND, FUNDED, funded, HELLO, START, said, submission } from "./testing/fixtures.ts";
+import { active, ended, gpu, of, running, Scene } from "./testing/scene.ts";
+import { HOLD_EVERY_MS, HOLD_VALUE, isForgotten, LOST_MS, wakeAt } from "./timers.ts";
 
 describe("a lease", () => {
   it("LSE-1 lapses when nobody funds it before the quote ends, and is then forgotten", () => {
@@ -238,296 +163,83 @@ describe("a lease", () => {
     scene.tell(submission(scene.state, 1), funded(scene.state));
     expect(scene.job(1).status).toBe("starting");
   });
-});
 
-describe("a job", () => {
-  it("JOB-1 is not queued beyond the funding", () => {
-    const scene = active();
-    expect(scene.try(submission(scene.state, 1, { max_price: FUNDED + 1n }))).toMatchObject({
-      code: "lease_underfunded",
-    });
-    expect(scene.state.jobs.size).toBe(0);
-  });
-
-  it("JOB-1 is not queued beyond the consumer's allowance, and the refusal says how much to allow", () => {
-    const scene = active();
-    scene.tell(submission(scene.state, 1));
-    const short = { ...ALLOWANCE, cumulative: 199_999n };
-    const fresh = active();
-    fresh.tell(submission(fresh.state, 1, { allowance: short }));
-    expect(fresh.try(submission(fresh.state, 2, { allowance: short }))).toEqual({
-      ok: false,
-      code: "allowance_required",
-      cumulative: 200_000n,
-    });
-  });
-
-  it("JOB-1 is not queued when the lease's terms run out before its time-out could", () => {
-    const scene = active();
-    const timeouts = { queue_s: 600, start_s: 60, execution_s: 3_600 };
-    expect(scene.try(submission(scene.state, 1, { timeouts }))).toMatchObject({ code: "lease_closed" });
-  });
-
-  it("JOB-2 is known by its id: the same again is the same job, other input is refused", () => {
-    const scene = running();
-    const before = scene.state;
-    scene.tell(submission(scene.state, 1));
-    expect(scene.state.jobs).toEqual(before.jobs);
-    expect(scene.try({ ...submission(scene.state, 1), inputHash: "e".repeat(64) })).toMatchObject({
-      code: "idempotency_key_reused",
-    });
-  });
-
-  it("JOB-3 waits until the lease's GPU is free, oldest first", () => {
-    const scene = running();
-    scene.tell(submission(scene.state, 2), submission(scene.state, 3));
-    expect(scene.frames("run")).toHaveLength(1);
-    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1, gpu, outputs: [] }));
-    expect([2, 3].map((n) => scene.job(n).status)).toEqual(["starting", "queued"]);
-  });
-
-  it("JOB-4 is aborted and free when it was not started in time, and the agent told", () => {
-    const scene = active();
-    scene.tell(submission(scene.state, 1)).after(60_000);
-    expect(scene.job(1)).toMatchObject({ status: "aborted", price: 0n, failure: { code: "start_timeout" } });
-    expect(scene.frames("cancel")).toHaveLength(1);
-  });
-
-  it("JOB-4 is ended by the edge when the agent does not end it, and billed no more than its time-out", () => {
-    const scene = active();
-    const timeouts = { queue_s: 600, start_s: 60, execution_s: 10 };
-    scene
-      .tell(submission(scene.state, 1, { timeouts }), said({ t: "started", seq: 1, ...of(scene, 1) }))
-      .after(20_000);
-    expect(scene.job(1)).toMatchObject({ status: "timed_out", billedMs: 10_000, price: 10_000n });
-  });
-
-  it("JOB-5 takes no word from an older attempt or an older life of the lease", () => {
-    const scene = running();
-    const result = { t: "result" as const, ms: 5, gpu, outputs: [] };
-    scene.tell(said({ ...result, seq: 2, job: jobId(scene.state, 1), attempt: { epoch: 1, n: 2 } }));
-    scene.tell(said({ ...result, seq: 3, job: jobId(scene.state, 1), attempt: { epoch: 2, n: 1 } }));
-    expect(scene.job(1).status).toBe("running");
-  });
-
-  it("JOB-6 whose attempt was lost runs again, free for that attempt, until its retries are spent", () => {
-    const scene = running();
-    scene.now += 5_000;
-    scene.tell({ t: "gone" }, HELLO);
-    expect(scene.job(1)).toMatchObject({ status: "starting", price: 0n });
-    expect(scene.frames("run").map((frame) => frame.attempt.n)).toEqual([1, 2]);
-    for (const n of [2, 3])
-      scene.tell(said({ t: "started", seq: n, ...of(scene, 1, n) }), { t: "gone" }, HELLO);
-    expect(scene.job(1)).toMatchObject({ status: "failed", price: 0n, failure: { code: "node_lost" } });
-    expect(scene.state.lease.spent).toBe(0n);
-  });
-
-  it("JOB-6 goes back to the queue when its node stays away beyond the grace", () => {
-    const scene = active();
-    const timeouts = { queue_s: 600, start_s: 60, execution_s: 600 };
-    scene.tell(
-      submission(scene.state, 1, { timeouts, max_price: 9_000_000n }),
-      said({ t: "started", seq: 1, ...of(scene, 1) }),
-      { t: "gone" },
-    );
-    scene.after(GRACE_MS - 1);
-    expect(scene.job(1).status).toBe("running");
-    scene.after(1);
-    expect(scene.job(1).status).toBe("queued");
-  });
-
-  it("JOB-6 is not charged when its time-out passes while the node is away", () => {
-    const scene = active();
-    const timeouts = { queue_s: 600, start_s: 60, execution_s: 10 };
-    scene.tell(submission(scene.state, 1, { timeouts }), said({ t: "started", seq: 1, ...of(scene, 1) }), {
-      t: "gone",
-    });
-    scene.after(20_000);
-    expect(scene.job(1)).toMatchObject({ status: "queued", price: 0n });
-  });
-
-  it("JOB-7 canceled in the queue costs nothing and never reaches the node", () => {
-    const scene = running();
-    scene.tell(submission(scene.state, 2), { t: "cancel", job: jobId(scene.state, 2) });
-    expect(scene.job(2)).toMatchObject({ status: "canceled", price: 0n });
+  it("LSE-3 begins no work for a funding that is not as hard on chain as its amount asks", () => {
+    const scene = new Scene().tell(FUND, HELLO, submission(new Scene().state, 1));
+    const landed = funded(scene.state);
+    if (landed.t !== "relayed") throw new Error("funded() is the relayer's answer");
+    scene.tell({ ...landed, answer: { ...landed.answer, enough: false } });
+    expect(scene.state.lease).toMatchObject({ status: "funding", funded: FUNDED });
+    expect(scene.frames("run")).toEqual([]);
+    expect(duties(scene.state, scene.now).map((duty) => duty.key)).toEqual(["relay:fund"]);
+    scene.tell(landed);
+    expect(scene.state.lease.status).toBe("active");
     expect(scene.frames("run")).toHaveLength(1);
   });
 
-  it("JOB-7 canceled while running is billed until the agent stopped it", () => {
-    const scene = running();
-    scene.now += 3_000;
-    scene.tell(
-      { t: "cancel", job: jobId(scene.state, 1) },
-      said({ t: "stopped", seq: 2, ...of(scene, 1), ms: 3_000, gpu }),
+  it("LSE-3 ends when a reorganisation took the funding back and it cannot land again", () => {
+    const scene = new Scene().tell(FUND);
+    const landed = funded(scene.state);
+    if (landed.t !== "relayed") throw new Error("funded() is the relayer's answer");
+    scene.tell({ ...landed, answer: { ...landed.answer, enough: false } });
+    scene.tell({ t: "relay_refused", kind: "fund", code: "authorization_used", detail: "it was cancelled" });
+    expect(scene.state.lease).toMatchObject({ status: "expired", end: { reason: "funding_failed" } });
+    expect(duties(scene.state, scene.now).map((duty) => duty.key)).toEqual(["node:release"]);
+  });
+
+  it("reads a lease that was stored before a field came", () => {
+    const { held: _, ...older } = z.encode(Lease, active().state.lease);
+    expect(Lease.parse(older)).toEqual(active().state.lease);
+  });
+
+  it("LSE-7 gives the relayer each voucher of some worth at once, a small one after a minute", () => {
+    const scene = vouched(2_000n);
+    const holds = () => duties(scene.state, scene.now).filter((duty) => duty.key === "hold");
+    expect(holds()).toEqual([]);
+    expect(wakeAt(scene.state, scene.now)).toBe(START + HOLD_EVERY_MS);
+    scene.after(HOLD_EVERY_MS);
+    expect(holds()).toMatchObject([{ voucher: { kind: "settle", cumulative: 2_000n } }]);
+    scene.tell({ t: "held", cumulative: 2_000n });
+    expect(holds()).toEqual([]);
+    expect(wakeAt(scene.state, scene.now)).toBeGreaterThan(scene.now + HOLD_EVERY_MS);
+
+    const dear = vouched(HOLD_VALUE);
+    expect(duties(dear.state, dear.now)).toContainEqual(
+      expect.objectContaining({ key: "hold", voucher: expect.objectContaining({ cumulative: HOLD_VALUE }) }),
     );
-    expect(scene.job(1)).toMatchObject({ status: "canceled", billedMs: 3_000, price: 3_000n });
   });
 
-  it("JOB-7 canceled with an agent that does not answer stops costing after five seconds", () => {
-    const scene = running().tell({ t: "cancel", job: jobId(running().state, 1) });
-    scene.after(CANCEL_MS);
-    expect(scene.job(1)).toMatchObject({ status: "canceled", billedMs: CANCEL_MS });
+  it("LSE-7 gives the relayer no voucher that it lands itself, nor one that the meter has not signed", () => {
+    const unsigned = ended().after(HOLD_EVERY_MS);
+    expect(duties(unsigned.state, unsigned.now).map((duty) => duty.key)).not.toContain("hold");
+    const lost = vouched(HOLD_VALUE);
+    lost.tell({ t: "gone" }).after(LOST_MS);
+    expect(duties(lost.state, lost.now).map((duty) => duty.key)).toContain("relay:settle");
+    expect(duties(lost.state, lost.now).map((duty) => duty.key)).not.toContain("hold");
   });
 });
 
-describe("the meter", () => {
-  it.each([
-    { what: "the agent's clock", agentMs: 1_500, edgeMs: 2_000, billed: 1_500 },
-    { what: "the edge's clock", agentMs: 9_000, edgeMs: 2_000, billed: 2_000 },
-    { what: "what max_price pays for", agentMs: 101_000, edgeMs: 102_000, billed: 100_000 },
-  ])("MTR-1 bills the least of the clocks: $what", ({ agentMs, edgeMs, billed }) => {
-    const scene = running();
-    scene.now += edgeMs;
-    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: agentMs, gpu, outputs: [] }));
-    expect(scene.job(1).billedMs).toBe(billed);
+/** With a voucher of so much that provider and meter have signed. */
+function vouched(price: bigint): Scene {
+  const scene = active();
+  const timeouts = { queue_s: 600, start_s: 60, execution_s: 1_800 };
+  const ms = Number(price);
+  scene.tell(
+    submission(scene.state, 1, { max_price: price, timeouts }),
+    said({ t: "started", seq: 1, ...of(scene, 1) }),
+  );
+  scene.now += ms;
+  scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms, gpu, outputs: [] }));
+  const { spent } = scene.state.lease;
+  expect(spent).toBe(price);
+  const usage = { cumulative: spent, signature: "0x01" } as const;
+  scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }), {
+    t: "attested",
+    sequence: 1,
+    usage: "0x04",
+    receipts: [{ sequence: 1, signature: "0x05" }],
+    close: null,
   });
-
-  it.each([
-    { what: "all of it, when it ended meanwhile", ms: 4_000, after: 0, billed: 4_000 },
-    { what: "all of it, when it ended after that", ms: 4_000, after: 1_000, billed: 4_000 },
-    { what: "never more than since it was sent", ms: 40_000, after: 1_000, billed: 31_000 },
-  ])("MTR-1 bills work done while an outage held `started` back: $what", ({ ms, after, billed }) => {
-    const scene = active();
-    scene.tell(submission(scene.state, 1));
-    scene.now += 30_000;
-    scene.tell({ t: "wake", connected: false });
-    scene.tell(said({ t: "hello", seq: 0, last_seq: 0, attempts: [of(scene, 1)] }));
-    scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) }));
-    scene.now += after;
-    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms, gpu, outputs: [] }));
-    expect(scene.job(1).billedMs).toBe(billed);
-  });
-
-  it.each([
-    { code: "wgsl_invalid", status: "failed", price: 0n },
-    { code: "execution_timeout", status: "timed_out", price: 1_000n },
-    { code: "limit_exceeded", status: "failed", price: 1_000n },
-    { code: "device_lost", status: "starting", price: 0n },
-    { code: "something_else", status: "starting", price: 0n },
-  ])("MTR-2 charges a failure by its fault: $code ends $status at $price", ({ code, status, price }) => {
-    const scene = running();
-    scene.now += 1_000;
-    scene.tell(said({ t: "failed", seq: 2, ...of(scene, 1), ms: 1_000, gpu, code }));
-    expect(scene.job(1)).toMatchObject({ status, price });
-  });
-
-  it("MTR-1 never charges more than max_price, also where that pays for no millisecond", () => {
-    const scene = active();
-    scene.tell(
-      submission(scene.state, 1, { max_price: 0n }),
-      said({ t: "started", seq: 1, ...of(scene, 1) }),
-    );
-    expect(scene.frames("run")[0]?.execution_ms).toBe(1);
-    scene.now += 1_000;
-    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1_000, gpu, outputs: [] }));
-    expect(scene.job(1)).toMatchObject({ status: "succeeded", billedMs: 0, price: 0n });
-  });
-
-  it("MTR-3 bills nothing before running, however long the agent says it ran", () => {
-    const scene = active();
-    scene.tell(submission(scene.state, 1));
-    scene.now += 30_000;
-    scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) }));
-    scene.now += 250;
-    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 9_000, gpu, outputs: [] }));
-    expect(scene.job(1)).toMatchObject({ billedMs: 250, price: 250n });
-  });
-
-  it("MTR-4 numbers receipts without a gap and asks the provider for exactly those it has not signed", () => {
-    const scene = ended();
-    scene.tell(submission(scene.state, 2), said({ t: "started", seq: 3, ...of(scene, 2) }));
-    scene.now += 1_000;
-    scene.tell(said({ t: "result", seq: 4, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
-    const asked = scene.frames("settle");
-    expect(asked.map((frame) => frame.receipts.map((receipt) => receipt.sequence))).toEqual([[1], [2]]);
-    expect(asked[1]?.usage.cumulative).toBe(3_000n);
-    scene.tell({ t: "gone" }, HELLO);
-    expect(scene.frames("settle")[2]?.receipts.map((receipt) => receipt.sequence)).toEqual([1, 2]);
-  });
-
-  it("MTR-4 takes the usage's signature for the last receipt that it signs, and for none that costs as much", () => {
-    const scene = ended(0);
-    scene.tell(submission(scene.state, 2), said({ t: "started", seq: 3, ...of(scene, 2) }));
-    scene.now += 1_000;
-    scene.tell(said({ t: "result", seq: 4, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
-    const receipts = [1, 2].map((sequence) => ({ sequence, signature: "0x02" as const }));
-    scene.tell(said({ t: "signed", seq: 5, usage: { cumulative: 0n, signature: "0x01" }, receipts }));
-    expect(scene.state.lease.voucher).toBeNull();
-    expect([1, 2].map((n) => scene.job(n).receipt?.provider)).toEqual(["0x02", "0x02"]);
-  });
-
-  it("MTR-5 completes a receipt by the meter's signature, and the job then leaves memory", () => {
-    const scene = ended();
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }));
-    expect(prune(scene.state).jobs.size).toBe(1);
-    scene.tell({
-      t: "attested",
-      sequence: 1,
-      usage: "0x04",
-      receipts: [{ sequence: 1, signature: "0x05" }],
-      close: null,
-    });
-    expect(scene.state.lease.voucher).toMatchObject({ cumulative: 2_000n, provider: "0x01", meter: "0x04" });
-    expect(prune(scene.state).jobs.size).toBe(0);
-    expect(duties(scene.state, scene.now).filter((duty) => duty.t === "attest")).toEqual([]);
-  });
-});
-
-describe("a dispute", () => {
-  it("MTR-6 does not owe what the node refuses to sign, and the lease then closes on what it did sign", () => {
-    const scene = ended();
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }));
-    scene.tell(submission(scene.state, 2), said({ t: "started", seq: 4, ...of(scene, 2) }));
-    scene.now += 1_000;
-    scene.tell(said({ t: "result", seq: 5, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
-    expect(scene.state.lease.spent).toBe(3_000n);
-    scene.tell(said({ t: "refused", seq: 6, what: "settle", reason: "the job ran longer" }));
-    expect(scene.job(2)).toMatchObject({ status: "succeeded", price: 0n, receipt: null });
-    expect(scene.state.lease).toMatchObject({
-      status: "closing",
-      spent: 2_000n,
-      end: { reason: "node_refused" },
-    });
-    const evidence = scene.job(1).receipt?.evidence;
-    expect(scene.frames("close").at(-1)).toMatchObject({ cumulative: 2_000n, evidence });
-  });
-});
-
-describe("the link", () => {
-  it("LNK-1 raises the epoch in each life, and a socket that did not survive counts as gone", () => {
-    const scene = running();
-    scene.now += 10;
-    scene.tell({ t: "wake", connected: false });
-    expect(scene.state.lease).toMatchObject({ epoch: 2, awayAt: scene.now });
-  });
-
-  it("LNK-2 deals with a frame once, however often it is sent", () => {
-    const scene = ended();
-    const before = scene.state;
-    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 9_999, gpu, outputs: [] }));
-    expect(scene.state).toEqual(before);
-  });
-
-  it("LNK-3 keeps an attempt that survived the cut, and sends again what the agent never got", () => {
-    const scene = running();
-    scene.tell({ t: "gone" }, said({ t: "hello", seq: 0, last_seq: 0, attempts: [of(scene, 1)] }));
-    expect(scene.job(1).status).toBe("running");
-    expect(scene.frames("welcome").at(-1)?.attempts).toEqual([of(scene, 1)]);
-    const unheard = active();
-    unheard.tell(submission(unheard.state, 1), { t: "gone" }, HELLO);
-    expect(unheard.frames("run").map((frame) => frame.attempt)).toEqual([
-      { epoch: 1, n: 1 },
-      { epoch: 1, n: 1 },
-    ]);
-  });
-
-  it("sends nothing while the agent is away and still knows when to wake", () => {
-    const scene = active().tell({ t: "gone" });
-    const before = scene.sent.length;
-    scene.tell(submission(scene.state, 1));
-    expect(scene.sent).toHaveLength(before);
-    expect(wakeAt(scene.state, scene.now)).toBeLessThanOrEqual(START + 600_000);
-  });
-});
+  scene.now = START;
+  return scene;
+}

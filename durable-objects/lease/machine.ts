@@ -27,6 +27,8 @@ export type Event =
       readonly detail: string;
     }
   | { readonly t: "errand"; readonly done: "opened" | "metered" | "released" }
+  /** The relayer keeps the voucher of `cumulative`. */
+  | { readonly t: "held"; readonly cumulative: bigint }
   /** The node no longer holds the GPUs: the funding landed after its reservation had lapsed. */
   | { readonly t: "node_refused"; readonly detail: string }
   | {
@@ -87,6 +89,10 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return relayRefused(draft, event);
     case "errand":
       draft.lease = { ...draft.lease, errands: { ...draft.lease.errands, [event.done]: true } };
+      return null;
+    case "held":
+      if (event.cumulative > draft.lease.held.cumulative)
+        draft.lease = { ...draft.lease, held: { cumulative: event.cumulative, at: draft.now } };
       return null;
     case "node_refused":
       refused(draft, event.detail);
@@ -165,14 +171,16 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
     case "fund": {
       const mine = result.leases.find((each) => each.leaseId === lease.hash);
       if (mine === undefined || lease.status !== "funding") return null;
-      draft.lease = {
-        ...lease,
-        status: "active",
-        funded: BigInt(mine.funded),
-        openedAt: mine.openedAt * 1_000,
-        // Its absence counts from here; an agent that dialled before the funding landed is no absent one.
-        awayAt: lease.awayAt === null ? null : draft.now,
-      };
+      const landed = { ...lease, funded: BigInt(mine.funded), openedAt: mine.openedAt * 1_000 };
+      // No work is begun for money that a reorganisation could still take back; how hard it must be hangs on how much.
+      draft.lease = event.answer.enough
+        ? {
+            ...landed,
+            status: "active",
+            // Its absence counts from here; an agent that dialled before the funding landed is no absent one.
+            awayAt: lease.awayAt === null ? null : draft.now,
+          }
+        : landed;
       return null;
     }
     case "settle":

@@ -25,6 +25,8 @@ import { jobView, leaseView } from "./view.ts";
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
 const ALARM_RETRY_MS = 10_000;
+/** The longest that a landed funding may take to become as hard as its amount asks; `safe` takes minutes. */
+const CONFIRM_MS = 30 * 60_000;
 
 /**
  * One lease; its name is the lease's id. The shell around the machine: load, step, write state, journal and alarm in
@@ -58,9 +60,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       if (funding.amount === 0n) return { ok: false, code: "funding_invalid", detail: "the amount is zero" };
       if (funding.valid_before < now + 60 || funding.valid_before > now + 3_660)
         return { ok: false, code: "funding_invalid", detail: "valid_before must be 60 s to one hour ahead" };
-      // A reservation outlives every block in which the funding could still land.
+      // A reservation outlives every block in which the funding could still land, and what it is waited for on top.
       const node = this.env.NODE.getByName(lease.terms.providerSigner);
-      const reserved = await node.reserve(lease.id, (funding.valid_before + 60) * 1_000);
+      const reserved = await node.reserve(lease.id, funding.valid_before * 1_000 + CONFIRM_MS);
       if (!reserved.ok) return reserved;
     }
     const result = this.#apply({ t: "fund", funding });

@@ -74,6 +74,9 @@ const Closing = z.strictObject({
   meter: HexBytes.nullable(),
 });
 
+/** How much of the voucher the relayer keeps, to land it should the payer exit, and since when (duties.ts). */
+const Held = z.strictObject({ cumulative: Amount, at: Time });
+
 /** What the lease must still get done outside, beyond what its other fields imply (duties.ts). */
 const Errands = z.strictObject({
   /** The node was told to dial. */
@@ -115,6 +118,7 @@ export const Lease = z.strictObject({
   frontier: Frontier,
   voucher: Voucher.nullable(),
   closing: Closing.nullable(),
+  held: Held.prefault({ cumulative: "0", at: 0 }),
   settled: Amount,
   errands: Errands,
   transactions: z.array(LeaseTransaction),

@@ -1,7 +1,7 @@
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
 import { deadline, expire, giveUp, lose, sendCancel, WIND_UP_MS } from "./jobs.ts";
-import { isOver, isTerminal, type State } from "./state.ts";
+import { isOver, isTerminal, type Lease, type State } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
 export const GRACE_MS = 120_000;
@@ -15,6 +15,13 @@ export const RECLAIM_MS = 86_400_000;
 
 /** Jobs, receipts and journal of a lease that is over are kept this long. */
 export const RETENTION_MS = 7 * 86_400_000;
+
+/**
+ * LSE-7: a voucher is given to the relayer, which lands it should the payer exit on chain, as soon as so much has been
+ * used since the last one was given, or after so long. An exit takes an hour at the least.
+ */
+export const HOLD_VALUE = 1_000_000n;
+export const HOLD_EVERY_MS = 60_000;
 
 const never = Number.POSITIVE_INFINITY;
 
@@ -76,6 +83,15 @@ function askAgain(draft: Draft): void {
   askClose(draft);
 }
 
+/** From when on the relayer must have the newest voucher; infinity when it has it, or the lease lands it itself. */
+export function holdAt({ status, voucher, held, openedAt }: Lease): number {
+  const working = status === "active" || status === "draining" || status === "closing";
+  if (!working || voucher === null || voucher.meter === null) return never;
+  const rise = voucher.cumulative - held.cumulative;
+  if (rise <= 0n) return never;
+  return rise >= HOLD_VALUE ? 0 : Math.max(held.at, openedAt ?? 0) + HOLD_EVERY_MS;
+}
+
 /** When time next brings something about, a duty included; infinity when only an event can. */
 export function wakeAt(state: State, now: number): number {
   const { lease } = state;
@@ -89,6 +105,8 @@ export function wakeAt(state: State, now: number): number {
   // Whatever the terms say, the chain's answer to the funding is waited for, and asking for it is a duty.
   if (lease.status === "funding") at = never;
   if (lease.status === "active") at -= WIND_UP_MS;
+  const hold = holdAt(lease);
+  if (hold > now) at = Math.min(at, hold);
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
   let attempts = false;

@@ -53,7 +53,7 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
     eta_s: null,
     possible: true,
     blockers: {
-      ...(lease.status === "funding" ? { funding: 1 } : {}),
+      ...(lease.status === "funding" ? { [lease.openedAt === null ? "funding" : "confirmations"]: 1 } : {}),
       ...(lease.awayAt === null ? {} : { node_away: 1 }),
       ...(ahead === 0 ? {} : { jobs_ahead: ahead }),
     },

@@ -92,11 +92,11 @@ export function createLeases(settings: LeaseSettings): Leases {
   const capped = (amount: bigint) =>
     settings.spendLimit !== null && settings.spendLimit < amount ? settings.spendLimit : amount;
 
-  /** What a lease may spend is known once its funding is on chain. */
+  /** What a lease may spend is known once its funding is on chain, though more confirmations may still be waited for. */
   async function funded(id: string, signal: AbortSignal | undefined): Promise<LeaseView> {
     for (let asked = 1; ; asked += 1) {
       const lease = await transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView);
-      if (lease.status !== "funding" || asked === FUNDING_CHECKS) return lease;
+      if (lease.status !== "funding" || lease.funded > 0n || asked === FUNDING_CHECKS) return lease;
       await timing.sleep(FUNDING_CHECK_MS, signal);
     }
   }

@@ -68,8 +68,10 @@ export class Neighbours {
     }
   }
 
-  #relayer(): Pick<RelayerRpc, "submit"> {
+  #relayer(): Pick<RelayerRpc, "submit" | "hold"> {
     return {
+      hold: ({ cumulative }) =>
+        this.#noted(`hold:${cumulative}`, async () => ({ status: "pending", key: "settle:x", txHash: null })),
       submit: ({ kind }) =>
         this.#noted(`relay:${kind}`, async () => {
           if (this.broken) throw new Error("the relayer is away");

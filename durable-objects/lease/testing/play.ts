@@ -86,6 +86,8 @@ const world = {
       "nothing_due",
       "insufficient_balance",
     ),
+    /** Of a funding: whether it is as hard on chain as its amount asks. */
+    enough: fc.constantFrom(true, true, true, false),
   }),
   wake: fc.record({ t: fc.constant("wake"), connected: fc.constantFrom(true, true, true, false) }),
   tick: fc.record({ t: fc.constant("tick"), after: fc.constantFrom(0, 1, 250, 2_000, 5_000, 20_000) }),
@@ -123,7 +125,7 @@ export type Move = typeof single extends fc.Arbitrary<infer M> ? M : never;
 
 const opening: Move[] = [
   { t: "fund", salt: 1 },
-  { t: "answer", duty: 0, refusal: null },
+  { t: "answer", duty: 0, refusal: null, enough: true },
   { t: "wake", connected: false },
   { t: "hello", attempts: "none", ahead: 0 },
 ];
@@ -150,8 +152,8 @@ const ending: Move[] = [
   { t: "close" },
   { t: "signed", which: "all", amount: "asked" },
   { t: "close_signed", amount: "asked", until: "asked" },
-  { t: "answer", duty: 0, refusal: null },
-  { t: "answer", duty: 0, refusal: null },
+  { t: "answer", duty: 0, refusal: null, enough: true },
+  { t: "answer", duty: 0, refusal: null, enough: true },
 ];
 
 /** Any moves at all, or more often any moves on a lease that is funded and has its agent. */
@@ -237,7 +239,7 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
       return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
     case "answer": {
       const duty = around.known.at(-1 - move.duty) ?? around.known.at(-1);
-      return duty === undefined ? null : answerTo(duty, state, around, move.refusal);
+      return duty === undefined ? null : answerTo(duty, state, around, move.refusal, move.enough);
     }
   }
 }
@@ -335,10 +337,13 @@ export function answerTo(
   state: State,
   { chain }: Surroundings,
   refusal: IntentRefusalCode | null,
+  enough = true,
 ): Event | null {
   switch (duty.t) {
     case "meter_open":
       return { t: "errand", done: "metered" };
+    case "hold":
+      return { t: "held", cumulative: duty.voucher.cumulative };
     case "node_open":
       return { t: "errand", done: "opened" };
     case "node_release":
@@ -368,7 +373,7 @@ export function answerTo(
         funded: total.toString(),
         openedAt: Math.floor(state.lease.createdAt / 1_000),
       };
-      return { t: "relayed", kind, answer: done("fund", { kind: "fund", leases: [opened] }) };
+      return { t: "relayed", kind, answer: { ...done("fund", { kind: "fund", leases: [opened] }), enough } };
     }
     case "settle":
       if (refusal !== null || chain.over) return refused(refusal ?? "lease_closed");

@@ -42,11 +42,13 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** Where things are: what the edge listens on, how the agent reaches the chain (given its URL), where the agent runs. */
+/** What the edge listens on, how the agent reaches the chain (given its URL), where the agent runs and for how much. */
 export interface Place {
   readonly host?: string;
   readonly rpc?: (chain: string) => Promise<string>;
   readonly within?: readonly string[];
+  /** USDC as text. */
+  readonly gpuHour?: string;
 }
 
 export async function openMarket(place: Place = {}): Promise<Market> {
@@ -61,6 +63,7 @@ export async function openMarket(place: Place = {}): Promise<Market> {
     ...agentSetupOf(devnet, { folder, edge: edge.url }),
     ...(place.rpc === undefined ? {} : { rpc: await place.rpc(devnet.url) }),
     ...(place.within === undefined ? {} : { within: place.within }),
+    ...(place.gpuHour === undefined ? {} : { gpuHour: place.gpuHour }),
   };
   const node = devnetAccount("agent").address;
   let agent = await startOnlineAgent(agentSetup, node);

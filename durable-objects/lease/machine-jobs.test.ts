@@ -1,0 +1,135 @@
+import { describe, expect, it } from "vitest";
+import { CANCEL_MS } from "./jobs.ts";
+import { ALLOWANCE, FUNDED, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
+import { active, gpu, of, running } from "./testing/scene.ts";
+import { GRACE_MS } from "./timers.ts";
+
+describe("a job", () => {
+  it("JOB-1 is not queued beyond the funding", () => {
+    const scene = active();
+    expect(scene.try(submission(scene.state, 1, { max_price: FUNDED + 1n }))).toMatchObject({
+      code: "lease_underfunded",
+    });
+    expect(scene.state.jobs.size).toBe(0);
+  });
+
+  it("JOB-1 is not queued beyond the consumer's allowance, and the refusal says how much to allow", () => {
+    const scene = active();
+    scene.tell(submission(scene.state, 1));
+    const short = { ...ALLOWANCE, cumulative: 199_999n };
+    const fresh = active();
+    fresh.tell(submission(fresh.state, 1, { allowance: short }));
+    expect(fresh.try(submission(fresh.state, 2, { allowance: short }))).toEqual({
+      ok: false,
+      code: "allowance_required",
+      cumulative: 200_000n,
+    });
+  });
+
+  it("JOB-1 is not queued when the lease's terms run out before its time-out could", () => {
+    const scene = active();
+    const timeouts = { queue_s: 600, start_s: 60, execution_s: 3_600 };
+    expect(scene.try(submission(scene.state, 1, { timeouts }))).toMatchObject({ code: "lease_closed" });
+  });
+
+  it("JOB-2 is known by its id: the same again is the same job, other input is refused", () => {
+    const scene = running();
+    const before = scene.state;
+    scene.tell(submission(scene.state, 1));
+    expect(scene.state.jobs).toEqual(before.jobs);
+    expect(scene.try({ ...submission(scene.state, 1), inputHash: "e".repeat(64) })).toMatchObject({
+      code: "idempotency_key_reused",
+    });
+  });
+
+  it("JOB-3 waits until the lease's GPU is free, oldest first", () => {
+    const scene = running();
+    scene.tell(submission(scene.state, 2), submission(scene.state, 3));
+    expect(scene.frames("run")).toHaveLength(1);
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1, gpu, outputs: [] }));
+    expect([2, 3].map((n) => scene.job(n).status)).toEqual(["starting", "queued"]);
+  });
+
+  it("JOB-4 is aborted and free when it was not started in time, and the agent told", () => {
+    const scene = active();
+    scene.tell(submission(scene.state, 1)).after(60_000);
+    expect(scene.job(1)).toMatchObject({ status: "aborted", price: 0n, failure: { code: "start_timeout" } });
+    expect(scene.frames("cancel")).toHaveLength(1);
+  });
+
+  it("JOB-4 is ended by the edge when the agent does not end it, and billed no more than its time-out", () => {
+    const scene = active();
+    const timeouts = { queue_s: 600, start_s: 60, execution_s: 10 };
+    scene
+      .tell(submission(scene.state, 1, { timeouts }), said({ t: "started", seq: 1, ...of(scene, 1) }))
+      .after(20_000);
+    expect(scene.job(1)).toMatchObject({ status: "timed_out", billedMs: 10_000, price: 10_000n });
+  });
+
+  it("JOB-5 takes no word from an older attempt or an older life of the lease", () => {
+    const scene = running();
+    const result = { t: "result" as const, ms: 5, gpu, outputs: [] };
+    scene.tell(said({ ...result, seq: 2, job: jobId(scene.state, 1), attempt: { epoch: 1, n: 2 } }));
+    scene.tell(said({ ...result, seq: 3, job: jobId(scene.state, 1), attempt: { epoch: 2, n: 1 } }));
+    expect(scene.job(1).status).toBe("running");
+  });
+
+  it("JOB-6 whose attempt was lost runs again, free for that attempt, until its retries are spent", () => {
+    const scene = running();
+    scene.now += 5_000;
+    scene.tell({ t: "gone" }, HELLO);
+    expect(scene.job(1)).toMatchObject({ status: "starting", price: 0n });
+    expect(scene.frames("run").map((frame) => frame.attempt.n)).toEqual([1, 2]);
+    for (const n of [2, 3])
+      scene.tell(said({ t: "started", seq: n, ...of(scene, 1, n) }), { t: "gone" }, HELLO);
+    expect(scene.job(1)).toMatchObject({ status: "failed", price: 0n, failure: { code: "node_lost" } });
+    expect(scene.state.lease.spent).toBe(0n);
+  });
+
+  it("JOB-6 goes back to the queue when its node stays away beyond the grace", () => {
+    const scene = active();
+    const timeouts = { queue_s: 600, start_s: 60, execution_s: 600 };
+    scene.tell(
+      submission(scene.state, 1, { timeouts, max_price: 9_000_000n }),
+      said({ t: "started", seq: 1, ...of(scene, 1) }),
+      { t: "gone" },
+    );
+    scene.after(GRACE_MS - 1);
+    expect(scene.job(1).status).toBe("running");
+    scene.after(1);
+    expect(scene.job(1).status).toBe("queued");
+  });
+
+  it("JOB-6 is not charged when its time-out passes while the node is away", () => {
+    const scene = active();
+    const timeouts = { queue_s: 600, start_s: 60, execution_s: 10 };
+    scene.tell(submission(scene.state, 1, { timeouts }), said({ t: "started", seq: 1, ...of(scene, 1) }), {
+      t: "gone",
+    });
+    scene.after(20_000);
+    expect(scene.job(1)).toMatchObject({ status: "queued", price: 0n });
+  });
+
+  it("JOB-7 canceled in the queue costs nothing and never reaches the node", () => {
+    const scene = running();
+    scene.tell(submission(scene.state, 2), { t: "cancel", job: jobId(scene.state, 2) });
+    expect(scene.job(2)).toMatchObject({ status: "canceled", price: 0n });
+    expect(scene.frames("run")).toHaveLength(1);
+  });
+
+  it("JOB-7 canceled while running is billed until the agent stopped it", () => {
+    const scene = running();
+    scene.now += 3_000;
+    scene.tell(
+      { t: "cancel", job: jobId(scene.state, 1) },
+      said({ t: "stopped", seq: 2, ...of(scene, 1), ms: 3_000, gpu }),
+    );
+    expect(scene.job(1)).toMatchObject({ status: "canceled", billedMs: 3_000, price: 3_000n });
+  });
+
+  it("JOB-7 canceled with an agent that does not answer stops costing after five seconds", () => {
+    const scene = running().tell({ t: "cancel", job: jobId(running().state, 1) });
+    scene.after(CANCEL_MS);
+    expect(scene.job(1)).toMatchObject({ status: "canceled", billedMs: CANCEL_MS });
+  });
+});

@@ -1,0 +1,70 @@
+import type { ToLease } from "@gpux/protocol/frames";
+import { type Event, type Step, step } from "../machine.ts";
+import { quotedLease } from "../quoted.ts";
+import type { Job, State } from "../state.ts";
+import { FUND, funded, HELLO, holdOf, jobId, PLACE, START, said, submission, termsOf } from "./fixtures.ts";
+
+/** A lease and its clock for a test of the machine; every event must be taken unless the test asks for the refusal. */
+export class Scene {
+  state: State = quotedLease(holdOf(termsOf()), PLACE, START);
+  now = START;
+  sent: ToLease[] = [];
+
+  try(event: Event): Step {
+    const result = step(this.state, event, this.now);
+    if (result.ok) {
+      this.state = result.next;
+      this.sent.push(...result.frames);
+    }
+    return result;
+  }
+
+  tell(...events: Event[]): this {
+    for (const event of events) {
+      const result = this.try(event);
+      if (!result.ok) throw new Error(`${event.t} was refused: ${result.code}`);
+    }
+    return this;
+  }
+
+  after(ms: number): this {
+    this.now += ms;
+    return this.tell({ t: "tick" });
+  }
+
+  job(n: number): Job {
+    const job = this.state.jobs.get(jobId(this.state, n));
+    if (job === undefined) throw new Error(`job ${n} is not live`);
+    return job;
+  }
+
+  frames<T extends ToLease["t"]>(t: T): Extract<ToLease, { t: T }>[] {
+    return this.sent.filter((frame): frame is Extract<ToLease, { t: T }> => frame.t === t);
+  }
+}
+
+/** Funded, with its agent there. */
+export function active(): Scene {
+  const scene = new Scene();
+  return scene.tell(FUND, funded(scene.state), { t: "wake", connected: false }, HELLO);
+}
+
+/** Attempt `n` of job `job`, in the scene's only epoch. */
+export const of = (scene: Scene, job: number, n = 1) => ({
+  job: jobId(scene.state, job),
+  attempt: { epoch: 1, n },
+});
+export const gpu = "SWIFTSHADER";
+
+/** With a job that has begun. */
+export function running(job = 1): Scene {
+  const scene = active();
+  return scene.tell(submission(scene.state, job), said({ t: "started", seq: 1, ...of(scene, job) }));
+}
+
+/** With a job that has succeeded and is not signed for. */
+export function ended(ms = 2_000): Scene {
+  const scene = running();
+  scene.now += ms;
+  return scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms, gpu, outputs: [] }));
+}
