@@ -4,8 +4,6 @@ import { Amount } from "@gpux/protocol/money";
 import { blockersOf, type Demand } from "@gpux/protocol/resources";
 import type { Refused } from "../interfaces.ts";
 
-/** A request that is this old and has not ended is taken for lost with its isolate; a retry takes it over. */
-export const TAKEOVER_MS = 30_000;
 /** How long a finished request answers its retries. */
 export const RETENTION_MS = 24 * 3_600_000;
 /** Quotes hold other people's GPUs: this many at once. */
@@ -32,13 +30,12 @@ export type KeyEntry =
   | (KeyHead & { readonly state: "done"; readonly chosen: Chosen });
 
 export type KeyEvent =
-  | { readonly t: "begin"; readonly bodyHash: string }
+  /** `underway`: the first request is being dealt with by this very life of the object. */
+  | { readonly t: "begin"; readonly bodyHash: string; readonly underway: boolean }
   | { readonly t: "choose"; readonly chosen: Chosen }
   | { readonly t: "succeeded"; readonly chosen: Chosen }
   /** Nothing came of it: the same key may bring the request again, as after `payment_required`. */
-  | { readonly t: "refused" }
-  /** It is not known what came of it: the next retry takes over at once. */
-  | { readonly t: "interrupted" };
+  | { readonly t: "refused" };
 
 export type KeyStep =
   | {
@@ -49,9 +46,12 @@ export type KeyStep =
     }
   | Refused;
 
-/** One key's life: absent -> pending -> done, or back to absent. Done entries never change. */
+/**
+ * One key's life: absent -> pending -> done, or back to absent. Done entries never change. A pending one that nobody
+ * is dealing with was cut off, by a crash or a throw: a retry takes it over at once.
+ */
 export function stepKey(entry: KeyEntry | null, event: KeyEvent, now: number): KeyStep {
-  if (event.t === "begin") return begin(entry, event.bodyHash, now);
+  if (event.t === "begin") return begin(entry, event, now);
   if (entry === null || entry.state === "done") return { ok: true, next: entry, replay: null };
   switch (event.t) {
     case "choose":
@@ -60,17 +60,19 @@ export function stepKey(entry: KeyEntry | null, event: KeyEvent, now: number): K
       return { ok: true, next: { ...entry, state: "done", chosen: event.chosen }, replay: null };
     case "refused":
       return { ok: true, next: null, replay: null };
-    case "interrupted":
-      return { ok: true, next: { ...entry, since: now - TAKEOVER_MS }, replay: null };
   }
 }
 
-function begin(entry: KeyEntry | null, bodyHash: string, now: number): KeyStep {
+function begin(
+  entry: KeyEntry | null,
+  { bodyHash, underway }: Extract<KeyEvent, { t: "begin" }>,
+  now: number,
+): KeyStep {
   const fresh: KeyEntry = { bodyHash, state: "pending", chosen: null, since: now };
   if (entry === null) return { ok: true, next: fresh, replay: null };
   if (entry.bodyHash !== bodyHash) return { ok: false, code: "idempotency_key_reused" };
   if (entry.state === "done") return { ok: true, next: entry, replay: entry.chosen };
-  if (now - entry.since < TAKEOVER_MS) return { ok: false, code: "idempotency_in_progress" };
+  if (underway) return { ok: false, code: "idempotency_in_progress" };
   return { ok: true, next: { ...entry, since: now }, replay: null };
 }
 

@@ -1,4 +1,4 @@
-import { evictDurableObject } from "cloudflare:test";
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { canonicalJson } from "@gpux/protocol/canonical";
 import { digest, escrowDomain } from "@gpux/protocol/eip712";
@@ -7,9 +7,11 @@ import { type Quote, QuoteRequest } from "@gpux/protocol/lease";
 import { keccak256, stringToBytes } from "viem/utils";
 import { expect, test } from "vitest";
 import type { Principal } from "../interfaces.ts";
+import { scopeOf } from "../request-scope.ts";
 import { type Account, addressOf, CHAIN_ID, newAccount } from "../testing/client.ts";
 import { unknownLease } from "../testing/functions.ts";
 import { offerOf, ScriptedAgent } from "../testing/scripted-agent.ts";
+import { AccountStore } from "./store.ts";
 
 const FUNCTION = "ab".repeat(32);
 
@@ -157,6 +159,24 @@ test("the same key is refused with another body, and while its first request run
   expect(await submit("bb".repeat(32))).toEqual({ ok: false, code: "idempotency_key_reused" });
   agent.tell({ t: "held", hold });
   expect(await first).toMatchObject({ code: "payment_required" });
+});
+
+test("a request that a crash cut off is taken over by its retry at once", async () => {
+  const agent = await listed("ACCOUNT_H", { gpus: 2 });
+  const account = newAccount();
+  const bodyHash = "aa".repeat(32);
+  // What a life leaves behind that ended between the request and its answer.
+  await runInDurableObject(objectOf(account), (_, ctx) =>
+    new AccountStore(ctx.storage.sql).saveKey(scopeOf(null, "key-1", ""), {
+      bodyHash,
+      state: "pending",
+      chosen: null,
+      since: Date.now(),
+    }),
+  );
+  const retry = objectOf(account).submit(principal(account), "key-1", bodyHash, jobOf("ACCOUNT_H"), null);
+  const [retried] = await Promise.all([retry, agent.confirm()]);
+  expect(retried).toMatchObject({ code: "payment_required" });
 });
 
 test("a job for a lease that nobody has is refused, and its client-made id stands for nothing", async () => {

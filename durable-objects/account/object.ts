@@ -48,6 +48,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   readonly #store: AccountStore;
   /** Quotes under way, which have no row yet. */
   #quoting = 0;
+  /** Scopes of the requests that this life is dealing with. */
+  readonly #underway = new Set<string>();
 
   constructor(ctx: DurableObjectState, env: ObjectEnv) {
     super(ctx, env);
@@ -86,13 +88,14 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     const replay = this.#admit(by);
     if (replay !== null) return replay;
     const scope = scopeOf(clientId, key, by.nonce);
-    const begun = this.#stepKey(scope, { t: "begin", bodyHash });
+    const begun = this.#stepKey(scope, { t: "begin", bodyHash, underway: this.#underway.has(scope) });
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
       const known = await this.env.LEASE.getByName(lease).job(by.address, job, 0);
       return known.ok ? { ...known, replayed: true } : known;
     }
+    this.#underway.add(scope);
     try {
       const submitted = await this.#submit(
         by.address,
@@ -104,10 +107,9 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       const chosen = submitted.ok && { job: submitted.job.id, lease: submitted.job.lease_id };
       this.#stepKey(scope, chosen ? { t: "succeeded", chosen } : { t: "refused" });
       return submitted;
-    } catch (error) {
-      // The lease may or may not have the job: the retry must ask the same one.
-      this.#stepKey(scope, { t: "interrupted" });
-      throw error;
+    } finally {
+      // After a throw the lease may or may not have the job: the key stays, and the retry asks the same one.
+      this.#underway.delete(scope);
     }
   }
 
