@@ -2,14 +2,15 @@ import { DurableObject } from "cloudflare:workers";
 import { CLOSE, FRAME_LIMIT, FRAME_VERSION, FromLease } from "@gpux/protocol/frames";
 import { Address, JobId } from "@gpux/protocol/ids";
 import { inputHash, type JobEvent, type JobRequest, type JobView } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseEnd, LeaseView } from "@gpux/protocol/lease";
+import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
 import { placeOf } from "@gpux/protocol/place";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
-import type { HoldRequest, LeaseRpc, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
+import type { HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
+import { fundingAnswer, mayNot, paymentNeeded, refusalOf } from "./answers.ts";
 import { hasherOf } from "./billing.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
@@ -21,6 +22,7 @@ import { isFinal, isSettled, isTerminal, type Job, type State } from "./state.ts
 import { eventOf, LeaseStore } from "./store.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView, leaseView } from "./view.ts";
+import { Waiters } from "./waiters.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
@@ -38,8 +40,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #errands = new Errands(this.env);
   readonly #agent = new AgentSocket(this.ctx);
   readonly #watchers = new Watchers(this.ctx);
-  /** Calls that wait for a job to change, or for the lease's status. */
-  readonly #waiting = new Map<JobId | "lease", Set<() => void>>();
+  readonly #waiters = new Waiters();
   /** Frames are dealt with in order although some need a signature check first. */
   #inbox: Promise<void> = Promise.resolve();
   #asleep = true;
@@ -67,12 +68,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     }
     const result = this.#apply({ t: "fund", funding });
     if (!result.ok) return refusalOf(result);
-    // What the chain would refuse is the caller's answer, not a later surprise; a slow chain is no refusal.
-    if (this.#state.lease.status === "funding") await this.#change("lease", FUNDING_WAIT_MS);
-    const { end } = this.#state.lease;
-    if (end?.reason === "insufficient_funds") return { ok: false, code: end.reason, ...detailOf(end) };
-    if (end?.reason === "funding_failed") return { ok: false, code: "funding_invalid", ...detailOf(end) };
-    return { ok: true, lease: leaseView(this.#state) };
+    // A slow chain is no refusal.
+    if (this.#state.lease.status === "funding") await this.#waiters.change("lease", FUNDING_WAIT_MS);
+    return fundingAnswer(this.#state);
   }
 
   async submit(
@@ -83,7 +81,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     waitMs: number,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
     const hash = await inputHash(request);
-    const refusal = this.#mayNot(as);
+    const refusal = mayNot(this.#state, as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const known = this.#job(id);
     if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
@@ -99,21 +97,21 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
           return { ok: false, code: "allowance_invalid" };
       }
       const result = this.#apply({ t: "submit", job: id, clientId, request, inputHash: hash });
-      if (!result.ok) return this.#paymentNeeded(result);
+      if (!result.ok) return paymentNeeded(this.#state, result);
     }
     const answer = await this.job(as, id, waitMs);
     return answer.ok ? { ...answer, replayed: known !== null } : answer;
   }
 
   async job(as: Address, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
-    const refusal = this.#mayNot(as);
+    const refusal = mayNot(this.#state, as);
     let job = this.#job(id);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     if (job === null) return { ok: false, code: "job_unknown" };
     const isReached = isTerminal(job) ? isFinal : isTerminal;
     const until = Date.now() + Math.min(waitMs, LONGEST_WAIT_MS);
     while (!isReached(job) && Date.now() < until) {
-      await this.#change(id, until - Date.now());
+      await this.#waiters.change(id, until - Date.now());
       job = this.#job(id) ?? job;
     }
     return { ok: true, job: jobView(this.#state, job, Date.now()) };
@@ -125,14 +123,14 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     after: number,
     limit: number,
   ): Promise<Outcome<{ events: JobEvent[] }>> {
-    const refusal = this.#mayNot(as);
+    const refusal = mayNot(this.#state, as);
     if (refusal !== null) return refusal;
     if (this.#job(id) === null) return { ok: false, code: "job_unknown" };
     return { ok: true, events: this.#store.events(id, after, limit) };
   }
 
   async cancel(as: Address, id: JobId): Promise<Outcome<{ job: JobView }>> {
-    const refusal = this.#mayNot(as);
+    const refusal = mayNot(this.#state, as);
     if (refusal !== null) return refusal;
     const job = this.#job(id);
     if (job === null) return { ok: false, code: "job_unknown" };
@@ -147,14 +145,14 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   }
 
   async close(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = this.#mayNot(as);
+    const refusal = mayNot(this.#state, as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const result = this.#apply({ t: "close" });
     return result.ok ? { ok: true, lease: leaseView(this.#state) } : refusalOf(result);
   }
 
   async view(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = this.#mayNot(as);
+    const refusal = mayNot(this.#state, as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     return { ok: true, lease: leaseView(this.#state) };
   }
@@ -177,7 +175,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const as = Address.safeParse(url.searchParams.get("as"));
     const job = JobId.safeParse(url.searchParams.get("job"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
-    if (!as.success || !job.success || this.#mayNot(as.data) !== null)
+    if (!as.success || !job.success || mayNot(this.#state, as.data) !== null)
       return new Response(null, { status: 403 });
     const found = this.#job(job.data);
     if (found === null) return new Response(null, { status: 404 });
@@ -263,8 +261,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       result.passing.map((entry) => eventOf(entry, last, now)),
       result.next,
     );
-    for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#changed(id);
-    if (before.lease.status !== result.next.lease.status) this.#changed("lease");
+    for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#waiters.changed(id);
+    if (before.lease.status !== result.next.lease.status) this.#waiters.changed("lease");
     if (isSettled(result.next.lease)) this.#agent.end();
     return result;
   }
@@ -312,48 +310,6 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   #job(id: JobId): Job | null {
     return this.#state?.jobs.get(id) ?? this.#store.job(id);
   }
-
-  #mayNot(as: Address): Refused | null {
-    if (this.#state === null) return { ok: false, code: "lease_unknown" };
-    const { payer, consumerSigner } = this.#state.lease.terms;
-    return as === payer || as === consumerSigner ? null : { ok: false, code: "forbidden" };
-  }
-
-  #paymentNeeded(refusal: Extract<Step, { ok: false }>): PaymentNeeded {
-    if (!("cumulative" in refusal) || this.#state === null) return refusalOf(refusal);
-    const { id, hash } = this.#state.lease;
-    const allowance = { lease_id: id, lease_hash: hash, cumulative: refusal.cumulative.toString() };
-    return { ok: false, code: "allowance_required", allowance };
-  }
-
-  #changed(id: JobId | "lease"): void {
-    for (const go of this.#waiting.get(id) ?? []) go();
-  }
-
-  /** Resolves when the job (or the lease's status) changed, or after `ms`. */
-  #change(id: JobId | "lease", ms: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const waiting = this.#waiting.get(id) ?? new Set();
-    this.#waiting.set(id, waiting.add(resolve));
-    const timer = setTimeout(resolve, ms);
-    return promise.finally(() => {
-      clearTimeout(timer);
-      waiting.delete(resolve);
-      if (waiting.size === 0) this.#waiting.delete(id);
-    });
-  }
-}
-
-function refusalOf(refusal: Extract<Step, { ok: false }>): Refused {
-  return {
-    ok: false,
-    code: refusal.code,
-    ...("detail" in refusal && refusal.detail !== undefined ? { detail: refusal.detail } : {}),
-  };
-}
-
-function detailOf(end: LeaseEnd): { detail?: string } {
-  return end.detail === undefined ? {} : { detail: end.detail };
 }
 
 function parseJson(text: string): unknown {

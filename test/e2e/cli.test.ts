@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Finished, runCommand, startCommand } from "@gpux/cli/testing/command";
 import { devnetAccount } from "@gpux/contracts/roles";
+import { ECHO, echoWith } from "@gpux/durable-objects/testing/echo";
 import { Address } from "@gpux/protocol/ids";
 import { JobEvent, JobView } from "@gpux/protocol/job";
 import { LeaseView, NodeView } from "@gpux/protocol/lease";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { ECHO, echoWith } from "./testing/echo-function.ts";
 import { FOREVER, shader } from "./testing/failing-jobs.ts";
 import { type Market, openMarket, scene, until } from "./testing/market.ts";
 

@@ -8,7 +8,8 @@ import {
   newAccount,
   type Sent,
 } from "@gpux/durable-objects/testing/client";
-import { MANIFEST, store } from "@gpux/durable-objects/testing/functions";
+import { ECHO } from "@gpux/durable-objects/testing/echo";
+import { store } from "@gpux/durable-objects/testing/functions";
 import { offerOf, ScriptedAgent } from "@gpux/durable-objects/testing/scripted-agent";
 import { digest, escrowDomain } from "@gpux/protocol/eip712";
 import { JobEvent, JobView } from "@gpux/protocol/job";
@@ -40,7 +41,7 @@ beforeAll(async () => {
   expect([opened.status, await opened.json()]).toMatchObject([201, { status: "funding" }]);
   expect(opened.headers.get("location")).toBe(`/v1/leases/${quote.lease_id}`);
   job = {
-    function: await store(account, MANIFEST),
+    function: await store(account, ECHO),
     inputs: { value: { number: 1 } },
     max_price: "1000",
     allowance: await allowance(account, 500_000n),

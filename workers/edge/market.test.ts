@@ -1,7 +1,8 @@
 import { SELF } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { addressOf, call, newAccount, ORIGIN } from "@gpux/durable-objects/testing/client";
-import { MANIFEST, store } from "@gpux/durable-objects/testing/functions";
+import { ECHO } from "@gpux/durable-objects/testing/echo";
+import { store } from "@gpux/durable-objects/testing/functions";
 import { offerOf, ScriptedAgent } from "@gpux/durable-objects/testing/scripted-agent";
 import { WellKnown } from "@gpux/protocol/answers";
 import { LeaseView, Quote } from "@gpux/protocol/lease";
@@ -82,7 +83,7 @@ test("a job without a lease is answered by 402 and the quote that pays for it", 
   const agent = await listed("MARKET_D", "3600000");
   const account = newAccount();
   const job = {
-    function: await store(account, MANIFEST),
+    function: await store(account, ECHO),
     inputs: { value: { number: 1 } },
     max_price: "1000",
     demand: { gpu_model: "MARKET_D" },

@@ -8,7 +8,8 @@ import {
   type Sent,
   signed,
 } from "@gpux/durable-objects/testing/client";
-import { MANIFEST, store, unknownLease } from "@gpux/durable-objects/testing/functions";
+import { ECHO } from "@gpux/durable-objects/testing/echo";
+import { store, unknownLease } from "@gpux/durable-objects/testing/functions";
 import { ERRORS, type ErrorCode } from "@gpux/protocol/errors";
 import { contentDigest } from "@gpux/protocol/http-signature/content-digest";
 import { accountSigner, type SignOptions, signRequest } from "@gpux/protocol/http-signature/erc8128";
@@ -20,8 +21,8 @@ let broken = "";
 let noManifest = "";
 
 beforeAll(async () => {
-  echo = await store(account, MANIFEST);
-  broken = await store(account, { ...MANIFEST, outputs: [{ ...MANIFEST.outputs[0], buffer: "nowhere" }] });
+  echo = await store(account, ECHO);
+  broken = await store(account, { ...ECHO, outputs: [{ ...ECHO.outputs[0], buffer: "nowhere" }] });
   noManifest = await store(account, "only a text");
 });
 

@@ -1,6 +1,6 @@
+import { ECHO, echoWith } from "@gpux/durable-objects/testing/echo";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import { LIMITS } from "@gpux/protocol/manifest";
-import { ECHO, echoWith } from "./echo-function.ts";
 import { type Ground, jobBody, store, warmPath } from "./ground.ts";
 import type { Sent } from "./signed-requests.ts";
 

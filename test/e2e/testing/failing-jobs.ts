@@ -1,6 +1,6 @@
+import { echoWith } from "@gpux/durable-objects/testing/echo";
 import type { JobFailureCode } from "@gpux/protocol/errors";
 import type { JobInput } from "@gpux/sdk";
-import { echoWith } from "./echo-function.ts";
 import { type Ground, store } from "./ground.ts";
 import { publish } from "./market.ts";
 

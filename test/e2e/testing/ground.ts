@@ -1,7 +1,7 @@
+import { ECHO } from "@gpux/durable-objects/testing/echo";
 import { canonicalJson } from "@gpux/protocol/canonical";
 import type { JobView } from "@gpux/protocol/job";
 import type { Account, Client } from "@gpux/sdk";
-import { ECHO } from "./echo-function.ts";
 import type { Requests } from "./signed-requests.ts";
 
 /** What a bad request is made from: a lease of `consumer` on which `first` has run, and somebody else. */

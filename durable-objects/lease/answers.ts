@@ -1,0 +1,34 @@
+import type { Address } from "@gpux/protocol/ids";
+import type { LeaseView } from "@gpux/protocol/lease";
+import type { Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
+import type { Refusal } from "./jobs.ts";
+import type { State } from "./state.ts";
+import { leaseView } from "./view.ts";
+
+/** A lease is its payer's and its consumer signer's; others learn nothing of it. */
+export function mayNot(state: State | null, as: Address): Refused | null {
+  if (state === null) return { ok: false, code: "lease_unknown" };
+  const { payer, consumerSigner } = state.lease.terms;
+  return as === payer || as === consumerSigner ? null : { ok: false, code: "forbidden" };
+}
+
+/** A refusal of the machine as callers see it. */
+export function refusalOf({ code, detail }: { code: Refusal["code"]; detail?: string | undefined }): Refused {
+  return { ok: false, code, ...(detail === undefined ? {} : { detail }) };
+}
+
+/** As {@link refusalOf}; one for want of an allowance says what to sign. */
+export function paymentNeeded(state: State, refusal: Refusal): PaymentNeeded {
+  if (!("cumulative" in refusal)) return refusalOf(refusal);
+  const { id, hash } = state.lease;
+  const allowance = { lease_id: id, lease_hash: hash, cumulative: refusal.cumulative.toString() };
+  return { ok: false, code: "allowance_required", allowance };
+}
+
+/** How a funding stands: what the chain refused is the caller's answer, not a later surprise. */
+export function fundingAnswer(state: State): Outcome<{ lease: LeaseView }> {
+  const { end } = state.lease;
+  if (end?.reason === "insufficient_funds") return refusalOf({ ...end, code: end.reason });
+  if (end?.reason === "funding_failed") return refusalOf({ ...end, code: "funding_invalid" });
+  return { ok: true, lease: leaseView(state) };
+}

@@ -1,0 +1,25 @@
+import type { JobId } from "@gpux/protocol/ids";
+
+type Subject = JobId | "lease";
+
+/** Calls that wait for a job to change, or for the lease's status. In memory: with the object its calls end as well. */
+export class Waiters {
+  readonly #waiting = new Map<Subject, Set<() => void>>();
+
+  changed(of: Subject): void {
+    for (const go of this.#waiting.get(of) ?? []) go();
+  }
+
+  /** Resolves at the next change, or after `ms`. */
+  change(of: Subject, ms: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const waiting = this.#waiting.get(of) ?? new Set();
+    this.#waiting.set(of, waiting.add(resolve));
+    const timer = setTimeout(resolve, ms);
+    return promise.finally(() => {
+      clearTimeout(timer);
+      waiting.delete(resolve);
+      if (waiting.size === 0) this.#waiting.delete(of);
+    });
+  }
+}
