@@ -44,11 +44,26 @@ test("every test that docs/security.md names exists in the file it names", async
 test("each attack that touches the contract has a test that names it, and docs/security.md lists it", async () => {
   const all = [...(await testsByFile()).values()].flatMap((names) => [...names]);
   const text = await readFile(new URL("../docs/security.md", import.meta.url), "utf8");
-  // 35 to 38 and 40 are of the agent, the meter, the relayer and the pages.
+  // The others are of the agent, the meter, the relayer and the SDK.
   for (const attack of [...Array.from({ length: 34 }, (_, i) => i + 1), 39]) {
     const mark = `attack${String(attack).padStart(2, "0")}_`;
     const tests = all.filter((name) => name.includes(mark));
     expect(tests, mark).not.toEqual([]);
     for (const name of tests) expect(text, name).toContain(`\`${name}\``);
+  }
+});
+
+test("each attack beyond the contract has its row, and every test that a row names exists", async () => {
+  const root = new URL("../", import.meta.url);
+  const rows = (await readFile(new URL("docs/security.md", root), "utf8")).split("\n");
+  for (const attack of [35, 36, 37, 38, 40]) {
+    const row = rows.find((line) => line.startsWith(`| ${attack} |`)) ?? "";
+    const places = [...row.matchAll(/`([\w/-]+\.test\.ts)`((?:,? "[^"]+")+)/g)];
+    expect(places, `attack ${attack}`).not.toEqual([]);
+    for (const [, path = "", titles = ""] of places) {
+      const source = await readFile(new URL(path, root), "utf8");
+      for (const [, title = ""] of titles.matchAll(/"([^"]+)"/g))
+        expect(source, path).toContain(`"${title}"`);
+    }
   }
 });
