@@ -8,6 +8,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
+import { documentOf } from "./document.ts";
 import { duties } from "./duties.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
@@ -224,6 +225,8 @@ class Witness {
   }
 
   #checkReadable(state: State): void {
+    expect(JSON.parse(documentOf(state.lease))).toEqual(z.encode(Lease, state.lease));
+    for (const job of state.jobs.values()) expect(JSON.parse(documentOf(job))).toEqual(z.encode(Job, job));
     for (const job of state.jobs.values()) z.encode(JobView, jobView(state, job, this.now));
     z.encode(LeaseView, leaseView(state));
   }

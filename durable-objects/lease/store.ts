@@ -1,8 +1,8 @@
 import type { JobId } from "@gpux/protocol/ids";
-import { JobEvent, JobRequest } from "@gpux/protocol/job";
-import { z } from "zod";
+import { JobEvent } from "@gpux/protocol/job";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
+import { documentOf } from "./document.ts";
 import type { Entry } from "./draft.ts";
 import { isFinal, Job, Lease, type State } from "./state.ts";
 
@@ -20,9 +20,6 @@ const MIGRATIONS = [
 
 /** Log lines kept per job; the rest are passed on to who is watching, and gone. */
 const LOG_LIMIT = 2_000;
-
-/** The request never changes, so it is written once; the rest of the job at every step. */
-const JobDoc = Job.omit({ request: true });
 
 interface JobRow extends Record<string, SqlStorageValue> {
   readonly request: string;
@@ -65,13 +62,14 @@ export class LeaseStore {
       this.#sql.exec(
         "INSERT INTO lease (id, status, doc) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc",
         after.lease.status,
-        JSON.stringify(z.encode(Lease, after.lease)),
+        documentOf(after.lease),
       );
     for (const job of after.jobs.values()) {
       const was = before?.jobs.get(job.id);
       if (was === job) continue;
+      // The request never changes, so it is written once; the rest of the job at every step.
       const { request, ...rest } = job;
-      const doc = JSON.stringify(z.encode(JobDoc, rest));
+      const doc = documentOf(rest);
       const live = isFinal(job) ? 0 : 1;
       if (was === undefined)
         this.#sql.exec(
@@ -81,7 +79,7 @@ export class LeaseStore {
           job.status,
           job.price.toString(),
           live,
-          JSON.stringify(z.encode(JobRequest, request)),
+          documentOf(request),
           doc,
         );
       else
