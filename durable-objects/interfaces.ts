@@ -91,6 +91,8 @@ export interface LeaseRpc {
   quote(request: HoldRequest & { readonly amount: bigint }): Promise<Outcome>;
   /** The payer's authorization: the lease goes to `funding`; the relayer lands it. Idempotent by salt. */
   fund(funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
+  /** More money from the payer, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt. */
+  topUp(as: Address, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
    * `as`: the principal must be the payer or the consumer signer. Answers when the job has ended or after

@@ -102,6 +102,10 @@ export type FundingAuthorization = z.output<typeof FundingAuthorization>;
 export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: FundingAuthorization });
 export type LeaseRequest = z.output<typeof LeaseRequest>;
 
+/** The body of `POST /v1/leases/{id}/topup`. */
+export const TopUpRequest = z.strictObject({ funding: FundingAuthorization });
+export type TopUpRequest = z.output<typeof TopUpRequest>;
+
 /** One transaction that touched a lease, for timelines and reports. */
 export const LeaseTransaction = z.object({
   kind: z.enum(["fund", "settle", "close", "withdraw"]),
@@ -138,6 +142,18 @@ export const LeaseView = z.object({
       provider_signature: HexBytes,
       meter_signature: HexBytes.nullable(),
     })
+    .optional(),
+  /** Money on its way to it, and what could not land; a top-up that has landed is in `funded`. */
+  top_ups: z
+    .array(
+      z.object({
+        amount: Amount,
+        salt: Bytes32,
+        status: z.enum(["landing", "refused"]),
+        reason: z.enum(["insufficient_funds", "funding_failed"]).optional(),
+        detail: z.string().optional(),
+      }),
+    )
     .optional(),
   transactions: z.array(LeaseTransaction),
   end: LeaseEnd.optional(),

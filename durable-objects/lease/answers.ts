@@ -28,7 +28,21 @@ export function paymentNeeded(state: State, refusal: Refusal): PaymentNeeded {
 /** How a funding stands: what the chain refused is the caller's answer, not a later surprise. */
 export function fundingAnswer(state: State): Outcome<{ lease: LeaseView }> {
   const { end } = state.lease;
-  if (end?.reason === "insufficient_funds") return refusalOf({ ...end, code: end.reason });
+  return refusedFunding(end ?? null) ?? { ok: true, lease: leaseView(state) };
+}
+
+export function isLanding(state: State, salt: string): boolean {
+  return state.lease.topUps.some((each) => each.funding.salt === salt && each.refused === null);
+}
+
+/** As {@link fundingAnswer}, of a top-up; one that has landed is not kept any more. */
+export function topUpAnswer(state: State, salt: string): Outcome<{ lease: LeaseView }> {
+  const known = state.lease.topUps.find((each) => each.funding.salt === salt);
+  return refusedFunding(known?.refused ?? null) ?? { ok: true, lease: leaseView(state) };
+}
+
+function refusedFunding(end: { reason: string; detail?: string | undefined } | null): Refused | null {
+  if (end?.reason === "insufficient_funds") return refusalOf({ ...end, code: "insufficient_funds" });
   if (end?.reason === "funding_failed") return refusalOf({ ...end, code: "funding_invalid" });
-  return { ok: true, lease: leaseView(state) };
+  return null;
 }

@@ -1,6 +1,7 @@
 import type { AttestRequest } from "@gpux/protocol/attestation";
 import { MAX_ATTESTED_RECEIPTS } from "@gpux/protocol/attestation";
 import type { Intent, SettleIntent } from "@gpux/protocol/intent";
+import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
 import { inOrder, isOver, isTerminal, type Lease, type State } from "./state.ts";
@@ -31,17 +32,11 @@ export function duties(state: State, now: number): Duty[] {
   const relay = (intent: Intent) => list.push({ key: `relay:${intent.kind}`, t: "relay", intent });
   const { funding, closing, errands, terms } = lease;
 
-  if (lease.status === "funding" && funding !== null)
-    relay({
-      kind: "fund",
-      from: terms.payer,
-      terms: [terms],
-      amounts: [funding.amount],
-      salt: funding.salt,
-      validAfter: funding.valid_after,
-      validBefore: funding.valid_before,
-      signature: funding.signature,
-    });
+  if (lease.status === "funding" && funding !== null) relay(fundIntent(lease, funding));
+  if (lease.status === "active")
+    for (const { funding: more, refused } of lease.topUps)
+      if (refused === null)
+        list.push({ key: `relay:fund:${more.salt}`, t: "relay", intent: fundIntent(lease, more) });
   // Until then a reorganisation may take the opening back and put it later; the meter counts from the one that counts.
   const isOpened = lease.status !== "funding" && lease.status !== "expired";
   if (isOpened && lease.openedAt !== null && !errands.metered)
@@ -73,6 +68,19 @@ export function duties(state: State, now: number): Duty[] {
     });
   if (isOver(lease) && !errands.released) list.push({ key: "node:release", t: "node_release" });
   return list;
+}
+
+function fundIntent({ terms }: Lease, funding: FundingAuthorization): Intent {
+  return {
+    kind: "fund",
+    from: terms.payer,
+    terms: [terms],
+    amounts: [funding.amount],
+    salt: funding.salt,
+    validAfter: funding.valid_after,
+    validBefore: funding.valid_before,
+    signature: funding.signature,
+  };
 }
 
 /** The newest usage that two have signed. */

@@ -1,6 +1,6 @@
 import { AttestRequest } from "@gpux/protocol/attestation";
 import { LeaseTerms } from "@gpux/protocol/eip712";
-import { Intent, SettleIntent } from "@gpux/protocol/intent";
+import { Intent, type IntentAnswer, SettleIntent } from "@gpux/protocol/intent";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Duty } from "./duties.ts";
@@ -68,11 +68,7 @@ export class Errands {
     switch (duty.t) {
       case "relay": {
         const answer = await this.#env.RELAYER.submit(z.encode(Intent, duty.intent));
-        const { kind } = duty.intent;
-        const whose = duty.intent.kind === "withdraw" ? { account: duty.intent.account } : {};
-        if (answer.status === "done") return { t: "relayed", kind, answer };
-        if (answer.status === "pending") return null;
-        return { t: "relay_refused", kind, ...whose, code: answer.code, detail: answer.detail };
+        return answeredBy(duty.intent, answer);
       }
       case "hold": {
         const { cumulative } = duty.voucher;
@@ -111,6 +107,20 @@ export class Errands {
         return { t: "errand", done: "released" };
     }
   }
+}
+
+/** What an answer of the relayer's is to the machine; `null` while it is pending. */
+export function answeredBy(intent: Intent, answer: IntentAnswer): Event | null {
+  const { kind } = intent;
+  const which =
+    intent.kind === "fund"
+      ? { salt: intent.salt }
+      : intent.kind === "withdraw"
+        ? { account: intent.account }
+        : {};
+  if (answer.status === "done") return { t: "relayed", kind, ...which, answer };
+  if (answer.status === "pending") return null;
+  return { t: "relay_refused", kind, ...which, code: answer.code, detail: answer.detail };
 }
 
 function refusedByMeter(lease: Lease, code: string): null {

@@ -6,6 +6,7 @@ import { FromLease } from "@gpux/protocol/frames";
 import { Address, type Bytes32, type HexBytes, type JobId } from "@gpux/protocol/ids";
 import type { IntentAnswer } from "@gpux/protocol/intent";
 import { inputHash, type JobRequest } from "@gpux/protocol/job";
+import type { FundingAuthorization } from "@gpux/protocol/lease";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import fc from "fast-check";
 import { privateKeyToAccount } from "viem/accounts";
@@ -14,6 +15,7 @@ import { z } from "zod";
 import { hasherOf } from "./billing.ts";
 import type { Entry } from "./draft.ts";
 import { type Duty, duties } from "./duties.ts";
+import { answeredBy } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { claimsOf } from "./signatures.ts";
@@ -108,12 +110,8 @@ class Expectation {
     const { meter, relayed } = this.#neighbours;
     switch (duty.t) {
       case "relay": {
-        const { kind } = duty.intent;
-        const answer = relayed.get(kind);
-        if (answer?.status === "done") return { t: "relayed", kind, answer };
-        if (answer?.status !== "rejected") return null;
-        const whose = duty.intent.kind === "withdraw" ? { account: duty.intent.account } : {};
-        return { t: "relay_refused", kind, ...whose, code: answer.code, detail: answer.detail };
+        const answer = relayed.get(duty.intent.kind);
+        return answer === undefined ? null : answeredBy(duty.intent, answer);
       }
       case "meter_open": {
         const terms = z.encode(LeaseTerms, this.state.lease.terms);
@@ -229,7 +227,7 @@ async function signedBy(account: typeof node, hash: Bytes32): Promise<HexBytes> 
 }
 
 /** Real signatures in place of the play's. */
-async function signedEvent(event: Event, state: State): Promise<Event> {
+async function signedEvent(event: Event, state: State, now: number): Promise<Event> {
   const { lease } = state;
   if (event.t === "submit") {
     const { allowance, ...rest } = event.request;
@@ -247,9 +245,9 @@ async function signedEvent(event: Event, state: State): Promise<Event> {
     };
     return { ...event, request, inputHash: await inputHash(request) };
   }
-  if (event.t === "fund") {
-    const { funding } = event;
-    return { t: "fund", funding: { ...funding, valid_before: BASE / 1_000 + 600 } };
+  if (event.t === "fund" || event.t === "top_up") {
+    const valid_before = Math.floor(now / 1_000) + 600;
+    return { ...event, funding: { ...event.funding, valid_before } };
   }
   if (event.t !== "frame") return event;
   const { frame } = event;
@@ -298,7 +296,7 @@ class Duel {
     this.#now = timeOf(move, expected.state, this.#now);
     vi.setSystemTime(this.#now);
     const event = eventOf(move, expected.state, this.#around);
-    if (event !== null) await this.#happen(move, await signedEvent(event, expected.state));
+    if (event !== null) await this.#happen(move, await signedEvent(event, expected.state, this.#now));
     await this.#neighbours.quiet();
     await expected.settle(this.#now);
     noteDuties(this.#around, duties(expected.state, this.#now));
@@ -319,6 +317,9 @@ class Duel {
       case "fund":
         this.#answerFunding();
         return expect(codeOf(await real.rpc.fund(event.funding))).toBe(told());
+      case "top_up":
+        this.#answerTopUp(event.funding);
+        return expect(codeOf(await real.rpc.topUp(as, event.funding))).toBe(told());
       case "submit": {
         const { job, request, clientId } = event;
         const code = codeOf(await real.rpc.submit(as, job, request, clientId, 0));
@@ -375,6 +376,16 @@ class Duel {
     const total = { ...state, lease: { ...state.lease, funding: FUNDED_BY } };
     const duty = duties({ ...total, lease: { ...total.lease, status: "funding" } }, this.#now)[0];
     const event = duty === undefined ? null : answerTo(duty, total, this.#around, null);
+    if (event?.t === "relayed") this.#neighbours.relayed.set("fund", event.answer);
+  }
+
+  /** As {@link #answerFunding}. */
+  #answerTopUp(funding: FundingAuthorization): void {
+    const taken = step(this.expected.state, { t: "top_up", funding }, this.#now);
+    if (!taken.ok) return;
+    const key = `relay:fund:${funding.salt}`;
+    const duty = duties(taken.next, this.#now).find((each) => each.key === key);
+    const event = duty === undefined ? null : answerTo(duty, taken.next, this.#around, null);
     if (event?.t === "relayed") this.#neighbours.relayed.set("fund", event.answer);
   }
 }

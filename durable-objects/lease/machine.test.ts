@@ -23,7 +23,6 @@ describe("a lease", () => {
     const before = scene.state;
     scene.tell(FUND);
     expect(scene.state.lease).toEqual(before.lease);
-    if (FUND.t !== "fund") throw new Error("FUND is a funding");
     expect(
       scene.try({ t: "fund", funding: { ...FUND.funding, salt: `0x${"02".repeat(32)}` } }),
     ).toMatchObject({ code: "lease_closed" });
@@ -43,6 +42,7 @@ describe("a lease", () => {
     scene.tell(submission(scene.state, 1), {
       t: "relay_refused",
       kind: "fund",
+      salt: FUND.funding.salt,
       code: "insufficient_balance",
       detail: "the payer holds 0",
     });
@@ -58,6 +58,7 @@ describe("a lease", () => {
     const scene = new Scene().tell(FUND, {
       t: "relay_refused",
       kind: "fund",
+      salt: FUND.funding.salt,
       code: "relayer_low_balance",
       detail: "",
     });
@@ -167,7 +168,6 @@ describe("a lease", () => {
   it("LSE-3 begins no work for a funding that is not as hard on chain as its amount asks", () => {
     const scene = new Scene().tell(FUND, HELLO, submission(new Scene().state, 1));
     const landed = funded(scene.state);
-    if (landed.t !== "relayed") throw new Error("funded() is the relayer's answer");
     scene.tell({ ...landed, answer: { ...landed.answer, enough: false } });
     expect(scene.state.lease).toMatchObject({ status: "funding", funded: FUNDED });
     expect(scene.frames("run")).toEqual([]);
@@ -180,15 +180,72 @@ describe("a lease", () => {
   it("LSE-3 ends when a reorganisation took the funding back and it cannot land again", () => {
     const scene = new Scene().tell(FUND);
     const landed = funded(scene.state);
-    if (landed.t !== "relayed") throw new Error("funded() is the relayer's answer");
     scene.tell({ ...landed, answer: { ...landed.answer, enough: false } });
-    scene.tell({ t: "relay_refused", kind: "fund", code: "authorization_used", detail: "it was cancelled" });
+    const { salt } = FUND.funding;
+    scene.tell({
+      t: "relay_refused",
+      kind: "fund",
+      salt,
+      code: "authorization_used",
+      detail: "it was cancelled",
+    });
     expect(scene.state.lease).toMatchObject({ status: "expired", end: { reason: "funding_failed" } });
     expect(duties(scene.state, scene.now).map((duty) => duty.key)).toEqual(["node:release"]);
   });
 
+  it("LSE-8 takes more money while it is open, once by each authorization, and counts it when it has landed", () => {
+    const quoted = new Scene();
+    const more = { ...FUND.funding, amount: 5_000_000n, salt: `0x${"33".repeat(32)}` as const };
+    expect(quoted.try({ t: "top_up", funding: more })).toMatchObject({ code: "payment_required" });
+    const scene = active().tell({ t: "top_up", funding: more }, { t: "top_up", funding: more });
+    expect(scene.state.lease).toMatchObject({ funded: FUNDED, topUps: [{ refused: null }] });
+    expect(scene.try({ t: "top_up", funding: FUND.funding })).toMatchObject({ code: "funding_invalid" });
+    const tooDear = submission(scene.state, 1, { max_price: FUNDED + 1n });
+    expect(scene.try(tooDear)).toMatchObject({ code: "lease_underfunded" });
+    const [duty] = duties(scene.state, scene.now).filter(({ key }) => key === `relay:fund:${more.salt}`);
+    expect(duty).toMatchObject({ intent: { kind: "fund", amounts: [5_000_000n], salt: more.salt } });
+
+    const leases = [{ leaseId: scene.state.lease.hash, funded: "15000000", openedAt: START / 1_000 }];
+    const answer = done("fund", { kind: "fund", leases });
+    scene.tell({ t: "relayed", kind: "fund", salt: more.salt, answer: { ...answer, enough: false } });
+    expect(scene.state.lease.funded).toBe(FUNDED);
+    scene.tell({ t: "relayed", kind: "fund", salt: more.salt, answer });
+    expect(scene.state.lease).toMatchObject({ funded: FUNDED + 5_000_000n, topUps: [] });
+  });
+
+  it("LSE-8 goes on when more money cannot land, shows why, and tries the same authorization again when asked", () => {
+    const more = { ...FUND.funding, salt: `0x${"33".repeat(32)}` as const };
+    const scene = active().tell({ t: "top_up", funding: more });
+    const refused = { t: "relay_refused", kind: "fund", salt: more.salt, detail: "it has 1" } as const;
+    scene.tell({ ...refused, code: "relayer_low_balance" });
+    expect(scene.state.lease.topUps).toMatchObject([{ refused: null }]);
+    scene.tell({ ...refused, code: "insufficient_balance" });
+    expect(scene.state.lease).toMatchObject({
+      status: "active",
+      topUps: [{ refused: { reason: "insufficient_funds", detail: "it has 1" } }],
+    });
+    expect(duties(scene.state, scene.now).map(({ key }) => key)).not.toContain(`relay:fund:${more.salt}`);
+    scene.tell({ t: "top_up", funding: more });
+    expect(duties(scene.state, scene.now).map(({ key }) => key)).toContain(`relay:fund:${more.salt}`);
+  });
+
+  it("LSE-8 takes eight at once, and forgets refused ones to make room", () => {
+    const more = (n: number) => ({ ...FUND.funding, salt: `0x${String(n).repeat(64)}` as const });
+    const scene = active();
+    for (let n = 2; n < 10; n++) scene.tell({ t: "top_up", funding: more(n) });
+    const ninth = { ...FUND.funding, salt: `0x${"aa".repeat(32)}` as const };
+    expect(scene.try({ t: "top_up", funding: ninth })).toMatchObject({ code: "funding_invalid" });
+    const { salt } = more(2);
+    scene.tell({ t: "relay_refused", kind: "fund", salt, code: "expired", detail: "late" });
+    scene.tell({ t: "top_up", funding: ninth });
+    expect(scene.state.lease.topUps.map((each) => each.funding.salt)).toEqual([
+      ...[3, 4, 5, 6, 7, 8, 9].map((n) => more(n).salt),
+      ninth.salt,
+    ]);
+  });
+
   it("reads a lease that was stored before a field came", () => {
-    const { held: _, ...older } = z.encode(Lease, active().state.lease);
+    const { held: _held, topUps: _topUps, ...older } = z.encode(Lease, active().state.lease);
     expect(Lease.parse(older)).toEqual(active().state.lease);
   });
 

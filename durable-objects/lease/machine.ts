@@ -1,27 +1,31 @@
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { FromLease } from "@gpux/protocol/frames";
-import type { Address, HexBytes, JobId } from "@gpux/protocol/ids";
+import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
 import { type Draft, draftOf, note, put } from "./draft.ts";
 import { drain, end } from "./ending.ts";
-import { type Arrival, admit, cancel, dispatch, finish, type Refusal } from "./jobs.ts";
+import { fund, funded, fundingRefused, topUp } from "./funding.ts";
+import { type Arrival, admit, cancel, dispatch, type Refusal } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { isFinal, isTerminal, type State } from "./state.ts";
 import { advance } from "./timers.ts";
 
 /** What happens to a lease. The shell has checked who may say so, and every signature that an event carries. */
 export type Event =
-  | { readonly t: "fund"; readonly funding: FundingAuthorization }
+  | { readonly t: "fund" | "top_up"; readonly funding: FundingAuthorization }
   | {
       readonly t: "relayed";
       readonly kind: IntentKind;
+      /** Of a funding: which. */
+      readonly salt?: Bytes32;
       readonly answer: IntentDone;
     }
   | {
       readonly t: "relay_refused";
       readonly kind: IntentKind;
-      /** Of a withdrawal: whose. */
+      /** Of a funding: which; of a withdrawal: whose. */
+      readonly salt?: Bytes32;
       readonly account?: Address;
       readonly code: IntentRefusalCode;
       readonly detail: string;
@@ -83,6 +87,8 @@ function apply(draft: Draft, event: Event): Refusal | null {
   switch (event.t) {
     case "fund":
       return fund(draft, event.funding);
+    case "top_up":
+      return topUp(draft, event.funding);
     case "relayed":
       return relayed(draft, event);
     case "relay_refused":
@@ -130,19 +136,6 @@ function apply(draft: Draft, event: Event): Refusal | null {
   }
 }
 
-/** LSE-2: the payer's authorization arrives while the quote holds. The same one again changes nothing. */
-function fund(draft: Draft, funding: FundingAuthorization): Refusal | null {
-  const { lease, now } = draft;
-  if (lease.funding !== null)
-    return lease.funding.salt === funding.salt
-      ? null
-      : refuse("lease_closed", "it is funded by another authorization");
-  if (lease.status !== "quoted") return refuse("lease_closed");
-  if (now >= lease.quoteUntil) return refuse("quote_expired");
-  draft.lease = { ...lease, status: "funding", funding };
-  return null;
-}
-
 function record(draft: Draft, event: { kind: IntentKind; answer: IntentDone }): void {
   const { txHash, cost, result } = event.answer;
   const kind = event.kind;
@@ -168,21 +161,9 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
   const { result } = event.answer;
   const { lease } = draft;
   switch (result.kind) {
-    case "fund": {
-      const mine = result.leases.find((each) => each.leaseId === lease.hash);
-      if (mine === undefined || lease.status !== "funding") return null;
-      const landed = { ...lease, funded: BigInt(mine.funded), openedAt: mine.openedAt * 1_000 };
-      // No work is begun for money that a reorganisation could still take back; how hard it must be hangs on how much.
-      draft.lease = event.answer.enough
-        ? {
-            ...landed,
-            status: "active",
-            // Its absence counts from here; an agent that dialled before the funding landed is no absent one.
-            awayAt: lease.awayAt === null ? null : draft.now,
-          }
-        : landed;
+    case "fund":
+      if (event.salt !== undefined) funded(draft, event.salt, result, event.answer.enough);
       return null;
-    }
     case "settle":
       // An answer may come late, after the close that paid more.
       if (BigInt(result.paid) > lease.settled) draft.lease = { ...lease, settled: BigInt(result.paid) };
@@ -220,20 +201,10 @@ function paidOut(draft: Draft, account: Address | undefined): void {
   draft.lease = { ...draft.lease, errands: { ...errands, withdraw } };
 }
 
-/** The relayer will not land it. Only a funding that cannot land changes the lease; the rest is tried again. */
+/** The relayer will not land it. What is not told apart here is tried again. */
 function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }>): Refusal | null {
-  if (event.kind === "fund" && draft.lease.status === "funding" && event.code !== "relayer_low_balance") {
-    for (const job of draft.jobs.values())
-      if (!isTerminal(job))
-        finish(draft, job, {
-          status: "aborted",
-          failure: { code: "funding_failed", detail: event.detail },
-          charged: false,
-        });
-    const reason = event.code === "insufficient_balance" ? "insufficient_funds" : "funding_failed";
-    draft.lease = { ...draft.lease, end: { reason, fault: "tenant", detail: event.detail } };
-    end(draft, "expired");
-  }
+  if (event.kind === "fund" && event.salt !== undefined)
+    fundingRefused(draft, event.salt, event.code, event.detail);
   if (
     event.kind === "settle" &&
     (event.code === "nothing_due" || event.code === "stale") &&

@@ -10,10 +10,11 @@ import type { ObjectEnv } from "../bindings.ts";
 import type { HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
-import { fundingAnswer, mayNot, paymentNeeded, refusalOf } from "./answers.ts";
+import { fundingAnswer, isLanding, mayNot, paymentNeeded, refusalOf, topUpAnswer } from "./answers.ts";
 import { hasherOf } from "./billing.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
+import { fundingFault } from "./funding.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { claimsOf } from "./signatures.ts";
@@ -57,10 +58,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     if (this.#state === null) return { ok: false, code: "quote_unknown" };
     const { lease } = this.#state;
     if (lease.status === "quoted") {
-      const now = Date.now() / 1_000;
-      if (funding.amount === 0n) return { ok: false, code: "funding_invalid", detail: "the amount is zero" };
-      if (funding.valid_before < now + 60 || funding.valid_before > now + 3_660)
-        return { ok: false, code: "funding_invalid", detail: "valid_before must be 60 s to one hour ahead" };
+      const fault = fundingFault(funding, Date.now());
+      if (fault !== null) return refusalOf(fault);
       // A reservation outlives every block in which the funding could still land, and what it is waited for on top.
       const node = this.env.NODE.getByName(lease.terms.providerSigner);
       const reserved = await node.reserve(lease.id, funding.valid_before * 1_000 + CONFIRM_MS);
@@ -71,6 +70,18 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     // A slow chain is no refusal.
     if (this.#state.lease.status === "funding") await this.#waiters.change("lease", FUNDING_WAIT_MS);
     return fundingAnswer(this.#state);
+  }
+
+  async topUp(as: Address, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = mayNot(this.#state, as);
+    if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    const fault = fundingFault(funding, Date.now());
+    if (fault !== null) return refusalOf(fault);
+    const result = this.#apply({ t: "top_up", funding });
+    if (!result.ok) return refusalOf(result);
+    const isTried = this.#state.lease.status === "active" && isLanding(this.#state, funding.salt);
+    if (isTried) await this.#waiters.change("lease", FUNDING_WAIT_MS);
+    return topUpAnswer(this.#state, funding.salt);
   }
 
   async submit(
@@ -262,7 +273,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       result.next,
     );
     for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#waiters.changed(id);
-    if (before.lease.status !== result.next.lease.status) this.#waiters.changed("lease");
+    const { status, topUps } = result.next.lease;
+    if (before.lease.status !== status || before.lease.topUps !== topUps) this.#waiters.changed("lease");
     if (isSettled(result.next.lease)) this.#agent.end();
     return result;
   }

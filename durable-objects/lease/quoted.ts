@@ -28,6 +28,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     frontier: emptyFrontier(),
     voucher: null,
     closing: null,
+    topUps: [],
     held: { cumulative: 0n, at: 0 },
     settled: 0n,
     errands: { opened: false, metered: false, released: false, withdraw: [] },

@@ -74,6 +74,14 @@ const Closing = z.strictObject({
   meter: HexBytes.nullable(),
 });
 
+/** Money that is on its way to the lease; what cannot land stays until it is asked for again or makes room. */
+const TopUp = z.strictObject({
+  funding: FundingAuthorization,
+  refused: z
+    .strictObject({ reason: z.enum(["insufficient_funds", "funding_failed"]), detail: z.string() })
+    .nullable(),
+});
+
 /** How much of the voucher the relayer keeps, to land it should the payer exit, and since when (duties.ts). */
 const Held = z.strictObject({ cumulative: Amount, at: Time });
 
@@ -118,6 +126,7 @@ export const Lease = z.strictObject({
   frontier: Frontier,
   voucher: Voucher.nullable(),
   closing: Closing.nullable(),
+  topUps: z.array(TopUp).default([]),
   held: Held.prefault({ cumulative: "0", at: 0 }),
   settled: Amount,
   errands: Errands,

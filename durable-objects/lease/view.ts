@@ -94,6 +94,7 @@ export function leaseView(state: State): LeaseView {
     jobs_ended: lease.jobsEnded,
     jobs_open: [...state.jobs.values()].filter((job) => !isTerminal(job)).length,
     ...voucherOf(lease),
+    ...topUpsOf(lease),
     transactions: lease.transactions,
     ...(lease.end === null ? {} : { end: lease.end }),
     ...(lease.openedAt === null ? {} : { opened_at: time(lease.openedAt) }),
@@ -105,4 +106,15 @@ function voucherOf(lease: Lease): Pick<LeaseView, "voucher"> {
   if (lease.voucher === null) return {};
   const { cumulative, evidence, provider, meter } = lease.voucher;
   return { voucher: { cumulative, evidence, provider_signature: provider, meter_signature: meter } };
+}
+
+function topUpsOf({ topUps }: Lease): Pick<LeaseView, "top_ups"> {
+  if (topUps.length === 0) return {};
+  return {
+    top_ups: topUps.map(({ funding: { amount, salt }, refused }) =>
+      refused === null
+        ? { amount, salt, status: "landing" }
+        : { amount, salt, status: "refused", ...refused },
+    ),
+  };
 }

@@ -82,7 +82,7 @@ export function done(kind: IntentResult["kind"], result: IntentResult): IntentDo
   };
 }
 
-export const FUND: Event = {
+export const FUND = {
   t: "fund",
   funding: {
     amount: FUNDED,
@@ -91,11 +91,12 @@ export const FUND: Event = {
     valid_before: START / 1_000 + 600,
     signature: "0x00",
   },
-};
+} as const satisfies Event;
 
-export function funded(state: State): Event {
+export function funded(state: State): Extract<Event, { t: "relayed" }> {
   const leases = [{ leaseId: state.lease.hash, funded: FUNDED.toString(), openedAt: START / 1_000 }];
-  return { t: "relayed", kind: "fund", answer: done("fund", { kind: "fund", leases }) };
+  const salt = state.lease.funding?.salt ?? FUND.funding.salt;
+  return { t: "relayed", kind: "fund", salt, answer: done("fund", { kind: "fund", leases }) };
 }
 
 export function jobId(state: State, n: number): JobId {

@@ -3,7 +3,6 @@ import { env } from "cloudflare:workers";
 import type { MeterRpc } from "@gpux/protocol/attestation";
 import type { Address } from "@gpux/protocol/ids";
 import type { IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
-import { vi } from "vitest";
 import { z } from "zod";
 import type { NodeRpc } from "../../interfaces.ts";
 
@@ -55,7 +54,8 @@ export class Neighbours {
    * the lease's would resume the test in the lease's I/O context, where the test's own stubs may not be used.
    */
   async quiet(): Promise<void> {
-    await vi.waitUntil(() => this.#underway === 0, { interval: 1, timeout: 10_000 });
+    // Not vi.waitUntil: each of its looks would move a faked clock on.
+    while (this.#underway > 0) await scheduler.wait(1);
   }
 
   async #noted<T>(what: string, work: () => Promise<T>): Promise<T> {

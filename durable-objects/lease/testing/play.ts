@@ -1,5 +1,5 @@
 import type { FromLease } from "@gpux/protocol/frames";
-import { type JobId, jobIdOf } from "@gpux/protocol/ids";
+import { type Bytes32, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
 import fc from "fast-check";
@@ -27,6 +27,11 @@ const attempt = {
 
 const consumer = {
   fund: fc.record({ t: fc.constant("fund"), salt: fc.constantFrom(1, 1, 2) }),
+  topUp: fc.record({
+    t: fc.constant("top_up"),
+    salt: fc.constantFrom(1, 3, 3, 4),
+    amount: fc.constantFrom(1n, 5_000_000n),
+  }),
   submit: fc.record({
     t: fc.constant("submit"),
     job: anyJob,
@@ -101,6 +106,7 @@ const world = {
 /** Seldom the moves that end a lease, or most sequences would be over before they become interesting. */
 const single = fc.oneof(
   { weight: 1, arbitrary: consumer.fund },
+  { weight: 2, arbitrary: consumer.topUp },
   { weight: 8, arbitrary: consumer.submit },
   { weight: 4, arbitrary: consumer.cancel },
   { weight: 1, arbitrary: consumer.close },
@@ -166,11 +172,11 @@ export const sequences: fc.Arbitrary<Move[]> = fc.oneof(
 /** The lease as its surroundings know it: every duty that it ever had, and what became of its money on the chain. */
 export interface Surroundings {
   readonly known: Duty[];
-  readonly chain: { over: boolean; paid: bigint; funded: boolean };
+  readonly chain: { over: boolean; paid: bigint; readonly fundings: Map<string, bigint> };
 }
 
 export function surroundings(): Surroundings {
-  return { known: [], chain: { over: false, paid: 0n, funded: false } };
+  return { known: [], chain: { over: false, paid: 0n, fundings: new Map() } };
 }
 
 /** Notes the duties of a state; one that changed is another duty, because an old answer to it may still come. */
@@ -185,13 +191,18 @@ function textOf(duty: Duty): string {
   return JSON.stringify(duty, (_, value) => (typeof value === "bigint" ? value.toString() : value));
 }
 
+function saltOf(n: number): Bytes32 {
+  return `0x${n.toString().padStart(64, "0")}`;
+}
+
 /** The event that a move is now; `null` when nobody could do that (nothing was asked, no such job). */
 export function eventOf(move: Move, state: State, around: Surroundings): Event | null {
   const { lease } = state;
   switch (move.t) {
     case "fund":
-      if (FUND.t !== "fund") return null;
-      return { t: "fund", funding: { ...FUND.funding, salt: `0x${move.salt.toString().padStart(64, "0")}` } };
+      return { t: "fund", funding: { ...FUND.funding, salt: saltOf(move.salt) } };
+    case "top_up":
+      return { t: "top_up", funding: { ...FUND.funding, amount: move.amount, salt: saltOf(move.salt) } };
     case "submit": {
       const event = submission(state, move.job, {
         max_price: move.maxPrice,
@@ -362,18 +373,31 @@ export function answerTo(
   const { intent } = duty;
   const { kind } = intent;
   const leaseId = state.lease.hash;
-  const refused = (code: IntentRefusalCode): Event => ({ t: "relay_refused", kind, code, detail: "no" });
-  const total = state.lease.funding?.amount ?? 0n;
+  const salt = intent.kind === "fund" ? { salt: intent.salt } : {};
+  const refused = (code: IntentRefusalCode): Event => ({
+    t: "relay_refused",
+    kind,
+    ...salt,
+    code,
+    detail: "no",
+  });
+  const totalOf = () => [...chain.fundings.values()].reduce((sum, each) => sum + each, 0n);
   switch (intent.kind) {
     case "fund": {
-      if (refusal !== null && !chain.funded) return refused(refusal);
-      chain.funded = true;
+      const isNew = !chain.fundings.has(intent.salt);
+      if (isNew && (refusal !== null || chain.over)) return refused(refusal ?? "lease_closed");
+      chain.fundings.set(intent.salt, intent.amounts[0] ?? 0n);
       const opened = {
         leaseId,
-        funded: total.toString(),
+        funded: totalOf().toString(),
         openedAt: Math.floor(state.lease.createdAt / 1_000),
       };
-      return { t: "relayed", kind, answer: { ...done("fund", { kind: "fund", leases: [opened] }), enough } };
+      return {
+        t: "relayed",
+        kind,
+        ...salt,
+        answer: { ...done("fund", { kind: "fund", leases: [opened] }), enough },
+      };
     }
     case "settle":
       if (refusal !== null || chain.over) return refused(refusal ?? "lease_closed");
@@ -389,7 +413,7 @@ export function answerTo(
       if (refusal !== null || chain.over) return refused(refusal ?? "lease_closed");
       chain.over = true;
       if (intent.kind === "close") chain.paid = intent.cumulative;
-      const end = { leaseId, paid: chain.paid.toString(), refunded: (total - chain.paid).toString() };
+      const end = { leaseId, paid: chain.paid.toString(), refunded: (totalOf() - chain.paid).toString() };
       const result: IntentResult =
         intent.kind === "close" ? { kind: "close", ...end, fee: "0" } : { kind: "reclaim", ...end };
       return { t: "relayed", kind, answer: done(kind, result) };

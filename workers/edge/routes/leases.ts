@@ -1,5 +1,12 @@
 import { LeaseId } from "@gpux/protocol/ids";
-import { LeaseRequest, type LeaseStatus, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import {
+  LeaseRequest,
+  type LeaseStatus,
+  LeaseView,
+  Quote,
+  QuoteRequest,
+  TopUpRequest,
+} from "@gpux/protocol/lease";
 import { z } from "zod";
 import { jsonAnswer } from "../json-answer.ts";
 import { listOf, Page } from "../list.ts";
@@ -105,6 +112,32 @@ const getLease = signedRoute(
   },
 );
 
+const topUpLease = signedRoute(
+  {
+    method: "post",
+    path: "/v1/leases/{id}/topup",
+    summary: "Add to an open lease's funding, signed as the funding that opened it; idempotent by the salt",
+    params: LeaseParams,
+    query: NONE,
+    body: TopUpRequest,
+    answers: { 200: { description: "The lease; `top_ups` names what has not landed", schema: LeaseView } },
+    refusals: [
+      "invalid_json",
+      "invalid_request",
+      "lease_unknown",
+      "lease_closed",
+      "forbidden",
+      "payment_required",
+      "funding_invalid",
+      "insufficient_funds",
+    ],
+  },
+  async ({ env, params, body }, principal) => {
+    const toppedUp = await env.LEASE.getByName(params.id).topUp(principal.address, body.funding);
+    return toppedUp.ok ? jsonAnswer(LeaseView, toppedUp.lease) : toppedUp;
+  },
+);
+
 const closeLease = signedRoute(
   {
     method: "post",
@@ -122,4 +155,11 @@ const closeLease = signedRoute(
   },
 );
 
-export const leaseRoutes: readonly Mounted[] = [createQuote, createLease, listLeases, getLease, closeLease];
+export const leaseRoutes: readonly Mounted[] = [
+  createQuote,
+  createLease,
+  listLeases,
+  getLease,
+  topUpLease,
+  closeLease,
+];

@@ -1,0 +1,106 @@
+import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
+import type { FundingAuthorization } from "@gpux/protocol/lease";
+import type { Draft } from "./draft.ts";
+import { end } from "./ending.ts";
+import { finish, type Refusal } from "./jobs.ts";
+import { isTerminal } from "./state.ts";
+
+/** Top-ups that are under way at once, and refused ones that are still shown. */
+const MAX_TOP_UPS = 8;
+
+function refuse(code: Refusal["code"], detail?: string): Refusal {
+  return { ok: false, code, ...(detail === undefined ? {} : { detail }) };
+}
+
+/** What the chain would refuse, or hold the node's GPUs for too long; seconds as in the authorization. */
+export function fundingFault(funding: FundingAuthorization, nowMs: number): Refusal | null {
+  const now = nowMs / 1_000;
+  if (funding.amount === 0n) return refuse("funding_invalid", "the amount is zero");
+  if (funding.valid_before < now + 60 || funding.valid_before > now + 3_660)
+    return refuse("funding_invalid", "valid_before must be 60 s to one hour ahead");
+  return null;
+}
+
+/** LSE-2: the payer's authorization arrives while the quote holds. The same one again changes nothing. */
+export function fund(draft: Draft, funding: FundingAuthorization): Refusal | null {
+  const { lease, now } = draft;
+  if (lease.funding !== null)
+    return lease.funding.salt === funding.salt
+      ? null
+      : refuse("lease_closed", "it is funded by another authorization");
+  if (lease.status !== "quoted") return refuse("lease_closed");
+  if (now >= lease.quoteUntil) return refuse("quote_expired");
+  draft.lease = { ...lease, status: "funding", funding };
+  return null;
+}
+
+/** LSE-8: more money from the payer. The same authorization again changes nothing, or tries a refused one again. */
+export function topUp(draft: Draft, funding: FundingAuthorization): Refusal | null {
+  const { lease } = draft;
+  if (lease.status === "quoted") return refuse("payment_required", "the lease is not funded yet");
+  if (lease.status !== "funding" && lease.status !== "active") return refuse("lease_closed");
+  if (lease.funding?.salt === funding.salt) return refuse("funding_invalid", "it opened the lease");
+  const others = lease.topUps.filter((each) => each.funding.salt !== funding.salt);
+  const known = lease.topUps.find((each) => each.funding.salt === funding.salt);
+  if (known !== undefined && known.refused === null) return null;
+  const pending = others.filter((each) => each.refused === null);
+  if (pending.length >= MAX_TOP_UPS) return refuse("funding_invalid", "eight top-ups are under way");
+  // What was refused before makes room for what is new.
+  const kept = others.length < MAX_TOP_UPS ? others : pending;
+  draft.lease = { ...lease, topUps: [...kept, { funding, refused: null }] };
+  return null;
+}
+
+/** LSE-3, LSE-8: the chain has the money of the authorization with this salt; `enough`: as hard as its amount asks. */
+export function funded(
+  draft: Draft,
+  salt: string,
+  result: Extract<IntentResult, { kind: "fund" }>,
+  enough: boolean,
+): void {
+  const { lease } = draft;
+  const mine = result.leases.find((each) => each.leaseId === lease.hash);
+  if (mine === undefined) return;
+  const all = BigInt(mine.funded);
+  if (lease.topUps.some((each) => each.funding.salt === salt)) {
+    if (!enough) return;
+    const topUps = lease.topUps.filter((each) => each.funding.salt !== salt);
+    // Answers may come in another order than the money came.
+    draft.lease = { ...lease, topUps, funded: all > lease.funded ? all : lease.funded };
+    return;
+  }
+  if (lease.status !== "funding" || lease.funding?.salt !== salt) return;
+  const landed = { ...lease, funded: all, openedAt: mine.openedAt * 1_000 };
+  // No work is begun for money that a reorganisation could still take back; how hard it must be hangs on how much.
+  draft.lease = enough
+    ? {
+        ...landed,
+        status: "active",
+        // Its absence counts from here; an agent that dialled before the funding landed is no absent one.
+        awayAt: lease.awayAt === null ? null : draft.now,
+      }
+    : landed;
+}
+
+/** LSE-4, LSE-8: it cannot land. That our own gas money is short is no such reason. */
+export function fundingRefused(draft: Draft, salt: string, code: IntentRefusalCode, detail: string): void {
+  const { lease } = draft;
+  if (code === "relayer_low_balance") return;
+  const reason = code === "insufficient_balance" ? "insufficient_funds" : "funding_failed";
+  if (lease.topUps.some((each) => each.funding.salt === salt)) {
+    const refused = { reason, detail } as const;
+    const topUps = lease.topUps.map((each) => (each.funding.salt === salt ? { ...each, refused } : each));
+    draft.lease = { ...lease, topUps };
+    return;
+  }
+  if (lease.status !== "funding" || lease.funding?.salt !== salt) return;
+  for (const job of draft.jobs.values())
+    if (!isTerminal(job))
+      finish(draft, job, {
+        status: "aborted",
+        failure: { code: "funding_failed", detail },
+        charged: false,
+      });
+  draft.lease = { ...draft.lease, end: { reason, fault: "tenant", detail } };
+  end(draft, "expired");
+}
