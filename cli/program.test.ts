@@ -69,6 +69,7 @@ it.each([
   ["jobs", "cancel"],
   ["leases", "list"],
   ["leases", "get"],
+  ["leases", "topup"],
   ["leases", "close"],
   ["nodes"],
   ["wallet", "new"],
@@ -109,6 +110,10 @@ it("shows nodes, leases and jobs as tables and as JSON", async () => {
   expect((await gpux("nodes")).out).toMatch(/NODE.*\n0x.*SWIFTSHADER.*3\.60/);
   expect(JSON.parse((await gpux("nodes", "--gpu", "RTX_4090", "--json")).out)).toEqual([]);
   expect((await gpux("leases", "list")).out).toContain(id);
+  const before = BigInt(edge.lease?.amount ?? 0n);
+  expect((await gpux("leases", "topup", id, "2.5")).code).toBe(0);
+  expect(edge.lease?.amount).toBe(before + 2_500_000n);
+  expect((await gpux("leases", "topup", id, "much")).code).toBe(2);
   expect(JSON.parse((await gpux("leases", "close", id, "--json")).out)).toMatchObject({
     id,
     status: "closing",

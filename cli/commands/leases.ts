@@ -3,7 +3,7 @@ import { formatAmount } from "@gpux/protocol/money";
 import type { Command } from "commander";
 import { EXIT } from "../outcome.ts";
 import { shortAddress } from "../progress.ts";
-import { type CommonFlags, openSession, type Session, withCommonFlags } from "../session.ts";
+import { type CommonFlags, openSession, type Session, usdc, withCommonFlags } from "../session.ts";
 import { printJson, type Terminal, table } from "../terminal.ts";
 
 export function addLeases(program: Command, terminal: Terminal, done: (code: number) => void): void {
@@ -31,6 +31,19 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
     .action(async (id: string, flags: CommonFlags) => {
       const session = await openSession(terminal, flags);
       show(session, await session.client.leases.get(id));
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
+    leases.command("topup <id> <usdc>").description("add to an open lease; what is not used comes back"),
+  )
+    .addHelpText("after", "\nExample:\n  $ gpux leases topup lse_... 5.00")
+    .action(async (id: string, amount: string, flags: CommonFlags) => {
+      const session = await openSession(terminal, flags);
+      const lease = await session.client.leases.topUp(id, usdc(amount, "<usdc>"));
+      if (!session.json && lease.top_ups?.some((each) => each.status === "landing"))
+        terminal.err.write("on its way to the chain; gpux leases get shows when it has landed\n");
+      show(session, lease);
       done(EXIT.ok);
     });
 
@@ -68,6 +81,10 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
     ["gpu", lease.text.gpus.map((gpu) => gpu.model).join(", ")],
     ["rate", `${formatAmount(lease.terms.ratePerHour)} USDC per hour, fee ${lease.terms.feeBps / 100} %`],
     ["money", `${formatAmount(lease.spent)} spent of ${formatAmount(lease.funded)} USDC`],
+    ...(lease.top_ups ?? []).map(({ amount, status, detail }) => [
+      "top-up",
+      `${formatAmount(amount)} USDC ${status}${detail === undefined ? "" : `: ${detail}`}`,
+    ]),
     ["jobs", `${lease.jobs_open} open, ${lease.jobs_ended} ended`],
     ["expires", new Date(lease.terms.expiry * 1_000).toISOString()],
     ...lease.transactions.map((transaction) => [transaction.kind, transaction.hash]),

@@ -1,7 +1,9 @@
+import { digest } from "@gpux/protocol/eip712";
+import { LeaseView } from "@gpux/protocol/lease";
 import { expect, it } from "vitest";
 import { type ClientOptions, createClient } from "./client.ts";
 import { GpuxError } from "./error.ts";
-import { consumer, quoteAt } from "./testing/market.ts";
+import { consumer, domain, quoteAt } from "./testing/market.ts";
 import { createScriptedEdge, list, refuse } from "./testing/scripted-edge.ts";
 import { createTestClock } from "./testing/test-clock.ts";
 
@@ -46,6 +48,22 @@ it("opens the quoted lease, allows the job's price and sends it again under the 
   ]);
   expect(new Set(keysOf(edge)).size).toBe(1);
   expect(edge.lease).toMatchObject({ amount: 900_000n, allowance: 50_000n });
+});
+
+it("adds to a lease, and then allows jobs as much more", async () => {
+  const { client, edge, refusal } = setUp();
+  await client.jobs.create({ ...request, max_price: "900000" }, { wait: 5 });
+  const id = edge.quote.lease_id;
+  const lease = await client.leases.topUp(id, 1_000_000n);
+  expect(lease.funded).toBe(1_900_000n);
+  await client.jobs.create({ ...request, max_price: "1800000", lease: id }, { wait: 5 });
+  expect(edge.lease?.allowance).toBe(1_840_000n);
+  const other = { ...edge.quote.terms, payer: edge.quote.terms.provider };
+  edge.script(`GET /v1/leases/${id}`, async () => {
+    const view = LeaseView.encode({ ...lease, terms: other });
+    return Response.json({ ...view, lease_hash: digest(domain, "LeaseTerms", other) });
+  });
+  expect(await refusal(client.leases.topUp(id, 1n))).toMatchObject({ code: "quote_mismatch" });
 });
 
 it("sends later jobs in one hop to the warm lease, with what the first one left over still in hand", async () => {

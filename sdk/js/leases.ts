@@ -1,5 +1,5 @@
 import { listOf, type WellKnown } from "@gpux/protocol/answers";
-import { LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import { LeaseView, Quote, QuoteRequest, type Settlement } from "@gpux/protocol/lease";
 import { Demand } from "@gpux/protocol/resources";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
@@ -43,6 +43,11 @@ export interface Leases {
   get(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** Newest first, page by page. */
   list(options?: { signal?: AbortSignal }): AsyncGenerator<LeaseView>;
+  /**
+   * Adds `amount` base units to an open lease, signed by the payer; what is not used comes back at the close. Answers
+   * within seconds; `top_ups` of the answer names what has not landed yet.
+   */
+  topUp(id: string, amount: bigint, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
@@ -141,6 +146,25 @@ export function createLeases(settings: LeaseSettings): Leases {
     get: (id, { signal } = {}) =>
       transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
     list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), { signed: true, signal }),
+    async topUp(id, amount, { signal } = {}) {
+      const { settlement } = await settings.wellKnown();
+      const path = `/v1/leases/${id}`;
+      const lease = await transport.json({ method: "GET", path, signal }, LeaseView);
+      mustBe(lease, id, settlement);
+      if (lease.terms.payer !== payer.address.toLowerCase())
+        throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
+      const validBefore = Math.floor(timing.now() / 1_000) + FUNDING_WINDOW_S;
+      // Signed once, before the send: a retry repeats this salt, so nothing is added twice.
+      const funding = await signFunding(payer, settlement, {
+        leaseHash: lease.lease_hash,
+        amount,
+        validBefore,
+      });
+      const body = jsonBody({ funding });
+      const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
+      warm.raise(id, capped(after.funded));
+      return after;
+    },
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);
@@ -148,9 +172,7 @@ export function createLeases(settings: LeaseSettings): Leases {
     async adopt(id, signal) {
       const { settlement } = await settings.wellKnown();
       const lease = await funded(id, signal);
-      const check = checkIdentity(settlement, lease.lease_hash, lease.terms, settlement);
-      if (!check.ok) throw quoteMismatch(check.field, check.detail);
-      if (lease.id !== id) throw quoteMismatch("id", "the edge answered with another lease");
+      mustBe(lease, id, settlement);
       if (!isConsumer(account, lease.terms)) {
         throw quoteMismatch("terms.consumerSigner", "the lease's allowances are another key's to sign");
       }
@@ -159,6 +181,13 @@ export function createLeases(settings: LeaseSettings): Leases {
       return warm.put({ id: lease.id, hash: lease_hash, terms, text, limit, spent: lease.committed });
     },
   };
+}
+
+/** What is signed for a lease names its hash: it must be the hash of its terms, on the chain that is published. */
+function mustBe(lease: LeaseView, id: string, settlement: Settlement): void {
+  const check = checkIdentity(settlement, lease.lease_hash, lease.terms, settlement);
+  if (!check.ok) throw quoteMismatch(check.field, check.detail);
+  if (lease.id !== id) throw quoteMismatch("id", "the edge answered with another lease");
 }
 
 function quoteMismatch(field: string, detail: string): GpuxError {

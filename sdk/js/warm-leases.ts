@@ -12,7 +12,7 @@ export interface WarmLease {
   readonly terms: LeaseTerms;
   readonly text: QuoteText;
   /** No allowance goes above it. */
-  readonly limit: bigint;
+  limit: bigint;
   /** Used by jobs that ended, as far as this client knows. */
   spent: bigint;
   /** Jobs that are in `spent`: a replayed answer must not count twice. */
@@ -24,6 +24,8 @@ export interface WarmLease {
 export interface WarmLeases {
   get(id: string): WarmLease | undefined;
   put(lease: Omit<WarmLease, "ended" | "open">): WarmLease;
+  /** To at least `limit`, after more money has come. */
+  raise(id: string, limit: bigint): void;
   forget(id: string): void;
   /** One that fits and has room for `maxPrice` below its limit. `untilS`: seconds by which the job must have ended. */
   find(demand: Demand, maxPrice: bigint, untilS: number): WarmLease | undefined;
@@ -58,6 +60,10 @@ export function createWarmLeases(): WarmLeases {
       const warm = leases.get(lease.id) ?? { ...lease, ended: new Set(), open: new Map() };
       leases.set(lease.id, warm);
       return warm;
+    },
+    raise(id, limit) {
+      const lease = leases.get(id);
+      if (lease !== undefined && limit > lease.limit) lease.limit = limit;
     },
     forget: (id) => leases.delete(id),
     find(demand, maxPrice, untilS) {

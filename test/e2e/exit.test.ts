@@ -37,7 +37,7 @@ describe("a payer who leaves on chain, past the market", () => {
     return { funded, paid };
   };
 
-  it("LSE-3 first funds so much that edge and agent wait for a safe block, and then work", async () => {
+  it("LSE-3 LSE-8 first funds so much that edge and agent wait for a safe block, then has work done and adds to it", async () => {
     const quote = await client.quotes.create({ amount: FUNDING });
     lease = await client.leases.open(quote, { amount: FUNDING });
     const job = await client.jobs.run({
@@ -49,11 +49,14 @@ describe("a payer who leaves on chain, past the market", () => {
     expect(job).toMatchObject({ status: "timed_out", error: { code: "execution_timeout" } });
     expect(job.price).toBeGreaterThan(PRICE / 2n);
     expect(job.price).toBeLessThanOrEqual(PRICE);
+    lease = await client.leases.topUp(lease.id, 1_000_000n);
+    const tooMuch = client.leases.topUp(lease.id, 1_000_000_000n);
+    await expect(tooMuch).rejects.toMatchObject({ code: "insufficient_funds" });
     await until(
       async () => (await client.leases.get(lease.id)).voucher?.meter_signature != null,
       "it is vouched",
     );
-    expect(await onChain()).toEqual({ funded: FUNDING, paid: 0n });
+    expect(await onChain()).toEqual({ funded: FUNDING + 1_000_000n, paid: 0n });
   });
 
   it("LSE-7 RLY-10 leaves what was used to the provider: the relayer lands the voucher that it held", async () => {

@@ -4,7 +4,7 @@ import { type ErrorCode, problem } from "@gpux/protocol/errors";
 import { verifyRequest } from "@gpux/protocol/http-signature/erc8128";
 import { type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { inputHash, JobRequest, type JobStatus, RoutedJobRequest } from "@gpux/protocol/job";
-import { LeaseRequest, type Quote } from "@gpux/protocol/lease";
+import { type FundingAuthorization, LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 import { domain, lower, provider, quoteAt, settlement, signedReceipt, wellKnown, wire } from "./market.ts";
@@ -105,6 +105,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (kind === "leases") {
       if (edge.lease === null || id !== edge.lease.quote.lease_id) return refuse("lease_unknown");
       if (action === "close") edge.lease.closed = true;
+      if (action === "topup") return topUp(each);
       return Response.json(leaseView());
     }
     if (kind === "jobs" && (id === undefined || method === "PUT")) {
@@ -134,6 +135,20 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const { lease, funding } = LeaseRequest.parse(JSON.parse(each.body));
     const { quote } = edge;
     if (lease !== quote.lease_id) return refuse("quote_unknown");
+    if (!(await isPayers(funding))) return refuse("funding_invalid");
+    edge.lease = { quote, amount: funding.amount, spent: 0n, allowance: 0n, closed: false };
+    return Response.json(leaseView(), { status: 201 });
+  }
+
+  async function topUp(each: Seen): Promise<Response> {
+    const { funding } = TopUpRequest.parse(JSON.parse(each.body));
+    if (edge.lease === null || !(await isPayers(funding))) return refuse("funding_invalid");
+    edge.lease.amount += funding.amount;
+    return Response.json(leaseView());
+  }
+
+  async function isPayers(funding: FundingAuthorization): Promise<boolean> {
+    const { quote } = edge;
     const nonce = fundingNonce({
       leaseIds: [quote.lease_hash],
       amounts: [funding.amount],
@@ -153,10 +168,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
       validBefore: BigInt(funding.valid_before),
       nonce,
     });
-    if ((await recoverSigner(hash, funding.signature)) !== quote.terms.payer)
-      return refuse("funding_invalid");
-    edge.lease = { quote, amount: funding.amount, spent: 0n, allowance: 0n, closed: false };
-    return Response.json(leaseView(), { status: 201 });
+    return (await recoverSigner(hash, funding.signature)) === quote.terms.payer;
   }
 
   async function submit(each: Seen, request: JobRequest, named: boolean): Promise<Response> {

@@ -31,6 +31,14 @@ const NOWHERE = "a".repeat(32);
 const UNKNOWN_HASH = "00".repeat(32);
 const output = { name: "out", kind: "array", buffer: "nowhere", type: "f32", length: 1 };
 const tooLarge = { kind: "storage", from: "zero", bytes: LIMITS.bufferBytes };
+const soon = (seconds: number) => Math.floor(Date.now() / 1_000) + seconds;
+const topUp =
+  (change: object) =>
+  ({ first }: Ground) => {
+    const signature = `0x${"11".repeat(65)}`;
+    const funding = { amount: "1", salt: `0x${"5a".repeat(32)}`, valid_before: soon(600), signature };
+    return [`/v1/leases/${first.lease_id}/topup`, { json: { funding: { ...funding, ...change } } }] as const;
+  };
 const forged = { cumulative: "100000", signature: `0x${"11".repeat(65)}` };
 
 export const BAD_REQUESTS: readonly BadRequest[] = [
@@ -99,6 +107,9 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
     ({ first }) => [`/v1/jobs/${first.id}/cancel`, { method: "POST" }],
   ],
   ["a lease that is not there", "lease_unknown", get(`/v1/leases/lse_${NOWHERE}`)],
+  ["a top-up of nothing", "funding_invalid", topUp({ amount: "0" })],
+  ["a top-up that expires too soon", "funding_invalid", topUp({ valid_before: soon(30) })],
+  ["a top-up whose amount is a number", "invalid_request", topUp({ amount: 1 })],
   ["an object that is not there", "object_unknown", get(`/v1/objects/${UNKNOWN_HASH}`)],
   ["a path that is not there", "not_found", get("/v1/nothing")],
   ["a method that is not there", "method_not_allowed", get("/v1/quotes")],
@@ -107,6 +118,7 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
 /** What somebody who is neither payer nor consumer may not do with a lease and its jobs. */
 export const TRESPASSES: readonly BadRequest[] = [
   ["see a lease", "forbidden", get(({ first }) => `/v1/leases/${first.lease_id}`)],
+  ["top up a lease", "forbidden", topUp({})],
   ["close a lease", "forbidden", ({ first }) => [`/v1/leases/${first.lease_id}/close`, { method: "POST" }]],
   ["run on a lease", "forbidden", warm({})],
   ["route a job to a lease", "forbidden", (ground) => routed({ lease: ground.first.lease_id })(ground)],
