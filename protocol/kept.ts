@@ -12,3 +12,5 @@ export const KeptIntent = z.strictObject({
   intent: Intent,
 });
 export type KeptIntent = z.output<typeof KeptIntent>;
+/** As JSON. */
+export type KeptIntentWire = z.input<typeof KeptIntent>;

@@ -1,5 +1,6 @@
 import { WellKnown } from "@gpux/protocol/answers";
 import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc8128";
+import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
@@ -26,6 +27,11 @@ export interface ClientOptions {
   /** Chain, contract and token that are trusted. Without it the edge's own word (`/.well-known/gpux`) is. */
   readonly settlement?: Settlement;
   readonly fetch?: typeof fetch;
+  /**
+   * Called with each funding before it leaves, and waited for: whoever keeps it (its terms above all) gets the rest of
+   * the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
+   */
+  readonly keep?: (funding: KeptIntentWire) => void | Promise<void>;
   /** After the first try; 2 by default. */
   readonly maxRetries?: number;
   readonly timing?: Timing;
@@ -90,7 +96,8 @@ export function createClient(options: ClientOptions): Client {
 
   const warm = createWarmLeases();
   const spendLimit = options.spendLimit ?? null;
-  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit };
+  const keep = options.keep ?? (() => {});
+  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;

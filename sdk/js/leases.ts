@@ -1,4 +1,7 @@
 import { listOf, type WellKnown } from "@gpux/protocol/answers";
+import { LeaseTerms } from "@gpux/protocol/eip712";
+import { Address } from "@gpux/protocol/ids";
+import type { KeptIntentWire } from "@gpux/protocol/kept";
 import { LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
 import { Demand } from "@gpux/protocol/resources";
 import type { Account } from "./account.ts";
@@ -58,6 +61,7 @@ export interface LeaseSettings {
   readonly wellKnown: () => Promise<WellKnown>;
   /** Base units; no allowance on any one lease goes above it. Without it, what the lease was funded with. */
   readonly spendLimit: bigint | null;
+  readonly keep: (funding: KeptIntentWire) => void | Promise<void>;
 }
 
 /** Long enough for a congested chain, short enough that a hold does not stay for long; seconds. */
@@ -122,6 +126,20 @@ export function createLeases(settings: LeaseSettings): Leases {
         leaseHash: quote.lease_hash,
         amount,
         validBefore,
+      });
+      await settings.keep({
+        chain_id: wellKnown.settlement.chain_id,
+        escrow: wellKnown.settlement.escrow,
+        intent: {
+          kind: "fund",
+          from: Address.parse(payer.address),
+          terms: [LeaseTerms.encode(quote.terms)],
+          amounts: [funding.amount],
+          salt: funding.salt,
+          validAfter: funding.valid_after,
+          validBefore: funding.valid_before,
+          signature: funding.signature,
+        },
       });
       const body = jsonBody({ lease: quote.lease_id, funding });
       const call = { method: "POST", path: "/v1/leases", body, signal: options.signal } as const;
