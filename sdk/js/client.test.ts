@@ -1,3 +1,4 @@
+import { KeptIntent } from "@gpux/protocol/kept";
 import { expect, it } from "vitest";
 import { type ClientOptions, createClient } from "./client.ts";
 import { GpuxError } from "./error.ts";
@@ -46,6 +47,25 @@ it("opens the quoted lease, allows the job's price and sends it again under the 
   ]);
   expect(new Set(keysOf(edge)).size).toBe(1);
   expect(edge.lease).toMatchObject({ amount: 900_000n, allowance: 50_000n });
+});
+
+it("gives each funding away to be kept before it leaves, and sends none that could not be kept", async () => {
+  const kept: KeptIntent[] = [];
+  const { client, edge } = setUp({
+    keep: (funding) => {
+      expect(edge.routes()).not.toContain("POST /v1/leases");
+      kept.push(KeptIntent.parse(funding));
+    },
+  });
+  await client.jobs.create(request, { wait: 5 });
+  const { chain_id, escrow } = edge.quote.settlement;
+  expect(kept).toMatchObject([
+    { chain_id, escrow, intent: { kind: "fund", amounts: [900_000n], terms: [edge.quote.terms] } },
+  ]);
+
+  const full = setUp({ keep: () => Promise.reject(new Error("the disk is full")) });
+  await expect(full.client.jobs.create(request)).rejects.toThrow("the disk is full");
+  expect(full.edge.routes()).not.toContain("POST /v1/leases");
 });
 
 it("sends later jobs in one hop to the warm lease, with what the first one left over still in hand", async () => {

@@ -199,41 +199,44 @@ describe("with edge, relayer, meter and agent dead", () => {
     expect(call.functionName).toBe("requestExit");
   });
 
-  test("a consumer exits by a printed call that somebody else sends", async () => {
-    const printed = z
+  test("a consumer exits with its own signature alone, and once", async () => {
+    const exited = await rescue(["exit", lease, "--yes"], { ...consumerKey(), ...gasKey });
+    expect(ok(exited)).toContain("done");
+    expect(exited.err).toMatch(/The rest is free from .*Z \(in 24 h\)/);
+    expect((await statusOf(lease)).status).toBe("exiting");
+    const again = await quick(["exit", lease, "--yes"], { ...environment(), ...consumerKey(), ...gasKey });
+    expect([again.code, again.out]).toEqual([0, expect.stringContaining("asked for already")]);
+  });
+
+  test("reclaim says from when it may be, and then works from a printed call that anybody sends", async () => {
+    const { reclaimable_at } = await statusOf(lease);
+    const early = await quick(["reclaim", lease, "--yes"], { ...environment(), ...gasKey });
+    const from = new Date((reclaimable_at ?? 0) * 1_000).toISOString().slice(0, 16);
+    expect([early.code, early.err]).toEqual([1, expect.stringContaining(`Its time comes at ${from}`)]);
+    expect(early.err).toContain("code: too_early");
+    const warned = await quick(["reclaim", lease, "--print"]);
+    expect([warned.code, warned.err]).toEqual([0, expect.stringContaining("Now it would not land.")]);
+
+    await market.devnet.increaseTime(DAY_S);
+    const printed = await rescue(["reclaim", lease, "--print", "--json"]);
+    const { to, data, gas } = z
       .looseObject({ to: HexBytes, data: HexBytes, gas: z.string() })
-      .parse(JSON.parse(ok(await rescue(["exit", lease, "--print", "--json"], consumerKey()))));
+      .parse(JSON.parse(ok(printed)));
     const wallet = createWalletClient({
       account: privateKeyToAccount(strangerKey),
       chain: devnetChain(market.devnet.url, market.devnet.chainId),
       transport: http(),
     });
-    const { to, data, gas } = printed;
     const hash = await wallet.sendTransaction({ to, data, gas: BigInt(gas) });
     expect((await reader().waitForTransactionReceipt({ hash })).status).toBe("success");
-    const status = await statusOf(lease);
-    expect(status.status).toBe("exiting");
-    const again = await rescue(["exit", lease, "--yes"], { ...consumerKey(), ...gasKey });
-    expect([again.code, again.out]).toEqual([0, expect.stringContaining("asked for already")]);
+    expect((await statusOf(lease)).status).toBe("closed");
+    const nothing = await quick(["reclaim", lease, "--yes"], { ...environment(), ...gasKey });
+    expect([nothing.code, nothing.out]).toEqual([0, expect.stringContaining("closed")]);
   });
 
-  test("reclaims when the delay is over, not before, and gets the rest to the payer's wallet", async () => {
-    const { reclaimable_at } = await statusOf(lease);
-    const early = await rescue(["reclaim", lease, "--yes"], { ...consumerKey(), ...gasKey });
-    const from = new Date((reclaimable_at ?? 0) * 1_000).toISOString().slice(0, 16);
-    expect(early.code).toBe(1);
-    expect(early.err).toContain(`Its time comes at ${from}`);
-    expect(early.err).toContain("code: too_early");
-
-    await market.devnet.increaseTime(DAY_S);
-    const reclaimed = await rescue(["reclaim", lease, "--yes"], { ...consumerKey(), ...gasKey });
-    expect(ok(reclaimed)).toContain("done");
-    expect(reclaimed.err).toContain("gpux rescue withdraw");
+  test("the consumer's wallet has back all that the job did not cost", async () => {
     ok(await rescue(["withdraw", "--yes", ...atEscrow()], { ...consumerKey(), ...gasKey }));
     expect((await market.ledger.balances()).consumer).toBe(usdcBefore - price);
-    expect((await statusOf(lease)).status).toBe("closed");
-    const nothing = await rescue(["reclaim", lease, "--yes"], gasKey);
-    expect([nothing.code, nothing.out]).toEqual([0, expect.stringContaining("closed")]);
   });
 });
 
