@@ -1,8 +1,10 @@
+import { addresses } from "@gpux/protocol/addresses";
+import { WellKnown } from "@gpux/protocol/answers";
 import { KeptIntent } from "@gpux/protocol/kept";
 import { expect, it } from "vitest";
 import { type ClientOptions, createClient } from "./client.ts";
 import { GpuxError } from "./error.ts";
-import { consumer, quoteAt } from "./testing/market.ts";
+import { consumer, quoteAt, wellKnown } from "./testing/market.ts";
 import { createScriptedEdge, list, refuse } from "./testing/scripted-edge.ts";
 import { createTestClock } from "./testing/test-clock.ts";
 
@@ -158,6 +160,27 @@ it("signs nothing when the edge names another escrow than the pinned one", async
     settlement,
   });
   expect((await refusal(client.wellKnown())).code).toBe("quote_mismatch");
+});
+
+it("takes another escrow on a chain that it knows for a trap, unless it is pinned", async () => {
+  const answer = (escrow: string, usdc: string) => ({
+    ...wellKnown,
+    settlement: { ...wellKnown.settlement, chain_id: 10, escrow, token: usdc },
+  });
+  const { escrow, usdc } = addresses[10] ?? { escrow: "", usdc: "" };
+  const other = `0x${"bb".repeat(20)}` as const;
+  for (const [named, trusted] of [
+    [answer(escrow, usdc), true],
+    [answer(other, usdc), false],
+    [answer(escrow, other), false],
+  ] as const) {
+    const options = { url: URL_OF_EDGE, account: consumer, fetch: async () => Response.json(named) };
+    const asked = createClient(options).wellKnown();
+    if (trusted) expect((await asked).settlement.escrow).toBe(escrow);
+    else await expect(asked).rejects.toMatchObject({ code: "quote_mismatch" });
+    const { settlement } = WellKnown.parse(named);
+    expect((await createClient({ ...options, settlement }).wellKnown()).settlement).toEqual(settlement);
+  }
 });
 
 it("chooses again when its warm lease was closed meanwhile", async () => {
