@@ -19,8 +19,9 @@ import {
   type FunctionJob,
 } from "./executors/executor.ts";
 import { AgentStartError, EXIT } from "./exit.ts";
-import { configWith, consumer, hasher, jobOf, leaseOf, NODE, termsWith } from "./fixtures.ts";
+import { configWith, consumer, hasher, jobOf, leaseOf, meter, NODE, place, termsWith } from "./fixtures.ts";
 import { jobName } from "./leases/book.ts";
+import { heldVouchers } from "./leases/vouchers.ts";
 import type { LogEntry } from "./log.ts";
 import { type ScriptedEdge, startScriptedEdge } from "./scripted-edge.ts";
 import { readStatus, statePaths } from "./state-dir.ts";
@@ -270,6 +271,57 @@ describe("a lease from hold to close", () => {
     expect(await recoverSigner(closeDigest, close.signature)).toBe(NODE);
     socket.close(CLOSE.gone);
     await expect.poll(() => readdir(join(folder, "leases"))).toEqual([]);
+  });
+
+  test("LNK-7 it keeps the meter's signature, past the lease's end while the chain calls it open", async () => {
+    await start();
+    const { socket } = await opened();
+    const run = await runFrame(1);
+    socket.say(1, 0, run);
+    await socket.next("started");
+    await executor.started(1);
+    executor.jobs[0]?.end();
+    const { ms } = await socket.next("result");
+    const { receipt, evidence } = await billOf(run.job, ms);
+    const { cumulative } = receipt;
+    const usage = { cumulative: cumulative.toString(), evidence };
+    socket.say(2, 2, { t: "settle", usage, receipts: [z.encode(ReceiptWire, receipt)] });
+    await socket.next("signed");
+
+    const hash = hasher.usage({ leaseId: leaseHash, cumulative, evidence });
+    const genuine = await meter.sign({ hash });
+    const held = async () => {
+      const all = await heldVouchers(statePaths(folder), place);
+      return all.map(({ id, kept }) => ({ id, ...kept.intent }));
+    };
+    // By another key, over more than was signed, and then the real one.
+    socket.say(0, 2, { t: "voucher", ...usage, meter_signature: await consumer.sign({ hash }) });
+    const more = { cumulative: cumulative + 1n, evidence };
+    const overMore = await meter.sign({ hash: hasher.usage({ leaseId: leaseHash, ...more }) });
+    socket.say(0, 2, {
+      t: "voucher",
+      cumulative: more.cumulative.toString(),
+      evidence,
+      meter_signature: overMore,
+    });
+    socket.say(0, 2, { t: "voucher", ...usage, meter_signature: genuine });
+    await expect.poll(held).toHaveLength(1);
+    expect(entries.filter((entry) => entry.event === "voucher.refused")).toHaveLength(2);
+    const [voucher] = await held();
+    expect(voucher).toMatchObject({ id: lease, kind: "settle", cumulative, signatures: { meter: genuine } });
+    if (voucher?.kind !== "settle") throw new Error("no settlement");
+    expect(await recoverSigner(hash, voucher.signatures.provider ?? "")).toBe(NODE);
+    expect(voucher.allowance?.cumulative).toBe(500_000n);
+
+    socket.close(CLOSE.gone);
+    await expect.poll(() => readdir(join(folder, "leases"))).toEqual([]);
+    expect(await held(), "the edge's word is not the chain's").toEqual([voucher]);
+
+    // At its next start the chain says that the lease is closed: nothing can come of the voucher any more.
+    await running[0]?.kill();
+    edge.chain.status = "closed";
+    await start();
+    await expect.poll(held).toEqual([]);
   });
 
   test("a hold below the price is declined with the reason", async () => {

@@ -20,6 +20,7 @@ import { createPreparation } from "./leases/job.ts";
 import { type ServedLease, serveLease } from "./leases/lease.ts";
 import { createObjects } from "./leases/objects.ts";
 import { createSlots } from "./leases/slots.ts";
+import { clearAside } from "./leases/vouchers.ts";
 import type { Workshop } from "./leases/workshop.ts";
 import type { Log } from "./log.ts";
 import { type AgentStatus, createStatusBoard, lockState, type StatePaths, statePaths } from "./state-dir.ts";
@@ -95,6 +96,7 @@ async function run(
   const workshop: Workshop = {
     house,
     credentials,
+    paths,
     chain: createChain({ rpc: config.rpc, ...place }),
     objects,
     prepare: createPreparation(objects, config.limits),
@@ -276,6 +278,7 @@ async function run(
     facts: { address, gpu, payout: config.payout, edge: config.edge },
   });
   await takeUp();
+  clearAside(paths, place, workshop.chain).catch(onFault);
   control.start();
   return {
     address,

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -77,6 +78,37 @@ describe("gpux-agent", { timeout: 60_000 }, () => {
     expect(code).toBe(2);
     expect(err).toContain(why);
     expect(err).not.toContain("    at ");
+  });
+
+  test("init takes another escrow than the known one of its chain only from its owner", async () => {
+    const edge = createServer((_request, response) => {
+      response.end(
+        JSON.stringify({
+          origin: NOWHERE,
+          settlement: {
+            chain_id: 10,
+            escrow: ESCROW,
+            token: ESCROW,
+            token_name: "USD Coin",
+            token_version: "2",
+          },
+          meter: ESCROW,
+          fee_recipient: ESCROW,
+          fee_bps: 0,
+        }),
+      );
+    });
+    await once(edge.listen(0, "127.0.0.1"), "listening");
+    const address = edge.address();
+    const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
+    const args = ["init", "--dir", join(folder, "trap"), "--edge", url, "--rpc", NOWHERE, "--payout", PAYOUT];
+    expect(await run(args)).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/the one known on chain 10 is 0x[0-9a-f]{40}.*--escrow/),
+    });
+    expect(await run([...args, "--escrow", ESCROW])).toMatchObject({ code: 0 });
+    edge.close();
+    edge.closeAllConnections();
   });
 
   test("run refuses a wrong password with 3, a misspelt key with 2, and status a folder without an agent", async () => {

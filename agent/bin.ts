@@ -1,13 +1,17 @@
 #!/usr/bin/env node
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
+import { KeptIntent } from "@gpux/protocol/kept";
+import { formatAmount } from "@gpux/protocol/money";
 import { Command, CommanderError, Option } from "commander";
+import { z } from "zod";
 import { startAgent } from "./agent.ts";
 import { loadConfig } from "./config.ts";
 import { AGENT_VERSION } from "./control/control.ts";
 import { createWebGpuExecutor } from "./executors/webgpu/executor.ts";
 import { AgentStartError, EXIT } from "./exit.ts";
 import { INIT_OPTIONS, initialise } from "./init.ts";
+import { heldVouchers } from "./leases/vouchers.ts";
 import { humanLine, jsonLine, type Log } from "./log.ts";
 import { askPassword } from "./password.ts";
 import { readStatus, statePaths } from "./state-dir.ts";
@@ -105,6 +109,28 @@ program
           `written  ${status.updated_at}`,
         ].join("\n"),
       );
+  });
+
+program
+  .command("vouchers")
+  .description("the signatures that get this provider paid without the marketplace, one JSON document a line")
+  .addOption(dirOption())
+  .addHelpText(
+    "after",
+    "\nExample:\n  $ gpux-agent vouchers | gpux rescue send - --rpc https://YOUR-NODE --yes",
+  )
+  .action(async (options: { dir: string }) => {
+    const paths = statePaths(resolve(options.dir));
+    const loaded = await loadConfig(paths.config, process.env);
+    if (!loaded.ok) throw new Refusal(EXIT.usage, loaded.detail);
+    const { chain_id: chainId, escrow } = loaded.config;
+    const held = await heldVouchers(paths, { chainId, escrow });
+    for (const { id, kept } of held) {
+      const amount = kept.intent.kind === "settle" ? formatAmount(kept.intent.cumulative) : "";
+      console.error(`${id}  ${amount} USDC in all`);
+      console.log(JSON.stringify(z.encode(KeptIntent, kept)));
+    }
+    if (held.length === 0) console.error(`No voucher lies in ${paths.folder}.`);
   });
 
 async function runAgent(options: {

@@ -12,6 +12,7 @@ const byte = (hex: string): Address => Address.parse(`0x${hex.repeat(20)}`);
 
 export const node = privateKeyToAccount(`0x${"a1".repeat(32)}`);
 export const consumer = privateKeyToAccount(`0x${"c1".repeat(32)}`);
+export const meter = privateKeyToAccount(`0x${"3e".repeat(32)}`);
 export const place = { chainId: 31_337, escrow: byte("e5") };
 export const hasher = createHasher(place);
 export const NODE = Address.parse(node.address);
@@ -58,7 +59,7 @@ export function termsWith(change: Partial<LeaseTerms> = {}): LeaseTerms {
     consumerSigner: Address.parse(consumer.address),
     provider: byte("aa"),
     providerSigner: NODE,
-    meter: byte("ee"),
+    meter: Address.parse(meter.address),
     feeRecipient: byte("fe"),
     feeBps: 500,
     upfront: 0n,

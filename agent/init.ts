@@ -1,4 +1,5 @@
 import { access } from "node:fs/promises";
+import { addresses } from "@gpux/protocol/addresses";
 import { WellKnown } from "@gpux/protocol/answers";
 import { generatePrivateKey } from "viem/accounts";
 import { type AgentConfigText, configOf, saveConfig } from "./config.ts";
@@ -70,6 +71,12 @@ export async function initialise(from: {
   if (chainId === undefined || escrow === undefined) {
     const place = await askEdge(answers.edge ?? "");
     if (!place.ok) return place;
+    const known = addresses[place.chainId]?.escrow;
+    if (escrow === undefined && known !== undefined && known !== place.escrow)
+      return {
+        ok: false,
+        detail: `${answers.edge} names the escrow ${place.escrow}, and the one known on chain ${place.chainId} is ${known}. If you trust it, say so with --escrow.`,
+      };
     chainId ??= String(place.chainId);
     escrow ??= place.escrow;
   }

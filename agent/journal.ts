@@ -50,6 +50,14 @@ export function decodeLines(bytes: Buffer): { texts: string[]; good: number } {
   }
 }
 
+/** Its entries as they stand on the disk, for who only looks: a torn end is left as it is. */
+export async function readJournal<Schema extends z.ZodType>(
+  path: string,
+  schema: Schema,
+): Promise<z.output<Schema>[]> {
+  return decodeLines(await readFile(path)).texts.map((text) => schema.parse(JSON.parse(text)));
+}
+
 /**
  * Opens or creates the file. Throws when the disk fails, or when a line that checks does not fit the schema: then
  * another version wrote it, and going on would forget what it says.

@@ -9,6 +9,8 @@ export interface StatePaths {
   readonly keystore: string;
   readonly holds: string;
   readonly leases: string;
+  /** Vouchers of leases that the edge calls over and the chain does not. */
+  readonly vouchers: string;
   readonly cache: string;
   readonly status: string;
   readonly lock: string;
@@ -21,6 +23,7 @@ export function statePaths(folder: string): StatePaths {
     keystore: join(folder, "keystore.json"),
     holds: join(folder, "holds.jsonl"),
     leases: join(folder, "leases"),
+    vouchers: join(folder, "vouchers"),
     cache: join(folder, "cache"),
     status: join(folder, "status.json"),
     lock: join(folder, "agent.pid"),

@@ -9,16 +9,17 @@ import { UsageError } from "./outcome.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const Usdc = z.string().refine((text) => parseAmount(text) !== null, "USDC as a decimal, such as 0.05");
-const EdgeUrl = z.url({ protocol: /^https?$/, error: "an http or https URL" });
+const HttpUrl = z.url({ protocol: /^https?$/, error: "an http or https URL" });
 
 const Profile = z.strictObject({
-  url: EdgeUrl.optional(),
+  url: HttpUrl.optional(),
   max_price: Usdc.optional(),
   deposit: Usdc.optional(),
   max_rate: Usdc.optional(),
   gpu: GpuModel.optional(),
   region: Region.optional(),
   wallet: z.string().min(1).optional(),
+  rpc: HttpUrl.optional(),
 });
 type Profile = z.output<typeof Profile>;
 
@@ -37,6 +38,7 @@ export const ENVIRONMENT = {
   gpu: "GPUX_GPU",
   region: "GPUX_REGION",
   wallet: "GPUX_WALLET",
+  rpc: "GPUX_RPC",
 } as const satisfies Record<keyof Profile, string>;
 
 export const DEFAULT_URL = "http://localhost:8787";

@@ -33,6 +33,20 @@ export class WalletError extends Error {
   }
 }
 
+/** The escrow or the way to it refuses a call of `gpux rescue`; whatever was signed stays good. */
+export class ChainError extends Error {
+  readonly code: string;
+  readonly hint: string;
+  readonly exit: number;
+  constructor(code: string, message: string, hint: string, exit: number = EXIT.failure) {
+    super(message);
+    this.name = "ChainError";
+    this.code = code;
+    this.hint = hint;
+    this.exit = exit;
+  }
+}
+
 const PAYMENT_CODES: ReadonlySet<string> = new Set([
   "spend_limit",
   "quote_mismatch",
@@ -44,6 +58,7 @@ const PAYMENT_CODES: ReadonlySet<string> = new Set([
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return EXIT.usage;
   if (error instanceof WalletError) return EXIT.auth;
+  if (error instanceof ChainError) return error.exit;
   if (!(error instanceof GpuxError)) return EXIT.failure;
   if (error.code === "timed_out") return EXIT.timeout;
   if (error.code === "aborted") return EXIT.interrupted;
@@ -64,6 +79,8 @@ export function explain(error: unknown, debug: boolean): string {
   } else if (error instanceof UsageError || error instanceof WalletError) {
     lines.push(`error: ${error.message}`);
     if (error.hint !== null) lines.push(`  hint: ${error.hint}`);
+  } else if (error instanceof ChainError) {
+    lines.push(`error: ${error.message}`, `  hint: ${error.hint}`, `  code: ${error.code}`);
   } else {
     lines.push(`error: ${error instanceof Error ? error.message : String(error)}`);
     lines.push("  hint: This is a bug of gpux; GPUX_DEBUG=1 shows where.");
@@ -91,5 +108,6 @@ export function failureJson(error: unknown): Record<string, unknown> {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof UsageError) return { error: { code: "usage", title: message, hint: error.hint } };
   if (error instanceof WalletError) return { error: { code: "wallet", title: message, hint: error.hint } };
+  if (error instanceof ChainError) return { error: { code: error.code, title: message, hint: error.hint } };
   return { error: { code: "bug", title: message } };
 }

@@ -74,6 +74,11 @@ it.each([
   ["nodes"],
   ["wallet", "new"],
   ["wallet", "show"],
+  ["rescue", "status"],
+  ["rescue", "exit"],
+  ["rescue", "reclaim"],
+  ["rescue", "withdraw"],
+  ["rescue", "send"],
 ])("shows an example in the help of %s %s", async (...args) => {
   expect((await gpux(...args, "--help")).out).toContain(`$ gpux ${args.join(" ")}`);
 });

@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { addJobs } from "./commands/jobs.ts";
 import { addLeases } from "./commands/leases.ts";
 import { addNodes } from "./commands/nodes.ts";
+import { addRescue } from "./commands/rescue.ts";
 import { addRun } from "./commands/run.ts";
 import { addWallet } from "./commands/wallet.ts";
 import { EXIT, exitCodeOf, explain, failureJson } from "./outcome.ts";
@@ -43,8 +44,9 @@ Example:
   $ gpux run examples/functions/pathtrace --input scene=@room.json --out room.png
 
 Settings: flags, then GPUX_URL, GPUX_MAX_PRICE, GPUX_DEPOSIT, GPUX_MAX_RATE, GPUX_GPU, GPUX_REGION, GPUX_WALLET,
-then the profile in config.json (GPUX_CONFIG_DIR). GPUX_PRIVATE_KEY stands in for a wallet, GPUX_PASSWORD opens one.`,
+GPUX_RPC, then the profile in config.json (GPUX_CONFIG_DIR). GPUX_PRIVATE_KEY stands in for a wallet, GPUX_PASSWORD opens one.`,
     );
-  for (const add of [addRun, addJobs, addLeases, addNodes, addWallet]) add(program, terminal, done);
+  for (const add of [addRun, addJobs, addLeases, addNodes, addWallet, addRescue])
+    add(program, terminal, done);
   return program;
 }

@@ -1,7 +1,8 @@
 import { parseAmount } from "@gpux/protocol/money";
 import { type Account, type Client, createClient } from "@gpux/sdk";
 import type { Command } from "commander";
-import { loadSettings, type Settings } from "./config.ts";
+import { configFolder, loadSettings, type Settings } from "./config.ts";
+import { keepLease } from "./kept-leases.ts";
 import { UsageError } from "./outcome.ts";
 import type { Terminal } from "./terminal.ts";
 import { accountOfKey, openWallet, readPasswordFile } from "./wallet.ts";
@@ -31,6 +32,7 @@ interface Limits {
   readonly max_price?: string;
   readonly deposit?: string;
   readonly max_rate?: string;
+  readonly rpc?: string;
 }
 
 export interface Session {
@@ -66,7 +68,13 @@ export async function openSession(
     maxAmount,
     ...(settings.max_rate === undefined ? {} : { maxRatePerHour: usdc(settings.max_rate, "--max-rate") }),
   };
-  const client = createClient({ url: settings.url, account, autoOpen });
+  const folder = configFolder(terminal.environment);
+  const client = createClient({
+    url: settings.url,
+    account,
+    autoOpen,
+    keep: (funding) => keepLease(folder, funding),
+  });
   return { terminal, settings, client, json: flags.json === true };
 }
 

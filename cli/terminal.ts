@@ -1,6 +1,6 @@
 import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
-import { printable, WalletError } from "./outcome.ts";
+import { printable, UsageError, WalletError } from "./outcome.ts";
 
 export interface Writer {
   write(text: string): void;
@@ -13,6 +13,10 @@ export interface Terminal {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Asks without showing what is typed. Throws {@link WalletError} where nobody can be asked. */
   askSecret(question: string): Promise<string>;
+  /** Whether the person says yes. Throws {@link UsageError} where nobody can be asked. */
+  confirm(question: string): Promise<boolean>;
+  /** All of standard input, as text. */
+  readInput(): Promise<string>;
   /** Ctrl-C; returns how to stop listening. While somebody listens the process does not end by itself. */
   onInterrupt(handler: () => void): () => void;
 }
@@ -48,6 +52,26 @@ export function processTerminal(): Terminal {
           resolve(answer);
         });
       });
+    },
+    async confirm(question) {
+      if (!stdin.isTTY || !stderr.isTTY)
+        throw new UsageError(
+          "Nobody can be asked whether to send it",
+          "Say --yes, or look at it with --print.",
+        );
+      const prompt = createInterface({ input: stdin, output: stderr });
+      const answer = await new Promise<string>((resolve) => {
+        // Ctrl-C and Ctrl-D are no.
+        prompt.once("close", () => resolve(""));
+        prompt.question(`${printable(question)} [y/N] `, resolve);
+      });
+      prompt.close();
+      return /^y(es)?$/i.test(answer.trim());
+    },
+    async readInput() {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of stdin) chunks.push(new Uint8Array(Buffer.from(chunk)));
+      return Buffer.concat(chunks).toString("utf8");
     },
     onInterrupt(handler) {
       process.on("SIGINT", handler);

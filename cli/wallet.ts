@@ -106,13 +106,13 @@ async function readWallet(path: string): Promise<z.output<typeof WalletFile>> {
   throw new WalletError(`${path} is no scrypt keystore of version 3`, "Name another file with --wallet.");
 }
 
-/** From `GPUX_PRIVATE_KEY`, for demos and CI: no file, no password. */
-export function accountOfKey(key: string): PrivateKeyAccount {
+/** From an environment variable, for demos and CI: no file, no password. */
+export function accountOfKey(key: string, variable = "GPUX_PRIVATE_KEY"): PrivateKeyAccount {
   try {
     return privateKeyToAccount(z.templateLiteral(["0x", z.string().regex(/^[0-9a-fA-F]{64}$/)]).parse(key));
   } catch {
     // Never quote what was given: it may be a mistyped key.
-    throw new WalletError("GPUX_PRIVATE_KEY is no private key", "It is 0x and 64 hex digits.");
+    throw new WalletError(`${variable} is no private key`, "It is 0x and 64 hex digits.");
   }
 }
 

@@ -1,84 +1,37 @@
 /**
  * Puts the escrow on a chain: checks chain and token first, then deploys through the deterministic deployer, so that
- * the address follows from contract and token alone, whoever pays for it. Used by tools; does nothing by itself.
+ * the address follows from contract and token alone, whoever pays for it, and then looks at what stands there. Used by
+ * tools (scripts/deploy.ts); does nothing by itself.
  */
 import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
-import { usdcAbi } from "@gpux/protocol/abi/usdc";
-import { tokenTypes } from "@gpux/protocol/eip712";
 import { Address } from "@gpux/protocol/ids";
 import {
-  AbiDecodingZeroDataError,
   type Account,
-  BaseError,
   type Chain,
-  ContractFunctionRevertedError,
-  ContractFunctionZeroDataError,
   concat,
-  encodeAbiParameters,
-  encodeDeployData,
-  getCreate2Address,
+  formatEther,
   type Hex,
+  keccak256,
   type PublicClient,
+  parseAbi,
+  size,
   type Transport,
   type WalletClient,
 } from "viem";
-import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
-import { leaseEscrowBytecode } from "./bytecode.ts";
-import { BRIDGED_USDC, ESCROW_DELAYS, type Network } from "./networks.ts";
+import {
+  constructorArgs,
+  creationCode,
+  DETERMINISTIC_DEPLOYER,
+  DETERMINISTIC_DEPLOYER_CODE,
+  escrowAddress,
+  isEscrowCode,
+  SALT,
+} from "./escrow-code.ts";
+import { ESCROW_DELAYS, type Network } from "./networks.ts";
+import { checkToken, type DeployRefusal, refuse, type TokenFacts } from "./token-check.ts";
 
-/** The keyless deployer at this address of every OP chain: calldata is a salt and the creation code. */
-export const DETERMINISTIC_DEPLOYER = "0x4e59b44847b379578588920cA78FbF26c0B4956C";
-
-/** Changes with a new version of the escrow, never else. */
-const SALT: Hex = `0x${"00".repeat(31)}01`;
-
-export type DeployRefusalCode =
-  | "wrong_chain"
-  | "no_deployer"
-  | "no_p256"
-  | "bridged_usdc"
-  | "not_a_token"
-  | "unexpected_decimals"
-  | "no_eip3009"
-  | "ignores_signatures";
-
-export interface DeployRefusal {
-  readonly ok: false;
-  readonly code: DeployRefusalCode;
-  /** Says why, and what to do. */
-  readonly detail: string;
-}
-
-const refuse = (code: DeployRefusalCode, detail: string): DeployRefusal => ({ ok: false, code, detail });
-
-/** What an EIP-712 signature in the token's domain needs, read from the token. */
-export interface TokenFacts {
-  readonly ok: true;
-  readonly name: string;
-  readonly version: string;
-}
-
-const CONSTRUCTOR_TYPES = [
-  { type: "address" },
-  { type: "uint256" },
-  { type: "uint256" },
-  { type: "uint256" },
-  { type: "uint256" },
-] as const;
-
-function constructorArgs(token: Address) {
-  const { exit, cosignedExit, release, maxTerm } = ESCROW_DELAYS;
-  return [token, exit, cosignedExit, release, maxTerm] as const;
-}
-
-const creationCode = (token: Address): Hex =>
-  encodeDeployData({ abi: leaseEscrowAbi, bytecode: leaseEscrowBytecode, args: constructorArgs(token) });
-
-/** Where the escrow for this token stands, or will, on any chain that has the deterministic deployer. */
-export function escrowAddress(token: Address): Address {
-  const bytecode = creationCode(token);
-  return Address.parse(getCreate2Address({ from: DETERMINISTIC_DEPLOYER, salt: SALT, bytecode }));
-}
+/** Told of each check as it passes: what was looked at, and what was found. */
+export type Report = (check: string, found: string) => void;
 
 /** RIP-7212's own test vector (Wycheproof ecdsa_secp256r1_sha256, r = 5, s = 1): hash, r, s, x, y. */
 const P256_VECTOR: Hex = concat([
@@ -94,94 +47,50 @@ async function hasP256(chain: PublicClient): Promise<boolean> {
   return data !== undefined && BigInt(data) === 1n;
 }
 
-/** Null when the contract reverts or answers something else; other failures (the RPC's) are thrown. */
-async function answered<T>(question: Promise<T>): Promise<T | null> {
-  try {
-    return await question;
-  } catch (error) {
-    const contractSaysNo =
-      error instanceof BaseError &&
-      error.walk(
-        (cause) =>
-          cause instanceof ContractFunctionRevertedError ||
-          cause instanceof ContractFunctionZeroDataError ||
-          cause instanceof AbiDecodingZeroDataError,
-      ) !== null;
-    if (contractSaysNo) return null;
-    throw error;
-  }
+export interface NetworkFacts {
+  readonly ok: true;
+  readonly escrow: Address;
+  readonly token: TokenFacts;
+  /** Something stands at the address already, by whomever; {@link verifyEscrow} says what. */
+  readonly deployed: boolean;
 }
 
-/**
- * Lets a new key give nothing to `payee` by EIP-3009, in a call that changes nothing: it succeeds only where the token
- * has the overload that takes `bytes`, in the domain that its `name` and `version` say.
- */
-async function takesAuthorization(
+/** All that has to hold before a deployment; sends nothing. */
+export async function checkNetwork(
   chain: PublicClient,
-  token: Address,
-  payee: Hex,
-  domain: { readonly name: string; readonly version: string; readonly chainId: number },
-  honest: boolean,
-): Promise<boolean> {
-  const payer = privateKeyToAccount(generatePrivateKey());
-  const [validAfter, validBefore, nonce] = [0n, 2n ** 40n, `0x${"5a".repeat(32)}`] as const;
-  const message = { from: payer.address, to: payee, value: 0n, validAfter, validBefore, nonce };
-  const signature = await payer.signTypedData({
-    domain: { ...domain, verifyingContract: token },
-    types: tokenTypes,
-    primaryType: "ReceiveWithAuthorization",
-    message: honest ? message : { ...message, value: 1n },
-  });
-  const call = chain.simulateContract({
-    account: payee,
-    address: token,
-    abi: usdcAbi,
-    functionName: "receiveWithAuthorization",
-    args: [payer.address, payee, 0n, validAfter, validBefore, nonce, signature],
-  });
-  return (await answered(call)) !== null;
-}
-
-/**
- * Whether the escrow can trust this token's interface. Its owner's powers (pause, blacklist) it has to live with.
- * `caller` is asked to pay nothing, but some nodes want it to hold ETH for a call's L1 fee.
- */
-export async function checkToken(
-  chain: PublicClient,
-  token: Address,
-  caller: Hex,
-): Promise<TokenFacts | DeployRefusal> {
-  if (BRIDGED_USDC.has(token)) {
+  network: Network,
+  report: Report = () => {},
+): Promise<NetworkFacts | DeployRefusal> {
+  const chainId = await chain.getChainId();
+  if (chainId !== network.chainId) {
+    return refuse("wrong_chain", `The RPC serves chain ${chainId}; ${network.name} is ${network.chainId}.`);
+  }
+  report("chain", `${network.name}, ${chainId}`);
+  const deployer = await chain.getCode({ address: DETERMINISTIC_DEPLOYER });
+  if (deployer !== DETERMINISTIC_DEPLOYER_CODE) {
     return refuse(
-      "bridged_usdc",
-      `${token} is USDC.e, the bridged form: it has no EIP-3009, so no signature can fund a lease. Take Circle's own USDC.`,
+      "no_deployer",
+      `${network.name} has ${deployer === undefined ? "nothing" : "another contract"} at ${DETERMINISTIC_DEPLOYER}, where every OP chain has the deterministic deployer.`,
     );
   }
-  const read = <Name extends "name" | "version" | "decimals">(functionName: Name) =>
-    answered(chain.readContract({ address: token, abi: usdcAbi, functionName }));
-  const decimals = await read("decimals");
-  if (decimals === null) return refuse("not_a_token", `${token} answers no decimals() on this chain.`);
-  if (decimals !== 6) {
+  report("deterministic deployer", DETERMINISTIC_DEPLOYER);
+  if (!(await hasP256(chain))) {
     return refuse(
-      "unexpected_decimals",
-      `${token} has ${decimals} decimals; prices here are in units of 10^-6.`,
+      "no_p256",
+      `${network.name} has no P-256 precompile at 0x100 (RIP-7212, OP Stack since Fjord).`,
     );
   }
-  const [name, version] = await Promise.all([read("name"), read("version")]);
-  if (typeof name !== "string" || typeof version !== "string") {
-    return refuse("not_a_token", `${token} answers no name() or version(), which its EIP-712 domain needs.`);
-  }
-  const domain = { name, version, chainId: await chain.getChainId() };
-  if (!(await takesAuthorization(chain, token, caller, domain, true))) {
-    return refuse(
-      "no_eip3009",
-      `${token} refuses a valid ReceiveWithAuthorization in the domain ${name}, version ${version}: it lacks EIP-3009 with a bytes signature (USDC 2.2).`,
-    );
-  }
-  if (await takesAuthorization(chain, token, caller, domain, false)) {
-    return refuse("ignores_signatures", `${token} takes an authorization that nobody signed.`);
-  }
-  return { ok: true, name, version };
+  report("P-256 precompile", "verifies RIP-7212's vector");
+  const token = await checkToken(chain, network.token);
+  if (!token.ok) return token;
+  report(
+    "token",
+    `${network.token} ${token.name}, version ${token.version}, 6 decimals, EIP-3009 with bytes`,
+  );
+  const escrow = escrowAddress(network.token);
+  const deployed = (await chain.getCode({ address: escrow })) !== undefined;
+  report("escrow", `${escrow}, ${deployed ? "something stands there" : "free"}`);
+  return { ok: true, escrow, token, deployed };
 }
 
 export interface Deployment {
@@ -190,6 +99,7 @@ export interface Deployment {
   /** Null: it stood there already, by whomever. */
   readonly transaction: Hex | null;
   readonly token: TokenFacts;
+  readonly codeHash: Hex;
 }
 
 /** Idempotent. Throws when the RPC fails or the transaction does. */
@@ -197,55 +107,88 @@ export async function deployEscrow(
   chain: PublicClient,
   wallet: WalletClient<Transport, Chain, Account>,
   network: Network,
+  report: Report = () => {},
 ): Promise<Deployment | DeployRefusal> {
-  const chainId = await chain.getChainId();
-  if (chainId !== network.chainId) {
-    return refuse("wrong_chain", `The RPC serves chain ${chainId}; ${network.name} is ${network.chainId}.`);
+  const facts = await checkNetwork(chain, network, report);
+  if (!facts.ok) return facts;
+  const { escrow, token } = facts;
+  let transaction: Hex | null = null;
+  if (!facts.deployed) {
+    const data = concat([SALT, creationCode(network.token)]);
+    const poor = await lacksEther(chain, wallet, data);
+    if (poor !== null) return poor;
+    transaction = await wallet.sendTransaction({ to: DETERMINISTIC_DEPLOYER, data });
+    report("sent", transaction);
+    const { status, gasUsed } = await chain.waitForTransactionReceipt({ hash: transaction });
+    if (status !== "success") throw new Error(`the deployment ${transaction} failed`);
+    report("included", `${gasUsed} gas`);
   }
-  if ((await chain.getCode({ address: DETERMINISTIC_DEPLOYER })) === undefined) {
-    return refuse(
-      "no_deployer",
-      `${network.name} has nothing at ${DETERMINISTIC_DEPLOYER}, as every OP chain has.`,
-    );
-  }
-  if (!(await hasP256(chain))) {
-    return refuse(
-      "no_p256",
-      `${network.name} has no P-256 precompile at 0x100 (RIP-7212, OP Stack since Fjord).`,
-    );
-  }
-  const token = await checkToken(chain, network.token, wallet.account.address);
-  if (!token.ok) return token;
-  const escrow = escrowAddress(network.token);
-  if ((await chain.getCode({ address: escrow })) !== undefined) {
-    return { ok: true, escrow, transaction: null, token };
-  }
-  const data = concat([SALT, creationCode(network.token)]);
-  const transaction = await wallet.sendTransaction({ to: DETERMINISTIC_DEPLOYER, data });
-  const { status } = await chain.waitForTransactionReceipt({ hash: transaction });
-  if (status !== "success" || (await chain.getCode({ address: escrow })) === undefined) {
-    throw new Error(`the deployment ${transaction} failed`);
-  }
-  return { ok: true, escrow, transaction, token };
+  const verified = await verifyEscrow(chain, network, report);
+  return verified.ok ? { ok: true, escrow, transaction, token, codeHash: verified.codeHash } : verified;
 }
 
-/** What a person enters on an explorer to verify the source, and what to compare by eye. */
-export function verificationOf(
+const GAS_PRICE_ORACLE = "0x420000000000000000000000000000000000000F";
+/** What a transaction has around its calldata, unsigned, at most. */
+const TRANSACTION_BYTES = 120;
+
+async function lacksEther(
+  chain: PublicClient,
+  wallet: WalletClient<Transport, Chain, Account>,
+  data: Hex,
+): Promise<DeployRefusal | null> {
+  const call = { account: wallet.account, to: DETERMINISTIC_DEPLOYER, data } as const;
+  const { address } = wallet.account;
+  const [balance, gas, { maxFeePerGas }, l1Fee] = await Promise.all([
+    chain.getBalance({ address }),
+    // Nobody's balance must stand in the way of knowing what it costs.
+    chain.estimateGas({ ...call, account: undefined }),
+    chain.estimateFeesPerGas(),
+    chain.readContract({
+      address: GAS_PRICE_ORACLE,
+      abi: parseAbi(["function getL1FeeUpperBound(uint256) view returns (uint256)"]),
+      functionName: "getL1FeeUpperBound",
+      args: [BigInt(size(data) + TRANSACTION_BYTES)],
+    }),
+  ]);
+  const needed = gas * maxFeePerGas + l1Fee;
+  if (balance >= needed) return null;
+  return refuse(
+    "no_ether",
+    `${address} holds ${formatEther(balance)} ETH and may need up to ${formatEther(needed)}; send it the rest.`,
+  );
+}
+
+/** Whether what stands at the network's address is the escrow, with the immutables that it should have. */
+export async function verifyEscrow(
+  chain: PublicClient,
   network: Network,
-  settings: { readonly compiler: string; readonly runs: number },
-): string {
-  const [token, ...delays] = constructorArgs(network.token);
-  const encoded = encodeAbiParameters(CONSTRUCTOR_TYPES, [token, ...delays]);
-  return [
-    `contract              ${escrowAddress(network.token)} on ${network.name} (chain ${network.chainId})`,
-    ...(network.explorer === undefined
-      ? []
-      : [`page                  ${network.explorer}/address/${escrowAddress(network.token)}#code`]),
-    "name                  contracts/src/LeaseEscrow.sol:LeaseEscrow",
-    `compiler              solc ${settings.compiler}, optimizer on, ${settings.runs} runs, EVM prague, no via-IR`,
-    "license               Apache-2.0",
-    `constructor arguments ${encoded.slice(2)}`,
-    `check by eye          token ${token}, delays in seconds: ${delays.join(", ")} (exit, co-signed exit, release, longest term)`,
-    "                      no owner, no proxy: the page must show neither",
-  ].join("\n");
+  report: Report = () => {},
+): Promise<{ ok: true; codeHash: Hex } | DeployRefusal> {
+  const escrow = escrowAddress(network.token);
+  const code = await chain.getCode({ address: escrow });
+  if (code === undefined || !isEscrowCode(code)) {
+    return refuse("other_code", `What stands at ${escrow} is not the escrow of this source. Do not use it.`);
+  }
+  const codeHash = keccak256(code);
+  report("code", `as compiled, keccak256 ${codeHash}`);
+  const read = { address: escrow, abi: leaseEscrowAbi } as const;
+  const [token, exit, cosignedExit, release, maxTerm, domain] = await Promise.all([
+    chain.readContract({ ...read, functionName: "token" }),
+    chain.readContract({ ...read, functionName: "EXIT_DELAY" }),
+    chain.readContract({ ...read, functionName: "COSIGNED_EXIT_DELAY" }),
+    chain.readContract({ ...read, functionName: "RELEASE_DELAY" }),
+    chain.readContract({ ...read, functionName: "MAX_TERM" }),
+    chain.readContract({ ...read, functionName: "eip712Domain" }),
+  ]);
+  const [, name, version, chainId, verifyingContract] = domain;
+  const found = [Address.parse(token), exit, cosignedExit, release, maxTerm, name, version, chainId];
+  const wanted = [...constructorArgs(network.token), "GPUX Lease Escrow", "1", BigInt(network.chainId)];
+  if (found.join() !== wanted.join() || Address.parse(verifyingContract) !== escrow) {
+    return refuse("other_code", `The escrow at ${escrow} was made with ${found}; expected ${wanted}.`);
+  }
+  report(
+    "immutables",
+    `token ${network.token}, delays ${Object.values(ESCROW_DELAYS).join(", ")} s, domain ${name} ${version}`,
+  );
+  return { ok: true, codeHash };
 }

@@ -1,6 +1,6 @@
 /**
- * A local Optimism chain in memory: Hardhat's EDR with chain type op, the L1 data fee on, Multicall3, the USDC
- * double and the LeaseEscrow. Block time follows the wall clock.
+ * A local Optimism chain in memory: Hardhat's EDR with chain type op, the L1 data fee on, Multicall3, the
+ * deterministic deployer, the USDC double and the LeaseEscrow. Block time follows the wall clock.
  *
  * In a program: `const devnet = await startDevnet({ host: "127.0.0.1" })`.
  * As a process: `node contracts/devnet.ts --port 8545 [--interval 2000] [--chain-id 31337] [--json]`.
@@ -23,6 +23,7 @@ import {
 } from "viem";
 import { chainConfig } from "viem/op-stack";
 import { leaseEscrowBytecode, multicall3Bytecode, usdcDoubleBytecode } from "./bytecode.ts";
+import { DETERMINISTIC_DEPLOYER, DETERMINISTIC_DEPLOYER_CODE } from "./escrow-code.ts";
 import { ESCROW_DELAYS } from "./networks.ts";
 import { DEVNET_MNEMONIC, devnetAccount, ENDOWED_ACCOUNTS } from "./roles.ts";
 
@@ -179,6 +180,7 @@ async function deployAll(client: Client) {
   const { data: multicall3Code } = await client.call({ data: multicall3Bytecode });
   if (multicall3Code === undefined) throw new Error("Multicall3 has no code");
   await client.setCode({ address: MULTICALL3, bytecode: multicall3Code });
+  await client.setCode({ address: DETERMINISTIC_DEPLOYER, bytecode: DETERMINISTIC_DEPLOYER_CODE });
   const usdc = await deploy(client, usdcDoubleBytecode);
   const escrow = await deploy(
     client,

@@ -111,6 +111,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       cancel: { ...attempt, reason: "asked" },
       settle: { usage, receipts: [receipt] },
       close: { ...usage, valid_before: 1 },
+      voucher: { ...usage, meter_signature: signature },
       ack: {},
     },
   },

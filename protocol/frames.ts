@@ -145,6 +145,11 @@ export const ToLease = z.discriminatedUnion("t", [
     receipts: z.array(Receipt).max(1_024),
   }),
   frame("close", { cumulative: Amount, evidence: Bytes32, valid_before: z.int() }),
+  /**
+   * The meter's signature over a usage that this agent has signed: with both the provider is paid without us. Volatile,
+   * and said again after every hello.
+   */
+  frame("voucher", { cumulative: Amount, evidence: Bytes32, meter_signature: HexBytes }),
   ack,
 ]);
 export type ToLease = z.output<typeof ToLease>;

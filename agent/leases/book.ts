@@ -1,6 +1,6 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { JOB_FAILURES, type JobFailureCode } from "@gpux/protocol/errors";
-import { Bytes32, JobId, Sha256 } from "@gpux/protocol/ids";
+import { Bytes32, HexBytes, JobId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, SignedAllowance } from "@gpux/protocol/job";
 import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
@@ -43,6 +43,15 @@ const Signed = z.strictObject({
 });
 export type Signed = z.output<typeof Signed>;
 
+/** A usage with both signatures that settle it. */
+const Voucher = z.strictObject({
+  cumulative: Amount,
+  evidence: Bytes32,
+  provider: HexBytes,
+  meter: HexBytes,
+});
+export type Voucher = z.output<typeof Voucher>;
+
 /** One line of a lease's journal. */
 export const BookEntry = z.discriminatedUnion("is", [
   z.strictObject({
@@ -57,6 +66,7 @@ export const BookEntry = z.discriminatedUnion("is", [
   z.strictObject({ is: z.literal("dealt"), seq: z.int().min(0) }),
   z.strictObject({ is: z.literal("ended"), ended: Ended }),
   z.strictObject({ is: z.literal("signed"), signed: Signed }),
+  z.strictObject({ is: z.literal("voucher"), voucher: Voucher }),
   z.strictObject({ is: z.literal("closing"), cumulative: Amount, evidence: Bytes32 }),
 ]);
 export type BookEntry = z.output<typeof BookEntry>;
@@ -77,6 +87,8 @@ export interface Book {
   signed: Signed;
   /** The latest receipts by sequence, so that a repeated request meets the same answer. */
   readonly receipted: Map<number, Receipted>;
+  /** The highest that the meter countersigned. */
+  voucher: Voucher | null;
   closing: { cumulative: bigint; evidence: Bytes32 } | null;
 }
 
@@ -116,6 +128,7 @@ export function newBook(terms: LeaseTerms, resources: Resources, refusal: string
     ended: new Map(),
     signed: nothingSigned,
     receipted: new Map(),
+    voucher: null,
     closing: null,
   };
 }
@@ -145,6 +158,9 @@ export function enter(book: Book, entry: BookEntry): void {
       return;
     case "signed":
       enterSigned(book, entry.signed);
+      return;
+    case "voucher":
+      if (entry.voucher.cumulative >= (book.voucher?.cumulative ?? 0n)) book.voucher = entry.voucher;
       return;
     case "closing":
       book.closing = { cumulative: entry.cumulative, evidence: entry.evidence };
@@ -190,6 +206,7 @@ export function entriesOf(book: Book): BookEntry[] {
     { is: "acknowledged", seq: (book.frames[0]?.seq ?? book.nextSeq) - 1 },
     ...book.frames.map((frame) => ({ is: "sent" as const, ...frame })),
     { is: "dealt", seq: book.dealt },
+    ...(book.voucher === null ? [] : [{ is: "voucher" as const, voucher: book.voucher }]),
     ...(book.closing === null ? [] : [{ is: "closing" as const, ...book.closing }]),
   ];
 }

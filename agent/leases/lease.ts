@@ -21,6 +21,7 @@ import { createFunding } from "./funding.ts";
 import { createLeaseJobs } from "./jobs.ts";
 import type { Signer } from "./receipts.ts";
 import { answerClose, answerSettle, type SigningDesk } from "./signing.ts";
+import { putAside, voucherOf } from "./vouchers.ts";
 import type { Workshop } from "./workshop.ts";
 
 export interface LeaseOptions {
@@ -46,7 +47,7 @@ export interface ServedLease {
   drain(ms: number): Promise<void>;
   /** Leaves at once; the journal stays for the next start. */
   stop(): Promise<void>;
-  /** The lease is over: nothing of it stays. */
+  /** The lease is over: nothing of it stays but a voucher that could still pay. */
   forget(): Promise<void>;
 }
 
@@ -64,6 +65,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
   const { house, credentials } = workshop;
   const { hasher } = house;
   const { terms } = book;
+  const { chain_id: chainId, escrow } = house.config;
   const leaseId: Bytes32 = hasher.leaseTerms(terms);
   const self: Signer = { address: house.address, leaseId, hasher };
   const log: Log = (entry) => workshop.log({ ...entry, facts: { lease: id, ...entry.facts } });
@@ -212,7 +214,19 @@ export function serveLease(options: LeaseOptions): ServedLease {
         link.send(leaseBody(body), true);
         return;
       }
+      case "voucher":
+        await keepVoucher(frame);
+        return;
     }
+  }
+
+  /** LNK-7: the edge says it again after every hello, so most are known. */
+  async function keepVoucher(frame: Extract<ToLease, { t: "voucher" }>): Promise<void> {
+    if (frame.meter_signature === book.voucher?.meter) return;
+    const voucher = await voucherOf(desk, frame);
+    if (voucher !== null) await desk.persist({ is: "voucher", voucher });
+    else
+      log({ level: "warn", event: "voucher.refused", text: `${id}: a voucher that is none was passed over` });
   }
 
   function tellSigning(body: Awaited<ReturnType<typeof answerSettle>>): void {
@@ -248,6 +262,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     async forget() {
       leave();
       await attempts.ended();
+      await putAside(workshop.paths, { chainId, escrow }, { id, book }, workshop.chain);
       await journal.remove();
     },
   };

@@ -2,6 +2,7 @@ import type { House } from "../control/admission.ts";
 import type { Executor, FunctionJob } from "../executors/executor.ts";
 import type { Credentials } from "../link/credentials.ts";
 import type { Log } from "../log.ts";
+import type { StatePaths } from "../state-dir.ts";
 import type { Chain } from "./chain.ts";
 import type { Preparation } from "./job.ts";
 import type { Objects } from "./objects.ts";
@@ -11,6 +12,7 @@ import type { Slots } from "./slots.ts";
 export interface Workshop {
   readonly house: House;
   readonly credentials: Credentials;
+  readonly paths: StatePaths;
   readonly chain: Chain;
   readonly objects: Objects;
   readonly prepare: Preparation;

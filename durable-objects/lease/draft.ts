@@ -44,6 +44,14 @@ export function sendVolatile(draft: Draft, body: Body<ToLease>): void {
   draft.frames.push({ ...body, v: FRAME_VERSION, seq: 0, ack: draft.lease.seen });
 }
 
+/** LNK-7: what pays the provider if we were gone is in its own hands. Said again after every hello. */
+export function tellVoucher(draft: Draft): void {
+  const { voucher, awayAt } = draft.lease;
+  if (voucher === null || voucher.meter === null || awayAt !== null) return;
+  const { cumulative, evidence, meter } = voucher;
+  sendVolatile(draft, { t: "voucher", cumulative, evidence, meter_signature: meter });
+}
+
 export function put(draft: Draft, job: Job): void {
   draft.jobs.set(job.id, job);
 }

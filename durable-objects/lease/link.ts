@@ -1,7 +1,7 @@
 import type { FromLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
-import { type Draft, note, put, sendVolatile } from "./draft.ts";
+import { type Draft, note, put, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain } from "./ending.ts";
 import {
   askSignatures,
@@ -112,6 +112,7 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
       .filter(({ job, token }) => has(job.id, token))
       .map(({ job, token }) => ({ job: job.id, attempt: token })),
   });
+  tellVoucher(draft);
   for (const { job, token } of live) {
     if (has(job.id, token)) {
       if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");

@@ -116,6 +116,24 @@ describe("a lease", () => {
     expect(scene.state.lease).toMatchObject({ status: "closing", end: { reason: "terms_expired" } });
   });
 
+  it("LNK-7 gives the agent the meter's signature at once, and again after every hello", () => {
+    const scene = ended();
+    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
+    const receipts = [{ sequence: 1, signature: "0x02" as const }];
+    scene.tell(said({ t: "signed", seq: 3, usage, receipts }));
+    expect(scene.frames("voucher"), "nothing before the meter signed").toEqual([]);
+    scene.tell({ t: "attested", sequence: 1, usage: "0x04", receipts, close: null });
+    const voucher = {
+      seq: 0,
+      cumulative: 2_000n,
+      evidence: scene.job(1).receipt?.evidence,
+      meter_signature: "0x04",
+    };
+    expect(scene.frames("voucher")).toMatchObject([voucher]);
+    scene.tell({ t: "gone" }, said({ t: "hello", seq: 0, attempts: [], last_seq: 0 }));
+    expect(scene.frames("voucher")).toMatchObject([voucher, voucher]);
+  });
+
   it("LSE-6 is lost after a quarter of an hour without its node: the voucher is settled, the rest reclaimed later", () => {
     const scene = ended();
     const usage = { cumulative: 2_000n, signature: "0x01" } as const;

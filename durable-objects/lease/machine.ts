@@ -3,7 +3,7 @@ import type { FromLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
-import { type Draft, draftOf, note, put } from "./draft.ts";
+import { type Draft, draftOf, note, put, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { fund, funded, fundingRefused, topUp } from "./funding.ts";
 import { type Arrival, admit, cancel, dispatch, type Refusal } from "./jobs.ts";
@@ -226,12 +226,13 @@ function attested(draft: Draft, event: Extract<Event, { t: "attested" }>): Refus
     note(draft, job.id, "receipt", { sequence: job.receipt.receipt.sequence });
   }
   const { voucher, closing } = draft.lease;
+  const completed = voucher !== null && voucher.sequence === event.sequence;
   draft.lease = {
     ...draft.lease,
-    voucher:
-      voucher !== null && voucher.sequence === event.sequence ? { ...voucher, meter: event.usage } : voucher,
+    voucher: completed ? { ...voucher, meter: event.usage } : voucher,
     closing: closing !== null && event.close !== null ? { ...closing, meter: event.close } : closing,
   };
+  if (completed) tellVoucher(draft);
   return null;
 }
 

@@ -1,4 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
+import { calldataOf } from "@gpux/protocol/calldata";
 import { Address } from "@gpux/protocol/ids";
 import {
   type Intent,
@@ -11,7 +12,6 @@ import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { PrivateKeyAccount } from "viem/accounts";
 import { answerOf } from "./answer.ts";
-import { calldataOf } from "./calldata.ts";
 import { openChain } from "./chain.ts";
 import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
 import { dispatch, noteBalance } from "./dispatch.ts";

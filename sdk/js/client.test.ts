@@ -1,9 +1,12 @@
+import { addresses } from "@gpux/protocol/addresses";
+import { WellKnown } from "@gpux/protocol/answers";
 import { digest } from "@gpux/protocol/eip712";
+import { KeptIntent } from "@gpux/protocol/kept";
 import { LeaseView } from "@gpux/protocol/lease";
 import { expect, it } from "vitest";
 import { type ClientOptions, createClient } from "./client.ts";
 import { GpuxError } from "./error.ts";
-import { consumer, domain, quoteAt } from "./testing/market.ts";
+import { consumer, domain, quoteAt, wellKnown } from "./testing/market.ts";
 import { createScriptedEdge, list, refuse } from "./testing/scripted-edge.ts";
 import { createTestClock } from "./testing/test-clock.ts";
 
@@ -64,6 +67,25 @@ it("adds to a lease, and then allows jobs as much more", async () => {
     return Response.json({ ...view, lease_hash: digest(domain, "LeaseTerms", other) });
   });
   expect(await refusal(client.leases.topUp(id, 1n))).toMatchObject({ code: "quote_mismatch" });
+});
+
+it("gives each funding away to be kept before it leaves, and sends none that could not be kept", async () => {
+  const kept: KeptIntent[] = [];
+  const { client, edge } = setUp({
+    keep: (funding) => {
+      expect(edge.routes()).not.toContain("POST /v1/leases");
+      kept.push(KeptIntent.parse(funding));
+    },
+  });
+  await client.jobs.create(request, { wait: 5 });
+  const { chain_id, escrow } = edge.quote.settlement;
+  expect(kept).toMatchObject([
+    { chain_id, escrow, intent: { kind: "fund", amounts: [900_000n], terms: [edge.quote.terms] } },
+  ]);
+
+  const full = setUp({ keep: () => Promise.reject(new Error("the disk is full")) });
+  await expect(full.client.jobs.create(request)).rejects.toThrow("the disk is full");
+  expect(full.edge.routes()).not.toContain("POST /v1/leases");
 });
 
 it("sends later jobs in one hop to the warm lease, with what the first one left over still in hand", async () => {
@@ -156,6 +178,27 @@ it("signs nothing when the edge names another escrow than the pinned one", async
     settlement,
   });
   expect((await refusal(client.wellKnown())).code).toBe("quote_mismatch");
+});
+
+it("takes another escrow on a chain that it knows for a trap, unless it is pinned", async () => {
+  const answer = (escrow: string, usdc: string) => ({
+    ...wellKnown,
+    settlement: { ...wellKnown.settlement, chain_id: 10, escrow, token: usdc },
+  });
+  const { escrow, usdc } = addresses[10] ?? { escrow: "", usdc: "" };
+  const other = `0x${"bb".repeat(20)}` as const;
+  for (const [named, trusted] of [
+    [answer(escrow, usdc), true],
+    [answer(other, usdc), false],
+    [answer(escrow, other), false],
+  ] as const) {
+    const options = { url: URL_OF_EDGE, account: consumer, fetch: async () => Response.json(named) };
+    const asked = createClient(options).wellKnown();
+    if (trusted) expect((await asked).settlement.escrow).toBe(escrow);
+    else await expect(asked).rejects.toMatchObject({ code: "quote_mismatch" });
+    const { settlement } = WellKnown.parse(named);
+    expect((await createClient({ ...options, settlement }).wellKnown()).settlement).toEqual(settlement);
+  }
 });
 
 it("chooses again when its warm lease was closed meanwhile", async () => {

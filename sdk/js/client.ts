@@ -1,5 +1,7 @@
+import { addresses } from "@gpux/protocol/addresses";
 import { WellKnown } from "@gpux/protocol/answers";
 import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc8128";
+import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
@@ -23,9 +25,17 @@ export interface ClientOptions {
   readonly autoOpen?: AutoOpen;
   /** Base units: the most that allowances may let any one lease spend. What it was funded with by default. */
   readonly spendLimit?: bigint;
-  /** Chain, contract and token that are trusted. Without it the edge's own word (`/.well-known/gpux`) is. */
+  /**
+   * Chain, contract and token that are trusted. Without it: on chains whose escrow this version knows
+   * (protocol/addresses.ts), that one; elsewhere the edge's own word (`/.well-known/gpux`).
+   */
   readonly settlement?: Settlement;
   readonly fetch?: typeof fetch;
+  /**
+   * Called with each funding before it leaves, and waited for: whoever keeps it (its terms above all) gets the rest of
+   * the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
+   */
+  readonly keep?: (funding: KeptIntentWire) => void | Promise<void>;
   /** After the first try; 2 by default. */
   readonly maxRetries?: number;
   readonly timing?: Timing;
@@ -67,12 +77,11 @@ export function createClient(options: ClientOptions): Client {
       { method: "GET", path: "/.well-known/gpux", signed: false },
       WellKnown,
     );
-    const pinned = options.settlement;
-    if (pinned === undefined || sameSettlement(pinned, answer.settlement)) return answer;
+    if (isTrusted(answer.settlement, options.settlement)) return answer;
     throw new GpuxError({
       code: "quote_mismatch",
       title: "The edge settles elsewhere than you trust",
-      hint: "Check the address of the edge, or the pinned settlement.",
+      hint: "Check the address of the edge; another escrow than the known one has to be pinned (settlement).",
       detail: `it names escrow ${answer.settlement.escrow} on chain ${answer.settlement.chain_id}`,
     });
   }
@@ -90,7 +99,8 @@ export function createClient(options: ClientOptions): Client {
 
   const warm = createWarmLeases();
   const spendLimit = options.spendLimit ?? null;
-  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit };
+  const keep = options.keep ?? (() => {});
+  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;
@@ -104,7 +114,11 @@ export function createClient(options: ClientOptions): Client {
   };
 }
 
-function sameSettlement(pinned: Settlement, named: Settlement): boolean {
+function isTrusted(named: Settlement, pinned: Settlement | undefined): boolean {
+  if (pinned === undefined) {
+    const known = addresses[named.chain_id];
+    return known === undefined || (known.escrow === named.escrow && known.usdc === named.token);
+  }
   return (
     pinned.chain_id === named.chain_id &&
     pinned.escrow.toLowerCase() === named.escrow &&

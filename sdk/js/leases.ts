@@ -1,11 +1,14 @@
 import { listOf, type WellKnown } from "@gpux/protocol/answers";
+import { LeaseTerms } from "@gpux/protocol/eip712";
+import { Address, type Bytes32 } from "@gpux/protocol/ids";
+import type { KeptIntentWire } from "@gpux/protocol/kept";
 import { LeaseView, Quote, QuoteRequest, type Settlement } from "@gpux/protocol/lease";
 import { Demand } from "@gpux/protocol/resources";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
 import { pages } from "./pages.ts";
 import { checkIdentity, checkQuote } from "./quote-check.ts";
-import { isConsumer, signFunding } from "./spending.ts";
+import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
 import type { Timing } from "./timing.ts";
 import { checked, jsonBody, type Transport } from "./transport.ts";
 import type { WarmLease, WarmLeases } from "./warm-leases.ts";
@@ -63,6 +66,7 @@ export interface LeaseSettings {
   readonly wellKnown: () => Promise<WellKnown>;
   /** Base units; no allowance on any one lease goes above it. Without it, what the lease was funded with. */
   readonly spendLimit: bigint | null;
+  readonly keep: (funding: KeptIntentWire) => void | Promise<void>;
 }
 
 /** Long enough for a congested chain, short enough that a hold does not stay for long; seconds. */
@@ -106,6 +110,32 @@ export function createLeases(settings: LeaseSettings): Leases {
     }
   }
 
+  /** Signed once, before the send: a retry repeats its salt, so that nothing is paid twice. */
+  async function signedAndKept(
+    settlement: Settlement,
+    leaseHash: Bytes32,
+    terms: LeaseTerms,
+    amount: bigint,
+  ): Promise<SignedFunding> {
+    const validBefore = Math.floor(timing.now() / 1_000) + FUNDING_WINDOW_S;
+    const funding = await signFunding(payer, settlement, { leaseHash, amount, validBefore });
+    await settings.keep({
+      chain_id: settlement.chain_id,
+      escrow: settlement.escrow,
+      intent: {
+        kind: "fund",
+        from: Address.parse(payer.address),
+        terms: [LeaseTerms.encode(terms)],
+        amounts: [funding.amount],
+        salt: funding.salt,
+        validAfter: funding.valid_after,
+        validBefore: funding.valid_before,
+        signature: funding.signature,
+      },
+    });
+    return funding;
+  }
+
   return {
     async open(quote, options = {}) {
       const wellKnown = await settings.wellKnown();
@@ -121,13 +151,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       });
       if (!check.ok) throw quoteMismatch(check.field, check.detail);
       const amount = options.amount ?? quote.amount;
-      const validBefore = Math.floor(now / 1_000) + FUNDING_WINDOW_S;
-      // Signed once, before the send: a retry repeats this salt, so the lease cannot be funded twice.
-      const funding = await signFunding(payer, wellKnown.settlement, {
-        leaseHash: quote.lease_hash,
-        amount,
-        validBefore,
-      });
+      const funding = await signedAndKept(wellKnown.settlement, quote.lease_hash, quote.terms, amount);
       const body = jsonBody({ lease: quote.lease_id, funding });
       const call = { method: "POST", path: "/v1/leases", body, signal: options.signal } as const;
       const lease = await transport.json(call, LeaseView);
@@ -153,13 +177,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       mustBe(lease, id, settlement);
       if (lease.terms.payer !== payer.address.toLowerCase())
         throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
-      const validBefore = Math.floor(timing.now() / 1_000) + FUNDING_WINDOW_S;
-      // Signed once, before the send: a retry repeats this salt, so nothing is added twice.
-      const funding = await signFunding(payer, settlement, {
-        leaseHash: lease.lease_hash,
-        amount,
-        validBefore,
-      });
+      const funding = await signedAndKept(settlement, lease.lease_hash, lease.terms, amount);
       const body = jsonBody({ funding });
       const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
       warm.raise(id, capped(after.funded));

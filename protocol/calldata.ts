@@ -1,8 +1,8 @@
-import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
-import type { HexBytes } from "@gpux/protocol/ids";
-import type { Intent, VoucherSignatures } from "@gpux/protocol/intent";
-import { type CompactSignature, toCompact } from "@gpux/protocol/signature";
-import { encodeFunctionData } from "viem";
+import { encodeFunctionData } from "viem/utils";
+import { leaseEscrowAbi } from "./abi/lease-escrow.ts";
+import type { HexBytes } from "./ids.ts";
+import type { Intent, VoucherSignatures } from "./intent.ts";
+import { type CompactSignature, toCompact } from "./signature.ts";
 
 /** What is sent to the escrow for an intent. `null`: a signature is malformed or not in its canonical (low-s) form. */
 export type Calldata = { readonly data: HexBytes; readonly gas: bigint } | null;

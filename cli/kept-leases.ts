@@ -1,0 +1,32 @@
+import { mkdir, open, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { escrowDomain, leaseIdHash } from "@gpux/protocol/eip712";
+import { leaseIdOf } from "@gpux/protocol/ids";
+import { KeptIntent, type KeptIntentWire } from "@gpux/protocol/kept";
+
+/**
+ * `leases/` in the config folder: a file for each lease that this machine has funded, written before the funding leaves.
+ * Its terms are all that it takes to get the rest back without an edge (`gpux rescue`).
+ */
+const pathOf = (folder: string, id: string) => join(folder, "leases", `${id}.json`);
+
+/** Readable by its owner alone; on the disk when it resolves. */
+export async function keepLease(folder: string, funding: KeptIntentWire): Promise<void> {
+  const { chain_id: chainId, escrow, intent } = KeptIntent.parse(funding);
+  const [terms] = intent.kind === "fund" ? intent.terms : [];
+  if (terms === undefined) throw new TypeError("a funding names its terms");
+  const path = pathOf(folder, leaseIdOf(leaseIdHash(escrowDomain({ chainId, escrow }), terms)));
+  await mkdir(join(folder, "leases"), { recursive: true, mode: 0o700 });
+  const file = await open(path, "w", 0o600);
+  try {
+    await file.writeFile(`${JSON.stringify(funding)}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Null when this machine did not fund it. `id` as `lse_...`. */
+export async function keptLease(folder: string, id: string): Promise<string | null> {
+  return await readFile(pathOf(folder, id), "utf8").catch(() => null);
+}
