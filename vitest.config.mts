@@ -36,6 +36,7 @@ const bindings = {
       feeCap: "15000000",
       watchEveryMs: 100,
       ratePerMinute: 3,
+      looksPerMinute: 40,
     },
   },
   meter: { ...chain, METER_KEY },
@@ -58,7 +59,7 @@ async function auxiliaryWorker(name: "relayer" | "meter") {
 // Pure machines know no runtime, so they are tested where a test file starts fastest.
 const machineTests = [
   "durable-objects/**/machine*.test.ts",
-  "durable-objects/relay-key/{batch,flight,json-rpc,policy}.test.ts",
+  "durable-objects/relay-key/{batch,calldata,flight,json-rpc,policy,refusal}.test.ts",
 ];
 // Whole benches need a machine for themselves, as whole stacks do; what they are made of is tested with the rest.
 const benchTests = "bench/dispatch/*.test.ts";
