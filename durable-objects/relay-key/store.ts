@@ -4,7 +4,6 @@ import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import type { Anchor } from "./confirm.ts";
 import { type IntentState, Life } from "./machine.ts";
-import type { accountOf } from "./rate.ts";
 import { flag, json, steps } from "./schema.ts";
 
 const IntentRow = z
@@ -39,8 +38,6 @@ export interface Known {
 
 /** What falls due for the key as a whole (ms). */
 export type Clock = "confirm_at" | "watch_at" | "plan_at";
-
-type Account = ReturnType<typeof accountOf>;
 
 /** What an account has used of what strangers may ask for it. */
 export interface Used {
@@ -168,12 +165,12 @@ export function openStore(sql: SqlStorage) {
       return many(`SELECT ${COLUMNS} FROM intents WHERE anchor_hash = ?`, block);
     },
 
-    used(account: Account): Used | null {
+    used(account: string): Used | null {
       const query = "SELECT minute, in_minute, day, gas_in_day FROM allowances WHERE account = ?";
       const row = sql.exec(query, account).toArray()[0];
       return row === undefined ? null : UsedRow.parse(row);
     },
-    setUsed(account: Account, { minute, inMinute, day, gasInDay }: Used): void {
+    setUsed(account: string, { minute, inMinute, day, gasInDay }: Used): void {
       const query = "INSERT OR REPLACE INTO allowances VALUES (?, ?, ?, ?, ?)";
       sql.exec(query, account, minute, inMinute, day, gasInDay);
       sql.exec("DELETE FROM allowances WHERE day < ?", day);

@@ -1,0 +1,125 @@
+import { SELF } from "cloudflare:test";
+import { ORIGIN, requestOf } from "@gpux/durable-objects/testing/client";
+import { ERRORS, type ErrorCode } from "@gpux/protocol/errors";
+import { IntentRefusalCode, intentHints } from "@gpux/protocol/intent";
+import { IntentView } from "@gpux/protocol/intent-view";
+import { generatePrivateKey, privateKeyToAddress } from "viem/accounts";
+import { describe, expect, test } from "vitest";
+import { problemResponse } from "./refusal.ts";
+import { errorOf, refuseIntent } from "./relay-refusal.ts";
+
+// The real relayer stands beside this edge, but no node answers it: what it takes stays pending. How intents end is
+// in test/e2e/relay.test.ts, on a chain.
+
+const fresh = () => privateKeyToAddress(generatePrivateKey()).toLowerCase();
+const withdraw = () => ({ kind: "withdraw", account: fresh(), occasion: "test" });
+
+async function send(path: string, sent: Parameters<typeof requestOf>[1] = {}) {
+  const response = await SELF.fetch(requestOf(path, sent));
+  const body: Record<string, unknown> = await response.json();
+  return { response, body };
+}
+const post = (json: unknown, headers: Record<string, string> = {}) => send("/v1/relay", { json, headers });
+
+describe("every refusal of the relayer", () => {
+  test.each(IntentRefusalCode.options)(
+    "%s has a problem of its own, with the hint of an intent",
+    async (code) => {
+      const refusal = refuseIntent({ status: "rejected", key: "fund:0x1:0x2", code, detail: "why" });
+      const response = problemResponse(refusal, "req_1");
+      const error = errorOf(code);
+      expect(response.status).toBe(ERRORS[error].status);
+      expect(await response.json()).toMatchObject({
+        code: error,
+        title: ERRORS[error].title,
+        hint: intentHints[code],
+        refusal: code,
+        key: "fund:0x1:0x2",
+        detail: "why",
+      });
+    },
+  );
+
+  test("and no two of them the same", () => {
+    const errors = IntentRefusalCode.options.map(errorOf);
+    expect(new Set(errors).size).toBe(errors.length);
+  });
+});
+
+describe("POST /v1/relay", () => {
+  test("takes an intent of anybody, says where to look, and answers the same for the same", async () => {
+    const intent = withdraw();
+    const { response, body } = await post(intent);
+    const key = `withdraw:${intent.account}:test`;
+    expect(response.status).toBe(202);
+    expect(response.headers.get("location")).toBe(`/v1/relay/${key}`);
+    expect(body).toEqual({ object: "intent", status: "pending", key, txHash: null });
+    const again = await post({ ...intent, account: intent.account.toUpperCase().replace("0X", "0x") });
+    expect([again.response.status, again.body]).toEqual([202, body]);
+    const standing = await send(`/v1/relay/${key}`);
+    expect([standing.response.status, IntentView.parse(standing.body)]).toEqual([200, body]);
+  });
+
+  test("waits as long as it is preferred, and then says how it stands", async () => {
+    const intent = withdraw();
+    const { response, body } = await post(intent, { prefer: "wait=1" });
+    expect(response.headers.get("preference-applied")).toBe("wait=1");
+    expect(body).toMatchObject({ status: "pending" });
+    const path = `/v1/relay/withdraw:${intent.account}:test`;
+    const standing = await send(path, { headers: { prefer: "wait=1" } });
+    expect(standing.response.headers.get("preference-applied")).toBe("wait=1");
+    expect((await send(`${path}?wait=1`)).body).toEqual(standing.body);
+  });
+
+  const badBodies: [title: string, code: ErrorCode, body: BodyInit | object, type?: string][] = [
+    ["no JSON", "invalid_json", "{"],
+    ["no intent", "invalid_request", {}],
+    ["an unknown kind", "invalid_request", { kind: "steal", account: fresh() }],
+    ["an unknown field", "invalid_request", { ...withdraw(), gas: 1 }],
+    ["an account that is none", "invalid_request", { ...withdraw(), account: "0x12" }],
+    ["a number as an amount", "invalid_request", { kind: "deposit", amount: 5 }],
+    ["a body of another type", "unsupported_media_type", "kind=withdraw", "text/plain"],
+    ["a body above the limit", "body_too_large", { ...withdraw(), occasion: "x".repeat(49 * 1024) }],
+  ];
+  test.each(badBodies)("refuses %s: %s", async (_title, code, body, type = "application/json") => {
+    const content = typeof body === "string" ? body : JSON.stringify(body);
+    const sent = { method: "POST", body: content, headers: { "content-type": type } };
+    const { response, body: problem } = await send("/v1/relay", sent);
+    expect(response.status).toBe(ERRORS[code].status);
+    expect(response.headers.get("content-type")).toBe("application/problem+json");
+    expect(problem).toMatchObject({ code, hint: ERRORS[code].hint });
+  });
+
+  test("points at the field that does not fit", async () => {
+    const { body } = await post({ ...withdraw(), account: "0x12" });
+    expect(body.errors).toMatchObject([{ pointer: "/account" }]);
+  });
+});
+
+describe("GET /v1/relay/{key}", () => {
+  test("knows what was taken, and nothing else", async () => {
+    const unknown = await send(`/v1/relay/withdraw:${fresh()}:test`);
+    expect([unknown.response.status, unknown.body.code]).toEqual([404, "intent_unknown"]);
+  });
+
+  test.each(["steal:0x12", "fund:", "'--", "fund:%2e%2e%2f", `fund:${"x".repeat(300)}`])(
+    "takes no key like %s",
+    async (key) => {
+      const { response, body } = await send(`/v1/relay/${key}`);
+      expect([response.status, body.code]).toEqual([422, "invalid_request"]);
+    },
+  );
+
+  test("waits no longer than a minute", async () => {
+    const { response, body } = await send(`/v1/relay/withdraw:${fresh()}:test?wait=61`);
+    expect([response.status, body.code]).toEqual([422, "invalid_request"]);
+  });
+});
+
+test("a page of any origin may submit", async () => {
+  const response = await SELF.fetch(`${ORIGIN}/v1/relay`, {
+    method: "OPTIONS",
+    headers: { origin: "https://dapp.example", "access-control-request-method": "POST" },
+  });
+  expect([response.status, response.headers.get("access-control-allow-origin")]).toEqual([204, "*"]);
+});
