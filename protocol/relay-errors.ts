@@ -1,5 +1,5 @@
 import { type ErrorEntry, later, tenant } from "./error-entry.ts";
-import { intentHints as hints } from "./intent-refusals.ts";
+import { intentHints as hints, type IntentRefusalCode } from "./intent-refusals.ts";
 
 /** Why `POST /v1/relay` does not land an intent: the part of the table (errors.ts) that no other route needs. */
 export const RELAY_ERRORS = {
@@ -34,3 +34,44 @@ export const RELAY_ERRORS = {
   rate_limited: later(429, "tenant", "Too many intents in this minute", hints.rate_limited),
   daily_cap: later(429, "tenant", "The account's gas of today is used up", hints.daily_cap),
 } as const satisfies Record<string, ErrorEntry>;
+
+/** The API's code for the relayer's: what other routes say as well, they say by the same code. */
+export function relayErrorOf(code: IntentRefusalCode) {
+  switch (code) {
+    case "intent_invalid":
+      return "invalid_request";
+    case "expired":
+      return "intent_expired";
+    case "bad_signature":
+      return "intent_signature_invalid";
+    case "insufficient_balance":
+      return "insufficient_funds";
+    case "stale":
+      return "voucher_stale";
+    case "reverted":
+      return "intent_reverted";
+    case "wallet_not_deployed":
+    case "insufficient_credit":
+    case "authorization_used":
+    case "token_refused":
+    case "not_payer":
+    case "terms_refused":
+    case "meter_revoked":
+    case "other_credit":
+    case "lease_not_open":
+    case "lease_closed":
+    case "above_due":
+    case "nothing_due":
+    case "too_early":
+    case "nothing_owed":
+    case "release_used":
+    case "release_pending":
+    case "no_release":
+    case "escrow_refused":
+    case "over_budget":
+    case "relayer_low_balance":
+    case "rate_limited":
+    case "daily_cap":
+      return code;
+  }
+}

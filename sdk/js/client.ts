@@ -3,6 +3,7 @@ import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc812
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
+import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
@@ -39,6 +40,7 @@ export interface Client {
   readonly leases: Omit<Leases, "adopt">;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
+  readonly intents: Intents;
 }
 
 /**
@@ -101,6 +103,7 @@ export function createClient(options: ClientOptions): Client {
     leases,
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
+    intents: createIntents(transport, timing),
   };
 }
 

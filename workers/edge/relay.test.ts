@@ -3,10 +3,11 @@ import { ORIGIN, requestOf } from "@gpux/durable-objects/testing/client";
 import { ERRORS, type ErrorCode } from "@gpux/protocol/errors";
 import { IntentRefusalCode, intentHints } from "@gpux/protocol/intent";
 import { IntentView } from "@gpux/protocol/intent-view";
+import { relayErrorOf } from "@gpux/protocol/relay-errors";
 import { generatePrivateKey, privateKeyToAddress } from "viem/accounts";
 import { describe, expect, test } from "vitest";
 import { problemResponse } from "./refusal.ts";
-import { errorOf, refuseIntent } from "./relay-refusal.ts";
+import { refuseIntent } from "./relay-refusal.ts";
 
 // The real relayer stands beside this edge, but no node answers it: what it takes stays pending. How intents end is
 // in test/e2e/relay.test.ts, on a chain.
@@ -27,7 +28,7 @@ describe("every refusal of the relayer", () => {
     async (code) => {
       const refusal = refuseIntent({ status: "rejected", key: "fund:0x1:0x2", code, detail: "why" });
       const response = problemResponse(refusal, "req_1");
-      const error = errorOf(code);
+      const error = relayErrorOf(code);
       expect(response.status).toBe(ERRORS[error].status);
       expect(await response.json()).toMatchObject({
         code: error,
@@ -41,7 +42,7 @@ describe("every refusal of the relayer", () => {
   );
 
   test("and no two of them the same", () => {
-    const errors = IntentRefusalCode.options.map(errorOf);
+    const errors = IntentRefusalCode.options.map(relayErrorOf);
     expect(new Set(errors).size).toBe(errors.length);
   });
 });

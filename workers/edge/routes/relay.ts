@@ -7,11 +7,12 @@ import {
   type RelayerRpc,
 } from "@gpux/protocol/intent";
 import { IntentView } from "@gpux/protocol/intent-view";
+import { relayErrorOf } from "@gpux/protocol/relay-errors";
 import { z } from "zod";
 import { jsonAnswer } from "../json-answer.ts";
 import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
-import { errorOf, refuseIntent } from "../relay-refusal.ts";
+import { refuseIntent } from "../relay-refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, openRoute } from "../route.ts";
 
 const PREFER =
@@ -36,7 +37,7 @@ const postIntent = openRoute(
       "body_too_large",
       "unsupported_media_type",
       "chain_unavailable",
-      ...new Set(IntentRefusalCode.options.map(errorOf)),
+      ...new Set(IntentRefusalCode.options.map(relayErrorOf)),
     ],
   },
   async ({ env, request, body }) => {
