@@ -11,7 +11,7 @@ import { z } from "zod";
  * payouts: `nothing_owed`, `release_used`, `release_pending`, `no_release`. `escrow_refused`: any other rule of the
  * contract, named in the detail. Ours: `relayer_low_balance`, `reverted` (simulated well but reverted when it landed,
  * repeatedly), `over_budget` (costs more than the policy pays for what it moves), and for what anybody brings
- * `rate_limited` and `daily_cap`.
+ * `chain_unavailable`, `rate_limited` and `daily_cap`.
  */
 export const IntentRefusalCode = z.enum([
   "intent_invalid",
@@ -40,6 +40,7 @@ export const IntentRefusalCode = z.enum([
   "relayer_low_balance",
   "reverted",
   "over_budget",
+  "chain_unavailable",
   "rate_limited",
   "daily_cap",
 ]);
@@ -82,6 +83,7 @@ export const intentHints: Readonly<Record<IntentRefusalCode, string>> = {
   reverted: "The chain kept changing under it; look at the detail and submit it again.",
   over_budget:
     "Gas is dear for what this moves; wait, move more at once, or land it by yourself with gpux rescue.",
+  chain_unavailable: "No node answers just now; nothing was taken. Submit it again in a while.",
   rate_limited: "Wait a minute.",
   daily_cap:
     "The account's gas of today is used up; go on tomorrow, or land it by yourself with gpux rescue.",

@@ -148,7 +148,10 @@ export const RevokeMeterIntent = z.strictObject({
   signature: KeySignature,
 });
 
-/** Pays an account all that it is owed. `occasion` names why (a lease id, a day), so that each pays once. */
+/**
+ * Pays an account all that it is owed. `occasion` names why (a lease, a day), so that each pays once; those that begin
+ * with `lse_` are the market's own.
+ */
 export const WithdrawIntent = z.strictObject({
   kind: z.literal("withdraw"),
   account: Address,
@@ -214,7 +217,17 @@ export function releaseDigest(hasher: TypedDataHasher, intent: z.output<typeof R
 }
 
 /**
- * The key of an intent's meaning. An exit or release that the meter co-signed means more than one without; everything
+ * How far the consumer stands behind a voucher. One without its word pays no more than what is unattended, so it must
+ * not pass for one with it: else whoever lands it first, with the allowance left out, would stop the rest.
+ */
+function consent({ cumulative, signatures, allowance }: z.output<typeof SettleIntent>): string {
+  if (signatures.consumer !== undefined) return ":allowed";
+  if (allowance === undefined) return "";
+  return allowance.cumulative >= cumulative ? ":allowed" : `:allowed:${allowance.cumulative}`;
+}
+
+/**
+ * The key of an intent's meaning. An exit or release that the meter co-signed means more than one without, and so does usage with the consumer's word; everything
  * else means the same whoever signed it, and until when. A release serves once, so its time is part of what it means.
  */
 export function intentKey(hasher: TypedDataHasher, intent: Intent): IntentKey {
@@ -228,7 +241,7 @@ export function intentKey(hasher: TypedDataHasher, intent: Intent): IntentKey {
       return `allocate:${hasher.allocate({ leaseIds, fundedTo: intent.fundedTo, validBefore: 0 })}`;
     }
     case "settle":
-      return `settle:${hasher.leaseTerms(intent.terms)}:${intent.cumulative}`;
+      return `settle:${hasher.leaseTerms(intent.terms)}:${intent.cumulative}${consent(intent)}`;
     case "exit":
       return `exit:${hasher.leaseTerms(intent.terms)}${intent.meterSignature === undefined ? "" : ":cosigned"}`;
     case "close":

@@ -70,6 +70,7 @@ export function relayErrorOf(code: IntentRefusalCode) {
     case "escrow_refused":
     case "over_budget":
     case "relayer_low_balance":
+    case "chain_unavailable":
     case "rate_limited":
     case "daily_cap":
       return code;

@@ -1,12 +1,12 @@
 import { runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
-import { Address, Bytes32 } from "@gpux/protocol/ids";
+import { Address, Bytes32, leaseIdOf } from "@gpux/protocol/ids";
 import { Intent, intentKey, type RelayerRpc } from "@gpux/protocol/intent";
 import { generatePrivateKey, privateKeyToAccount, privateKeyToAddress } from "viem/accounts";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { revokeOf } from "../../test/setup/devnet-credit.ts";
-import { fundOf, hasher, newLease } from "../../test/setup/devnet-lease.ts";
+import { fundOf, hasher, newLease, settleOf } from "../../test/setup/devnet-lease.ts";
 import { fixNetwork, network } from "../../test/setup/faulty-network.ts";
 import { RELAYER_KEY } from "../../test/setup/provided-context.ts";
 import type { RelayKeyObject } from "./object.ts";
@@ -70,12 +70,50 @@ describe("RLY-11 what strangers bring", () => {
     expect(await rows()).toEqual(before);
   });
 
-  test("goes on where no node can be asked: that is no verdict", async () => {
+  test("is not taken while no node can be asked", async () => {
     const fund = await fundOf([await newLease(10n)], [10n]);
+    const before = await rows();
     network.break("eth_call");
-    expect(await relayer.relay(fund, 0)).toMatchObject({ status: "pending", key: nameOf(fund) });
+    expect(await codeOf(fund)).toBe("chain_unavailable");
+    expect(await rows()).toEqual(before);
     network.fix();
-    expect(await relayer.status(nameOf(fund), 20_000)).toMatchObject({ status: "done" });
+    expect(await codeOf(fund)).toBe("done");
+  });
+
+  test("takes the place of no voucher that is held, unless it is as good", async () => {
+    const lease = await newLease(1_000n);
+    await relayer.submit(await fundOf([lease], [1_000n]));
+    const voucher = await settleOf(lease, 700n);
+    await relayer.hold(voucher);
+    const { provider } = voucher.signatures;
+    const worthless: Wire = { ...voucher, signatures: { provider, meter: provider } };
+    expect(nameOf(worthless)).toBe(nameOf(voucher));
+    expect(await codeOf(worthless)).toBe("bad_signature");
+    network.break("eth_call");
+    expect(await codeOf(worthless)).toBe("chain_unavailable");
+    network.fix();
+    expect(await relayer.status(nameOf(voucher))).toMatchObject({ status: "pending", txHash: null });
+    expect(await relayer.relay(voucher)).toMatchObject({ status: "done", result: { paid: "700" } });
+  });
+
+  test("lands usage without the consumer's allowance as what it is, and leaves room for the whole", async () => {
+    const lease = await newLease(1_000n, { unattended: 10n });
+    await relayer.submit(await fundOf([lease], [1_000n]));
+    const stripped = await settleOf(lease, 70n);
+    const signature = await lease.consumer.sign({
+      hash: hasher.allowance({ leaseId: lease.id, cumulative: 70n }),
+    });
+    const whole: Wire = { ...stripped, allowance: { cumulative: "70", signature } };
+    expect(await relayer.relay(stripped)).toMatchObject({ status: "done", result: { paid: "10" } });
+    expect(await relayer.relay(whole)).toMatchObject({ status: "done", result: { paid: "70" } });
+  });
+
+  test("pays nobody under a lease's own name, which would pass for its payout", async () => {
+    const lease = await newLease(0n);
+    const account = lease.terms.provider;
+    const occasion = leaseIdOf(lease.id);
+    const answer = await relayer.relay({ kind: "withdraw", account, occasion });
+    expect(answer).toMatchObject({ code: "intent_invalid", detail: expect.stringMatching(/lse_/) });
   });
 
   test("waits as long as it is told: not at all, or for its end", async () => {

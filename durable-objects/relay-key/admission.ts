@@ -15,11 +15,14 @@ export interface Looks {
   minute: number;
   count: number;
 }
+/** A payout that a stranger made under a lease's name would pass for the lease's own. */
+const OWN_OCCASION = "lse_";
+
 export const newLooks = (): Looks => ({ minute: 0, count: 0 });
 
 /**
- * What the chain says before anything is stored; null: it may go on, or no node could be asked, which is no verdict.
- * Without it, anybody could use up another's rate by intents that nobody signed, and fill the storage with them.
+ * What the chain says before anything is stored; null: it may go on. Without it, anybody could use up another's rate by
+ * intents that nobody signed, fill the storage with them, or take the place of a voucher that is held.
  */
 export async function judgeStranger(
   desk: Desk,
@@ -27,22 +30,24 @@ export async function judgeStranger(
   intent: Intent,
   looks: Looks,
 ): Promise<IntentAnswer | null> {
+  const refused = (refusal: Refusal): IntentAnswer => ({ status: "rejected", key, ...refusal });
+  if (intent.kind === "withdraw" && intent.occasion.startsWith(OWN_OCCASION))
+    return refused({ code: "intent_invalid", detail: `occasions that begin with ${OWN_OCCASION} are taken` });
   const minute = Math.floor(Date.now() / 60_000);
   looks.count = looks.minute === minute ? looks.count + 1 : 1;
   looks.minute = minute;
   const { looksPerMinute } = desk.policy;
   if (looks.count > looksPerMinute) {
     const detail = `${looksPerMinute} a minute of all accounts together`;
-    return { status: "rejected", key, ...turnedAway(desk, { code: "rate_limited", detail }) };
+    return refused(turnedAway(desk, { code: "rate_limited", detail }));
   }
   const verdict = await judge(desk, intent).catch((error: unknown) => {
     if (!(error instanceof NodeFault)) throw error;
     warn("relay_node_fault", { lane: key, error: error.message });
-    return null;
+    return { t: "refused", code: "chain_unavailable", detail: "no node gave a sensible answer" } as const;
   });
-  if (verdict?.t === "refused")
-    return { status: "rejected", key, code: verdict.code, detail: verdict.detail };
-  if (verdict?.t !== "fulfilled") return null;
+  if (verdict.t === "refused") return refused({ code: verdict.code, detail: verdict.detail });
+  if (verdict.t !== "fulfilled") return null;
   const life = { state: "superseded", fulfilment: verdict.fulfilment, confirmation: "included" } as const;
   const state = { life, misses: 0, alone: false, dislodged: false, failures: 0, dueAt: null };
   return answerOf({ key, intent, state }, desk.flights, desk.policy);

@@ -196,7 +196,17 @@ describe("the key of a meaning", () => {
   test("does not hang on who signed it, nor an allocation's on its time", () => {
     expect(keyOf("allocate", { validBefore: 5, signature })).toBe(keyOf("allocate"));
     expect(keyOf("deposit", { validBefore: 5, signature: "0x" })).toBe(keyOf("deposit"));
-    expect(keyOf("settle", { signatures: { provider: signature, meter: signature } })).toBe(keyOf("settle"));
+    expect(keyOf("settle", { signatures: { consumer: signature, meter: signature } })).toBe(keyOf("settle"));
+  });
+
+  test("of usage hangs on how far the consumer allows it", () => {
+    const signatures = { provider: signature, meter: signature };
+    const allowed = (cumulative: string) => ({ signatures, allowance: { cumulative, signature } });
+    const [signed, bare] = [keyOf("settle"), keyOf("settle", { signatures })];
+    expect(signed).toBe(`${bare}:allowed`);
+    expect(keyOf("settle", allowed("9"))).toBe(signed);
+    expect(keyOf("settle", allowed("10"))).toBe(signed);
+    expect(keyOf("settle", allowed("8"))).toBe(`${signed}:8`);
   });
 
   test("hangs on what it brings about", () => {

@@ -88,12 +88,16 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   async relay(intent: Intent, waitMs = SUBMIT_WAIT_MS): Promise<IntentAnswer> {
     const desk = this.#desk;
     const key = intentKey(desk.escrow.hasher, intent);
-    const isKnown = () => (desk.store.read(key)?.state.life.state ?? "rejected") !== "rejected";
-    if (!isKnown()) {
+    // A rejected one is tried anew, and a held one would land sooner: both are for the chain to judge.
+    const isUnderWay = () => {
+      const state = desk.store.read(key)?.state.life.state ?? "rejected";
+      return state !== "rejected" && state !== "held";
+    };
+    if (!isUnderWay()) {
       const answer = await judgeStranger(desk, key, intent, this.#looks);
       if (answer !== null) return answer;
       // Meanwhile the same may have come by another way.
-      const refusal = isKnown() ? null : admitStranger(desk, intent);
+      const refusal = isUnderWay() ? null : admitStranger(desk, intent);
       if (refusal !== null) return { status: "rejected", key, ...refusal };
     }
     return await this.submit(intent, waitMs);

@@ -134,12 +134,19 @@ test("a browser's key spends a payer's credit on a lease, and all of it comes ba
 
 test("the same intent again is the same transaction, and its key says how it stands", async () => {
   const intent = await deposit(privateKeyToAccount(generatePrivateKey()).address, 1n);
-  const first = await post(intent, { prefer: "wait=30" });
-  expect([first.status, first.headers.get("preference-applied")]).toEqual([200, "wait=30"]);
+  // Nobody asked it to wait.
+  const first = await post(intent);
+  expect(first).toMatchObject({ status: 202, body: { object: "intent", status: "pending", txHash: null } });
+  const where = first.headers.get("location") ?? "";
+  expect(where).toMatch(/^\/v1\/relay\/deposit:0x/);
+  const ended = await requests.send(requests.of(where, { headers: { prefer: "wait=30" } }));
+  expect(ended).toMatchObject({ status: 200, body: { status: "done", superseded: false } });
+  expect(ended.headers.get("preference-applied")).toBe("wait=30");
   const done = await client.intents.relay(intent);
-  const again = await post(intent);
+  const again = await post(intent, { prefer: "wait=30" });
   expect(again).toMatchObject({ status: 200, body: { status: "done", txHash: done.txHash } });
   expect(await client.intents.get(done.key, { wait: 5 })).toMatchObject({ txHash: done.txHash });
+  expect((await requests.send(requests.of(`${where}?wait=5`))).body).toMatchObject({ txHash: done.txHash });
 });
 
 describe("what the chain would refuse is refused with what helps, and costs the relayer nothing", () => {

@@ -2,15 +2,14 @@ import { SELF } from "cloudflare:test";
 import { ORIGIN, requestOf } from "@gpux/durable-objects/testing/client";
 import { ERRORS, type ErrorCode } from "@gpux/protocol/errors";
 import { IntentRefusalCode, intentHints } from "@gpux/protocol/intent";
-import { IntentView } from "@gpux/protocol/intent-view";
 import { relayErrorOf } from "@gpux/protocol/relay-errors";
 import { generatePrivateKey, privateKeyToAddress } from "viem/accounts";
 import { describe, expect, test } from "vitest";
 import { problemResponse } from "./refusal.ts";
 import { refuseIntent } from "./relay-refusal.ts";
 
-// The real relayer stands beside this edge, but no node answers it: what it takes stays pending. How intents end is
-// in test/e2e/relay.test.ts, on a chain.
+// The real relayer stands beside this edge, but no node answers it. What intents come to is in test/e2e/relay.test.ts,
+// on a chain.
 
 const fresh = () => privateKeyToAddress(generatePrivateKey()).toLowerCase();
 const withdraw = () => ({ kind: "withdraw", account: fresh(), occasion: "test" });
@@ -48,28 +47,14 @@ describe("every refusal of the relayer", () => {
 });
 
 describe("POST /v1/relay", () => {
-  test("takes an intent of anybody, says where to look, and answers the same for the same", async () => {
-    const intent = withdraw();
-    const { response, body } = await post(intent);
-    const key = `withdraw:${intent.account}:test`;
-    expect(response.status).toBe(202);
-    expect(response.headers.get("location")).toBe(`/v1/relay/${key}`);
-    expect(body).toEqual({ object: "intent", status: "pending", key, txHash: null });
-    const again = await post({ ...intent, account: intent.account.toUpperCase().replace("0X", "0x") });
-    expect([again.response.status, again.body]).toEqual([202, body]);
-    const standing = await send(`/v1/relay/${key}`);
-    expect([standing.response.status, IntentView.parse(standing.body)]).toEqual([200, body]);
-  });
-
-  test("waits as long as it is preferred, and then says how it stands", async () => {
+  test("takes nothing while no node can be asked, and says when to come again", async () => {
     const intent = withdraw();
     const { response, body } = await post(intent, { prefer: "wait=1" });
-    expect(response.headers.get("preference-applied")).toBe("wait=1");
-    expect(body).toMatchObject({ status: "pending" });
-    const path = `/v1/relay/withdraw:${intent.account}:test`;
-    const standing = await send(path, { headers: { prefer: "wait=1" } });
-    expect(standing.response.headers.get("preference-applied")).toBe("wait=1");
-    expect((await send(`${path}?wait=1`)).body).toEqual(standing.body);
+    expect([response.status, body.code]).toEqual([503, "chain_unavailable"]);
+    expect(response.headers.get("retry-after")).toBe("5");
+    expect(body).toMatchObject({ refusal: "chain_unavailable", key: `withdraw:${intent.account}:test` });
+    const standing = await send(`/v1/relay/withdraw:${intent.account}:test`);
+    expect([standing.response.status, standing.body.code]).toEqual([404, "intent_unknown"]);
   });
 
   const badBodies: [title: string, code: ErrorCode, body: BodyInit | object, type?: string][] = [
