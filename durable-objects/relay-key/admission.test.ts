@@ -80,7 +80,7 @@ describe("RLY-11 what strangers bring", () => {
     expect(await codeOf(fund)).toBe("done");
   });
 
-  test("takes the place of no voucher that is held, unless it is as good", async () => {
+  test("RLY-14 takes the place of no voucher that is held, unless it is as good", async () => {
     const lease = await newLease(1_000n);
     await relayer.submit(await fundOf([lease], [1_000n]));
     const voucher = await settleOf(lease, 700n);
@@ -96,7 +96,7 @@ describe("RLY-11 what strangers bring", () => {
     expect(await relayer.relay(voucher)).toMatchObject({ status: "done", result: { paid: "700" } });
   });
 
-  test("lands usage without the consumer's allowance as what it is, and leaves room for the whole", async () => {
+  test("RLY-14 lands usage without the consumer's allowance as what it is, and leaves room for the whole", async () => {
     const lease = await newLease(1_000n, { unattended: 10n });
     await relayer.submit(await fundOf([lease], [1_000n]));
     const stripped = await settleOf(lease, 70n);
@@ -108,7 +108,7 @@ describe("RLY-11 what strangers bring", () => {
     expect(await relayer.relay(whole)).toMatchObject({ status: "done", result: { paid: "70" } });
   });
 
-  test("pays nobody under a lease's own name, which would pass for its payout", async () => {
+  test("RLY-14 pays nobody under a lease's own name, which would pass for its payout", async () => {
     const lease = await newLease(0n);
     const account = lease.terms.provider;
     const occasion = leaseIdOf(lease.id);

@@ -133,7 +133,7 @@ test("a deadline is the signature's, and of an opening the lease's as well", () 
   expect(deadlineOf(intentOf("fund", { validBefore: 1_900_000_000 }))).toBe(terms.expiry);
 });
 
-describe("a consumer whose key is P-256", () => {
+describe("RLY-13 a consumer whose key is P-256", () => {
   test("signs usage by the low s, its key beside it", () => {
     const { args } = callOf(intentOf("settle"));
     expect(args?.[3]).toMatchObject({ roles: 3, a: { r, vs: s } });

@@ -253,7 +253,7 @@ test("a meter resigns once, and asking again answers the same", async () => {
   expect(await done(await revokeOf(lease))).toMatchObject({ txHash: revoked.txHash });
 });
 
-describe("a consumer whose key is P-256", () => {
+describe("RLY-13 a consumer whose key is P-256", () => {
   /** Usage that the consumer signs with the provider. */
   async function usageOf(
     lease: DevnetLease,
@@ -320,7 +320,7 @@ describe("a consumer whose key is P-256", () => {
   });
 });
 
-test("a wallet with code never shares a transaction, also when it deposits or releases", async () => {
+test("RLY-7 RLY-15 a wallet with code never shares a transaction, also when it deposits or releases", async () => {
   const leases = await Promise.all([1, 2, 3].map(() => newLease(100n)));
   const [wallet] = leases;
   const wires = await Promise.all(leases.map((lease) => depositOf(lease, 50n)));

@@ -25,7 +25,7 @@ function revertOf(error: { readonly name: string; readonly inputs: readonly AbiP
   return `${toFunctionSelector(signature)}${encodeAbiParameters(error.inputs, values).slice(2)}` as const;
 }
 
-describe("each error of the escrow", () => {
+describe("RLY-12 each error of the escrow", () => {
   test.each(errors.map((error) => [error.name, error] as const))(
     "%s is refused by a code that has a hint, and names itself",
     (name, error) => {

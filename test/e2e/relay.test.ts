@@ -77,7 +77,7 @@ async function post(intent: unknown, headers: Record<string, string> = {}) {
   return await requests.send(requests.of("/v1/relay", { json: intent, headers }));
 }
 
-test("a browser's key spends a payer's credit on a lease, and all of it comes back, by no more than signatures", async () => {
+test("RLY-13 a browser's key spends a payer's credit on a lease, and all of it comes back, by no more than signatures", async () => {
   const before = await market.ledger.balances();
   const browser = await newP256Key();
   const put = await client.intents.relay(await deposit(browser.address, 5_000_000n));
@@ -172,7 +172,7 @@ describe("what the chain would refuse is refused with what helps, and costs the 
       },
     ],
     [
-      "a smart wallet that is not deployed yet (ERC-6492)",
+      "RLY-15 a smart wallet that is not deployed yet (ERC-6492)",
       "wallet_not_deployed",
       "wallet_not_deployed",
       async () => {

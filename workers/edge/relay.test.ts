@@ -21,7 +21,7 @@ async function send(path: string, sent: Parameters<typeof requestOf>[1] = {}) {
 }
 const post = (json: unknown, headers: Record<string, string> = {}) => send("/v1/relay", { json, headers });
 
-describe("every refusal of the relayer", () => {
+describe("RLY-12 every refusal of the relayer", () => {
   test.each(IntentRefusalCode.options)(
     "%s has a problem of its own, with the hint of an intent",
     async (code) => {
