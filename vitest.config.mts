@@ -23,6 +23,7 @@ const bindings = {
     FEE_BPS: "500",
     RPC_URL: "http://127.0.0.1:9",
     PUBLIC_ORIGIN: "https://edge.test",
+    METRICS_TOKEN: "only-for-tests-0123456789abcdef01",
   },
   relayer: {
     ...chain,
@@ -36,6 +37,7 @@ const bindings = {
       feeCap: "15000000",
       watchEveryMs: 100,
       ratePerMinute: 3,
+      looksPerMinute: 40,
     },
   },
   meter: { ...chain, METER_KEY },
@@ -58,7 +60,7 @@ async function auxiliaryWorker(name: "relayer" | "meter") {
 // Pure machines know no runtime, so they are tested where a test file starts fastest.
 const machineTests = [
   "durable-objects/**/machine*.test.ts",
-  "durable-objects/relay-key/{batch,flight,json-rpc,policy}.test.ts",
+  "durable-objects/relay-key/{batch,calldata,flight,json-rpc,policy,refusal}.test.ts",
 ];
 // Whole benches need a machine for themselves, as whole stacks do; what they are made of is tested with the rest.
 const benchTests = "bench/dispatch/*.test.ts";

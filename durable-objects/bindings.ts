@@ -30,4 +30,5 @@ export interface ObjectEnv {
   readonly FEE_BPS: string;
   readonly RPC_URL: string;
   readonly PUBLIC_ORIGIN: string;
+  readonly METRICS_TOKEN?: string;
 }

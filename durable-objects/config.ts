@@ -22,6 +22,10 @@ const Vars = z.object({
   FEE_BPS: whole(5_000),
   RPC_URL: z.url(),
   PUBLIC_ORIGIN: z.url().refine((url) => new URL(url).origin === url, "an origin, without a path"),
+  METRICS_TOKEN: z
+    .string()
+    .regex(/^[!-~]{32,512}$/, "32 to 512 printable characters")
+    .optional(),
 });
 
 export interface EdgeConfig {
@@ -34,6 +38,8 @@ export interface EdgeConfig {
   readonly feeBps: number;
   readonly rpcUrl: string;
   readonly publicOrigin: string;
+  /** Who has it may read `/metrics`; null: nobody may. */
+  readonly metricsToken: string | null;
 }
 
 const parsed = new WeakMap<object, EdgeConfig>();
@@ -59,6 +65,7 @@ export function configOf(env: ObjectEnv): EdgeConfig {
     feeBps: vars.FEE_BPS,
     rpcUrl: vars.RPC_URL,
     publicOrigin: vars.PUBLIC_ORIGIN,
+    metricsToken: vars.METRICS_TOKEN ?? null,
   };
   parsed.set(env, config);
   return config;

@@ -1,34 +1,13 @@
 import { z } from "zod";
+import { type ErrorEntry, type Fault, later, tenant } from "./error-entry.ts";
+import { RELAY_ERRORS } from "./relay-errors.ts";
+
+export type { Fault } from "./error-entry.ts";
 
 /**
  * The closed table of refusals: a code maps to one HTTP status, one fault and one hint, everywhere.
  * The wire form is RFC 9457 problem+json with `code`, `hint`, `request_id` and `retryable`.
  */
-export type Fault = "tenant" | "provider" | "platform" | "chain";
-
-interface Refusal {
-  readonly status: number;
-  readonly title: string;
-  readonly hint: string;
-  readonly fault: Fault;
-  readonly retryable: boolean;
-}
-
-const tenant = (status: number, title: string, hint: string): Refusal => ({
-  status,
-  title,
-  hint,
-  fault: "tenant",
-  retryable: false,
-});
-const later = (status: number, fault: Fault, title: string, hint: string): Refusal => ({
-  status,
-  title,
-  hint,
-  fault,
-  retryable: true,
-});
-
 export const ERRORS = {
   invalid_json: tenant(
     400,
@@ -210,7 +189,9 @@ export const ERRORS = {
     "Something broke on our side",
     "Ask again with the same Idempotency-Key; quote request_id when you report it.",
   ),
-} as const satisfies Record<string, Refusal>;
+
+  ...RELAY_ERRORS,
+} as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof ERRORS;
 

@@ -1,9 +1,22 @@
 import { z } from "zod";
+import { ConsumerSignature } from "./consumer-signature.ts";
 import { LeaseTerms, MAX_ORDER_LEASES, Seconds } from "./eip712.ts";
 import { Address, Bytes32, HexBytes } from "./ids.ts";
+import { Confirmation, type IntentAnswer, IntentKey, TransactionCost } from "./intent-answer.ts";
 import { SignedAllowance } from "./job.ts";
 import { Amount } from "./money.ts";
 import type { TypedDataHasher } from "./typed-data-encoder.ts";
+
+export {
+  Confirmation,
+  INTENT_KINDS,
+  IntentAnswer,
+  IntentDone,
+  IntentKey,
+  IntentResult,
+  TransactionCost,
+} from "./intent-answer.ts";
+export { IntentRefusalCode, intentHints } from "./intent-refusals.ts";
 
 /**
  * What the relayer (workers/relayer) is to land on chain, known by its meaning and not by a transaction hash: asking
@@ -21,7 +34,7 @@ export const KeySignature = HexBytes.refine(
 /** The two that sign a voucher; the contract takes exactly one pair of the three. */
 export const VoucherSignatures = z
   .strictObject({
-    consumer: KeySignature.optional(),
+    consumer: ConsumerSignature.optional(),
     provider: KeySignature.optional(),
     meter: KeySignature.optional(),
   })
@@ -32,6 +45,8 @@ export const VoucherSignatures = z
 export type VoucherSignatures = z.infer<typeof VoucherSignatures>;
 
 const terms = LeaseTerms;
+
+const credit = { payer: Address, spender: Address, meter: Address };
 
 /** Opens or tops up leases from one EIP-3009 authorization of `from` over the sum of `amounts`. */
 export const FundIntent = z
@@ -46,6 +61,31 @@ export const FundIntent = z
     signature: HexBytes,
   })
   .refine((intent) => intent.terms.length === intent.amounts.length, "one amount for each lease");
+
+/** Money of `from` into its credit for a spender and a meter, by one EIP-3009 authorization. */
+export const DepositIntent = z.strictObject({
+  kind: z.literal("deposit"),
+  from: Address,
+  spender: Address,
+  meter: Address,
+  amount: Amount,
+  salt: Bytes32,
+  validAfter: Seconds,
+  validBefore: Seconds,
+  signature: HexBytes,
+});
+
+/** Opens or tops up leases of one credit to the targets that spender (`signature`) and meter signed. */
+export const AllocateIntent = z
+  .strictObject({
+    kind: z.literal("allocate"),
+    terms: z.array(terms).min(1).max(MAX_ORDER_LEASES),
+    fundedTo: z.array(Amount).min(1).max(MAX_ORDER_LEASES),
+    validBefore: Seconds,
+    signature: ConsumerSignature,
+    meterSignature: KeySignature,
+  })
+  .refine((intent) => intent.terms.length === intent.fundedTo.length, "one target for each lease");
 
 /** Pays what a newer voucher adds. `allowance` where the consumer did not sign the usage itself. */
 export const SettleIntent = z.strictObject({
@@ -82,7 +122,36 @@ export const ExitIntent = z.strictObject({
 /** After the exit's or expiry's delay: the rest goes back to the payer. Needs no signature. */
 export const ReclaimIntent = z.strictObject({ kind: z.literal("reclaim"), terms });
 
-/** Pays an account all that it is owed. `occasion` names why (a lease id, a day), so that each pays once. */
+/**
+ * A credit back to its payer, signed by payer or spender; at once with the meter's signature, else it may be reclaimed
+ * after the contract's delay.
+ */
+export const ReleaseIntent = z.strictObject({
+  kind: z.literal("release"),
+  ...credit,
+  validBefore: Seconds,
+  signature: HexBytes,
+  meterSignature: KeySignature.optional(),
+});
+
+/** Completes the release that was due at `releaseAt` (its result says when). Needs no signature. */
+export const ReclaimCreditIntent = z.strictObject({
+  kind: z.literal("reclaim_credit"),
+  ...credit,
+  releaseAt: Seconds.min(1),
+});
+
+/** The meter resigns for good, by its own signature. */
+export const RevokeMeterIntent = z.strictObject({
+  kind: z.literal("revoke_meter"),
+  meter: Address,
+  signature: KeySignature,
+});
+
+/**
+ * Pays an account all that it is owed. `occasion` names why (a lease, a day), so that each pays once; those that begin
+ * with `lse_` are the market's own.
+ */
 export const WithdrawIntent = z.strictObject({
   kind: z.literal("withdraw"),
   account: Address,
@@ -91,30 +160,49 @@ export const WithdrawIntent = z.strictObject({
 
 export const Intent = z.discriminatedUnion("kind", [
   FundIntent,
+  DepositIntent,
+  AllocateIntent,
   SettleIntent,
   CloseIntent,
   ExitIntent,
   ReclaimIntent,
+  ReleaseIntent,
+  ReclaimCreditIntent,
+  RevokeMeterIntent,
   WithdrawIntent,
 ]);
 export type Intent = z.output<typeof Intent>;
 export type IntentKind = Intent["kind"];
 
-/** The name of an intent's meaning: two submissions with one key are one intent. */
-export const IntentKey = z
-  .string()
-  .regex(/^(?:fund|settle|close|exit|reclaim|withdraw):[A-Za-z0-9:_-]{1,160}$/);
-export type IntentKey = z.infer<typeof IntentKey>;
-
-/** The lease ids that an intent is about, in its order; none for a withdrawal. */
+/** The lease ids that an intent is about, in its order; none for credit, revocations and withdrawals. */
 export function intentLeases(hasher: TypedDataHasher, intent: Intent): Bytes32[] {
-  if (intent.kind === "withdraw") return [];
-  const all = intent.kind === "fund" ? intent.terms : [intent.terms];
-  return all.map((each) => hasher.leaseTerms(each));
+  switch (intent.kind) {
+    case "fund":
+    case "allocate":
+      return intent.terms.map((each) => hasher.leaseTerms(each));
+    case "settle":
+    case "close":
+    case "exit":
+    case "reclaim":
+      return [hasher.leaseTerms(intent.terms)];
+    case "deposit":
+    case "release":
+    case "reclaim_credit":
+    case "revoke_meter":
+    case "withdraw":
+      return [];
+  }
 }
 
-/** The EIP-3009 nonce that a funding consumes: the hash of its plan. */
-export function intentNonce(hasher: TypedDataHasher, intent: z.output<typeof FundIntent>): Bytes32 {
+/** The EIP-3009 nonce that a funding or deposit consumes: the hash of its plan. */
+export function intentNonce(
+  hasher: TypedDataHasher,
+  intent: z.output<typeof FundIntent> | z.output<typeof DepositIntent>,
+): Bytes32 {
+  if (intent.kind === "deposit") {
+    const { from: payer, spender, meter, amount, salt } = intent;
+    return hasher.depositNonce({ payer, spender, meter, amount, salt });
+  }
   return hasher.fundingNonce({
     leaseIds: intentLeases(hasher, intent),
     amounts: intent.amounts,
@@ -122,162 +210,53 @@ export function intentNonce(hasher: TypedDataHasher, intent: z.output<typeof Fun
   });
 }
 
-/**
- * The key of an intent's meaning. An exit that the meter co-signed means more than one without; everything else of a
- * lease means the same whoever signed it.
- */
-export function intentKey(hasher: TypedDataHasher, intent: Intent): IntentKey {
-  if (intent.kind === "fund") return `fund:${intent.from}:${intentNonce(hasher, intent)}`;
-  if (intent.kind === "withdraw") return `withdraw:${intent.account}:${intent.occasion}`;
-  const lease = hasher.leaseTerms(intent.terms);
-  if (intent.kind === "settle") return `settle:${lease}:${intent.cumulative}`;
-  if (intent.kind === "exit" && intent.meterSignature !== undefined) return `exit:${lease}:cosigned`;
-  return `${intent.kind}:${lease}`;
+/** The EIP-712 digest that payer or spender signed; the contract remembers it as used. */
+export function releaseDigest(hasher: TypedDataHasher, intent: z.output<typeof ReleaseIntent>): Bytes32 {
+  const { payer, spender, meter, validBefore } = intent;
+  return hasher.release({ payer, spender, meter, validBefore });
 }
 
-/** What the chain says came of an intent, by kind. Amounts in base units; times in seconds. */
-export const IntentResult = z.discriminatedUnion("kind", [
-  z.strictObject({
-    kind: z.literal("fund"),
-    leases: z.array(
-      z.strictObject({
-        leaseId: Bytes32,
-        /** All fundings of the lease so far. */
-        funded: z.string(),
-        openedAt: z.int(),
-      }),
-    ),
-  }),
-  z.strictObject({
-    kind: z.literal("settle"),
-    leaseId: Bytes32,
-    /** The settled cumulative after it, fee included. */
-    paid: z.string(),
-    /** The fee of this settlement alone; null where another's transaction did it. */
-    fee: z.string().nullable(),
-  }),
-  z.strictObject({
-    kind: z.literal("close"),
-    leaseId: Bytes32,
-    paid: z.string(),
-    refunded: z.string(),
-    fee: z.string().nullable(),
-  }),
-  z.strictObject({ kind: z.literal("exit"), leaseId: Bytes32, exitAt: z.int() }),
-  z.strictObject({ kind: z.literal("reclaim"), leaseId: Bytes32, paid: z.string(), refunded: z.string() }),
-  z.strictObject({ kind: z.literal("withdraw"), account: Address, amount: z.string() }),
-]);
-export type IntentResult = z.infer<typeof IntentResult>;
-
-/** What a transaction cost the relayer, in wei as decimal strings; `l1Fee` as the receipt says, "0" off Optimism. */
-export const TransactionCost = z.strictObject({
-  gasUsed: z.string(),
-  effectiveGasPrice: z.string(),
-  l1Fee: z.string(),
-  calldataBytes: z.int(),
-});
-export type TransactionCost = z.infer<typeof TransactionCost>;
+/**
+ * How far the consumer stands behind a voucher. One without its word pays no more than what is unattended, so it must
+ * not pass for one with it: else whoever lands it first, with the allowance left out, would stop the rest.
+ */
+function consent({ cumulative, signatures, allowance }: z.output<typeof SettleIntent>): string {
+  if (signatures.consumer !== undefined) return ":allowed";
+  if (allowance === undefined) return "";
+  return allowance.cumulative >= cumulative ? ":allowed" : `:allowed:${allowance.cumulative}`;
+}
 
 /**
- * How far an outcome is from being taken back: `included` in a block; `confirmed` under as many blocks as the relayer's
- * policy asks; `safe` (its data is on L1); `finalized` (L1 is). Before `finalized` a reorganisation can undo it; then
- * the intent is `pending` again until it has landed anew.
+ * The key of an intent's meaning. An exit or release that the meter co-signed means more than one without, and so does usage with the consumer's word; everything
+ * else means the same whoever signed it, and until when. A release serves once, so its time is part of what it means.
  */
-export const Confirmation = z.enum(["included", "confirmed", "safe", "finalized"]);
-export type Confirmation = z.infer<typeof Confirmation>;
-
-/**
- * Why the relayer does not land an intent. Nothing of it is left on chain, and submitting it again (with what was wrong
- * mended) tries again. `intent_invalid`: does not fit the schema; `expired`: its time to land is over;
- * `bad_signature`; `insufficient_balance`: the payer's; `authorization_used`: used or cancelled without this
- * funding; `token_refused`: paused, blacklisted or another reason of the token's; `lease_not_open`, `lease_closed`;
- * `above_due`: a close above funding or caps; `stale`: below what is paid; `too_early`; `nothing_due`: no rise to
- * pay yet; `escrow_refused`: any other rule of the contract, named in `detail`; `relayer_low_balance`: ours, retry
- * later; `reverted`: simulated well but reverted when it landed, repeatedly; `over_budget`: costs more than the policy
- * pays for what it moves; `rate_limited`, `daily_cap`: the account's, for intents brought by anybody;
- * `wallet_not_deployed`: a signature of a smart wallet that has no code yet (ERC-6492).
- */
-export const IntentRefusalCode = z.enum([
-  "intent_invalid",
-  "expired",
-  "bad_signature",
-  "insufficient_balance",
-  "authorization_used",
-  "token_refused",
-  "lease_not_open",
-  "lease_closed",
-  "above_due",
-  "nothing_due",
-  "stale",
-  "too_early",
-  "escrow_refused",
-  "relayer_low_balance",
-  "reverted",
-  "over_budget",
-  "rate_limited",
-  "daily_cap",
-  "wallet_not_deployed",
-]);
-export type IntentRefusalCode = z.infer<typeof IntentRefusalCode>;
-
-/** What the caller can do about a refusal. */
-export const intentHints: Readonly<Record<IntentRefusalCode, string>> = {
-  intent_invalid: "Compare the body with the schema of the intent; amounts are decimal strings.",
-  expired: "Sign it again with a later validBefore, or open a lease that has not expired.",
-  bad_signature: "Sign the typed data of this chain and escrow with the key that the terms name.",
-  insufficient_balance: "The payer needs as much USDC (not USDC.e) as it signed for.",
-  authorization_used: "This authorization is used or cancelled; sign another with a fresh salt.",
-  token_refused:
-    "USDC itself refused, as when it is paused or an account is blocked; it can only be tried later.",
-  lease_not_open: "Fund the lease first.",
-  lease_closed: "The lease has ended; withdraw what is owed.",
-  above_due: "A close may not exceed the funding and caps; sign a lower amount or top up first.",
-  nothing_due: "Nothing more is due now; try again when more has been used.",
-  stale: "A newer voucher is settled already; sign at least what is paid.",
-  too_early: "Its time has not come; the detail says from when on.",
-  escrow_refused: "The escrow's rule is in the detail.",
-  relayer_low_balance:
-    "The relayer is short of gas money; try later, or land it by yourself with gpux rescue.",
-  reverted: "The chain kept changing under it; look at the detail and submit it again.",
-  over_budget:
-    "Gas is dear for what this moves; wait, move more at once, or land it by yourself with gpux rescue.",
-  rate_limited: "Wait a minute.",
-  daily_cap:
-    "The account's gas of today is used up; go on tomorrow, or land it by yourself with gpux rescue.",
-  wallet_not_deployed: "Deploy the smart wallet first, then submit its inner signature.",
-};
-
-/** It is on chain. `txHash` and `cost` are null where somebody else's transaction did it (`superseded`). */
-export const IntentDone = z.strictObject({
-  status: z.literal("done"),
-  key: IntentKey,
-  superseded: z.boolean(),
-  txHash: Bytes32.nullable(),
-  blockNumber: z.int(),
-  blockHash: Bytes32,
-  /** Seconds. */
-  blockTimestamp: z.int(),
-  result: IntentResult,
-  /** Its share of the transaction, which may have carried others as well; the shares add up to the wei. */
-  cost: TransactionCost.nullable(),
-  confirmation: Confirmation,
-  /** Whether that is as hard as the relayer's policy asks for the amount. */
-  enough: z.boolean(),
-});
-export type IntentDone = z.infer<typeof IntentDone>;
-
-/** A time-out is `pending`, never a failure: ask again with the same intent or its key. */
-export const IntentAnswer = z.discriminatedUnion("status", [
-  IntentDone,
-  z.strictObject({
-    status: z.literal("rejected"),
-    key: IntentKey.nullable(),
-    code: IntentRefusalCode,
-    detail: z.string(),
-  }),
-  z.strictObject({ status: z.literal("pending"), key: IntentKey, txHash: Bytes32.nullable() }),
-]);
-export type IntentAnswer = z.infer<typeof IntentAnswer>;
+export function intentKey(hasher: TypedDataHasher, intent: Intent): IntentKey {
+  switch (intent.kind) {
+    case "fund":
+    case "deposit":
+      return `${intent.kind}:${intent.from}:${intentNonce(hasher, intent)}`;
+    case "allocate": {
+      // The text without its time: the same targets signed again are the same wish.
+      const leaseIds = intentLeases(hasher, intent);
+      return `allocate:${hasher.allocate({ leaseIds, fundedTo: intent.fundedTo, validBefore: 0 })}`;
+    }
+    case "settle":
+      return `settle:${hasher.leaseTerms(intent.terms)}:${intent.cumulative}${consent(intent)}`;
+    case "exit":
+      return `exit:${hasher.leaseTerms(intent.terms)}${intent.meterSignature === undefined ? "" : ":cosigned"}`;
+    case "close":
+    case "reclaim":
+      return `${intent.kind}:${hasher.leaseTerms(intent.terms)}`;
+    case "release":
+      return `release:${releaseDigest(hasher, intent)}${intent.meterSignature === undefined ? "" : ":cosigned"}`;
+    case "reclaim_credit":
+      return `reclaim_credit:${intent.payer}:${intent.spender}:${intent.meter}:${intent.releaseAt}`;
+    case "revoke_meter":
+      return `revoke_meter:${intent.meter}`;
+    case "withdraw":
+      return `withdraw:${intent.account}:${intent.occasion}`;
+  }
+}
 
 /** A transaction that the relayer paid for, also one that reverted or only filled or freed a nonce. */
 export const RelayedTransaction = z.strictObject({
@@ -317,16 +296,17 @@ export interface RelayerRpc {
   submit(intent: z.input<typeof Intent>): Promise<IntentAnswer>;
   /**
    * As `submit`, for an intent that anybody brings: the account (the payer, or whom a withdrawal pays) has a rate and a
-   * daily amount of gas.
+   * daily amount of gas. What is refused at once, or done already by others, is not kept: `status` does not know it.
+   * `waitMs`: up to a minute for its inclusion; about two seconds when left out.
    */
-  relay(intent: unknown): Promise<IntentAnswer>;
+  relay(intent: unknown, waitMs?: number): Promise<IntentAnswer>;
   /**
    * Keeps a voucher and lands it once enough is unsettled, the payer asks to exit, or expiry is near; `pending` until
    * then. A higher voucher of the lease takes its place. `submit` of the same voucher lands it at once.
    */
   hold(voucher: z.input<typeof SettleIntent>): Promise<IntentAnswer>;
-  /** `null` when no such intent was submitted. */
-  status(key: IntentKey): Promise<IntentAnswer | null>;
+  /** `null` when no such intent is kept; one that is pending is waited for up to `waitMs`, at most a minute. */
+  status(key: IntentKey, waitMs?: number): Promise<IntentAnswer | null>;
   /** Transactions included since block `since`, oldest first; at most 1,000. */
   transactions(since?: number): Promise<RelayedTransaction[]>;
   health(): Promise<RelayerHealth>;

@@ -1,8 +1,8 @@
+import { consumerOf } from "@gpux/protocol/consumer-signature";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
 import type { SignedAllowance } from "@gpux/protocol/job";
 import { formatAmount } from "@gpux/protocol/money";
-import { recoverSigner } from "@gpux/protocol/signature";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 
 /** Whether the lease's consumer signed it. */
@@ -13,7 +13,7 @@ export async function isConsumersAllowance(
   hasher: TypedDataHasher,
 ): Promise<boolean> {
   const digest = hasher.allowance({ leaseId, cumulative: allowance.cumulative });
-  return (await recoverSigner(digest, allowance.signature)) === terms.consumerSigner;
+  return (await consumerOf(digest, allowance.signature)) === terms.consumerSigner;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { escrowDomain, leaseIdHash } from "@gpux/protocol/eip712";
+import { escrowDomain, type LeaseTerms, leaseIdHash } from "@gpux/protocol/eip712";
 import { type Address, type HexBytes, leaseIdOf } from "@gpux/protocol/ids";
 import type { Intent } from "@gpux/protocol/intent";
 import { formatAmount } from "@gpux/protocol/money";
@@ -13,11 +13,16 @@ import { sendCall } from "./sender.ts";
 
 /** What an intent does, for people. */
 export function describeIntent(place: Place, intent: Intent): string {
-  const lease = (terms: Parameters<typeof leaseIdHash>[1]) =>
-    leaseIdOf(leaseIdHash(escrowDomain(place), terms));
+  const lease = (terms: LeaseTerms) => leaseIdOf(leaseIdHash(escrowDomain(place), terms));
+  const leases = (all: readonly LeaseTerms[], amounts: readonly bigint[], word: string) =>
+    all.map((terms, i) => `${lease(terms)} ${word} ${formatAmount(amounts[i] ?? 0n)} USDC`).join(", ");
   switch (intent.kind) {
     case "fund":
-      return `fund ${intent.terms.map((terms, i) => `${lease(terms)} with ${formatAmount(intent.amounts[i] ?? 0n)} USDC`).join(", ")}`;
+      return `fund ${leases(intent.terms, intent.amounts, "with")}`;
+    case "deposit":
+      return `deposit ${formatAmount(intent.amount)} USDC of ${intent.from} for ${intent.spender} to spend`;
+    case "allocate":
+      return `fund from credit ${leases(intent.terms, intent.fundedTo, "up to")}`;
     case "settle":
     case "close":
       return `${intent.kind} ${lease(intent.terms)} at ${formatAmount(intent.cumulative)} USDC in all`;
@@ -25,6 +30,12 @@ export function describeIntent(place: Place, intent: Intent): string {
       return `ask ${lease(intent.terms)} to exit`;
     case "reclaim":
       return `reclaim the rest of ${lease(intent.terms)}`;
+    case "release":
+      return `ask for the credit of ${intent.payer} back from its spender ${intent.spender}`;
+    case "reclaim_credit":
+      return `take the credit of ${intent.payer} back from its spender ${intent.spender}`;
+    case "revoke_meter":
+      return `revoke the meter ${intent.meter}, for good`;
     case "withdraw":
       return `pay ${intent.account} what it is owed`;
   }

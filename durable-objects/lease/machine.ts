@@ -139,7 +139,8 @@ function apply(draft: Draft, event: Event): Refusal | null {
 function record(draft: Draft, event: { kind: IntentKind; answer: IntentDone }): void {
   const { txHash, cost, result } = event.answer;
   const kind = event.kind;
-  if (txHash === null || cost === null || kind === "exit" || kind === "reclaim") return;
+  if (txHash === null || cost === null) return;
+  if (kind !== "fund" && kind !== "settle" && kind !== "close" && kind !== "withdraw") return;
   const { transactions, errands } = draft.lease;
   const known = transactions.find((each) => each.hash === txHash && each.kind === kind);
   // Withdrawals may share a transaction, of which each answer tells its share; of the others there is one.
@@ -190,7 +191,7 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
     case "withdraw":
       paidOut(draft, result.account);
       return null;
-    case "exit":
+    default:
       return null;
   }
 }

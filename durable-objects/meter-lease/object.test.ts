@@ -10,6 +10,7 @@ import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
+import { newP256Key } from "../../test/setup/p256-key.ts";
 
 // `exports` is typed as the edge's; here the main module is workers/meter.
 const meter = z.custom<MeterRpc>((found) => found !== undefined).parse(Reflect.get(exports, "Meter"));
@@ -163,6 +164,20 @@ describe("MTR-5 the meter", () => {
       });
     }
     await attested(book.request({ receipts, allowance: await allowanceOf(leaseId, 101n) }));
+  });
+
+  test("takes the allowance of a consumer whose key is P-256", async () => {
+    const browser = await newP256Key();
+    const book = bookOf(await termsOf({ consumerSigner: browser.address }));
+    const receipts = [book.sell(101n)];
+    const digest = hasher.allowance({ leaseId: book.leaseId, cumulative: 101n });
+    const forged = { cumulative: 101n, signature: await (await newP256Key()).sign(digest) };
+    expect(await meter.attest(book.request({ receipts, allowance: forged }))).toMatchObject({
+      code: "allowance_invalid",
+    });
+    await attested(
+      book.request({ receipts, allowance: { cumulative: 101n, signature: await browser.sign(digest) } }),
+    );
   });
 
   test("above what terms and time allow it does not sign, whatever the consumer allows", async () => {

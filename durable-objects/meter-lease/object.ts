@@ -1,8 +1,8 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Attestation, AttestRefusal, AttestRequest } from "@gpux/protocol/attestation";
+import { consumerOf } from "@gpux/protocol/consumer-signature";
 import { Bytes32 } from "@gpux/protocol/ids";
 import { placeOf } from "@gpux/protocol/place";
-import { recoverSigner } from "@gpux/protocol/signature";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { privateKeyToAccount } from "viem/accounts";
 import { step } from "./machine.ts";
@@ -37,7 +37,7 @@ export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
     const allowance = request.allowance ?? null;
     if (allowance !== null) {
       const digest = this.#hasher.allowance({ leaseId, cumulative: allowance.cumulative });
-      const signer = await recoverSigner(digest, allowance.signature);
+      const signer = await consumerOf(digest, allowance.signature);
       if (signer !== request.terms.consumerSigner) return { ok: false, code: "allowance_invalid" };
     }
     const receipts = request.receipts.map((receipt) => ({ receipt, digest: this.#hasher.receipt(receipt) }));

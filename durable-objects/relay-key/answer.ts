@@ -34,7 +34,18 @@ export function answerOf({ key, intent, state }: Known, flights: Flights, policy
   }
 }
 
-/** Token base units that somebody may be tempted to take back by a reorganisation: only fundings are acted on. */
+/** Token base units that somebody may be tempted to take back by a reorganisation: only money that comes in is acted on. */
 function stakeOf(intent: Intent): bigint {
-  return intent.kind === "fund" ? intent.amounts.reduce((sum, amount) => sum + amount, 0n) : 0n;
+  switch (intent.kind) {
+    case "fund":
+      return sum(intent.amounts);
+    case "deposit":
+      return intent.amount;
+    case "allocate":
+      return sum(intent.fundedTo);
+    default:
+      return 0n;
+  }
 }
+
+const sum = (amounts: readonly bigint[]) => amounts.reduce((total, amount) => total + amount, 0n);

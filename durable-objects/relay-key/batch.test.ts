@@ -1,4 +1,4 @@
-import type { IntentKind } from "@gpux/protocol/intent";
+import { INTENT_KINDS, type IntentKind } from "@gpux/protocol/intent";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { planBatch, type Waiting } from "./batch.ts";
@@ -32,6 +32,7 @@ describe("when a transaction goes", () => {
     ["a funding waits for who is coming", [waiting("fund", "a")], { arriving: 1 }, false, NOW + 2_000],
     ["but not for long", [waiting("fund", "a", { since: NOW - 2_000 })], { arriving: 1 }, true, null],
     ["an exit waits for nobody", [waiting("exit", "a")], { arriving: 5 }, true, null],
+    ["nor does a meter that resigns", [waiting("revoke_meter", "a")], { arriving: 5 }, true, null],
     ["who goes alone waits for nobody", [waiting("fund", "a", { alone: true })], { arriving: 5 }, true, null],
     ["a settlement waits its window", [waiting("settle", "a")], {}, false, NOW + 60_000],
     ["and no longer", [waiting("settle", "a", { since: NOW - 60_000 })], {}, true, null],
@@ -55,6 +56,25 @@ describe("who comes along", () => {
     expect(planBatch(queue, world, policy).batch).toEqual(["fund:c", "settle:b", "close:a", "withdraw:a"]);
   });
 
+  test("credit is there before it is spent, and back before it is released", () => {
+    const kinds = [...INTENT_KINDS].reverse();
+    const urgent = policy.urgentValue;
+    const queue = kinds.map((kind) => waiting(kind, "a", { value: urgent }));
+    expect(planBatch(queue, world, policy).batch).toEqual([
+      "deposit:a",
+      "fund:a",
+      "allocate:a",
+      "settle:a",
+      "close:a",
+      "exit:a",
+      "reclaim:a",
+      "release:a",
+      "reclaim_credit:a",
+      "revoke_meter:a",
+      "withdraw:a",
+    ]);
+  });
+
   test("not who goes alone, and only one of those that could not be told apart", () => {
     const queue = [
       waiting("fund", "a"),
@@ -67,7 +87,7 @@ describe("who comes along", () => {
 });
 
 test("a plan holds to its limits whoever waits, and what is due goes", () => {
-  const kinds = fc.constantFrom<IntentKind>("fund", "settle", "close", "exit", "reclaim", "withdraw");
+  const kinds = fc.constantFrom<IntentKind>(...INTENT_KINDS);
   const each = fc.record({
     kind: kinds,
     name: fc.integer({ min: 0, max: 30 }),
@@ -83,7 +103,9 @@ test("a plan holds to its limits whoever waits, and what is due goes", () => {
       );
       const { batch, wakeAt } = planBatch(queue, { ...world, arriving }, policy);
       if (batch === null) {
-        expect(queue.some(({ kind, alone }) => alone || kind === "exit")).toBe(false);
+        expect(queue.some(({ kind, alone }) => alone || kind === "exit" || kind === "revoke_meter")).toBe(
+          false,
+        );
         if (queue.length > 0) expect(wakeAt).toBeGreaterThan(NOW);
         return;
       }

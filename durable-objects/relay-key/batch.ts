@@ -24,8 +24,25 @@ export interface Plan {
   readonly wakeAt: number | null;
 }
 
-/** Money first goes in, then is earned, then is ended, then is paid out: an entry may rest on those before it. */
-const order: readonly IntentKind[] = ["fund", "settle", "close", "exit", "reclaim", "withdraw"];
+/**
+ * Money first goes in, then is earned, then is ended, then is paid out: an entry may rest on those before it. A meter
+ * resigns after what it co-signed.
+ */
+const order: Readonly<Record<IntentKind, number>> = {
+  deposit: 0,
+  fund: 1,
+  allocate: 2,
+  settle: 3,
+  close: 4,
+  exit: 5,
+  reclaim: 6,
+  release: 7,
+  reclaim_credit: 8,
+  revoke_meter: 9,
+  withdraw: 10,
+};
+/** Somebody waits to be safe. */
+const URGENT: ReadonlySet<IntentKind> = new Set(["exit", "revoke_meter"]);
 
 /** What Multicall3 adds to the gas of each call. */
 export const ENTRY_GAS = 8_000n;
@@ -59,12 +76,12 @@ export function planBatch(
     gas += each.gas + ENTRY_GAS;
     for (const claim of each.claims) claimed.add(claim);
   }
-  const rank = (each: Waiting) => order.indexOf(each.kind);
+  const rank = (each: Waiting) => order[each.kind];
   return { batch: aboard.toSorted((a, b) => rank(a) - rank(b)).map((each) => each.key), wakeAt: null };
 }
 
 function dueAt(each: Waiting, arriving: number, policy: Policy): number {
-  if (each.alone || each.kind === "exit") return each.since;
+  if (each.alone || URGENT.has(each.kind)) return each.since;
   if (each.value !== null && each.value >= policy.urgentValue) return each.since;
   const window = windowOf(policy, each.kind);
   return each.since + (window === 0 && arriving > 0 ? policy.fundWindowMs : window);

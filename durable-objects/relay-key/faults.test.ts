@@ -393,7 +393,7 @@ describe("what anybody may bring", () => {
     expect(await relayer.relay({ kind: "steal" })).toMatchObject({ code: "intent_invalid" });
   });
 
-  test("a wallet that is yet to be deployed is told so", async () => {
+  test("RLY-15 a wallet that is yet to be deployed is told so", async () => {
     const wire = await fundOf([await newLease(10n)], [10n]);
     const signature = `${wire.signature}${"6492".repeat(16)}` as const;
     expect(await relayer.submit({ ...wire, signature })).toMatchObject({ code: "wallet_not_deployed" });

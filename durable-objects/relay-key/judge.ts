@@ -11,11 +11,25 @@ const INCLUSION_MS = 4_000;
 /** ERC-6492: a wrapped signature of a wallet that is yet to be deployed ends with this. */
 const COUNTERFACTUAL = "6492".repeat(16);
 
-/** Whose code may run when the signature is checked: inside USDC for a funding, by the escrow for an exit. */
+/** Whose code may run when the signature is checked: inside USDC for money in, by the escrow for what asks for it back. */
 function signerWithCode(intent: Intent): { account: HexBytes; signature: HexBytes } | null {
-  if (intent.kind === "fund") return { account: intent.from, signature: intent.signature };
-  if (intent.kind === "exit") return { account: intent.terms.payer, signature: intent.signature };
-  return null;
+  switch (intent.kind) {
+    case "fund":
+    case "deposit":
+      return { account: intent.from, signature: intent.signature };
+    case "exit":
+      return { account: intent.terms.payer, signature: intent.signature };
+    case "release":
+      return { account: intent.payer, signature: intent.signature };
+    case "allocate":
+    case "settle":
+    case "close":
+    case "reclaim":
+    case "reclaim_credit":
+    case "revoke_meter":
+    case "withdraw":
+      return null;
+  }
 }
 
 /** What can be said without running it: the form of the signatures, and whether it may share a transaction. */

@@ -1,5 +1,4 @@
 import { DurableObject } from "cloudflare:workers";
-import { calldataOf } from "@gpux/protocol/calldata";
 import { Address } from "@gpux/protocol/ids";
 import {
   type Intent,
@@ -11,6 +10,7 @@ import {
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { PrivateKeyAccount } from "viem/accounts";
+import { admitStranger, judgeStranger, newLooks } from "./admission.ts";
 import { answerOf } from "./answer.ts";
 import { openChain } from "./chain.ts";
 import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
@@ -21,7 +21,6 @@ import { simulate, verify } from "./judge.ts";
 import { relayerAccounts } from "./keys.ts";
 import { backoff, duty, step } from "./machine.ts";
 import { Policy } from "./policy.ts";
-import { accountOf, admit } from "./rate.ts";
 import type { KeyReport } from "./report.ts";
 import { advanceFlight } from "./sending.ts";
 import { type Clock, type Known, openStore } from "./store.ts";
@@ -60,6 +59,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   readonly #failures = new Map<Clock, number>();
   readonly #aired = new Set<string>();
   readonly #appraised = new Set<IntentKey>();
+  readonly #looks = newLooks();
   /** Calls and alarms at work right now; the alarm then only stands by in case this life ends. */
   #workers = 0;
   /** Rings when a lane ends or something new arrives. */
@@ -74,28 +74,33 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   }
 
   /** Takes an intent and waits a while for its end. Idempotent by meaning; a rejected one is tried anew. */
-  async submit(intent: Intent): Promise<IntentAnswer> {
+  async submit(intent: Intent, waitMs = SUBMIT_WAIT_MS): Promise<IntentAnswer> {
     const key = this.receive(intent);
-    await this.#work(Date.now() + SUBMIT_WAIT_MS, () => this.#read(key).status !== "pending");
+    await this.#work(Date.now() + waitMs, () => this.#read(key).status !== "pending");
     return this.#read(key);
   }
 
-  /** As `submit`, within the account's rate and daily gas; what is known already costs nothing. */
-  async relay(intent: Intent): Promise<IntentAnswer> {
-    const { store, policy, escrow } = this.#desk;
-    const key = intentKey(escrow.hasher, intent);
-    const known = store.read(key);
-    if (known === null || known.state.life.state === "rejected") {
-      const account = accountOf(intent);
-      const admission = admit(store.used(account), calldataOf(intent)?.gas ?? 0n, Date.now(), policy);
-      if (!admission.ok) {
-        const { code, detail } = admission;
-        store.count(`gpux_relay_turned_away_total{code="${code}"}`);
-        return { status: "rejected", key, code, detail };
-      }
-      store.setUsed(account, admission.used);
+  /**
+   * As `submit`, for what anybody brings: within the account's rate and daily gas. What is known already costs nothing,
+   * and what is refused or done by others leaves no trace here, so that nobody fills the storage or uses up an
+   * account's rate without its signature.
+   */
+  async relay(intent: Intent, waitMs = SUBMIT_WAIT_MS): Promise<IntentAnswer> {
+    const desk = this.#desk;
+    const key = intentKey(desk.escrow.hasher, intent);
+    // A rejected one is tried anew, and a held one would land sooner: both are for the chain to judge.
+    const isUnderWay = () => {
+      const state = desk.store.read(key)?.state.life.state ?? "rejected";
+      return state !== "rejected" && state !== "held";
+    };
+    if (!isUnderWay()) {
+      const answer = await judgeStranger(desk, key, intent, this.#looks);
+      if (answer !== null) return answer;
+      // Meanwhile the same may have come by another way.
+      const refusal = isUnderWay() ? null : admitStranger(desk, intent);
+      if (refusal !== null) return { status: "rejected", key, ...refusal };
     }
-    return await this.submit(intent);
+    return await this.submit(intent, waitMs);
   }
 
   /** Keeps a voucher until it is worth a transaction; see RelayerRpc. */
@@ -121,9 +126,11 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     return key;
   }
 
-  status(key: IntentKey): IntentAnswer | null {
-    const known = this.#desk.store.read(key);
-    return known === null ? null : answerOf(known, this.#desk.flights, this.#desk.policy);
+  /** Waits up to `waitMs` for its end, where it is known. */
+  async status(key: IntentKey, waitMs = 0): Promise<IntentAnswer | null> {
+    const isOpen = () => this.#standing(key)?.status === "pending";
+    if (waitMs > 0 && isOpen()) await this.#work(Date.now() + waitMs, () => !isOpen());
+    return this.#standing(key);
   }
 
   /** Transactions that this key paid for, from block `since` on, oldest first. */
@@ -245,8 +252,13 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     }
   }
 
+  #standing(key: IntentKey): IntentAnswer | null {
+    const known = this.#desk.store.read(key);
+    return known === null ? null : answerOf(known, this.#desk.flights, this.#desk.policy);
+  }
+
   #read(key: IntentKey): IntentAnswer {
-    const answer = this.status(key);
+    const answer = this.#standing(key);
     if (answer === null) throw new Error(`${key} was stored and is gone`);
     return answer;
   }

@@ -44,6 +44,8 @@ export const Policy = z.strictObject({
   /** Per account and key of ours, for intents that strangers bring (`relay`). */
   ratePerMinute: count(60, 100_000),
   gasPerDay: count(20_000_000, 10_000_000_000),
+  /** Intents of strangers that a key of ours looks at, all accounts together: each costs the nodes a few calls. */
+  looksPerMinute: count(600, 1_000_000),
   /** Wei; a key below it raises the alarm. */
   lowBalance: wei("5000000000000000"),
   /** Token base units: up to here inclusion is enough, up to there `confirmBlocks`, above `safe`. */
@@ -72,8 +74,13 @@ export function windowOf(policy: Policy, kind: IntentKind): number {
     case "withdraw":
       return policy.withdrawWindowMs;
     case "fund":
+    case "deposit":
+    case "allocate":
     case "exit":
     case "reclaim":
+    case "release":
+    case "reclaim_credit":
+    case "revoke_meter":
       return 0;
   }
 }

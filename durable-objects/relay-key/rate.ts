@@ -4,18 +4,33 @@ import type { Policy } from "./policy.ts";
 import type { Refusal } from "./refusal.ts";
 import type { Used } from "./store.ts";
 
-/** Whose rate an intent counts against: whoever's money it is about. */
-export function accountOf(intent: Intent): Address {
+/** The account of what is about nobody's money. */
+export const NOBODY = "nobody";
+
+/**
+ * Whose rate an intent counts against: whoever's money it is about. A revocation is about nobody's, and whoever makes
+ * keys can make as many as there are keys, so all of them share one account.
+ */
+export function accountOf(intent: Intent): Address | typeof NOBODY {
   switch (intent.kind) {
     case "fund":
+    case "deposit":
       return intent.from;
-    case "withdraw":
-      return intent.account;
+    case "allocate":
+      // The contract takes leases of one payer only.
+      return intent.terms[0]?.payer ?? NOBODY;
     case "settle":
     case "close":
     case "exit":
     case "reclaim":
       return intent.terms.payer;
+    case "release":
+    case "reclaim_credit":
+      return intent.payer;
+    case "revoke_meter":
+      return NOBODY;
+    case "withdraw":
+      return intent.account;
   }
 }
 

@@ -1,7 +1,8 @@
 import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
 import type { HexBytes } from "@gpux/protocol/ids";
 import type { IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
-import { decodeErrorResult, parseAbi } from "viem";
+import { type ContractErrorName, decodeErrorResult, parseAbi } from "viem";
+import { STATUS } from "./escrow-state.ts";
 
 /**
  * What a revert means. USDC (FiatTokenV2_2) reverts with strings, tokens after OpenZeppelin with custom errors; the
@@ -14,12 +15,13 @@ export interface Refusal {
 
 const tokenErrors = parseAbi([
   "error Error(string reason)",
+  "error Panic(uint256 code)",
   "error ERC20InsufficientBalance(address sender, uint256 balance, uint256 needed)",
   "error ERC3009InvalidAuthorizationTime(uint256 validAfter, uint256 validBefore)",
   "error ERC3009InvalidSignature()",
   "error ERC3009UsedAuthorization(address authorizer, bytes32 nonce)",
 ]);
-const abi = [...leaseEscrowAbi, ...tokenErrors];
+const abi = [...leaseEscrowAbi, ...tokenErrors] as const;
 
 const byString: readonly (readonly [pattern: RegExp, code: IntentRefusalCode])[] = [
   [/authorization is used or canceled/i, "authorization_used"],
@@ -29,51 +31,70 @@ const byString: readonly (readonly [pattern: RegExp, code: IntentRefusalCode])[]
   [/transfer amount exceeds balance/i, "insufficient_balance"],
 ];
 
-/** `LeaseEscrow.Status`. */
-export const CLOSED = 4;
+type Meaning = IntentRefusalCode | ((kind: IntentKind, args: readonly unknown[]) => IntentRefusalCode);
 
-function meaning(kind: IntentKind, name: string, args: readonly unknown[]): IntentRefusalCode {
-  switch (name) {
-    case "ERC3009UsedAuthorization":
-      return "authorization_used";
-    case "ERC3009InvalidSignature":
-    case "BadSignature":
-      return "bad_signature";
-    case "ERC20InsufficientBalance":
-      return "insufficient_balance";
-    case "ERC3009InvalidAuthorizationTime":
-    case "Expired":
-      return "expired";
-    case "BadStatus":
-      return Number(args[0]) === CLOSED ? "lease_closed" : "lease_not_open";
-    case "AboveDue":
-      return "above_due";
-    case "Stale":
-      return kind === "close" ? "stale" : "nothing_due";
-    case "TooEarly":
-      return "too_early";
-    default:
-      return "escrow_refused";
-  }
-}
+/** Every error that escrow or token declare. Those that no call of ours can meet are the deployment's or the compiler's. */
+export const meanings: Readonly<Record<ContractErrorName<typeof abi>, Meaning>> = {
+  AboveDue: "above_due",
+  BadDelays: "escrow_refused",
+  BadParty: "terms_refused",
+  BadRoles: "intent_invalid",
+  BadSignature: "bad_signature",
+  BadStatus: (_kind, [status]) => (Number(status) === STATUS.closed ? "lease_closed" : "lease_not_open"),
+  ERC20InsufficientBalance: "insufficient_balance",
+  ERC3009InvalidAuthorizationTime: "expired",
+  ERC3009InvalidSignature: "bad_signature",
+  ERC3009UsedAuthorization: "authorization_used",
+  Error: (_kind, [reason]) =>
+    byString.find(([pattern]) => pattern.test(String(reason)))?.[1] ?? "token_refused",
+  Expired: "expired",
+  FeeTooHigh: "terms_refused",
+  InsufficientCredit: "insufficient_credit",
+  InvalidShortString: "escrow_refused",
+  LengthMismatch: "intent_invalid",
+  MissingPrecompile: "escrow_refused",
+  NoRelease: "no_release",
+  NoToken: "escrow_refused",
+  NotPayer: "not_payer",
+  NothingOwed: "nothing_owed",
+  NothingToAllocate: "nothing_due",
+  OtherCredit: "other_credit",
+  // An amount that no uint88 holds.
+  Panic: "escrow_refused",
+  ReentrancyGuardReentrantCall: "escrow_refused",
+  ReleasePending: "release_pending",
+  ReleaseUsed: "release_used",
+  RevokedMeter: "meter_revoked",
+  SafeCastOverflowedUintDowncast: "escrow_refused",
+  SafeERC20FailedOperation: "token_refused",
+  SharedKey: "terms_refused",
+  Stale: (kind) => (kind === "close" ? "stale" : "nothing_due"),
+  StringTooLong: "escrow_refused",
+  TermTooLong: "terms_refused",
+  TooEarly: "too_early",
+  TransferMismatch: "token_refused",
+  ZeroAmount: "intent_invalid",
+};
+
+/** Kinds in which the token has a word as well. */
+const WITH_TOKEN: ReadonlySet<IntentKind> = new Set(["fund", "deposit", "withdraw"]);
 
 /** Reads what a simulated call reverted with; `message` is the node's own words, used where the data says nothing. */
 export function refusalOf(kind: IntentKind, data: HexBytes, message: string): Refusal {
   try {
     const { errorName, args } = decodeErrorResult({ abi, data });
     const values: readonly unknown[] = args ?? [];
-    if (errorName === "Error") {
-      const text = String(values[0]).slice(0, 200);
-      const code = byString.find(([pattern]) => pattern.test(text))?.[1];
-      return { code: code ?? "token_refused", detail: text };
-    }
+    const meaning = meanings[errorName];
     return {
-      code: meaning(kind, errorName, values),
-      detail: `${errorName}(${values.map(String).join(", ")})`,
+      code: typeof meaning === "string" ? meaning : meaning(kind, values),
+      detail:
+        errorName === "Error"
+          ? String(values[0]).slice(0, 200)
+          : `${errorName}(${values.map(String).join(", ")})`,
     };
   } catch {
     // No data (out of gas, a token without reason) or an error that neither contract declares.
-    const code = kind === "fund" || kind === "withdraw" ? "token_refused" : "escrow_refused";
+    const code = WITH_TOKEN.has(kind) ? "token_refused" : "escrow_refused";
     return { code, detail: message.slice(0, 200) };
   }
 }

@@ -165,12 +165,12 @@ export function openStore(sql: SqlStorage) {
       return many(`SELECT ${COLUMNS} FROM intents WHERE anchor_hash = ?`, block);
     },
 
-    used(account: Address): Used | null {
+    used(account: string): Used | null {
       const query = "SELECT minute, in_minute, day, gas_in_day FROM allowances WHERE account = ?";
       const row = sql.exec(query, account).toArray()[0];
       return row === undefined ? null : UsedRow.parse(row);
     },
-    setUsed(account: Address, { minute, inMinute, day, gasInDay }: Used): void {
+    setUsed(account: string, { minute, inMinute, day, gasInDay }: Used): void {
       const query = "INSERT OR REPLACE INTO allowances VALUES (?, ?, ?, ?, ?)";
       sql.exec(query, account, minute, inMinute, day, gasInDay);
       sql.exec("DELETE FROM allowances WHERE day < ?", day);

@@ -5,6 +5,7 @@ import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
+import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
@@ -49,6 +50,7 @@ export interface Client {
   readonly leases: Omit<Leases, "adopt">;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
+  readonly intents: Intents;
 }
 
 /**
@@ -111,6 +113,7 @@ export function createClient(options: ClientOptions): Client {
     leases,
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
+    intents: createIntents(transport, timing),
   };
 }
 

@@ -1,5 +1,6 @@
 import { listOf } from "@gpux/protocol/answers";
 import { NodeView } from "@gpux/protocol/lease";
+import { createIntents, type Intents } from "./intents.ts";
 import { pages } from "./pages.ts";
 import { SYSTEM_TIMING } from "./timing.ts";
 import { createTransport, type Transport } from "./transport.ts";
@@ -15,9 +16,10 @@ export function createNodes(transport: Transport): Nodes {
   };
 }
 
-/** What an edge shows to everyone: no account, nothing is signed. */
+/** What an edge does for everyone: no account, nothing is signed here. */
 export function createMarket(options: { url: string; fetch?: typeof fetch; maxRetries?: number }): {
   readonly nodes: Nodes;
+  readonly intents: Intents;
 } {
   const transport = createTransport({
     url: options.url,
@@ -26,5 +28,5 @@ export function createMarket(options: { url: string; fetch?: typeof fetch; maxRe
     timing: SYSTEM_TIMING,
     sign: () => Promise.reject(new Error("a route of the open market was to be signed")),
   });
-  return { nodes: createNodes(transport) };
+  return { nodes: createNodes(transport), intents: createIntents(transport, SYSTEM_TIMING) };
 }

@@ -20,7 +20,7 @@ import "./provided-context.ts";
 const devnet = inject("devnet");
 export const escrow = Address.parse(devnet.escrow);
 export const hasher: TypedDataHasher = createHasher({ chainId: devnet.chainId, escrow });
-const tokenDomain = TokenDomain.parse({
+export const tokenDomain = TokenDomain.parse({
   name: "USD Coin",
   version: "2",
   chainId: devnet.chainId,
@@ -92,27 +92,30 @@ export async function newLease(usd: bigint, change: Partial<LeaseTerms> = {}): P
   return { terms, id: hasher.leaseTerms(terms), payer, consumer, provider, meter };
 }
 
-/** One authorization of the first lease's payer over all amounts; `validBefore` is the lease's expiry if not told. */
+/**
+ * One authorization of the first lease's payer (or of another lease's, who then gives) over all amounts; `validBefore`
+ * is the lease's expiry if not told.
+ */
 export async function fundOf(
   leases: readonly DevnetLease[],
   amounts: readonly bigint[],
   validBefore = leases[0]?.terms.expiry ?? 0,
+  giver = leases[0],
 ) {
   const salt = Bytes32.parse(generatePrivateKey());
-  const [first] = leases;
-  if (first === undefined) throw new Error("no lease");
+  if (giver === undefined) throw new Error("no lease");
   const message: ReceiveWithAuthorization = {
-    from: first.terms.payer,
+    from: giver.terms.payer,
     to: escrow,
     value: amounts.reduce((sum, amount) => sum + amount),
     validAfter: 0n,
     validBefore: BigInt(validBefore),
     nonce: hasher.fundingNonce({ leaseIds: leases.map((lease) => lease.id), amounts: [...amounts], salt }),
   };
-  const signature = await first.payer.sign({ hash: authorizationDigest(tokenDomain, message) });
+  const signature = await giver.payer.sign({ hash: authorizationDigest(tokenDomain, message) });
   return z.encode(FundIntent, {
     kind: "fund",
-    from: first.terms.payer,
+    from: giver.terms.payer,
     terms: leases.map((lease) => lease.terms),
     amounts: [...amounts],
     salt,

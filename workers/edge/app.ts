@@ -2,6 +2,7 @@ import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { configOf } from "@gpux/durable-objects/config";
 import { Hono } from "hono";
 import { cors } from "hono/cors";
+import { metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, type Refusal, refuse } from "./refusal.ts";
 import type { Answer, Mounted } from "./route.ts";
@@ -10,6 +11,7 @@ import { jobRoutes } from "./routes/jobs.ts";
 import { leaseRoutes } from "./routes/leases.ts";
 import { marketRoutes } from "./routes/market.ts";
 import { objectRoutes } from "./routes/objects.ts";
+import { relayRoutes } from "./routes/relay.ts";
 
 /** Every operation of the API. */
 export const routes: readonly Mounted[] = [
@@ -17,6 +19,7 @@ export const routes: readonly Mounted[] = [
   ...leaseRoutes,
   ...marketRoutes,
   ...objectRoutes,
+  ...relayRoutes,
   ...factRoutes,
 ];
 
@@ -53,6 +56,8 @@ for (const mounted of routes) {
     responseOf(await mounted.respond(c.req.raw, c.req.param(), c.env), c.get("requestId")),
   );
 }
+// Not of the API: for the operator, who has the token.
+app.get("/metrics", async (c) => responseOf(await metrics(c.req.raw, c.env), c.get("requestId")));
 app.get("/openapi.json", (c) => c.json(openApiDocument(routes, configOf(c.env).publicOrigin)));
 
 const allowed = Map.groupBy(routes, ({ route }) => route.path);

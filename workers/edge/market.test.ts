@@ -109,7 +109,3 @@ test("the well-known facts are those that terms are written with", async () => {
   const facts = WellKnown.parse(await json("/.well-known/gpux"));
   expect(facts).toMatchObject({ origin: ORIGIN, settlement: { chain_id: 31_337 }, fee_bps: 500 });
 });
-
-test("healthz answers", async () => {
-  expect(await json("/healthz")).toEqual({ status: "ok" });
-});

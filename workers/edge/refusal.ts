@@ -21,6 +21,10 @@ const RETRY_AFTER_S: Partial<Record<ErrorCode, number>> = {
   no_capacity: 10,
   node_offline: 5,
   chain_unavailable: 5,
+  token_refused: 60,
+  relayer_low_balance: 60,
+  intent_reverted: 5,
+  rate_limited: 60,
 };
 
 /** RFC 9457: the one way in which this Worker says no. */

@@ -51,21 +51,27 @@ export class Relayer extends WorkerEntrypoint<RelayerEnv> implements RelayerRpc 
     return await this.#hand(Intent.safeParse(intent), (key, known) => key.submit(known));
   }
 
-  async relay(intent: unknown): Promise<IntentAnswer> {
-    return await this.#hand(Intent.safeParse(intent), (key, known) => key.relay(known));
+  async relay(intent: unknown, waitMs?: number): Promise<IntentAnswer> {
+    const wait = waitMs === undefined ? undefined : bounded(waitMs);
+    return await this.#hand(Intent.safeParse(intent), (key, known) => key.relay(known, wait));
   }
 
   async hold(voucher: z.input<typeof SettleIntent>): Promise<IntentAnswer> {
     return await this.#hand(SettleIntent.safeParse(voucher), (key, known) => key.hold(known));
   }
 
-  async status(key: IntentKey): Promise<IntentAnswer | null> {
+  async status(key: IntentKey, waitMs = 0): Promise<IntentAnswer | null> {
     const parsed = IntentKey.safeParse(key);
     if (!parsed.success) return null;
     const answers = await Promise.all(
-      this.#addresses.map((address) => this.#key(address).status(parsed.data)),
+      this.#addresses.map(async (address) => ({
+        address,
+        answer: await this.#key(address).status(parsed.data),
+      })),
     );
-    return answers.find((answer) => answer !== null) ?? null;
+    const known = answers.find(({ answer }) => answer !== null);
+    if (known?.answer?.status !== "pending" || waitMs <= 0) return structuredClone(known?.answer ?? null);
+    return structuredClone(await this.#key(known.address).status(parsed.data, bounded(waitMs)));
   }
 
   async transactions(since = 0): Promise<RelayedTransaction[]> {
@@ -141,11 +147,36 @@ export class Relayer extends WorkerEntrypoint<RelayerEnv> implements RelayerRpc 
   }
 }
 
-/** The (first) lease's id; for a withdrawal its occasion, which is a lease's id as well. */
+/** No longer than a minute: a caller that waits keeps the key's object awake. */
+function bounded(waitMs: number): number {
+  return Math.max(0, Math.min(waitMs, 60_000));
+}
+
+/**
+ * What an intent belongs to: its (first) lease, a withdrawal to the lease that is its occasion, and what moves a whole
+ * credit to that credit.
+ */
 function placementOf(hasher: TypedDataHasher, intent: Intent): string {
-  if (intent.kind === "withdraw") return intent.occasion;
-  const [lease = ""] = intentLeases(hasher, intent);
-  return lease;
+  switch (intent.kind) {
+    case "deposit":
+      return `credit:${intent.from}:${intent.spender}:${intent.meter}`;
+    case "release":
+    case "reclaim_credit":
+      return `credit:${intent.payer}:${intent.spender}:${intent.meter}`;
+    case "revoke_meter":
+      return intent.meter;
+    case "withdraw":
+      return intent.occasion;
+    case "fund":
+    case "allocate":
+    case "settle":
+    case "close":
+    case "exit":
+    case "reclaim": {
+      const [lease = ""] = intentLeases(hasher, intent);
+      return lease;
+    }
+  }
 }
 
 export default Relayer;

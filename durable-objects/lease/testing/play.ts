@@ -427,7 +427,7 @@ export function answerTo(
         answer: done("withdraw", { kind: "withdraw", account, amount: "1" }),
       };
     }
-    case "exit":
+    default:
       return null;
   }
 }

@@ -1,8 +1,10 @@
 import { WellKnown } from "@gpux/protocol/answers";
 import { Address } from "@gpux/protocol/ids";
+import { RelayerHealth } from "@gpux/protocol/intent";
 import { z } from "zod";
 import { jsonAnswer } from "../json-answer.ts";
 import { refuse } from "../refusal.ts";
+import { openRelayerHealth } from "../relayer-health.ts";
 import { type Mounted, NO_BODY, NONE, openRoute } from "../route.ts";
 
 const Facts = WellKnown.extend({
@@ -36,20 +38,28 @@ const wellKnown = openRoute(
   },
 );
 
-const Health = z.strictObject({ status: z.literal("ok") });
+const Health = z.strictObject({
+  /** `degraded`: jobs run, and what is to land on chain may have to wait. */
+  status: z.enum(["ok", "degraded"]),
+  relayer: RelayerHealth,
+});
+const relayerHealth = openRelayerHealth();
 
 const health = openRoute(
   {
     method: "get",
     path: "/healthz",
-    summary: "Whether this Worker answers",
+    summary: "Whether this Worker answers, and how the relayer is, at most some seconds old",
     params: NONE,
     query: NONE,
     body: NO_BODY,
-    answers: { 200: { description: "It does", schema: Health } },
+    answers: { 200: { description: "It does, whatever the relayer says", schema: Health } },
     refusals: [],
   },
-  async () => jsonAnswer(Health, { status: "ok" }),
+  async ({ env }) => {
+    const relayer = await relayerHealth(env.RELAYER, Date.now());
+    return jsonAnswer(Health, { status: relayer.status === "ok" ? "ok" : "degraded", relayer });
+  },
 );
 
 export const factRoutes: readonly Mounted[] = [wellKnown, health];

@@ -9,11 +9,11 @@ import { z } from "zod";
 import { checkFunction } from "../functions.ts";
 import { jobEventStream } from "../job-event-stream.ts";
 import { jsonAnswer } from "../json-answer.ts";
+import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
 import { tenantBytes } from "../tenant-bytes.ts";
 
-const MOST_WAIT_S = 60;
 /** RFC 8941 string characters that a header can carry, bounded. */
 const IDEMPOTENCY_KEY = /^[!-~]{1,255}$/;
 /** A job's id as the edge or as the client gave it. */
@@ -259,12 +259,6 @@ async function findJob(
   return job === null ? refuse("job_unknown") : { ok: true, job, lease: leaseOfJob(job) };
 }
 
-/** RFC 7240; `null` without the preference. */
-function waitOf(request: Request): number | null {
-  const wait = /(?:^|[,;\s])wait\s*=\s*"?([0-9]{1,6})/i.exec(request.headers.get("prefer") ?? "")?.[1];
-  return wait === undefined ? null : Math.min(Number(wait), MOST_WAIT_S);
-}
-
 function idempotencyKey(request: Request): { readonly ok: true; readonly key: string | null } | Refusal {
   const key = request.headers.get("idempotency-key");
   if (key === null || IDEMPOTENCY_KEY.test(key)) return { ok: true, key };
@@ -275,7 +269,7 @@ function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Respon
   return jsonAnswer(JobView, job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
     location: job.urls.get,
     ...(replayed ? { "idempotent-replayed": "true" } : {}),
-    ...(wait === null ? {} : { "preference-applied": `wait=${wait}` }),
+    ...preferenceApplied(wait),
   });
 }
 

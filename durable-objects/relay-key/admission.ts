@@ -1,0 +1,74 @@
+import { calldataOf } from "@gpux/protocol/calldata";
+import type { Intent, IntentAnswer, IntentKey } from "@gpux/protocol/intent";
+import { answerOf } from "./answer.ts";
+import { type Desk, warn } from "./desk.ts";
+import { NodeFault } from "./json-rpc.ts";
+import { simulate, verify } from "./judge.ts";
+import type { IntentEvent } from "./machine.ts";
+import { accountOf, admit } from "./rate.ts";
+import type { Refusal } from "./refusal.ts";
+
+/** RLY-11: what stands between strangers and a key's gas, storage and nodes. */
+
+/** How many strangers' intents this life of the object has looked at in the running minute. */
+export interface Looks {
+  minute: number;
+  count: number;
+}
+/** A payout that a stranger made under a lease's name would pass for the lease's own. */
+const OWN_OCCASION = "lse_";
+
+export const newLooks = (): Looks => ({ minute: 0, count: 0 });
+
+/**
+ * What the chain says before anything is stored; null: it may go on. Without it, anybody could use up another's rate by
+ * intents that nobody signed, fill the storage with them, or take the place of a voucher that is held.
+ */
+export async function judgeStranger(
+  desk: Desk,
+  key: IntentKey,
+  intent: Intent,
+  looks: Looks,
+): Promise<IntentAnswer | null> {
+  const refused = (refusal: Refusal): IntentAnswer => ({ status: "rejected", key, ...refusal });
+  if (intent.kind === "withdraw" && intent.occasion.startsWith(OWN_OCCASION))
+    return refused({ code: "intent_invalid", detail: `occasions that begin with ${OWN_OCCASION} are taken` });
+  const minute = Math.floor(Date.now() / 60_000);
+  looks.count = looks.minute === minute ? looks.count + 1 : 1;
+  looks.minute = minute;
+  const { looksPerMinute } = desk.policy;
+  if (looks.count > looksPerMinute) {
+    const detail = `${looksPerMinute} a minute of all accounts together`;
+    return refused(turnedAway(desk, { code: "rate_limited", detail }));
+  }
+  const verdict = await judge(desk, intent).catch((error: unknown) => {
+    if (!(error instanceof NodeFault)) throw error;
+    warn("relay_node_fault", { lane: key, error: error.message });
+    return { t: "refused", code: "chain_unavailable", detail: "no node gave a sensible answer" } as const;
+  });
+  if (verdict.t === "refused") return refused({ code: verdict.code, detail: verdict.detail });
+  if (verdict.t !== "fulfilled") return null;
+  const life = { state: "superseded", fulfilment: verdict.fulfilment, confirmation: "included" } as const;
+  const state = { life, misses: 0, alone: false, dislodged: false, failures: 0, dueAt: null };
+  return answerOf({ key, intent, state }, desk.flights, desk.policy);
+}
+
+async function judge(desk: Desk, intent: Intent): Promise<IntentEvent> {
+  const verified = await verify(desk.escrow, intent);
+  return verified.t === "verified" ? await simulate(desk.escrow, desk.policy, intent) : verified;
+}
+
+/** Counts it against its account, or says why not. */
+export function admitStranger(desk: Desk, intent: Intent): Refusal | null {
+  const { store, policy } = desk;
+  const account = accountOf(intent);
+  const admission = admit(store.used(account), calldataOf(intent)?.gas ?? 0n, Date.now(), policy);
+  if (!admission.ok) return turnedAway(desk, { code: admission.code, detail: admission.detail });
+  store.setUsed(account, admission.used);
+  return null;
+}
+
+function turnedAway(desk: Desk, refusal: Refusal): Refusal {
+  desk.store.count(`gpux_relay_turned_away_total{code="${refusal.code}"}`);
+  return refusal;
+}
