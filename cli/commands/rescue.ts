@@ -39,7 +39,7 @@ export function addRescue(program: Command, terminal: Terminal, done: (code: num
     rescue
       .command("exit <lease>")
       .description("ask for the rest of a lease back; free after the contract's delay")
-      .option("--signature <hex>", "of the Exit, by a payer that is a smart wallet (ERC-1271)"),
+      .option("--signature <hex>", "of the Exit, by a smart wallet (ERC-1271) or a P-256 key"),
   )
     .addHelpText("after", "\nExample:\n  $ gpux rescue exit lse_... --rpc https://mainnet.optimism.io")
     .action(async (text: string, flags: RescueFlags & { signature?: string }) => {

@@ -160,5 +160,5 @@ export function printOutcome(
     terminal.out.write(
       `${paint(terminal, "green", "done")}  ${what}, block ${outcome.block}, ${outcome.gasUsed} gas\n`,
     );
-  else terminal.out.write(`${paint(terminal, "dim", "done already")}  ${what}: ${outcome.error.message}\n`);
+  else terminal.out.write(`${paint(terminal, "dim", "nothing to do")}  ${what}: ${outcome.error.message}\n`);
 }
