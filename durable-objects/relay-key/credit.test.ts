@@ -191,7 +191,7 @@ describe("RLY-5 refusals of credit are decoded", () => {
         const lease = await newLease(10n);
         await done(await depositOf(lease, 10n));
         await done(await releaseOf(lease));
-        return releaseOf(lease, { validBefore: lease.terms.expiry });
+        return releaseOf(lease, { validBefore: lease.terms.expiry - 1 });
       },
     ],
     [

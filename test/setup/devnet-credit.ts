@@ -13,7 +13,6 @@ import { type DevnetLease, escrow, hasher, tokenDomain } from "./devnet-lease.ts
 
 /** For tests on the devnet: a lease's credit is its payer's, for its consumer and meter. */
 
-const hour = () => Math.floor(Date.now() / 1000) + 3_600;
 const creditOf = ({ payer, consumerSigner: spender, meter }: LeaseTerms) => ({ payer, spender, meter });
 
 export async function depositOf({ terms, payer }: DevnetLease, amount: bigint) {
@@ -39,7 +38,8 @@ export async function allocateOf(
   leases: readonly DevnetLease[],
   fundedTo: readonly bigint[],
   {
-    validBefore = hour(),
+    // By the lease's own clock: other tests move the chain's ahead of ours by hours.
+    validBefore = leases[0]?.terms.expiry ?? 0,
     sign,
   }: { validBefore?: number; sign?: (digest: Bytes32) => Promise<HexBytes> } = {},
 ) {
@@ -63,7 +63,7 @@ export async function allocateOf(
 /** By the payer; `cosigned` by the meter too. */
 export async function releaseOf(
   { terms, payer, meter }: DevnetLease,
-  { cosigned = false, validBefore = hour() }: { cosigned?: boolean; validBefore?: number } = {},
+  { cosigned = false, validBefore = terms.expiry }: { cosigned?: boolean; validBefore?: number } = {},
 ) {
   const hash = hasher.release({ ...creditOf(terms), validBefore });
   return z.encode(ReleaseIntent, {
