@@ -1,5 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
-import { Address } from "@gpux/protocol/ids";
+import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import {
   type Intent,
   type IntentAnswer,
@@ -60,6 +60,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   readonly #failures = new Map<Clock, number>();
   readonly #aired = new Set<string>();
   readonly #appraised = new Set<IntentKey>();
+  readonly #together = new Set<Bytes32>();
   /** Calls and alarms at work right now; the alarm then only stands by in case this life ends. */
   #workers = 0;
   /** Rings when a lane ends or something new arrives. */
@@ -199,7 +200,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
       this.#lane(`nonce:${nonce}`, () => advanceFlight(this.#desk, nonce, this.#aired), failed);
     }
     this.#clock("plan_at", now, () => dispatch(this.#desk));
-    this.#clock("confirm_at", now, () => confirm(this.#desk));
+    this.#clock("confirm_at", now, () => confirm(this.#desk, this.#together));
     this.#clock("watch_at", now, () => watchVouchers(this.#desk, this.#appraised));
   }
 

@@ -15,12 +15,17 @@ import type { Known } from "./store.ts";
 const CONFIRM_MIN_MS = 2_000;
 const CONFIRM_MAX_MS = 30_000;
 
-/** RLY-7: hardens what stands and puts back what a reorganisation took. Sets when to look again. @throws NodeFault */
-export async function confirm(desk: Desk): Promise<void> {
+/**
+ * RLY-8: hardens what stands and puts back what a reorganisation took. Sets when to look again. `together`: what this
+ * life of the object saw standing when it last looked. @throws NodeFault
+ */
+export async function confirm(desk: Desk, together: Set<Bytes32>): Promise<void> {
   const { store, flights, escrow, policy } = desk;
   const anchors = [...flights.anchors(), ...store.anchors()];
   if (anchors.length === 0) return store.setClock("confirm_at", null);
-  const { gone, hardened, head } = await standingOf(escrow.chain, anchors, policy);
+  const { gone, hardened, standing, head } = await standingOf(escrow.chain, anchors, policy, together);
+  together.clear();
+  for (const block of standing) together.add(block);
   for (const block of gone) {
     const taken = flights.landedIn(block);
     warn("reorg", { block, transactions: taken.length });
@@ -62,7 +67,7 @@ export const BEFORE_EXPIRY_MS = 30 * 60_000;
 
 type Voucher = z.output<typeof SettleIntent>;
 
-/** RLY-8: keeps a voucher; of a lease only the highest. */
+/** RLY-10: keeps a voucher; of a lease only the highest. */
 export function holdVoucher(desk: Desk, key: IntentKey, voucher: Voucher): void {
   const { store, escrow } = desk;
   const known = store.read(key);
