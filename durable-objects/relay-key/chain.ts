@@ -40,9 +40,9 @@ export type CallOutcome =
 /**
  * `known`: the node has it already. `taken`: the nonce is used on chain, perhaps by this very transaction.
  * `underpriced`: too little for the node's pool, or too little to push out another of the same nonce. `poor`: the node
- * thinks that the key cannot pay for it.
+ * thinks that the key cannot pay for it. `early`: it lacks a nonce below, and queues nothing.
  */
-export type SendOutcome = "accepted" | "known" | "taken" | "underpriced" | "poor";
+export type SendOutcome = "accepted" | "known" | "taken" | "underpriced" | "poor" | "early";
 
 const Hash = z.templateLiteral(["0x", z.string().regex(/^[0-9a-fA-F]{64}$/)]);
 const Block = z.looseObject({ number: Count, hash: Hash, timestamp: Count, baseFeePerGas: Quantity });
@@ -79,6 +79,7 @@ function sendOutcome(message: string): SendOutcome | null {
     return "known";
   if (/underpriced|fee too low|less than block base fee|max fee per gas less/i.test(message))
     return "underpriced";
+  if (/nonce too high|nonce.*too far/i.test(message)) return "early";
   if (/nonce too low|nonce.*(?:too low|already used|lower)|already been used|OldNonce/i.test(message))
     return "taken";
   if (/insufficient funds|doesn't have enough funds|not enough funds/i.test(message)) return "poor";

@@ -1,7 +1,7 @@
 import type { IntentKey } from "@gpux/protocol/intent";
 import { planBatch, type Waiting } from "./batch.ts";
 import { calldataOf } from "./calldata.ts";
-import { apply, type Desk, log, warn } from "./desk.ts";
+import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
 import { NodeFault } from "./json-rpc.ts";
 import { simulate } from "./judge.ts";
 import { SIMULATION_FRESH_MS } from "./machine.ts";
@@ -27,6 +27,7 @@ interface Entry extends EntryCall {
 /** Signs what is due, until nothing is. Sets when to plan again. @throws NodeFault */
 export async function dispatch(desk: Desk): Promise<void> {
   const { store, flights, policy } = desk;
+  await mendGap(desk);
   for (;;) {
     const queue = store.inState("simulated", QUEUE).flatMap((known) => waitingOf(desk, known));
     const room = flights.openNonces().length < policy.inFlight;
@@ -151,11 +152,22 @@ async function nextNonce(desk: Desk, address: `0x${string}`): Promise<number> {
   return Math.max(desk.flights.nextNonce(), count);
 }
 
-/** A 0-value transfer to ourselves for each nonce that was skipped. */
+/** Also when nothing is to be signed, or nothing may be because too much waits: perhaps it waits for the gap. */
+async function mendGap(desk: Desk): Promise<void> {
+  const { account, escrow, flights } = desk;
+  const [lowest] = flights.openNonces();
+  if (account === null || lowest === undefined) return;
+  if (flights.read(lowest - 1)?.state.outcome === "landed") return;
+  const count = await escrow.chain.transactionCount(account.address);
+  if (count < lowest) await fillGaps(desk, count);
+}
+
+/** A 0-value transfer to ourselves for each nonce that was skipped; what was given up goes again. */
 async function fillGaps(desk: Desk, count: number): Promise<void> {
   const { account, escrow, chainId, policy, flights } = desk;
   if (account === null) return;
   for (const nonce of flights.gaps(count).slice(0, policy.inFlight)) {
+    if (applyFlight(desk, nonce, { t: "dislodged" }) !== null) continue;
     const fees = await marketFees(escrow.chain, policy.feeCap);
     if (fees === null) return;
     const order: Order = {

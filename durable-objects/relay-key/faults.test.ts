@@ -313,6 +313,59 @@ describe("RLY-9 a transaction that is not included", () => {
     await book.close();
   });
 
+  test("is not held up by a nonce that another used until a reorganisation took that back", async () => {
+    const book = await books();
+    const count = Number(await node("eth_getTransactionCount", [address, "latest"]));
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    network.lie("eth_getTransactionCount", `{"result":"0x${(count + 1).toString(16)}"}`);
+    network.break("eth_sendRawTransaction");
+    await receive(wire);
+    await until(async () => network.sent.length > 0);
+    network.fix();
+    const end = await done(nameOf(wire));
+    expect((await relayer.transactions()).slice(-2)).toMatchObject([
+      { nonce: count, purpose: "cancel", intents: [] },
+      { nonce: count + 1, hash: end.txHash },
+    ]);
+    await book.close();
+  });
+
+  test("flies again when it was given up and its nonce is free after all", async () => {
+    const book = await books();
+    const count = Number(await node("eth_getTransactionCount", [address, "latest"]));
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    network.lie("eth_sendRawTransaction", '{"error":{"code":-32000,"message":"nonce too low"}}');
+    await receive(wire);
+    await until(async () => sent().some(({ nonce }) => nonce === count + 1));
+    network.fix();
+    const end = await done(nameOf(wire));
+    // The first did the work; the second had to land for what comes after it, and is on record.
+    await until(async () => (await relayer.transactions()).some(({ nonce }) => nonce === count + 1));
+    const [first] = (await relayer.transactions()).slice(-2);
+    expect(first).toMatchObject({ nonce: count, succeeded: true, intents: [end.key] });
+    await book.close();
+  });
+
+  test("waits for its turn where a node queues nothing, and what the node forgot goes at once", async () => {
+    const warned = vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    const book = await books();
+    const wires = await fundings(await leases(2));
+    const [first, second] = wires;
+    if (first === undefined || second === undefined) throw new Error("no wire");
+    network.lie("eth_sendRawTransaction", SWALLOWED);
+    await receive(first);
+    await until(async () => network.sent.length > 0);
+    await receive(second);
+    await until(async () => new Set(sent().map(({ nonce }) => nonce)).size === 2);
+    network.fix();
+    const ends = await Promise.all([first, second].map((wire) => done(nameOf(wire))));
+    for (const end of ends) expect(end.superseded).toBe(false);
+    // Blocks went by for neither, so no fee was too low; and a node that queues nothing is no failing node.
+    expect(new Set(network.sent).size).toBe(2);
+    expect(warned.mock.calls.join()).not.toContain("relay_node_fault");
+    await book.close();
+  });
+
   const troubles: [title: string, make: () => void][] = [
     ["429", () => network.lie("eth_getTransactionReceipt", "slow down", 429)],
     ["nothing in time", () => network.break("eth_getTransactionReceipt")],

@@ -63,6 +63,8 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   readonly #together = new Set<Bytes32>();
   /** Calls and alarms at work right now; the alarm then only stands by in case this life ends. */
   #workers = 0;
+  /** When there may be something to start: many wait together, and one look does for all. */
+  #lookAt = 0;
   /** Rings when a lane ends or something new arrives. */
   #bell = Promise.withResolvers<void>();
 
@@ -77,7 +79,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   /** Takes an intent and waits a while for its end. Idempotent by meaning; a rejected one is tried anew. */
   async submit(intent: Intent): Promise<IntentAnswer> {
     const key = this.receive(intent);
-    await this.#work(Date.now() + SUBMIT_WAIT_MS, () => this.#read(key).status !== "pending");
+    await this.#work(Date.now() + SUBMIT_WAIT_MS, () => this.#desk.store.hasEnded(key));
     return this.#read(key);
   }
 
@@ -178,10 +180,12 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     this.#workers += 1;
     try {
       for (let now = Date.now(); now < until && !ended(); now = Date.now()) {
-        this.#start(now);
-        if (ended()) return;
-        const next = this.#nextDue(now) ?? until;
-        await this.#rung(Math.max(1, Math.min(next, until) - now));
+        if (now >= this.#lookAt) {
+          this.#start(now);
+          this.#lookAt = this.#nextDue(now) ?? Number.POSITIVE_INFINITY;
+          if (ended()) return;
+        }
+        await this.#rung(Math.max(1, Math.min(this.#lookAt, until) - now));
       }
     } finally {
       this.#workers -= 1;
@@ -253,6 +257,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   }
 
   #ring(): void {
+    this.#lookAt = 0;
     this.#bell.resolve();
     this.#bell = Promise.withResolvers();
     if (this.#workers === 0) this.#arm();

@@ -108,6 +108,12 @@ export function openStore(sql: SqlStorage) {
     read(key: IntentKey): Known | null {
       return many(`SELECT ${COLUMNS} FROM intents WHERE key = ?`, key)[0] ?? null;
     },
+    /** Whether nothing more happens to it by itself; for those who wait, so cheap. */
+    hasEnded(key: IntentKey): boolean {
+      const query = `SELECT COUNT(*) AS value FROM intents
+                     WHERE key = ? AND state IN ('included', 'superseded', 'rejected')`;
+      return number(query, key) === 1;
+    },
     write({ key, intent, state }: Known): void {
       const { life } = state;
       const seen = life.state === "included" || life.state === "superseded" ? life : null;
