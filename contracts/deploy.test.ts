@@ -3,7 +3,8 @@ import { Address } from "@gpux/protocol/ids";
 import { createPublicClient, createTestClient, createWalletClient, type Hex, http } from "viem";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkToken, DETERMINISTIC_DEPLOYER, deployEscrow, escrowAddress, verificationOf } from "./deploy.ts";
-import { type Devnet, devnetChain, startDevnet } from "./devnet.ts";
+import { type Devnet, startDevnet } from "./devnet.ts";
+import { devnetChain } from "./devnet-client.ts";
 import { ESCROW_DELAYS, NETWORKS, type Network } from "./networks.ts";
 import { devnetAccount } from "./roles.ts";
 
