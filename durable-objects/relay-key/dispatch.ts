@@ -32,7 +32,8 @@ export async function dispatch(desk: Desk): Promise<void> {
     const queue = store.inState("simulated", QUEUE).flatMap((known) => waitingOf(desk, known));
     const room = flights.openNonces().length < policy.inFlight;
     const plan = planBatch(queue, { now: Date.now(), arriving: store.arriving(), room }, policy);
-    store.setClock("plan_at", plan.wakeAt);
+    // Due until it is done: whatever waits in the batch has no clock of its own.
+    store.setClock("plan_at", plan.batch === null ? plan.wakeAt : Date.now());
     if (plan.batch === null) return;
     const pause = await dispatchBatch(desk, plan.batch);
     if (pause !== null) return store.setClock("plan_at", Date.now() + pause);

@@ -366,6 +366,18 @@ describe("RLY-9 a transaction that is not included", () => {
     await book.close();
   });
 
+  test("is planned again after a crash in the middle of the planning", async () => {
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    const planAt: unknown[] = [];
+    await runInDurableObject(key(), (_object, { storage: { sql } }) => {
+      network.before("eth_maxPriorityFeePerGas", async () => {
+        planAt.push(sql.exec("SELECT plan_at FROM key").one().plan_at);
+      });
+    });
+    await land(wire);
+    expect(planAt).toEqual([expect.any(Number)]);
+  });
+
   const troubles: [title: string, make: () => void][] = [
     ["429", () => network.lie("eth_getTransactionReceipt", "slow down", 429)],
     ["nothing in time", () => network.break("eth_getTransactionReceipt")],
