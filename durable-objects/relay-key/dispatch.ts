@@ -123,7 +123,8 @@ async function stillFit(desk: Desk, entries: readonly Entry[]): Promise<readonly
   if (entries.length === 1) {
     const { life } = first.known.state;
     if (life.state === "simulated" && Date.now() - life.at <= SIMULATION_FRESH_MS) return entries;
-    const verdict = await simulate(desk.escrow, desk.policy, first.known.intent);
+    const { intent } = first.known;
+    const verdict = await simulate(desk.escrow, desk.policy, intent, desk.store.restsOn(intent));
     apply(desk, first.known.key, verdict);
     return verdict.t === "simulated" ? entries : [];
   }

@@ -217,6 +217,27 @@ describe("RLY-8 a reorganisation", () => {
     expect(own.txHash).not.toBeNull();
   });
 
+  test("of a close leaves its payouts waiting, though nothing is owed meanwhile", async () => {
+    const lease = await newLease(1_000n);
+    await land(await fundOf([lease], [1_000n]));
+    await mine(1);
+    const snapshot = await node("evm_snapshot", []);
+    await land(await closeOf(lease, 400n));
+    await node("evm_revert", [snapshot]);
+    await node("evm_increaseTime", [1]);
+    await mine(2);
+    network.lie("eth_sendRawTransaction", SWALLOWED);
+    const payout: Wire = { kind: "withdraw", account: lease.terms.payer, occasion: lease.id };
+    await receive(payout);
+    for (let round = 0; round < 5; round++) await advance();
+    expect(await relayer.status(nameOf(payout))).toMatchObject({ status: "pending" });
+    network.fix();
+    expect(await done(nameOf(payout))).toMatchObject({
+      superseded: false,
+      result: { kind: "withdraw", amount: "600" },
+    });
+  });
+
   test("cannot undo what is final; outcomes harden as blocks lie on them", async () => {
     const funded = await land(await fundOf([await newLease(1_000n)], [1_000n]));
     const level = async () => {

@@ -244,7 +244,11 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
       case "verify":
         return void apply(desk, key, await verify(desk.escrow, intent));
       case "simulate":
-        return void apply(desk, key, await simulate(desk.escrow, desk.policy, intent));
+        return void apply(
+          desk,
+          key,
+          await simulate(desk.escrow, desk.policy, intent, desk.store.restsOn(intent)),
+        );
       case null:
         return;
     }

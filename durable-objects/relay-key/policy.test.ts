@@ -84,6 +84,7 @@ describe("standing on chain", () => {
       call: no,
       receipt: no,
       emitted: no,
+      at: () => ({ call: no, emitted: no }),
       indexed: no,
       send: no,
       surcharge: no,

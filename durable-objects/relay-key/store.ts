@@ -136,6 +136,25 @@ export function openStore(sql: SqlStorage) {
         seen?.confirmation ?? null,
       );
     },
+    /**
+     * What this key was given that credits the accounts of a withdrawal's lease, landed or on its way: how it ends, and
+     * the highest voucher.
+     */
+    restsOn(intent: Intent): Intent[] {
+      if (intent.kind !== "withdraw") return [];
+      const lease = intent.occasion;
+      const known = many(
+        `SELECT ${COLUMNS} FROM intents WHERE state NOT IN ('held', 'rejected')
+           AND (key IN (?, ?) OR (key > ? AND key < ?))`,
+        `close:${lease}`,
+        `reclaim:${lease}`,
+        `settle:${lease}:`,
+        `settle:${lease};`,
+      ).map((each) => each.intent);
+      const vouchers = known.flatMap((each) => (each.kind === "settle" ? [each] : []));
+      const highest = vouchers.toSorted((a, b) => (a.cumulative < b.cumulative ? 1 : -1)).slice(0, 1);
+      return [...known.filter((each) => each.kind !== "settle"), ...highest];
+    },
     due(now: number, limit: number): Known[] {
       return many(
         `SELECT ${COLUMNS} FROM intents WHERE due_at <= ? ORDER BY due_at, rowid LIMIT ?`,
