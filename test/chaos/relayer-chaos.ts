@@ -62,7 +62,8 @@ const POLICY = {
   // Deeper than any reorganisation here, also where a block slips in while it is made.
   safeDepth: 14,
   finalizedDepth: 16,
-  rpcTimeoutMs: 1_000,
+  // The oracle compresses what it prices inside the EVM, which the local chain does in a second for a full batch.
+  rpcTimeoutMs: 3_000,
   replaceAfterMs: 1_500,
   settleWindowMs: 50,
   closeWindowMs: 50,
