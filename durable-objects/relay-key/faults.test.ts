@@ -367,6 +367,18 @@ describe("RLY-9 a transaction that is not included", () => {
     await book.close();
   });
 
+  test("is on record also when its receipt came long after it was given up", async () => {
+    const book = await books();
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    network.lie("eth_getTransactionReceipt", '{"result":null}');
+    await receive(wire);
+    // Its own work, found on chain without a transaction that it could name.
+    expect(await done(nameOf(wire))).toMatchObject({ superseded: true, cost: null });
+    network.fix();
+    await until(async () => (await relayer.transactions()).at(-1)?.intents.includes(nameOf(wire)));
+    await book.close();
+  });
+
   test("waits for its turn where a node queues nothing, and what the node forgot goes at once", async () => {
     const warned = vi.spyOn(console, "warn").mockImplementation(() => undefined);
     const book = await books();

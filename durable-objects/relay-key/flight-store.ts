@@ -190,6 +190,12 @@ export function openFlights(sql: SqlStorage) {
       );
       return rows.toArray().map((row) => AnchorRow.parse(row));
     },
+    /** Nonces that another seems to have used, and not longer ago than `since`. */
+    givenUp(since: number): number[] {
+      const query =
+        "SELECT nonce AS value FROM flights WHERE outcome = 'displaced' AND gone_since >= ? ORDER BY nonce";
+      return numbers(query, since);
+    },
     openNonces(): number[] {
       return numbers("SELECT nonce AS value FROM flights WHERE outcome = 'open' ORDER BY nonce");
     },

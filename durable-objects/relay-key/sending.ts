@@ -13,6 +13,8 @@ import { marketFees, type Order, priceOf, sign, TRANSFER_GAS } from "./signing.t
 
 /** A node that lags by a block is not to make us look all the time. */
 const HOLE_MS = 1_000;
+/** Longer than a chain takes to be final, and any node to catch up. */
+const SEEK_MS = 60 * 60_000;
 
 /** Does what is due for the nonce. @throws NodeFault */
 export async function advanceFlight(desk: Desk, nonce: number, aired: Set<string>): Promise<void> {
@@ -95,8 +97,25 @@ function leave(desk: Desk, { state, entries }: Flight): void {
   const next = applyFlight(desk, state.nonce, { t: "gone" });
   if (next?.outcome !== "displaced") return;
   for (const key of entries) apply(desk, key, { t: "displaced", nonce: state.nonce });
+  earlier(desk, "confirm_at", Date.now() + HOLE_MS);
   desk.store.count("gpux_relay_displaced_total");
   warn("transaction_displaced", { nonce: state.nonce, hash: newest(state).hash });
+}
+
+/** Nonces that were given up lately: a node may know a count long before the receipt. */
+export function givenUp({ flights }: Desk): number[] {
+  return flights.givenUp(Date.now() - SEEK_MS);
+}
+
+/**
+ * What was given up may have landed after all, and then its cost belongs on record. Its intents found another way
+ * meanwhile. @throws NodeFault
+ */
+export async function seekGivenUp(desk: Desk): Promise<void> {
+  for (const nonce of givenUp(desk)) {
+    const flight = desk.flights.read(nonce);
+    if (flight !== null) await land(desk, flight);
+  }
 }
 
 /** Signs what outbids the newest attempt; false when nothing may or can. */

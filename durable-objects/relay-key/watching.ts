@@ -8,6 +8,7 @@ import { standingOf } from "./confirm.ts";
 import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
 import { type IntentState, step } from "./machine.ts";
 import { isExiting, valueMoved } from "./outcome.ts";
+import { givenUp, seekGivenUp } from "./sending.ts";
 import type { Known } from "./store.ts";
 
 /** What is looked after on chain without anybody asking: how hard outcomes are, and exits of leases with held vouchers. */
@@ -21,8 +22,8 @@ const CONFIRM_MAX_MS = 30_000;
  */
 export async function confirm(desk: Desk, together: Set<Bytes32>): Promise<void> {
   const { store, flights, escrow, policy } = desk;
+  await seekGivenUp(desk);
   const anchors = [...flights.anchors(), ...store.anchors()];
-  if (anchors.length === 0) return store.setClock("confirm_at", null);
   const { gone, hardened, standing, head } = await standingOf(escrow.chain, anchors, policy, together);
   together.clear();
   for (const block of standing) together.add(block);
@@ -55,7 +56,8 @@ export async function confirm(desk: Desk, together: Set<Bytes32>): Promise<void>
   const youngest = Math.max(...left.map(({ number }) => number));
   // OP's blocks take two seconds; the deeper the youngest lies, the less happens to it.
   const pause = Math.min(CONFIRM_MAX_MS, Math.max(CONFIRM_MIN_MS, ((head - youngest) * 2_000) / 4));
-  store.setClock("confirm_at", left.length === 0 ? null : Date.now() + pause);
+  const idle = left.length === 0 && givenUp(desk).length === 0;
+  store.setClock("confirm_at", idle ? null : Date.now() + pause);
 }
 
 const EXIT_REQUESTED = toEventSelector(getAbiItem({ abi: leaseEscrowAbi, name: "ExitRequested" }));

@@ -137,9 +137,13 @@ async function drive(run: Run, leases: readonly SignedLease[]): Promise<void> {
     for (const stage of stages) await Promise.all(stage.map(land));
     progress.leases += 1;
   });
+  // Spread over the run: a relayer that dies before it has done anything is soon only that.
+  const total = leases.flatMap(({ stages }) => stages.flat()).length;
   const killing = (async () => {
     while (progress.kills < options.kills) {
-      await pause(1_000 + random() * 3_000, undefined, { signal });
+      const due = Math.floor((progress.kills * total) / (options.kills + 1));
+      while (progress.intents < due) await pause(50, undefined, { signal });
+      await pause(500 + random() * 2_000, undefined, { signal });
       await relayer.restart();
       progress.kills += 1;
     }
