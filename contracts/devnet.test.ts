@@ -29,7 +29,8 @@ import {
   slice,
 } from "viem";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type Devnet, devnetChain, PortTaken, startDevnet } from "./devnet.ts";
+import { type Devnet, PortTaken, startDevnet } from "./devnet.ts";
+import { devnetChain } from "./devnet-client.ts";
 import { type DevnetRole, devnetAccount } from "./roles.ts";
 
 const USDC = 1_000_000n;

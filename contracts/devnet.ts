@@ -8,27 +8,28 @@
 import { createServer } from "node:net";
 import { parseArgs } from "node:util";
 import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
-import { usdcAbi } from "@gpux/protocol/abi/usdc";
 import { Address } from "@gpux/protocol/ids";
-import {
-  createTestClient,
-  defineChain,
-  encodeDeployData,
-  encodeFunctionData,
-  type Hex,
-  http,
-  numberToHex,
-  publicActions,
-  walletActions,
-} from "viem";
-import { chainConfig } from "viem/op-stack";
+import { encodeDeployData, type Hex, numberToHex } from "viem";
 import { leaseEscrowBytecode, multicall3Bytecode, usdcDoubleBytecode } from "./bytecode.ts";
+import {
+  type AttachedDevnet,
+  attachDevnet,
+  type Client,
+  createClient,
+  MULTICALL3,
+  send,
+} from "./devnet-client.ts";
 import { DETERMINISTIC_DEPLOYER, DETERMINISTIC_DEPLOYER_CODE } from "./escrow-code.ts";
 import { ESCROW_DELAYS } from "./networks.ts";
 import { DEVNET_MNEMONIC, devnetAccount, ENDOWED_ACCOUNTS } from "./roles.ts";
 
-const MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11";
 const L1_BLOCK = "0x4200000000000000000000000000000000000015";
+
+/** A chain that ends with the program. */
+export interface Devnet extends AttachedDevnet {
+  /** Stops mining and listening; open keep-alive connections are cut. Idempotent. */
+  close(): Promise<void>;
+}
 
 export interface DevnetOptions {
   /** 0 or absent: any free port. */
@@ -39,54 +40,12 @@ export interface DevnetOptions {
   readonly intervalMs?: number;
 }
 
-/** A point to fall back to. EDR forgets it, and all later ones, when it is used. */
-export interface Snapshot {
-  readonly id: Hex;
-  readonly blockNumber: bigint;
-}
-
-export interface Devnet {
-  readonly url: string;
-  readonly chainId: number;
-  readonly usdc: Address;
-  readonly escrow: Address;
-  readonly multicall3: Address;
-  readonly deployer: Address;
-  /** Test USDC, in base units. */
-  mint(to: Address, amount: bigint): Promise<void>;
-  /** Wei from the deployer. Money parties need none: only who submits transactions does. */
-  fundEth(to: Address, wei: bigint): Promise<void>;
-  /** Mines empty blocks, one if not told; with automine off, pending transactions go into the first. */
-  mine(blocks?: number): Promise<void>;
-  /** Moves the chain's clock ahead of the wall clock for good, and mines a block there. */
-  increaseTime(seconds: number): Promise<void>;
-  snapshot(): Promise<Snapshot>;
-  /** Back to the snapshot, as if nothing after it had been. */
-  revert(to: Snapshot): Promise<void>;
-  /** Every block after the snapshot is replaced by an empty one, and one more is added: what a reorg shows. */
-  reorg(from: Snapshot): Promise<void>;
-  /** Stops mining and listening; open keep-alive connections are cut. Idempotent. */
-  close(): Promise<void>;
-}
-
 /** The port is taken: for people, with nothing more to say. */
 export class PortTaken extends Error {
   constructor(port: number) {
     super(`Port ${port} on 127.0.0.1 is taken. Choose another, or stop what listens there.`);
     this.name = "PortTaken";
   }
-}
-
-/** viem's chain, with the OP Stack's receipt fields (`l1Fee` and its like). */
-export function devnetChain(url: string, chainId: number) {
-  return defineChain({
-    ...chainConfig,
-    id: chainId,
-    name: "GPUX devnet",
-    nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
-    rpcUrls: { default: { http: [url] } },
-    contracts: { ...chainConfig.contracts, multicall3: { address: MULTICALL3 } },
-  });
 }
 
 /** Hardhat's server never rejects when it cannot listen, so the port is tried first. */
@@ -130,20 +89,6 @@ async function listen(options: DevnetOptions) {
   return { server, url: `http://${address}:${port}` };
 }
 
-function createClient(url: string, chainId: number) {
-  return createTestClient({
-    mode: "hardhat",
-    chain: devnetChain(url, chainId),
-    // viem remembers block numbers for a while, which a reorg makes wrong.
-    cacheTime: 0,
-    pollingInterval: 50,
-    transport: http(url),
-  })
-    .extend(publicActions)
-    .extend(walletActions);
-}
-type Client = ReturnType<typeof createClient>;
-
 /**
  * EDR's genesis keeps the L1 fee scalars where L1Block does not look, so that receipts would say 0. Set
  * here, of a size as on OP Mainnet: L1 base fee 1 gwei, blob base fee 0.01 gwei, scalars 5227 and 1014213.
@@ -157,18 +102,6 @@ async function turnOnL1Fee(client: Client): Promise<void> {
   for (const [slot, value] of slots) {
     await client.setStorageAt({ address: L1_BLOCK, index: slot, value: numberToHex(value, { size: 32 }) });
   }
-}
-
-/** The node itself signs and counts nonces for the deployer, so that callers may overlap. */
-async function send(client: Client, request: { to?: Address; data?: Hex; value?: bigint }) {
-  const hash = await client.sendTransaction({
-    ...request,
-    account: devnetAccount("deployer").address,
-    to: request.to ?? null,
-  });
-  const receipt = await client.waitForTransactionReceipt({ hash });
-  if (receipt.status !== "success") throw new Error(`the devnet's own transaction ${hash} failed`);
-  return receipt;
 }
 
 async function deploy(client: Client, data: Hex): Promise<Address> {
@@ -212,41 +145,11 @@ export async function startDevnet(options: DevnetOptions): Promise<Devnet> {
     await client.request({ method: "evm_setIntervalMining", params: [options.intervalMs] });
   }
 
-  // EDR aborts the process on hardhat_mine of 8 or more blocks, so they come one by one.
-  const mine = async (blocks = 1) => {
-    for (let i = 0; i < blocks; i++) await client.mine({ blocks: 1 });
-  };
-  const revert = (to: Snapshot) => client.revert({ id: to.id });
+  const deployer = devnetAccount("deployer").address;
   let closed: Promise<void> | undefined;
 
   return {
-    url,
-    chainId,
-    usdc,
-    escrow,
-    multicall3: MULTICALL3,
-    deployer: devnetAccount("deployer").address,
-    mint: async (to, amount) => {
-      const data = encodeFunctionData({ abi: usdcAbi, functionName: "mint", args: [to, amount] });
-      await send(client, { to: usdc, data });
-    },
-    fundEth: async (to, wei) => {
-      await send(client, { to, value: wei });
-    },
-    mine,
-    increaseTime: async (seconds) => {
-      await client.increaseTime({ seconds });
-      await mine();
-    },
-    snapshot: async () => ({ blockNumber: await client.getBlockNumber(), id: await client.snapshot() }),
-    revert,
-    reorg: async (from) => {
-      const height = await client.getBlockNumber();
-      await revert(from);
-      // Another timestamp gives the new blocks other hashes, even where the old ones were empty too.
-      await client.increaseTime({ seconds: 1 });
-      await mine(Number(height - from.blockNumber) + 1);
-    },
+    ...attachDevnet({ url, chainId, usdc, escrow, multicall3: MULTICALL3, deployer }),
     close: () => {
       closed ??= (async () => {
         await client.request({ method: "evm_setIntervalMining", params: [0] });

@@ -29,7 +29,8 @@ import {
   multicall3Abi,
   size,
 } from "viem";
-import { devnetChain, startDevnet } from "./devnet.ts";
+import { startDevnet } from "./devnet.ts";
+import { devnetChain } from "./devnet-client.ts";
 import { type DevnetRole, devnetAccount } from "./roles.ts";
 
 const START = 2_000_000_000;

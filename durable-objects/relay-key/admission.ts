@@ -55,7 +55,9 @@ export async function judgeStranger(
 
 async function judge(desk: Desk, intent: Intent): Promise<IntentEvent> {
   const verified = await verify(desk.escrow, intent);
-  return verified.t === "verified" ? await simulate(desk.escrow, desk.policy, intent) : verified;
+  return verified.t === "verified"
+    ? await simulate(desk.escrow, desk.policy, intent, desk.store.restsOn(intent))
+    : verified;
 }
 
 /** Counts it against its account, or says why not. */

@@ -20,6 +20,8 @@ export interface Chain {
   emitted(contract: Hex, topics: readonly Hex[]): Promise<boolean>;
   /** The second topics (first indexed arguments) of `contract`'s events `signature` from block to block. */
   indexed(contract: Hex, signature: Hex, from: number, to: number): Promise<readonly Hex[]>;
+  /** The same questions about the state after that block, where `call` and `emitted` mean the latest. */
+  at(block: Block): Pick<Chain, "call" | "emitted">;
   send(raw: Hex): Promise<SendOutcome>;
   /** What L1 data and the operator take on top of gas, by the chain's own oracle; zero off Optimism. */
   surcharge(unsigned: Hex, gas: bigint): Promise<bigint>;
@@ -40,9 +42,9 @@ export type CallOutcome =
 /**
  * `known`: the node has it already. `taken`: the nonce is used on chain, perhaps by this very transaction.
  * `underpriced`: too little for the node's pool, or too little to push out another of the same nonce. `poor`: the node
- * thinks that the key cannot pay for it.
+ * thinks that the key cannot pay for it. `early`: it lacks a nonce below, and queues nothing.
  */
-export type SendOutcome = "accepted" | "known" | "taken" | "underpriced" | "poor";
+export type SendOutcome = "accepted" | "known" | "taken" | "underpriced" | "poor" | "early";
 
 const Hash = z.templateLiteral(["0x", z.string().regex(/^[0-9a-fA-F]{64}$/)]);
 const Block = z.looseObject({ number: Count, hash: Hash, timestamp: Count, baseFeePerGas: Quantity });
@@ -79,6 +81,7 @@ function sendOutcome(message: string): SendOutcome | null {
     return "known";
   if (/underpriced|fee too low|less than block base fee|max fee per gas less/i.test(message))
     return "underpriced";
+  if (/nonce too high|nonce.*too far/i.test(message)) return "early";
   if (/nonce too low|nonce.*(?:too low|already used|lower)|already been used|OldNonce/i.test(message))
     return "taken";
   if (/insufficient funds|doesn't have enough funds|not enough funds/i.test(message)) return "poor";
@@ -89,6 +92,8 @@ function sendOutcome(message: string): SendOutcome | null {
 function isRevert(refusal: { code: number; message: string; data: Hex | null }): boolean {
   return refusal.code === 3 || refusal.data !== null || /revert|out of gas/i.test(refusal.message);
 }
+
+const hex = (number: number) => `0x${number.toString(16)}`;
 
 /** What must not differ between two nodes that both know a transaction. */
 const substance = (receipt: Receipt) =>
@@ -108,7 +113,15 @@ export function openChain(urls: readonly string[], chainId: number, timeoutMs: n
     if (!answer.ok) throw new NodeFault(`${method}: ${answer.message}`);
     return answer.value;
   };
-  const call = (request: Call) => callOf(rpc.ask, request);
+  const call = (request: Call) => callOf(rpc.ask, request, "latest");
+  const emitted = async (contract: Hex, topics: readonly Hex[], newest: number) => {
+    const [fromBlock, toBlock] = [hex(Math.max(0, newest - LOG_BLOCKS)), hex(newest)];
+    const filter = { address: contract, topics, fromBlock, toBlock };
+    const logs = await must("eth_getLogs", [filter], z.array(Log).max(100));
+    return logs.some(
+      (log) => log.address.toLowerCase() === contract.toLowerCase() && topics.every(isTopicOf(log)),
+    );
+  };
   const oracle = async (data: Hex) => {
     const answer = await call({ to: ORACLE, data });
     // No oracle (not an OP chain), or one from before the operator fee.
@@ -121,7 +134,7 @@ export function openChain(urls: readonly string[], chainId: number, timeoutMs: n
     head: () => must("eth_getBlockByNumber", ["latest", false], Block),
     async block(height) {
       if (typeof height === "number")
-        return must("eth_getBlockByNumber", [`0x${height.toString(16)}`, false], Block.nullable());
+        return must("eth_getBlockByNumber", [hex(height), false], Block.nullable());
       // What is final for one node and not for another is not: the lower one counts. Some nodes know no such names.
       const found = await rpc.askSeveral("eth_getBlockByNumber", [height, false], Block.nullable());
       return found.reduce(
@@ -153,15 +166,14 @@ export function openChain(urls: readonly string[], chainId: number, timeoutMs: n
     },
     async emitted(contract, topics) {
       const { number } = await must("eth_getBlockByNumber", ["latest", false], Block);
-      const fromBlock = `0x${Math.max(0, number - LOG_BLOCKS).toString(16)}`;
-      const filter = { address: contract, topics, fromBlock, toBlock: "latest" };
-      const logs = await must("eth_getLogs", [filter], z.array(Log).max(100));
-      return logs.some(
-        (log) => log.address.toLowerCase() === contract.toLowerCase() && topics.every(isTopicOf(log)),
-      );
+      return await emitted(contract, topics, number);
     },
+    at: ({ number }) => ({
+      call: (request) => callOf(rpc.ask, request, hex(number)),
+      emitted: (contract, topics) => emitted(contract, topics, number),
+    }),
     async indexed(contract, signature, from, to) {
-      const [fromBlock, toBlock] = [`0x${from.toString(16)}`, `0x${to.toString(16)}`];
+      const [fromBlock, toBlock] = [hex(from), hex(to)];
       const filter = { address: contract, topics: [signature], fromBlock, toBlock };
       const logs = await must("eth_getLogs", [filter], z.array(Log).max(5_000));
       const own = logs.filter((log) => isTopicOf(log)(signature, 0));
@@ -186,14 +198,14 @@ export function openChain(urls: readonly string[], chainId: number, timeoutMs: n
   };
 }
 
-async function callOf(ask: Ask, request: Call): Promise<CallOutcome> {
+async function callOf(ask: Ask, request: Call, block: string): Promise<CallOutcome> {
   const { to, data, gas } = request;
   const fields = {
     to,
     data,
     ...(gas === undefined ? {} : { gas: `0x${gas.toString(16)}` }),
   };
-  const answer = await ask("eth_call", [fields, "latest"], HexData);
+  const answer = await ask("eth_call", [fields, block], HexData);
   if (answer.ok) return { ok: true, data: answer.value };
   if (!isRevert(answer)) throw new NodeFault(`eth_call: ${answer.message}`);
   return { ok: false, data: answer.data ?? "0x", message: answer.message };

@@ -15,6 +15,8 @@ export interface Standing {
   readonly gone: ReadonlySet<Bytes32>;
   /** Blocks that have become harder, and how hard they are now. */
   readonly hardened: ReadonlyMap<Bytes32, Confirmation>;
+  /** Blocks that are on the chain, in one view: the next look's `together`. */
+  readonly standing: ReadonlySet<Bytes32>;
   readonly head: number;
 }
 
@@ -22,12 +24,16 @@ export interface Standing {
  * Compares what we believe to be on chain with what is: newest first, down to the block that both have in common. A
  * block is called harder only after its own hash was looked at. A height that the node does not know yet says nothing:
  * it may lag.
+ *
+ * `together`: blocks that stood in one view. One of them that still stands vouches for those below; it cannot vouch for
+ * any other, for a reorganisation may have come between the two, and then nobody would send again what it took.
  * @throws NodeFault
  */
 export async function standingOf(
   chain: Chain,
   anchors: readonly Anchor[],
   policy: Policy,
+  together: ReadonlySet<Bytes32>,
 ): Promise<Standing> {
   const [head, safe, finalized] = await Promise.all([
     chain.head(),
@@ -44,22 +50,26 @@ export async function standingOf(
   const heights = [...new Set(anchors.map((anchor) => anchor.number))].toSorted((a, b) => b - a);
   const gone = new Set<Bytes32>();
   const hardened = new Map<Bytes32, Confirmation>();
-  let common = false;
+  const standing = new Set<Bytes32>();
+  let vouched = false;
   for (const height of heights) {
     const here = anchors.filter((anchor) => anchor.number === height);
     const level = levelAt(height);
     const harder = here.some((anchor) => !isEnough(anchor.confirmation, level));
-    // Below a block that stands everything stands that was looked at before; what hardens is looked at by itself.
-    if (common && !harder) continue;
+    if (vouched && !harder && here.every((anchor) => together.has(anchor.hash))) {
+      for (const anchor of here) standing.add(anchor.hash);
+      continue;
+    }
     const block = await chain.block(height);
     if (block === null) continue;
     for (const anchor of here) {
       if (block.hash.toLowerCase() !== anchor.hash) gone.add(anchor.hash);
       else {
-        common = true;
+        standing.add(anchor.hash);
+        vouched ||= together.has(anchor.hash);
         if (!isEnough(anchor.confirmation, level)) hardened.set(anchor.hash, level);
       }
     }
   }
-  return { gone, hardened, head: head.number };
+  return { gone, hardened, standing, head: head.number };
 }

@@ -34,7 +34,8 @@ export function warn(event: string, ids: Ids): void {
 /** Time for a block or two; then its standing is looked at for the first time. */
 const FIRST_LOOK_MS = 2_000;
 
-function earlier(desk: Desk, clock: "plan_at" | "confirm_at", at: number): void {
+/** Sets the clock, unless it rings before anyway. */
+export function earlier(desk: Desk, clock: "plan_at" | "confirm_at", at: number): void {
   const known = desk.store.clock(clock);
   if (known === null || known > at) desk.store.setClock(clock, at);
 }

@@ -1,7 +1,7 @@
 import { calldataOf } from "@gpux/protocol/calldata";
 import type { IntentKey } from "@gpux/protocol/intent";
 import { planBatch, type Waiting } from "./batch.ts";
-import { apply, type Desk, log, warn } from "./desk.ts";
+import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
 import { NodeFault } from "./json-rpc.ts";
 import { simulate } from "./judge.ts";
 import { SIMULATION_FRESH_MS } from "./machine.ts";
@@ -27,11 +27,13 @@ interface Entry extends EntryCall {
 /** Signs what is due, until nothing is. Sets when to plan again. @throws NodeFault */
 export async function dispatch(desk: Desk): Promise<void> {
   const { store, flights, policy } = desk;
+  await mendGap(desk);
   for (;;) {
     const queue = store.inState("simulated", QUEUE).flatMap((known) => waitingOf(desk, known));
     const room = flights.openNonces().length < policy.inFlight;
     const plan = planBatch(queue, { now: Date.now(), arriving: store.arriving(), room }, policy);
-    store.setClock("plan_at", plan.wakeAt);
+    // Due until it is done: whatever waits in the batch has no clock of its own.
+    store.setClock("plan_at", plan.batch === null ? plan.wakeAt : Date.now());
     if (plan.batch === null) return;
     const pause = await dispatchBatch(desk, plan.batch);
     if (pause !== null) return store.setClock("plan_at", Date.now() + pause);
@@ -121,7 +123,8 @@ async function stillFit(desk: Desk, entries: readonly Entry[]): Promise<readonly
   if (entries.length === 1) {
     const { life } = first.known.state;
     if (life.state === "simulated" && Date.now() - life.at <= SIMULATION_FRESH_MS) return entries;
-    const verdict = await simulate(desk.escrow, desk.policy, first.known.intent);
+    const { intent } = first.known;
+    const verdict = await simulate(desk.escrow, desk.policy, intent, desk.store.restsOn(intent));
     apply(desk, first.known.key, verdict);
     return verdict.t === "simulated" ? entries : [];
   }
@@ -151,11 +154,22 @@ async function nextNonce(desk: Desk, address: `0x${string}`): Promise<number> {
   return Math.max(desk.flights.nextNonce(), count);
 }
 
-/** A 0-value transfer to ourselves for each nonce that was skipped. */
+/** Also when nothing is to be signed, or nothing may be because too much waits: perhaps it waits for the gap. */
+async function mendGap(desk: Desk): Promise<void> {
+  const { account, escrow, flights } = desk;
+  const [lowest] = flights.openNonces();
+  if (account === null || lowest === undefined) return;
+  if (flights.read(lowest - 1)?.state.outcome === "landed") return;
+  const count = await escrow.chain.transactionCount(account.address);
+  if (count < lowest) await fillGaps(desk, count);
+}
+
+/** A 0-value transfer to ourselves for each nonce that was skipped; what was given up goes again. */
 async function fillGaps(desk: Desk, count: number): Promise<void> {
   const { account, escrow, chainId, policy, flights } = desk;
   if (account === null) return;
   for (const nonce of flights.gaps(count).slice(0, policy.inFlight)) {
+    if (applyFlight(desk, nonce, { t: "dislodged" }) !== null) continue;
     const fees = await marketFees(escrow.chain, policy.feeCap);
     if (fees === null) return;
     const order: Order = {

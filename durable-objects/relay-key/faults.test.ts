@@ -217,6 +217,27 @@ describe("RLY-8 a reorganisation", () => {
     expect(own.txHash).not.toBeNull();
   });
 
+  test("of a close leaves its payouts waiting, though nothing is owed meanwhile", async () => {
+    const lease = await newLease(1_000n);
+    await land(await fundOf([lease], [1_000n]));
+    await mine(1);
+    const snapshot = await node("evm_snapshot", []);
+    await land(await closeOf(lease, 400n));
+    await node("evm_revert", [snapshot]);
+    await node("evm_increaseTime", [1]);
+    await mine(2);
+    network.lie("eth_sendRawTransaction", SWALLOWED);
+    const payout: Wire = { kind: "withdraw", account: lease.terms.payer, occasion: lease.id };
+    await receive(payout);
+    for (let round = 0; round < 5; round++) await advance();
+    expect(await relayer.status(nameOf(payout))).toMatchObject({ status: "pending" });
+    network.fix();
+    expect(await done(nameOf(payout))).toMatchObject({
+      superseded: false,
+      result: { kind: "withdraw", amount: "600" },
+    });
+  });
+
   test("cannot undo what is final; outcomes harden as blocks lie on them", async () => {
     const funded = await land(await fundOf([await newLease(1_000n)], [1_000n]));
     const level = async () => {
@@ -311,6 +332,83 @@ describe("RLY-9 a transaction that is not included", () => {
     ]);
     expect(last[2]?.hash).toBe(end.txHash);
     await book.close();
+  });
+
+  test("is not held up by a nonce that another used until a reorganisation took that back", async () => {
+    const book = await books();
+    const count = Number(await node("eth_getTransactionCount", [address, "latest"]));
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    network.lie("eth_getTransactionCount", `{"result":"0x${(count + 1).toString(16)}"}`);
+    network.break("eth_sendRawTransaction");
+    await receive(wire);
+    await until(async () => network.sent.length > 0);
+    network.fix();
+    const end = await done(nameOf(wire));
+    expect((await relayer.transactions()).slice(-2)).toMatchObject([
+      { nonce: count, purpose: "cancel", intents: [] },
+      { nonce: count + 1, hash: end.txHash },
+    ]);
+    await book.close();
+  });
+
+  test("flies again when it was given up and its nonce is free after all", async () => {
+    const book = await books();
+    const count = Number(await node("eth_getTransactionCount", [address, "latest"]));
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    network.lie("eth_sendRawTransaction", '{"error":{"code":-32000,"message":"nonce too low"}}');
+    await receive(wire);
+    await until(async () => sent().some(({ nonce }) => nonce === count + 1));
+    network.fix();
+    const end = await done(nameOf(wire));
+    // The first did the work; the second had to land for what comes after it, and is on record.
+    await until(async () => (await relayer.transactions()).some(({ nonce }) => nonce === count + 1));
+    const [first] = (await relayer.transactions()).slice(-2);
+    expect(first).toMatchObject({ nonce: count, succeeded: true, intents: [end.key] });
+    await book.close();
+  });
+
+  test("is on record also when its receipt came long after it was given up", async () => {
+    const book = await books();
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    network.lie("eth_getTransactionReceipt", '{"result":null}');
+    await receive(wire);
+    // Its own work, found on chain without a transaction that it could name.
+    expect(await done(nameOf(wire))).toMatchObject({ superseded: true, cost: null });
+    network.fix();
+    await until(async () => (await relayer.transactions()).at(-1)?.intents.includes(nameOf(wire)));
+    await book.close();
+  });
+
+  test("waits for its turn where a node queues nothing, and what the node forgot goes at once", async () => {
+    const warned = vi.spyOn(console, "warn").mockImplementation(() => undefined);
+    const book = await books();
+    const wires = await fundings(await leases(2));
+    const [first, second] = wires;
+    if (first === undefined || second === undefined) throw new Error("no wire");
+    network.lie("eth_sendRawTransaction", SWALLOWED);
+    await receive(first);
+    await until(async () => network.sent.length > 0);
+    await receive(second);
+    await until(async () => new Set(sent().map(({ nonce }) => nonce)).size === 2);
+    network.fix();
+    const ends = await Promise.all([first, second].map((wire) => done(nameOf(wire))));
+    for (const end of ends) expect(end.superseded).toBe(false);
+    // Blocks went by for neither, so no fee was too low; and a node that queues nothing is no failing node.
+    expect(new Set(network.sent).size).toBe(2);
+    expect(warned.mock.calls.join()).not.toContain("relay_node_fault");
+    await book.close();
+  });
+
+  test("is planned again after a crash in the middle of the planning", async () => {
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    const planAt: unknown[] = [];
+    await runInDurableObject(key(), (_object, { storage: { sql } }) => {
+      network.before("eth_maxPriorityFeePerGas", async () => {
+        planAt.push(sql.exec("SELECT plan_at FROM key").one().plan_at);
+      });
+    });
+    await land(wire);
+    expect(planAt).toEqual([expect.any(Number)]);
   });
 
   const troubles: [title: string, make: () => void][] = [

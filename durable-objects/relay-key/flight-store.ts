@@ -190,6 +190,12 @@ export function openFlights(sql: SqlStorage) {
       );
       return rows.toArray().map((row) => AnchorRow.parse(row));
     },
+    /** Nonces that another seems to have used, and not longer ago than `since`. */
+    givenUp(since: number): number[] {
+      const query =
+        "SELECT nonce AS value FROM flights WHERE outcome = 'displaced' AND gone_since >= ? ORDER BY nonce";
+      return numbers(query, since);
+    },
     openNonces(): number[] {
       return numbers("SELECT nonce AS value FROM flights WHERE outcome = 'open' ORDER BY nonce");
     },
@@ -198,22 +204,34 @@ export function openFlights(sql: SqlStorage) {
         "SELECT nonce AS value FROM flights WHERE outcome = 'open' AND due_at <= ? ORDER BY nonce";
       return numbers(query, now);
     },
-    /** Some nodes take no nonce before the one below it: those that were refused may go now. */
-    wakeAbove(nonce: number, now: number): void {
-      const query = "UPDATE flights SET due_at = ? WHERE outcome = 'open' AND nonce > ? AND failures > 0";
-      sql.exec(query, now, nonce);
+    /**
+     * `nonce` landed. Those below must be on chain as well, and those above that no node took, or that waited for a
+     * node to answer, may go now.
+     */
+    wakeOthers(nonce: number, now: number): void {
+      sql.exec(
+        `UPDATE flights SET due_at = ?, failures = 0
+         WHERE outcome = 'open' AND nonce <> ? AND (nonce < ? OR failures > 0 OR sent_at IS NULL)`,
+        now,
+        nonce,
+        nonce,
+      );
     },
     nextDue(after: number): number | null {
       const query = "SELECT MIN(due_at) AS value FROM flights WHERE outcome = 'open' AND due_at > ?";
       const row = sql.exec(query, after).one();
       return z.number().nullable().parse(row.value);
     },
-    /** Nonces from `count` on that nothing was ever signed for, though higher ones were: nothing behind them can land. */
+    /**
+     * Nonces from `count`, the next that can land, for which nothing is on its way though there are higher ones: never
+     * signed for, or given up because another had used them, which a reorganisation took back.
+     */
     gaps(count: number): number[] {
-      const known = new Set(numbers("SELECT nonce AS value FROM flights WHERE nonce >= ?", count));
+      const query = "SELECT nonce AS value FROM flights WHERE nonce >= ? AND outcome <> 'displaced'";
+      const busy = new Set(numbers(query, count));
       const [next = 0] = numbers("SELECT next_nonce AS value FROM key");
       const all = Array.from({ length: Math.max(0, next - count) }, (_, i) => count + i);
-      return all.filter((nonce) => !known.has(nonce));
+      return all.filter((nonce) => !busy.has(nonce));
     },
     /** What the key's balance must still pay for, in wei: of each open nonce its dearest attempt. */
     reserved(): bigint {

@@ -59,12 +59,30 @@ describe("a nonce on its way", () => {
     [60_000, 0, "resend"],
   ];
   test.each(waits)("after %i ms and %i blocks: %s", (ms, blocks, verdict) => {
-    expect(stalled(after(accepted), 100 + blocks, NOW + ms, policy)).toBe(verdict);
+    expect(stalled(after(accepted), { head: 100 + blocks, count: 3 }, NOW + ms, policy)).toBe(verdict);
+  });
+
+  test("while a lower nonce has yet to land it is sent again and never outbid", () => {
+    expect(stalled(after(accepted), { head: 150, count: 2 }, NOW + 60_000, policy)).toBe("resend");
+  });
+
+  test("a node that queues nothing is no failing node, however often it says so", () => {
+    const waiting = after(...Array.from({ length: 20 }, (): FlightEvent => ({ t: "early" })));
+    expect(flightDuty(waiting)).toBe("send");
+    expect(waiting.failures).toBe(0);
+    expect(waiting.dueAt).toBeLessThanOrEqual(NOW + 2_000);
+  });
+
+  test("what a node has forgotten is sent again at once, unless it has only just been sent", () => {
+    const forget = (ms: number) => flightStep(after(accepted), { t: "forgotten" }, NOW + ms);
+    expect(forget(999)).toBeNull();
+    expect(forget(1_000)).toMatchObject({ sent: null, dueAt: NOW + 1_000 });
+    expect(flightStep(fresh, { t: "forgotten" }, NOW + 9_000)).toBeNull();
   });
 
   test("what a node finds too cheap is outbid at once, and its replacement is sent", () => {
     const cheap = after({ t: "underpriced" });
-    expect(stalled(cheap, 0, NOW, policy)).toBe("outbid");
+    expect(stalled(cheap, { head: 0, count: 3 }, NOW, policy)).toBe("outbid");
     const replaced = flightStep(cheap, { t: "replaced", attempt: attempt(2) }, NOW);
     expect(replaced).toMatchObject({ sent: null, underpriced: false });
     expect(replaced?.attempts.map((each) => each.hash)).toEqual([hash(1), hash(2)]);
@@ -76,6 +94,9 @@ describe("a nonce on its way", () => {
     expect(flightStep(gone, { t: "gone" }, NOW + GONE_MS - 1)?.outcome).toBe("open");
     expect(flightStep(gone, { t: "gone" }, NOW + GONE_MS)?.outcome).toBe("displaced");
     expect(flightStep(gone, { t: "unseen" }, NOW)?.goneSince).toBeNull();
+    // A reorganisation in between gives the nonce back, and the time before it does not count.
+    for (const again of [accepted, { t: "replaced", attempt: attempt(2) } as const])
+      expect(flightStep(gone, again, NOW)?.goneSince).toBeNull();
   });
 
   test("a reorganisation sets it flying again with the same transactions", () => {
@@ -134,6 +155,8 @@ test("no attempt is ever forgotten, and what is open always has something due", 
     fc.constantFrom<FlightEvent>(
       accepted,
       { t: "underpriced" },
+      { t: "early" },
+      { t: "forgotten" },
       { t: "unseen" },
       { t: "gone" },
       { t: "landed" },

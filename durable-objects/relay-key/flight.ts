@@ -43,6 +43,10 @@ export type FlightEvent =
   /** A node has the newest attempt, or says that it had it before. */
   | { readonly t: "accepted"; readonly block: number }
   | { readonly t: "underpriced" }
+  /** The node queues nothing, and lacks a nonce below: this one is not lost, its turn has not come. */
+  | { readonly t: "early" }
+  /** A node that lacks it refused a later nonce for that. */
+  | { readonly t: "forgotten" }
   /** Not on chain, and its nonce is free. */
   | { readonly t: "unseen" }
   /** Not on chain, but its nonce is used there. */
@@ -63,6 +67,10 @@ export interface StallPolicy {
 
 /** An OP block takes two seconds, a local one none. */
 const WATCH_MS = 250;
+/** Whoever lands below wakes it before. */
+const EARLY_MS = 2_000;
+/** So long a node may take to count what it took. */
+const FORGOTTEN_MS = 1_000;
 /** A node behind its peers knows a count before it knows the receipt. */
 export const GONE_MS = 4_000;
 
@@ -72,17 +80,21 @@ export function flightDuty(state: FlightState): FlightDuty | null {
   return state.sent === null ? "send" : "watch";
 }
 
-/** `outbid`: blocks went by without it. `resend`: time did, but no blocks; then nobody's fee is too low. */
+/**
+ * `outbid`: blocks went by without it. `resend`: time did, but no blocks, or a lower nonce has yet to land (`count` is
+ * the next that can); then nobody's fee is too low.
+ */
 export function stalled(
   state: FlightState,
-  head: number,
+  chain: { readonly head: number; readonly count: number },
   now: number,
   policy: StallPolicy,
 ): "outbid" | "resend" | null {
   if (state.outcome !== "open" || state.sent === null) return null;
   if (state.underpriced) return "outbid";
   if (now - state.sent.at < policy.replaceAfterMs) return null;
-  return head - state.sent.block >= policy.replaceAfterBlocks ? "outbid" : "resend";
+  const passedOver = chain.head - state.sent.block >= policy.replaceAfterBlocks;
+  return passedOver && chain.count >= state.nonce ? "outbid" : "resend";
 }
 
 /** Null: the event does not belong to the state. */
@@ -91,7 +103,13 @@ export function flightStep(state: FlightState, event: FlightEvent, now: number):
   switch (event.t) {
     case "accepted":
       if (!open) return null;
-      return { ...state, sent: { at: now, block: event.block }, failures: 0, dueAt: now };
+      return { ...state, sent: { at: now, block: event.block }, goneSince: null, failures: 0, dueAt: now };
+    case "early":
+      if (!open) return null;
+      return { ...state, sent: null, goneSince: null, failures: 0, dueAt: now + EARLY_MS };
+    case "forgotten":
+      if (!open || state.sent === null || now - state.sent.at < FORGOTTEN_MS) return null;
+      return { ...state, sent: null, dueAt: now };
     case "underpriced":
       if (!open) return null;
       return {
@@ -121,6 +139,7 @@ export function flightStep(state: FlightState, event: FlightEvent, now: number):
         attempts: [...state.attempts, event.attempt],
         sent: null,
         underpriced: false,
+        goneSince: null,
         failures: 0,
         dueAt: now,
       };

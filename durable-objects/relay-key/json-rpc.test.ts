@@ -58,6 +58,40 @@ describe("RLY-3 of two nodes the one that makes sense is believed", () => {
     await expect(ask()).rejects.toBeInstanceOf(NodeFault);
   });
 
+  test("a fault of a moment is no fault of the question: it is asked again", async () => {
+    let faults = 2;
+    const { asked } = nodes(
+      (method) =>
+        method === "eth_chainId" ? { result: "0xa" } : faults-- > 0 ? "<html>" : { result: "0x7" },
+      () => undefined,
+    );
+    const rpc = connect([A], CHAIN, 1_000);
+    expect(await rpc.ask("eth_blockNumber", [], Count)).toEqual({ ok: true, value: 7 });
+    expect(asked.filter((each) => each === "a eth_blockNumber")).toHaveLength(3);
+    faults = 2;
+    expect(await rpc.askSeveral("eth_blockNumber", [], Count)).toEqual([7]);
+  });
+
+  test("who let us wait for the time-out, or rests, is not asked again at once", async () => {
+    let asked = 0;
+    vi.stubGlobal("fetch", async (_url: string, init: { signal: AbortSignal }) => {
+      asked += 1;
+      await new Promise((_resolve, reject) => init.signal.addEventListener("abort", reject));
+    });
+    await expect(connect([A], CHAIN, 20).ask("eth_blockNumber", [], Count)).rejects.toThrow(
+      "no answer within 20 ms",
+    );
+    expect(asked).toBe(1);
+    const broken = nodes(
+      () => undefined,
+      () => undefined,
+    );
+    const rpc = connect([A], CHAIN, 1_000);
+    for (let i = 0; i < 2; i++)
+      await expect(rpc.ask("eth_blockNumber", [], Count)).rejects.toBeInstanceOf(NodeFault);
+    expect(broken.asked).toHaveLength(4);
+  });
+
   test("a contract's words cannot make a node look bad", async () => {
     const revert = { error: { code: 3, message: "execution reverted: rate limit exceeded", data: "0x" } };
     const { asked } = nodes(
@@ -112,6 +146,7 @@ describe("RLY-3 two nodes are held against each other", () => {
 
   const words: [says: string, means: string][] = [
     ["already known", "known"],
+    ["Nonce too high. Expected nonce to be 4 but got 5.", "early"],
     ["nonce too low: next nonce 5, tx nonce 4", "taken"],
     ["replacement transaction underpriced", "underpriced"],
     ["transaction underpriced", "underpriced"],

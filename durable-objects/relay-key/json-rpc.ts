@@ -9,6 +9,13 @@ import { z } from "zod";
 /** The node did not answer, or not sensibly. Says nothing about any transaction. */
 export class NodeFault extends Error {
   override readonly name = "NodeFault";
+  /** It took all the time that it had: asking again at once would take as much. */
+  readonly timedOut: boolean;
+
+  constructor(message: string, timedOut = false) {
+    super(message);
+    this.timedOut = timedOut;
+  }
 }
 
 /** The node understood and refused (a JSON-RPC error object). */
@@ -71,6 +78,9 @@ async function post(
     const answer = Answer.safeParse(parseJson(await readLimited(response)));
     if (!answer.success) throw new NodeFault(`${method}: HTTP ${response.status}, not a JSON-RPC answer`);
     return answer.data;
+  } catch (error) {
+    if (cut.signal.aborted) throw new NodeFault(`${method}: no answer within ${timeoutMs} ms`, true);
+    throw error;
   } finally {
     clearTimeout(timer);
   }
@@ -167,36 +177,61 @@ class Endpoint {
   }
 }
 
+/**
+ * A duty asks up to ten questions, and begins anew when one fails: at one fault in ten questions most of its runs would
+ * be for nothing, and its pauses grow. So a question that failed quickly is asked again, unless the node rests.
+ */
+const AGAIN_MS = [150, 400];
+
+async function persistently<T>(run: () => Promise<T>, hopeless: () => boolean): Promise<T> {
+  for (const pause of AGAIN_MS) {
+    try {
+      return await run();
+    } catch (error) {
+      if (!(error instanceof NodeFault) || error.timedOut || hopeless()) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+  return await run();
+}
+
 /** Each endpoint proves once that it is on the right chain. One that keeps failing rests, unless all do. */
 export function connect(urls: readonly string[], chainId: number, timeoutMs: number): JsonRpc {
   const all = urls.map((url) => new Endpoint(url, chainId, timeoutMs));
-  const inOrder = () => {
-    const now = Date.now();
-    const resting = (endpoint: Endpoint) => Number(endpoint.restsUntil > now);
-    return all.toSorted((a, b) => resting(a) - resting(b));
+  const rests = (endpoint: Endpoint) => endpoint.restsUntil > Date.now();
+  const inOrder = () => all.toSorted((a, b) => Number(rests(a)) - Number(rests(b)));
+  const askInTurn: Ask = async (method, params, schema) => {
+    let fault = new NodeFault("no endpoint is configured");
+    for (const endpoint of inOrder()) {
+      try {
+        return await endpoint.ask(method, params, schema);
+      } catch (error) {
+        if (!(error instanceof NodeFault)) throw error;
+        fault = error;
+      }
+    }
+    throw fault;
   };
   return {
-    async ask(method, params, schema) {
-      let fault = new NodeFault("no endpoint is configured");
-      for (const endpoint of inOrder()) {
-        try {
-          return await endpoint.ask(method, params, schema);
-        } catch (error) {
-          if (!(error instanceof NodeFault)) throw error;
-          fault = error;
-        }
-      }
-      throw fault;
-    },
+    ask: (method, params, schema) =>
+      persistently(
+        () => askInTurn(method, params, schema),
+        () => all.every(rests),
+      ),
     async askSeveral<T>(method: string, params: readonly unknown[], schema: z.ZodType<T>) {
       const asked = inOrder()
         .slice(0, 2)
-        .map((endpoint) => endpoint.ask(method, params, schema));
+        .map((endpoint) =>
+          persistently(
+            () => endpoint.ask(method, params, schema),
+            () => rests(endpoint),
+          ),
+        );
       const answers = await Promise.allSettled(asked);
       return answers.flatMap((each) =>
         each.status === "fulfilled" && each.value.ok ? [each.value.value] : [],
       );
     },
-    endpoints: () => all.map(({ faults, restsUntil }) => ({ faults, resting: restsUntil > Date.now() })),
+    endpoints: () => all.map((endpoint) => ({ faults: endpoint.faults, resting: rests(endpoint) })),
   };
 }

@@ -46,7 +46,12 @@ export async function verify(escrow: Escrow, intent: Intent): Promise<IntentEven
 }
 
 /** Runs it at the latest block, and finds out why it cannot be done: perhaps because it is done. */
-export async function simulate(escrow: Escrow, policy: Policy, intent: Intent): Promise<IntentEvent> {
+export async function simulate(
+  escrow: Escrow,
+  policy: Policy,
+  intent: Intent,
+  restsOn: readonly Intent[],
+): Promise<IntentEvent> {
   const calldata = calldataOf(intent);
   if (calldata === null) return { t: "refused", code: "bad_signature", detail: "malformed or high-s" };
   const deadline = deadlineOf(intent);
@@ -57,7 +62,8 @@ export async function simulate(escrow: Escrow, policy: Policy, intent: Intent): 
     const asked = policy.costShareBps > 0 || (intent.kind === "withdraw" && policy.withdrawWindowMs > 1_000);
     return { t: "simulated", value: asked ? await valueMoved(escrow, intent) : null };
   }
-  const fulfilment = await fulfilmentByState(escrow, intent);
+  const fulfilment = await fulfilmentByState(escrow, intent, restsOn);
+  if (fulfilment === "premature") return { t: "failed" };
   if (fulfilment !== null) return { t: "fulfilled", fulfilment };
   // A call runs at the time of the latest block, which may still be before the deadline.
   if (outcome.ok) return { t: "refused", code: "expired", detail: `it had to land before ${deadline}` };

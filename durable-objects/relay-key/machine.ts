@@ -95,7 +95,10 @@ export type IntentEvent =
   | { readonly t: "hardened"; readonly confirmation: Confirmation }
   /** A reorganisation took its block away. */
   | { readonly t: "dislodged" }
-  /** The node did not answer, or not sensibly. Never a verdict on the intent. */
+  /**
+   * Nothing can be said now: the node did not answer, or not sensibly, or what the intent rests on has yet to land.
+   * Never a verdict on the intent.
+   */
   | { readonly t: "failed" };
 
 export type IntentStep =

@@ -1,5 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
-import { Address } from "@gpux/protocol/ids";
+import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import {
   type Intent,
   type IntentAnswer,
@@ -60,8 +60,11 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   readonly #aired = new Set<string>();
   readonly #appraised = new Set<IntentKey>();
   readonly #looks = newLooks();
+  readonly #together = new Set<Bytes32>();
   /** Calls and alarms at work right now; the alarm then only stands by in case this life ends. */
   #workers = 0;
+  /** When there may be something to start: many wait together, and one look does for all. */
+  #lookAt = 0;
   /** Rings when a lane ends or something new arrives. */
   #bell = Promise.withResolvers<void>();
 
@@ -76,7 +79,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   /** Takes an intent and waits a while for its end. Idempotent by meaning; a rejected one is tried anew. */
   async submit(intent: Intent, waitMs = SUBMIT_WAIT_MS): Promise<IntentAnswer> {
     const key = this.receive(intent);
-    await this.#work(Date.now() + waitMs, () => this.#read(key).status !== "pending");
+    await this.#work(Date.now() + waitMs, () => this.#desk.store.hasEnded(key));
     return this.#read(key);
   }
 
@@ -184,10 +187,12 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
     this.#workers += 1;
     try {
       for (let now = Date.now(); now < until && !ended(); now = Date.now()) {
-        this.#start(now);
-        if (ended()) return;
-        const next = this.#nextDue(now) ?? until;
-        await this.#rung(Math.max(1, Math.min(next, until) - now));
+        if (now >= this.#lookAt) {
+          this.#start(now);
+          this.#lookAt = this.#nextDue(now) ?? Number.POSITIVE_INFINITY;
+          if (ended()) return;
+        }
+        await this.#rung(Math.max(1, Math.min(this.#lookAt, until) - now));
       }
     } finally {
       this.#workers -= 1;
@@ -206,7 +211,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
       this.#lane(`nonce:${nonce}`, () => advanceFlight(this.#desk, nonce, this.#aired), failed);
     }
     this.#clock("plan_at", now, () => dispatch(this.#desk));
-    this.#clock("confirm_at", now, () => confirm(this.#desk));
+    this.#clock("confirm_at", now, () => confirm(this.#desk, this.#together));
     this.#clock("watch_at", now, () => watchVouchers(this.#desk, this.#appraised));
   }
 
@@ -246,7 +251,11 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
       case "verify":
         return void apply(desk, key, await verify(desk.escrow, intent));
       case "simulate":
-        return void apply(desk, key, await simulate(desk.escrow, desk.policy, intent));
+        return void apply(
+          desk,
+          key,
+          await simulate(desk.escrow, desk.policy, intent, desk.store.restsOn(intent)),
+        );
       case null:
         return;
     }
@@ -264,6 +273,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
   }
 
   #ring(): void {
+    this.#lookAt = 0;
     this.#bell.resolve();
     this.#bell = Promise.withResolvers();
     if (this.#workers === 0) this.#arm();

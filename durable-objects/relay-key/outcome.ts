@@ -19,6 +19,7 @@ import {
   STATUS,
 } from "./escrow-state.ts";
 import { resultOfEvents } from "./events.ts";
+import { NodeFault } from "./json-rpc.ts";
 import type { Fulfilment } from "./machine.ts";
 
 export type { Escrow } from "./escrow-state.ts";
@@ -112,10 +113,25 @@ function resultOfLease(
   }
 }
 
-/** Whether the chain's state already is what the intent wants, whoever brought it about; null when not. */
-export async function fulfilmentByState(escrow: Escrow, intent: Intent): Promise<Fulfilment | null> {
-  const [head, result] = await Promise.all([escrow.chain.head(), resultOfState(escrow, intent)]);
+/**
+ * Whether the chain's state already is what the intent wants, whoever brought it about; null when not. That nothing is
+ * owed does not say that all was paid while what it `restsOn` has yet to land, or was taken back: `premature`.
+ * @throws NodeFault also when the chain moved under the questions: an answer must be of the block that it is tied to.
+ */
+export async function fulfilmentByState(
+  escrow: Escrow,
+  intent: Intent,
+  restsOn: readonly Intent[],
+): Promise<Fulfilment | "premature" | null> {
+  const { chain } = escrow;
+  const head = await chain.head();
+  const then: Escrow = { ...escrow, chain: { ...chain, ...chain.at(head) } };
+  const result = await resultOfState(then, intent);
   if (result === null) return null;
+  const grounds = await Promise.all(restsOn.map((each) => resultOfState(then, each)));
+  if ((await chain.block(head.number))?.hash !== head.hash)
+    throw new NodeFault("the chain changed while its state was asked");
+  if (grounds.includes(null)) return "premature";
   return {
     blockNumber: head.number,
     blockHash: Bytes32.parse(head.hash),

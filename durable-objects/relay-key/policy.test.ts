@@ -1,3 +1,4 @@
+import type { Bytes32 } from "@gpux/protocol/ids";
 import { describe, expect, test } from "vitest";
 import { standingOf } from "./confirm.ts";
 import { budgetFor, confirmationFor, isEnough, Policy } from "./policy.ts";
@@ -83,6 +84,7 @@ describe("standing on chain", () => {
       call: no,
       receipt: no,
       emitted: no,
+      at: () => ({ call: no, emitted: no }),
       indexed: no,
       send: no,
       surcharge: no,
@@ -91,11 +93,12 @@ describe("standing on chain", () => {
     };
   };
   const policy = Policy.parse({ confirmBlocks: 3 });
-  const anchor = (n: number, confirmation: "included" | "safe" = "included") => ({
+  const anchor = (n: number, confirmation: "included" | "safe" = "included", fork = "a") => ({
     number: n,
-    hash: hash("a", n),
+    hash: hash(fork, n),
     confirmation,
   });
+  const none = new Set<Bytes32>();
 
   test("hardens by depth, safe and finalized", async () => {
     const chain = chainOf({ head: 100, safe: 95, finalized: 90, fork: 1_000 });
@@ -103,6 +106,7 @@ describe("standing on chain", () => {
       chain,
       [anchor(99), anchor(97), anchor(95), anchor(90)],
       policy,
+      none,
     );
     expect(gone.size).toBe(0);
     expect([...hardened.values()]).toEqual(["confirmed", "safe", "finalized"]);
@@ -110,19 +114,44 @@ describe("standing on chain", () => {
 
   test("takes back everything above the common ancestor and nothing below", async () => {
     const chain = chainOf({ head: 110, safe: 80, finalized: 80, fork: 96 });
-    const { gone } = await standingOf(chain, [anchor(99), anchor(96), anchor(95), anchor(94)], policy);
+    const { gone } = await standingOf(chain, [anchor(99), anchor(96), anchor(95), anchor(94)], policy, none);
     expect([...gone]).toEqual([hash("a", 99), hash("a", 96)]);
+  });
+
+  test("a block vouches only for those below that it stood with before", async () => {
+    const chain = chainOf({ head: 97, safe: 80, finalized: 80, fork: 96 });
+    const anchors = [anchor(97, "included", "b"), anchor(96), anchor(95)];
+    const first = await standingOf(chain, anchors, policy, new Set([hash("a", 96), hash("a", 95)]));
+    expect([...first.gone]).toEqual([hash("a", 96)]);
+    expect([...first.standing]).toEqual([hash("b", 97), hash("a", 95)]);
+    const heights: unknown[] = [];
+    const watched = {
+      ...chain,
+      block: async (at: number | "safe" | "finalized") => {
+        heights.push(at);
+        return await chain.block(at);
+      },
+    };
+    const left = anchors.filter((each) => !first.gone.has(each.hash));
+    const second = await standingOf(watched, left, policy, first.standing);
+    expect(heights).toEqual(["safe", "finalized", 97]);
+    expect([...second.standing]).toEqual([hash("b", 97), hash("a", 95)]);
   });
 
   test("a height that the node does not know yet is no verdict", async () => {
     const chain = chainOf({ head: 98, safe: 80, finalized: 80, fork: 1_000 });
-    const { gone } = await standingOf(chain, [anchor(99), anchor(98)], policy);
+    const { gone } = await standingOf(chain, [anchor(99), anchor(98)], policy, none);
     expect(gone.size).toBe(0);
   });
 
   test("nothing becomes final whose own block is not there", async () => {
     const chain = chainOf({ head: 100, safe: 99, finalized: 99, fork: 96 });
-    const { gone, hardened } = await standingOf(chain, [anchor(97, "safe"), anchor(90, "safe")], policy);
+    const { gone, hardened } = await standingOf(
+      chain,
+      [anchor(97, "safe"), anchor(90, "safe")],
+      policy,
+      none,
+    );
     expect([...gone]).toEqual([hash("a", 97)]);
     expect([...hardened.keys()]).toEqual([hash("a", 90)]);
   });

@@ -96,6 +96,7 @@ export const steps = [
      gas_in_day INTEGER NOT NULL
    );
    CREATE TABLE counters (name TEXT PRIMARY KEY, value TEXT NOT NULL);`,
+  "CREATE INDEX flights_given_up ON flights (gone_since) WHERE outcome = 'displaced'",
 ];
 
 /** A TEXT column that holds JSON of the given schema. */

@@ -1,7 +1,7 @@
 import type { IntentKey, TransactionCost } from "@gpux/protocol/intent";
 import { parseTransaction } from "viem";
 import type { Block, Receipt } from "./chain.ts";
-import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
+import { apply, applyFlight, type Desk, earlier, log, warn } from "./desk.ts";
 import { type Attempt, flightDuty, newest, outbid, stalled } from "./flight.ts";
 import type { Flight } from "./flight-store.ts";
 import { NodeFault } from "./json-rpc.ts";
@@ -10,6 +10,11 @@ import { fulfilmentByReceipt } from "./outcome.ts";
 import { marketFees, type Order, priceOf, sign, TRANSFER_GAS } from "./signing.ts";
 
 /** From a signed transaction to its block: one nonce's way. `aired`: hashes that this life of the object has sent. */
+
+/** A node that lags by a block is not to make us look all the time. */
+const HOLE_MS = 1_000;
+/** Longer than a chain takes to be final, and any node to catch up. */
+const SEEK_MS = 60 * 60_000;
 
 /** Does what is due for the nonce. @throws NodeFault */
 export async function advanceFlight(desk: Desk, nonce: number, aired: Set<string>): Promise<void> {
@@ -39,6 +44,12 @@ async function send(desk: Desk, flight: Flight, aired: Set<string>): Promise<voi
       // Perhaps by this very transaction or one that it replaced, sent before a crash.
       if (await land(desk, flight)) return;
       return leave(desk, flight);
+    case "early": {
+      applyFlight(desk, nonce, { t: "early" });
+      const [lowest = nonce] = desk.flights.openNonces();
+      if (lowest < nonce) applyFlight(desk, lowest, { t: "forgotten" });
+      return seekHole(desk, lowest, await nextToLand(desk));
+    }
     case "underpriced":
       warn("transaction_underpriced", { nonce, hash });
       applyFlight(desk, nonce, { t: "underpriced" });
@@ -50,19 +61,35 @@ async function send(desk: Desk, flight: Flight, aired: Set<string>): Promise<voi
 }
 
 async function watch(desk: Desk, flight: Flight, aired: Set<string>): Promise<void> {
-  const { escrow, account, policy } = desk;
+  const { escrow, policy } = desk;
   const { state } = flight;
   if (await land(desk, flight)) return;
-  const address = account?.address ?? desk.store.address();
-  if (address === null) return;
-  const count = await escrow.chain.transactionCount(address);
+  const count = await nextToLand(desk);
   if (count > state.nonce) return leave(desk, flight);
+  seekHole(desk, state.nonce, count);
   // A node that went down with the last life of this object has forgotten it.
   if (!aired.has(newest(state).hash)) return await send(desk, flight, aired);
   const head = await escrow.chain.head();
-  const verdict = stalled(state, head.number, Date.now(), policy);
+  const verdict = stalled(state, { head: head.number, count }, Date.now(), policy);
   if (verdict === null) return void applyFlight(desk, state.nonce, { t: "unseen" });
   if (verdict === "resend" || !(await replace(desk, flight))) await send(desk, flight, aired);
+}
+
+async function nextToLand({ account, store, escrow }: Desk): Promise<number> {
+  const address = account?.address ?? store.address();
+  if (address === null) throw new Error("the key does not know its address");
+  return await escrow.chain.transactionCount(address);
+}
+
+/**
+ * Before `nonce` comes `count`. Where nothing is on its way for that, a reorganisation took it and nobody noticed yet,
+ * or nobody ever signed for it; nothing above it lands until that is mended.
+ */
+function seekHole(desk: Desk, nonce: number, count: number): void {
+  if (count >= nonce) return;
+  const outcome = desk.flights.read(count)?.state.outcome;
+  if (outcome !== "open")
+    earlier(desk, outcome === "landed" ? "confirm_at" : "plan_at", Date.now() + HOLE_MS);
 }
 
 /** The nonce is used and nothing of ours is there; after a while of that, its intents look for another way. */
@@ -70,8 +97,25 @@ function leave(desk: Desk, { state, entries }: Flight): void {
   const next = applyFlight(desk, state.nonce, { t: "gone" });
   if (next?.outcome !== "displaced") return;
   for (const key of entries) apply(desk, key, { t: "displaced", nonce: state.nonce });
+  earlier(desk, "confirm_at", Date.now() + HOLE_MS);
   desk.store.count("gpux_relay_displaced_total");
   warn("transaction_displaced", { nonce: state.nonce, hash: newest(state).hash });
+}
+
+/** Nonces that were given up lately: a node may know a count long before the receipt. */
+export function givenUp({ flights }: Desk): number[] {
+  return flights.givenUp(Date.now() - SEEK_MS);
+}
+
+/**
+ * What was given up may have landed after all, and then its cost belongs on record. Its intents found another way
+ * meanwhile. @throws NodeFault
+ */
+export async function seekGivenUp(desk: Desk): Promise<void> {
+  for (const nonce of givenUp(desk)) {
+    const flight = desk.flights.read(nonce);
+    if (flight !== null) await land(desk, flight);
+  }
 }
 
 /** Signs what outbids the newest attempt; false when nothing may or can. */
@@ -133,7 +177,7 @@ async function land(desk: Desk, flight: Flight): Promise<boolean> {
   // From here on one synchronous block: the nonce and all that it carried.
   if (applyFlight(desk, state.nonce, { t: "landed" }) === null) return true;
   desk.flights.writeLanded(state.nonce, attempt, receipt, block, cost);
-  desk.flights.wakeAbove(state.nonce, Date.now());
+  desk.flights.wakeOthers(state.nonce, Date.now());
   for (const [key, event] of events) apply(desk, key, event);
   desk.store.count(
     `gpux_relay_transactions_total{purpose="${attempt.purpose}",ok="${receipt.status === "0x1"}"}`,

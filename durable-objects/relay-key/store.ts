@@ -108,6 +108,12 @@ export function openStore(sql: SqlStorage) {
     read(key: IntentKey): Known | null {
       return many(`SELECT ${COLUMNS} FROM intents WHERE key = ?`, key)[0] ?? null;
     },
+    /** Whether nothing more happens to it by itself; for those who wait, so cheap. */
+    hasEnded(key: IntentKey): boolean {
+      const query = `SELECT COUNT(*) AS value FROM intents
+                     WHERE key = ? AND state IN ('included', 'superseded', 'rejected')`;
+      return number(query, key) === 1;
+    },
     write({ key, intent, state }: Known): void {
       const { life } = state;
       const seen = life.state === "included" || life.state === "superseded" ? life : null;
@@ -129,6 +135,25 @@ export function openStore(sql: SqlStorage) {
         anchor?.blockHash ?? null,
         seen?.confirmation ?? null,
       );
+    },
+    /**
+     * What this key was given that credits the accounts of a withdrawal's lease, landed or on its way: how it ends, and
+     * the highest voucher.
+     */
+    restsOn(intent: Intent): Intent[] {
+      if (intent.kind !== "withdraw") return [];
+      const lease = intent.occasion;
+      const known = many(
+        `SELECT ${COLUMNS} FROM intents WHERE state NOT IN ('held', 'rejected')
+           AND (key IN (?, ?) OR (key > ? AND key < ?))`,
+        `close:${lease}`,
+        `reclaim:${lease}`,
+        `settle:${lease}:`,
+        `settle:${lease};`,
+      ).map((each) => each.intent);
+      const vouchers = known.flatMap((each) => (each.kind === "settle" ? [each] : []));
+      const highest = vouchers.toSorted((a, b) => (a.cumulative < b.cumulative ? 1 : -1)).slice(0, 1);
+      return [...known.filter((each) => each.kind !== "settle"), ...highest];
     },
     due(now: number, limit: number): Known[] {
       return many(

@@ -8,6 +8,7 @@ import { standingOf } from "./confirm.ts";
 import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
 import { type IntentState, step } from "./machine.ts";
 import { isExiting, valueMoved } from "./outcome.ts";
+import { givenUp, seekGivenUp } from "./sending.ts";
 import type { Known } from "./store.ts";
 
 /** What is looked after on chain without anybody asking: how hard outcomes are, and exits of leases with held vouchers. */
@@ -15,12 +16,17 @@ import type { Known } from "./store.ts";
 const CONFIRM_MIN_MS = 2_000;
 const CONFIRM_MAX_MS = 30_000;
 
-/** RLY-7: hardens what stands and puts back what a reorganisation took. Sets when to look again. @throws NodeFault */
-export async function confirm(desk: Desk): Promise<void> {
+/**
+ * RLY-8: hardens what stands and puts back what a reorganisation took. Sets when to look again. `together`: what this
+ * life of the object saw standing when it last looked. @throws NodeFault
+ */
+export async function confirm(desk: Desk, together: Set<Bytes32>): Promise<void> {
   const { store, flights, escrow, policy } = desk;
+  await seekGivenUp(desk);
   const anchors = [...flights.anchors(), ...store.anchors()];
-  if (anchors.length === 0) return store.setClock("confirm_at", null);
-  const { gone, hardened, head } = await standingOf(escrow.chain, anchors, policy);
+  const { gone, hardened, standing, head } = await standingOf(escrow.chain, anchors, policy, together);
+  together.clear();
+  for (const block of standing) together.add(block);
   for (const block of gone) {
     const taken = flights.landedIn(block);
     warn("reorg", { block, transactions: taken.length });
@@ -50,7 +56,8 @@ export async function confirm(desk: Desk): Promise<void> {
   const youngest = Math.max(...left.map(({ number }) => number));
   // OP's blocks take two seconds; the deeper the youngest lies, the less happens to it.
   const pause = Math.min(CONFIRM_MAX_MS, Math.max(CONFIRM_MIN_MS, ((head - youngest) * 2_000) / 4));
-  store.setClock("confirm_at", left.length === 0 ? null : Date.now() + pause);
+  const idle = left.length === 0 && givenUp(desk).length === 0;
+  store.setClock("confirm_at", idle ? null : Date.now() + pause);
 }
 
 const EXIT_REQUESTED = toEventSelector(getAbiItem({ abi: leaseEscrowAbi, name: "ExitRequested" }));
@@ -62,7 +69,7 @@ export const BEFORE_EXPIRY_MS = 30 * 60_000;
 
 type Voucher = z.output<typeof SettleIntent>;
 
-/** RLY-8: keeps a voucher; of a lease only the highest. */
+/** RLY-10: keeps a voucher; of a lease only the highest. */
 export function holdVoucher(desk: Desk, key: IntentKey, voucher: Voucher): void {
   const { store, escrow } = desk;
   const known = store.read(key);

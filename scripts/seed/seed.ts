@@ -1,4 +1,5 @@
-import { type Devnet, devnetChain, startDevnet } from "@gpux/contracts/devnet";
+import { type Devnet, startDevnet } from "@gpux/contracts/devnet";
+import { devnetChain } from "@gpux/contracts/devnet-client";
 import { devnetAccount } from "@gpux/contracts/roles";
 import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
 import { usdcAbi } from "@gpux/protocol/abi/usdc";

@@ -27,12 +27,13 @@ export async function startFaultyNode(behind: string, random: () => number): Pro
     return await response.text();
   };
   const server = createServer(async (request, response) => {
-    let body = "";
-    for await (const chunk of request) body += String(chunk);
-    const { method, id } = Call.parse(JSON.parse(body));
-    const sends = method === "eth_sendRawTransaction";
-    const dice = sick ? random() : 1;
     try {
+      // A relayer that is killed hangs up in the middle.
+      let body = "";
+      for await (const chunk of request) body += String(chunk);
+      const { method, id } = Call.parse(JSON.parse(body));
+      const sends = method === "eth_sendRawTransaction";
+      const dice = sick ? random() : 1;
       if (dice < 0.05) {
         note("429");
         response.writeHead(429).end("too many requests");

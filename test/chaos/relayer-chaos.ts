@@ -1,60 +1,75 @@
-import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
+import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type Devnet, startDevnet } from "@gpux/contracts/devnet";
-import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
-import { usdcAbi } from "@gpux/protocol/abi/usdc";
-import { authorizationDigest, LeaseTerms, TokenDomain } from "@gpux/protocol/eip712";
-import { Address, Bytes32 } from "@gpux/protocol/ids";
-import { Intent, IntentAnswer, RelayedTransaction } from "@gpux/protocol/intent";
-import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import { createPublicClient, http, parseEther } from "viem";
-import { generatePrivateKey, type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
+import type { AttachedDevnet } from "@gpux/contracts/devnet-client";
+import { Address } from "@gpux/protocol/ids";
+import { IntentAnswer, RelayedTransaction } from "@gpux/protocol/intent";
+import { parseEther } from "viem";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { z } from "zod";
-import { type FaultyNode, startFaultyNode } from "./faulty-node.ts";
+import { audit } from "./audit.ts";
+import { startChain } from "./chain-process.ts";
+import { startFaultyNode } from "./faulty-node.ts";
+import { KillableRelayer } from "./killable-relayer.ts";
+import { postMortem } from "./post-mortem.ts";
+import { type Reorganisations, reorganise } from "./reorganisations.ts";
+import { FUNDED, type SignedLease, signLease, type Wire } from "./signed-lease.ts";
 
 /**
  * Drives leases through the relayer, from funding to the last payout, while its node fails, the chain reorganises and
  * its workerd is killed; then holds the chain to every base unit and every wei.
- *
- *   node test/chaos/relayer-chaos.ts --leases 200 --kills 20 --seed 1
  */
 export interface ChaosOptions {
   readonly leases: number;
   readonly kills: number;
+  /** Chooses the faults, their times and the depths; what falls between them is the machine's. */
   readonly seed: number;
+  /** A block every so often; 0: one for each transaction, and no mempool. */
+  readonly blockMs: number;
+  /** Without an intent that ends, a kill or a block that hardens for so long, it has failed. */
+  readonly stallSeconds: number;
+  readonly timeoutSeconds: number;
   readonly say?: (line: string) => void;
+  /** Ends it early and cleans up. */
+  readonly signal?: AbortSignal;
 }
 
 export interface ChaosReport {
   readonly leases: number;
   readonly kills: number;
+  readonly seed: number;
+  readonly blockMs: number;
   readonly reorgs: number;
   readonly deepest: number;
   readonly faults: Readonly<Record<string, number>>;
-  readonly transactions: number;
+  /** What the relayer refused meanwhile, by code: what rests on a funding that was taken back, for one. */
+  readonly refusals: Readonly<Record<string, number>>;
   readonly intents: number;
+  readonly transactions: number;
   readonly wei: string;
   readonly seconds: number;
 }
 
-const FUNDED = 1_000_000n;
-const SETTLED = 300_001n;
-const CLOSED = 700_003n;
-const FEE_BPS = 500;
-const REORG_MAX = 10;
+/** It makes no progress any more; the message says what is stuck. */
+export class ChaosStalled extends Error {
+  override readonly name = "ChaosStalled";
+}
+
+const ENDOWMENT = parseEther("10");
 const POLICY = {
-  safeDepth: 11,
-  finalizedDepth: 12,
-  rpcTimeoutMs: 1_000,
+  // Deeper than any reorganisation here, also where a block slips in while it is made.
+  safeDepth: 14,
+  finalizedDepth: 16,
+  // The oracle compresses what it prices inside the EVM, which the local chain does in a second for a full batch.
+  rpcTimeoutMs: 3_000,
   replaceAfterMs: 1_500,
   settleWindowMs: 50,
   closeWindowMs: 50,
 };
+/** Calls at the same time while everything hardens. */
+const ASKERS = 16;
 
 /** mulberry32: small, seeded, good enough to choose faults. */
 function randomOf(seed: number): () => number {
@@ -67,250 +82,97 @@ function randomOf(seed: number): () => number {
   };
 }
 
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+/** How far a run is; shared by its parts, read by the watch over it. */
+class Progress {
+  readonly reorgs: Reorganisations = { count: 0, deepest: 0 };
+  readonly refusals = new Map<string, number>();
+  phase = "";
+  leases = 0;
+  intents = 0;
+  final = 0;
+  kills = 0;
 
-/** The relayer's process; calls wait while it is down. */
-class RelayerProcess {
-  readonly #options: string;
-  #child: ChildProcess | undefined;
-  #url: Promise<string>;
-
-  constructor(storage: string, bindings: Record<string, unknown>) {
-    this.#options = JSON.stringify({ storage, bindings });
-    this.#url = this.#start();
+  /** Changes whenever something got on. */
+  get mark(): string {
+    return [this.phase, this.intents, this.final, this.kills].join();
   }
 
-  async #start(): Promise<string> {
-    const program = fileURLToPath(new URL("./relayer-process.ts", import.meta.url));
-    // A group of its own, so that workerd dies with it.
-    const child = spawn(process.execPath, [program, this.#options], {
-      // The open pipe tells the child that we live.
-      stdio: ["pipe", "pipe", "inherit"],
-      detached: true,
-    });
-    this.#child = child;
-    for await (const line of createInterface({ input: child.stdout })) {
-      const ready = z.looseObject({ url: z.string() }).safeParse(parseJson(line));
-      if (ready.success) return ready.data.url;
-    }
-    throw new Error("the relayer ended before it was ready");
-  }
-
-  async ready(): Promise<void> {
-    await this.#url;
-  }
-
-  async call(method: string, ...args: unknown[]): Promise<unknown> {
-    for (;;) {
-      try {
-        const body = JSON.stringify({ method, args });
-        const response = await fetch(await this.#url, { method: "POST", body });
-        if (response.ok) return await response.json();
-      } catch {
-        // it was killed under us
-      }
-      await pause(100);
-    }
-  }
-
-  kill(): void {
-    if (this.#child?.pid !== undefined) process.kill(-this.#child.pid, "SIGKILL");
-  }
-
-  async restart(): Promise<void> {
-    this.kill();
-    this.#url = this.#start();
-    await this.#url;
+  line(of: ChaosOptions): string {
+    const { count, deepest } = this.reorgs;
+    return `${this.phase}: ${this.leases} of ${of.leases} leases driven, ${this.intents} intents landed, ${this.final} final, ${this.kills} of ${of.kills} kills, ${count} reorganisations, the deepest of ${deepest}`;
   }
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}
-
-interface Party {
-  readonly terms: LeaseTerms;
-  /** What the relayer is to land, in stages; those of one stage at the same time. */
-  readonly stages: readonly (readonly z.input<typeof Intent>[])[];
-}
-
-const account = () => privateKeyToAccount(generatePrivateKey());
-const addressOf = (of: PrivateKeyAccount) => Address.parse(of.address);
-
-/** A lease of fresh parties, and everything they will ever sign for it. */
-async function partyOf(devnet: Devnet): Promise<Party> {
-  const hasher = createHasher({ chainId: devnet.chainId, escrow: devnet.escrow });
-  const [payer, consumer, provider, meter] = [account(), account(), account(), account()];
-  const terms = LeaseTerms.parse({
-    payer: payer.address,
-    consumerSigner: consumer.address,
-    provider: addressOf(account()),
-    providerSigner: provider.address,
-    meter: meter.address,
-    feeRecipient: addressOf(account()),
-    feeBps: FEE_BPS,
-    upfront: FUNDED.toString(),
-    unattended: FUNDED.toString(),
-    ratePerHour: "3600",
-    // The chain's clock runs ahead by a second with every reorganisation.
-    expiry: Math.floor(Date.now() / 1000) + 36_000,
-    quote: generatePrivateKey(),
+/** A part that ends because the run is over has not failed. */
+const untilStopped = (part: Promise<void>, signal: AbortSignal) =>
+  part.catch((error: unknown) => {
+    if (!signal.aborted) throw error;
   });
-  const leaseId = hasher.leaseTerms(terms);
-  const salt = Bytes32.parse(generatePrivateKey());
-  const evidence = Bytes32.parse(generatePrivateKey());
-  const domain = TokenDomain.parse({
-    name: "USD Coin",
-    version: "2",
-    chainId: devnet.chainId,
-    verifyingContract: devnet.usdc,
-  });
-  const validBefore = terms.expiry;
-  const funding = authorizationDigest(domain, {
-    from: terms.payer,
-    to: devnet.escrow,
-    value: FUNDED,
-    validAfter: 0n,
-    validBefore: BigInt(validBefore),
-    nonce: hasher.fundingNonce({ leaseIds: [leaseId], amounts: [FUNDED], salt }),
-  });
-  const usage = hasher.usage({ leaseId, cumulative: SETTLED, evidence });
-  const close = hasher.close({ leaseId, cumulative: CLOSED, evidence, validBefore });
-  const intents: readonly (readonly Intent[])[] = [
-    [
-      {
-        kind: "fund",
-        from: terms.payer,
-        terms: [terms],
-        amounts: [FUNDED],
-        salt,
-        validAfter: 0,
-        validBefore,
-        signature: await payer.sign({ hash: funding }),
-      },
-    ],
-    [
-      {
-        kind: "settle",
-        terms,
-        cumulative: SETTLED,
-        evidence,
-        signatures: {
-          provider: await provider.sign({ hash: usage }),
-          meter: await meter.sign({ hash: usage }),
-        },
-      },
-    ],
-    [
-      {
-        kind: "close",
-        terms,
-        cumulative: CLOSED,
-        evidence,
-        validBefore,
-        signatures: {
-          consumer: await consumer.sign({ hash: close }),
-          provider: await provider.sign({ hash: close }),
-        },
-      },
-    ],
-    [terms.provider, terms.feeRecipient, terms.payer].map((of) => ({
-      kind: "withdraw",
-      account: of,
-      occasion: leaseId,
-    })),
-  ];
-  return { terms, stages: intents.map((stage) => stage.map((intent) => z.encode(Intent, intent))) };
+
+interface Run {
+  readonly options: ChaosOptions;
+  readonly signal: AbortSignal;
+  readonly chain: AttachedDevnet;
+  readonly relayer: KillableRelayer;
+  readonly random: () => number;
+  readonly progress: Progress;
 }
 
-/** Asks until it is done at the hardness told. */
-async function drive(relayer: RelayerProcess, wire: z.input<typeof Intent>, final: boolean): Promise<void> {
-  for (;;) {
-    const answer = IntentAnswer.parse(await relayer.call("submit", wire));
-    if (answer.status === "done" && (!final || answer.confirmation === "finalized")) return;
-    await pause(final ? 500 : 50);
-  }
+async function ask({ relayer, progress: { refusals } }: Run, wire: Wire): Promise<IntentAnswer> {
+  const answer = IntentAnswer.parse(await relayer.call("submit", wire));
+  if (answer.status === "rejected") refusals.set(answer.code, (refusals.get(answer.code) ?? 0) + 1);
+  return answer;
 }
 
-/** Replaces up to ten blocks again and again, until told to stop. */
-async function reorganise(devnet: Devnet, random: () => number, stopped: () => boolean) {
-  const client = createPublicClient({ transport: http(devnet.url), cacheTime: 0 });
-  let [count, deepest] = [0, 0];
-  while (!stopped()) {
-    // Optimism has not had one in years; here they come every few seconds, so that something lands between them.
-    for (let rest = 2_000 + random() * 4_000; rest > 0 && !stopped(); rest -= 100) await pause(100);
-    const from = await devnet.snapshot();
-    const depth = 1 + Math.floor(random() * REORG_MAX);
-    for (let waited = 0; waited < 20 && !stopped(); waited++) {
-      if (Number((await client.getBlockNumber()) - from.blockNumber) >= depth) break;
-      await pause(100);
+/** Lands every stage of every lease while reorganisations come and the relayer is killed. */
+async function drive(run: Run, leases: readonly SignedLease[]): Promise<void> {
+  const { options, signal, relayer, random, progress } = run;
+  const driven = new AbortController();
+  const stop = AbortSignal.any([signal, driven.signal]);
+  const land = async (wire: Wire) => {
+    while ((await ask(run, wire)).status !== "done") await pause(50, undefined, { signal });
+    progress.intents += 1;
+  };
+  const driving = leases.map(async ({ stages }) => {
+    for (const stage of stages) await Promise.all(stage.map(land));
+    progress.leases += 1;
+  });
+  // Spread over the run: a relayer that dies before it has done anything is soon only that.
+  const total = leases.flatMap(({ stages }) => stages.flat()).length;
+  const killing = (async () => {
+    while (progress.kills < options.kills) {
+      const due = Math.floor((progress.kills * total) / (options.kills + 1));
+      while (progress.intents < due) await pause(50, undefined, { signal });
+      await pause(500 + random() * 2_000, undefined, { signal });
+      await relayer.restart();
+      progress.kills += 1;
     }
-    const height = Number((await client.getBlockNumber()) - from.blockNumber);
-    if (height < 1 || height > REORG_MAX || stopped()) continue;
-    await devnet.reorg(from);
-    count += 1;
-    deepest = Math.max(deepest, height);
+  })();
+  const reorganising = untilStopped(reorganise(run.chain, random, progress.reorgs, stop), stop);
+  const end = Promise.all([...driving, killing]).finally(() => driven.abort());
+  await Promise.all([end, reorganising]);
+}
+
+/** Asks until the outcome of each is final, with an honest node and no more reorganisations. */
+async function harden(run: Run, wires: readonly Wire[]): Promise<void> {
+  const waiting = new Set(wires);
+  const asker = async (round: Wire[]) => {
+    for (let wire = round.pop(); wire !== undefined; wire = round.pop()) {
+      const answer = await ask(run, wire);
+      if (answer.status === "done" && answer.confirmation === "finalized") waiting.delete(wire);
+    }
+  };
+  while (waiting.size > 0) {
+    // Where nothing else makes blocks, nothing would be final without those on top.
+    await run.chain.mine(2);
+    const round = [...waiting].reverse();
+    await Promise.all(Array.from({ length: ASKERS }, () => asker(round)));
+    run.progress.final = wires.length - waiting.size;
+    await pause(500, undefined, { signal: run.signal });
   }
-  return { count, deepest };
 }
 
-function must(holds: boolean, what: string): void {
-  if (!holds) throw new Error(what);
-}
-
-/** Every base unit and every wei. */
-async function audit(
-  devnet: Devnet,
-  parties: readonly Party[],
-  keys: readonly Address[],
-  wei: bigint,
-  all: RelayedTransaction[],
-) {
-  const client = createPublicClient({ transport: http(devnet.url), cacheTime: 0 });
-  const hasher = createHasher({ chainId: devnet.chainId, escrow: devnet.escrow });
-  const escrow = { address: devnet.escrow, abi: leaseEscrowAbi } as const;
-  const held = (of: Address) =>
-    client.readContract({ address: devnet.usdc, abi: usdcAbi, functionName: "balanceOf", args: [of] });
-  const fee = (CLOSED * BigInt(FEE_BPS)) / 10_000n;
-  for (const { terms } of parties) {
-    const id = hasher.leaseTerms(terms);
-    const [funded, paid, , , status] = await client.readContract({
-      ...escrow,
-      functionName: "leases",
-      args: [id],
-    });
-    must(funded === FUNDED && paid === CLOSED && status === 4, `${id}: ${funded} ${paid} ${status}`);
-    const balances = await Promise.all([terms.provider, terms.feeRecipient, terms.payer].map(held));
-    const expected = [CLOSED - fee, fee, FUNDED - CLOSED];
-    must(balances.join() === expected.join(), `${id}: ${balances} where ${expected} was due`);
-  }
-  must((await held(devnet.escrow)) === 0n, "the escrow keeps money that is nobody's");
-
-  const receipts = await Promise.all(
-    all.map(({ hash }) => client.request({ method: "eth_getTransactionReceipt", params: [hash] })),
-  );
-  const Fees = z.looseObject({ gasUsed: z.string(), effectiveGasPrice: z.string(), l1Fee: z.string() });
-  const spent = receipts.reduce((sum, receipt) => {
-    const { gasUsed, effectiveGasPrice, l1Fee } = Fees.parse(receipt);
-    return sum + BigInt(gasUsed) * BigInt(effectiveGasPrice) + BigInt(l1Fee);
-  }, 0n);
-  const recorded = all.reduce(
-    (sum, { cost }) => sum + BigInt(cost.gasUsed) * BigInt(cost.effectiveGasPrice) + BigInt(cost.l1Fee),
-    0n,
-  );
-  const left = (await Promise.all(keys.map((address) => client.getBalance({ address })))).reduce(
-    (a, b) => a + b,
-  );
-  must(recorded === spent, `on record are ${recorded} wei, the receipts say ${spent}`);
-  must(wei - left === spent, `${wei - left} wei are gone, the receipts say ${spent}`);
-  return spent;
-}
-
-async function transactionsOf(relayer: RelayerProcess): Promise<RelayedTransaction[]> {
+async function recordOf(relayer: KillableRelayer): Promise<RelayedTransaction[]> {
   const all = new Map<string, RelayedTransaction>();
   for (let since = 0; ; ) {
     const page = z.array(RelayedTransaction).parse(await relayer.call("transactions", since));
@@ -321,104 +183,160 @@ async function transactionsOf(relayer: RelayerProcess): Promise<RelayedTransacti
   }
 }
 
+/** `part`, or an error when nothing gets on or the time is up. */
+async function watched(run: Run, phase: string, part: () => Promise<void>): Promise<void> {
+  const { options, progress } = run;
+  const ended = new AbortController();
+  const signal = AbortSignal.any([run.signal, ended.signal]);
+  const watch = async () => {
+    let [mark, still] = [progress.mark, 0];
+    for (let second = 1; ; second++) {
+      await pause(1_000, undefined, { signal });
+      still = mark === progress.mark ? still + 1 : 0;
+      mark = progress.mark;
+      if (second % 10 === 0) options.say?.(`${second} s  ${progress.line(options)}`);
+      if (still >= options.stallSeconds)
+        throw new ChaosStalled(`nothing got on for ${still} s; ${progress.line(options)}`);
+      if (second >= options.timeoutSeconds)
+        throw new ChaosStalled(`not over after ${second} s; ${progress.line(options)}`);
+    }
+  };
+  progress.phase = phase;
+  await Promise.race([part().finally(() => ended.abort()), watch()]);
+}
+
+/** @throws ChaosStalled with what is stuck; another error where a base unit, an event or a wei is not as it must be. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const began = Date.now();
-  const say = options.say ?? (() => undefined);
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, ...(options.signal === undefined ? [] : [options.signal])]);
   const random = randomOf(options.seed);
+  const progress = new Progress();
   const storage = await mkdtemp(join(tmpdir(), "gpux-relayer-chaos-"));
-  const devnet = await startDevnet({ host: "127.0.0.1" });
-  let node: FaultyNode | undefined;
-  let relayer: RelayerProcess | undefined;
-  let over = false;
-  try {
+  const cleanups: (() => Promise<void> | void)[] = [];
+  const work = async (): Promise<ChaosReport> => {
+    const { chain, close } = await startChain(options.blockMs);
+    cleanups.push(close);
+    const node = await startFaultyNode(chain.url, random);
+    cleanups.push(() => node.close());
     const secrets = [generatePrivateKey(), generatePrivateKey()];
-    const keys = secrets.map((key) => addressOf(privateKeyToAccount(key)));
-    for (const key of keys) await devnet.fundEth(key, parseEther("10"));
-    const parties = await Promise.all(Array.from({ length: options.leases }, () => partyOf(devnet)));
+    const keys = secrets.map((key) => Address.parse(privateKeyToAccount(key).address));
+    await Promise.all(keys.map((key) => chain.fundEth(key, ENDOWMENT)));
+    const leases = await Promise.all(Array.from({ length: options.leases }, () => signLease(chain)));
     // Before any snapshot: what a reorganisation takes away of the test's own nobody brings back.
-    for (const { terms } of parties) await devnet.mint(terms.payer, FUNDED);
-    node = await startFaultyNode(devnet.url, random);
-    relayer = new RelayerProcess(storage, {
-      CHAIN_ID: String(devnet.chainId),
-      ESCROW: devnet.escrow,
+    for (let n = 0; n < leases.length; n += 50)
+      await Promise.all(leases.slice(n, n + 50).map(({ terms }) => chain.mint(terms.payer, FUNDED)));
+    const bindings = {
+      CHAIN_ID: String(chain.chainId),
+      ESCROW: chain.escrow,
       RPC_URLS: node.url,
       RELAYER_KEYS: secrets.join(),
       POLICY,
-    });
+    };
+    const relayer = new KillableRelayer(storage, bindings, signal);
+    cleanups.push(() => relayer.kill());
     await relayer.ready();
-    const running = relayer;
-    say(`${options.leases} leases, seed ${options.seed}`);
-
-    let driven = 0;
-    const driving = Promise.all(
-      parties.map(async ({ stages }) => {
-        for (const stage of stages) await Promise.all(stage.map((wire) => drive(running, wire, false)));
-        driven += 1;
-        if (driven % 20 === 0) say(`${driven} driven`);
-      }),
-    );
-    const reorganising = reorganise(devnet, random, () => over);
-    let kills = 0;
-    const killing = (async () => {
-      while (kills < options.kills) {
-        await pause(1_000 + random() * 3_000);
-        await running.restart();
-        kills += 1;
-        say(`killed ${kills} times`);
-      }
-    })();
-    await Promise.all([driving, killing]);
-    over = true;
-    const { count: reorgs, deepest } = await reorganising;
-    node.heal();
-    say(`driven; ${reorgs} reorganisations`);
-
-    const wires = parties.flatMap(({ stages }) => stages.flat());
-    let final = false;
-    const finalising = Promise.all(wires.map((wire) => drive(running, wire, true))).finally(() => {
-      final = true;
-    });
-    // Nothing else makes blocks, and nothing is final without those on top.
-    while (!final) {
-      await devnet.mine();
-      await pause(300);
+    const run: Run = { options, signal, chain, relayer, random, progress };
+    const wires = leases.flatMap(({ stages }) => stages.flat());
+    try {
+      await watched(run, "driving", () => drive(run, leases));
+      node.heal();
+      await watched(run, "hardening", () => harden(run, wires));
+    } catch (error) {
+      if (!(error instanceof ChaosStalled)) throw error;
+      relayer.kill();
+      throw new ChaosStalled(`${error.message}\n${await postMortem(storage, chain.url)}`);
     }
-    await finalising;
-    const all = await transactionsOf(running);
-    const wei = await audit(devnet, parties, keys, parseEther("10") * BigInt(keys.length), all);
+    const record = await recordOf(relayer);
+    const wei = await audit(chain, leases, keys, ENDOWMENT * BigInt(keys.length), record);
     return {
-      leases: options.leases,
-      kills,
-      reorgs,
-      deepest,
+      leases: leases.length,
+      kills: progress.kills,
+      seed: options.seed,
+      blockMs: options.blockMs,
+      reorgs: progress.reorgs.count,
+      deepest: progress.reorgs.deepest,
       faults: Object.fromEntries(node.faults),
-      transactions: all.length,
+      refusals: Object.fromEntries(progress.refusals),
       intents: wires.length,
+      transactions: record.length,
       wei: wei.toString(),
       seconds: Math.round((Date.now() - began) / 1000),
     };
-  } finally {
-    over = true;
-    relayer?.kill();
-    await node?.close();
-    await devnet.close();
+  };
+  try {
+    const report = await work();
     await rm(storage, { recursive: true, force: true });
+    return report;
+  } catch (error) {
+    if (signal.aborted) await rm(storage, { recursive: true, force: true });
+    else options.say?.(`the relayer's tables and log are kept in ${storage}`);
+    throw error;
+  } finally {
+    over.abort();
+    for (const clean of cleanups.toReversed()) await clean();
   }
 }
 
-if (import.meta.main) {
+const USAGE = `usage: npm run chaos:relayer -- [--leases N] [--kills N] [--seed N] [--block-ms N] [--stall-s N] [--timeout-s N]
+
+  --leases N     leases to drive from funding to the last payout (200)
+  --kills N      times that the relayer's workerd is killed (20)
+  --seed N       chooses the faults, their times and the depths of reorganisations (random)
+  --block-ms N   a block every N milliseconds; 0: one for each transaction, and no mempool (250)
+  --stall-s N    fail when nothing gets on for so many seconds (180)
+  --timeout-s N  fail after so many seconds of driving, or of hardening (3600)`;
+
+function readOptions(): ChaosOptions | null {
+  const text = (value: number) => ({ type: "string" as const, default: String(value) });
   const { values } = parseArgs({
     options: {
-      leases: { type: "string", default: "200" },
-      kills: { type: "string", default: "20" },
-      seed: { type: "string", default: String(Date.now() % 1_000_000) },
+      leases: text(200),
+      kills: text(20),
+      seed: text(Date.now() % 1_000_000),
+      "block-ms": text(250),
+      "stall-s": text(180),
+      "timeout-s": text(3_600),
+      help: { type: "boolean", default: false },
     },
   });
-  const report = await runChaos({
-    leases: Number(values.leases),
-    kills: Number(values.kills),
-    seed: Number(values.seed),
-    say: (line) => console.error(line),
-  });
-  console.log(JSON.stringify(report, null, 2));
+  if (values.help) return null;
+  const number = (name: Exclude<keyof typeof values, "help">) => {
+    if (!/^[0-9]{1,9}$/.test(values[name])) throw new TypeError(`--${name} ${values[name]} is not a number`);
+    return Number(values[name]);
+  };
+  return {
+    leases: number("leases"),
+    kills: number("kills"),
+    seed: number("seed"),
+    blockMs: number("block-ms"),
+    stallSeconds: number("stall-s"),
+    timeoutSeconds: number("timeout-s"),
+  };
 }
+
+async function main(): Promise<void> {
+  let options: ChaosOptions | null;
+  try {
+    options = readOptions();
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n\n${USAGE}`);
+    process.exitCode = 2;
+    return;
+  }
+  if (options === null) return console.log(USAGE);
+  const stop = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => stop.abort());
+  const say = (line: string) => console.error(line);
+  say(
+    `${options.leases} leases, ${options.kills} kills, seed ${options.seed}, blocks every ${options.blockMs} ms`,
+  );
+  try {
+    console.log(JSON.stringify(await runChaos({ ...options, say, signal: stop.signal }), null, 2));
+  } catch (error) {
+    if (!stop.signal.aborted) console.error(error instanceof ChaosStalled ? error.message : error);
+    process.exitCode = stop.signal.aborted ? 130 : 1;
+  }
+}
+
+if (import.meta.main) await main();

@@ -7,7 +7,7 @@ import { main } from "@gpux/cli/program";
 import { portalAbi } from "@gpux/cli/rescue/portal";
 import { type Finished, runCommand } from "@gpux/cli/testing/command";
 import { createScreen } from "@gpux/cli/testing/screen";
-import { devnetChain } from "@gpux/contracts/devnet";
+import { devnetChain } from "@gpux/contracts/devnet-client";
 import { devnetAccount } from "@gpux/contracts/roles";
 import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
 import { Address, HexBytes } from "@gpux/protocol/ids";
