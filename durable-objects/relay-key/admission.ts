@@ -1,6 +1,6 @@
+import { calldataOf } from "@gpux/protocol/calldata";
 import type { Intent, IntentAnswer, IntentKey } from "@gpux/protocol/intent";
 import { answerOf } from "./answer.ts";
-import { calldataOf } from "./calldata.ts";
 import { type Desk, warn } from "./desk.ts";
 import { NodeFault } from "./json-rpc.ts";
 import { simulate, verify } from "./judge.ts";

@@ -1,6 +1,6 @@
+import { calldataOf } from "@gpux/protocol/calldata";
 import type { IntentKey } from "@gpux/protocol/intent";
 import { planBatch, type Waiting } from "./batch.ts";
-import { calldataOf } from "./calldata.ts";
 import { apply, type Desk, log, warn } from "./desk.ts";
 import { NodeFault } from "./json-rpc.ts";
 import { simulate } from "./judge.ts";

@@ -1,6 +1,7 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { usdcAbi } from "@gpux/protocol/abi/usdc";
+import { calldataOf } from "@gpux/protocol/calldata";
 import { Address } from "@gpux/protocol/ids";
 import { Intent, type IntentAnswer, intentKey, type RelayerRpc } from "@gpux/protocol/intent";
 import { encodeFunctionData, keccak256, parseTransaction } from "viem";
@@ -22,7 +23,6 @@ import {
 } from "../../test/setup/devnet-lease.ts";
 import { fixNetwork, network } from "../../test/setup/faulty-network.ts";
 import { RELAYER_KEY } from "../../test/setup/provided-context.ts";
-import { calldataOf } from "./calldata.ts";
 import type { RelayKeyObject } from "./object.ts";
 import { Policy } from "./policy.ts";
 

@@ -1,6 +1,6 @@
+import { calldataOf, deadlineOf } from "@gpux/protocol/calldata";
 import type { HexBytes } from "@gpux/protocol/ids";
 import type { Intent } from "@gpux/protocol/intent";
-import { calldataOf, deadlineOf } from "./calldata.ts";
 import type { IntentEvent } from "./machine.ts";
 import { type Escrow, fulfilmentByState, valueMoved } from "./outcome.ts";
 import type { Policy } from "./policy.ts";

@@ -1,6 +1,7 @@
 import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { usdcAbi } from "@gpux/protocol/abi/usdc";
+import { calldataOf } from "@gpux/protocol/calldata";
 import { Address } from "@gpux/protocol/ids";
 import {
   Intent,
@@ -28,7 +29,6 @@ import {
 } from "../../test/setup/devnet-lease.ts";
 import { fixNetwork, network } from "../../test/setup/faulty-network.ts";
 import { RELAYER_KEY } from "../../test/setup/provided-context.ts";
-import { calldataOf } from "./calldata.ts";
 import type { RelayKeyObject } from "./object.ts";
 
 // `exports` is typed as the edge's; here the main module is workers/relayer.

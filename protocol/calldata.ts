@@ -1,8 +1,8 @@
-import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
-import type { HexBytes } from "@gpux/protocol/ids";
-import type { Intent } from "@gpux/protocol/intent";
-import { toCompact } from "@gpux/protocol/signature";
-import { encodeFunctionData } from "viem";
+import { encodeFunctionData } from "viem/utils";
+import { leaseEscrowAbi } from "./abi/lease-escrow.ts";
+import type { HexBytes } from "./ids.ts";
+import type { Intent } from "./intent.ts";
+import { toCompact } from "./signature.ts";
 import {
   allowanceOf,
   consumerKeyOf,

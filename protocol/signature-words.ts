@@ -1,8 +1,8 @@
-import { isP256 } from "@gpux/protocol/consumer-signature";
-import type { Address, Bytes32, HexBytes } from "@gpux/protocol/ids";
-import type { Intent, VoucherSignatures } from "@gpux/protocol/intent";
-import { p256Address, serializeP256, toP256 } from "@gpux/protocol/p256";
-import { type CompactSignature, toCompact } from "@gpux/protocol/signature";
+import { isP256 } from "./consumer-signature.ts";
+import type { Address, Bytes32, HexBytes } from "./ids.ts";
+import type { Intent, VoucherSignatures } from "./intent.ts";
+import { p256Address, serializeP256, toP256 } from "./p256.ts";
+import { type CompactSignature, toCompact } from "./signature.ts";
 
 /** Signatures from their wire form into the words of the contract's `Sig`, `Pair`, `Allowance` and `PublicKey`. */
 
