@@ -60,7 +60,7 @@ async function auxiliaryWorker(name: "relayer" | "meter") {
 // Pure machines know no runtime, so they are tested where a test file starts fastest.
 const machineTests = [
   "durable-objects/**/machine*.test.ts",
-  "durable-objects/relay-key/{batch,calldata,flight,json-rpc,policy,refusal}.test.ts",
+  "durable-objects/relay-key/{batch,flight,json-rpc,policy,rate,refusal}.test.ts",
 ];
 // Whole benches need a machine for themselves, as whole stacks do; what they are made of is tested with the rest.
 const benchTests = "bench/dispatch/*.test.ts";

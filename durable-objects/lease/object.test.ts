@@ -1,13 +1,14 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { CLOSE, ToLease } from "@gpux/protocol/frames";
-import { Address, type JobId, jobIdOf } from "@gpux/protocol/ids";
+import { Address, type HexBytes, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { JobEvent, JobRequest, SignedReceipt } from "@gpux/protocol/job";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { privateKeyToAccount } from "viem/accounts";
 import { beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { z } from "zod";
+import { newP256Key } from "../../test/setup/p256-key.ts";
 import { hasherOf } from "./billing.ts";
 import { address, CONSUMER_KEY, done, holdOf, NODE_KEY, PLACE, termsOf } from "./testing/fixtures.ts";
 import { Neighbours, upgradeBy } from "./testing/neighbours.ts";
@@ -29,9 +30,9 @@ beforeEach(() => {
 });
 
 /** A quoted lease that no other test has. */
-async function quoted(expiresAt = Date.now() + 600_000) {
+async function quoted({ expiresAt = Date.now() + 600_000, consumerSigner = CONSUMER } = {}) {
   const terms = termsOf({
-    consumerSigner: CONSUMER,
+    consumerSigner,
     providerSigner: NODE,
     meter: Address.parse(env.METER_ADDRESS),
     upfront: MAX_AMOUNT,
@@ -47,8 +48,8 @@ async function quoted(expiresAt = Date.now() + 600_000) {
   return { stub, terms, hash, job };
 }
 
-async function active() {
-  const lease = await quoted();
+async function active(consumerSigner = CONSUMER) {
+  const lease = await quoted({ consumerSigner });
   const leases = [{ leaseId: lease.hash, funded: "10000000", openedAt: Math.floor(Date.now() / 1_000) }];
   neighbours.relayed.set("fund", done("fund", { kind: "fund", leases }));
   const funded = await lease.stub.fund({
@@ -120,6 +121,22 @@ class Line {
 function is<T extends ToLease["t"]>(frame: ToLease, t: T): frame is Extract<ToLease, { t: T }> {
   return frame.t === t;
 }
+
+test("an allowance is the consumer's to sign, by a P-256 key too where the terms name one", async () => {
+  const browser = await newP256Key();
+  const { stub, hash, job } = await active(browser.address);
+  const cumulative = 10_100_000n;
+  const digest = hasher.allowance({ leaseId: hash, cumulative });
+  const submit = async (signature: HexBytes) => {
+    const allowance = { cumulative, signature };
+    const dear = { ...request, max_price: 9_000_000n, allowance };
+    return stub.submit(browser.address, job(1), dear, null, 0);
+  };
+  const other = await (await newP256Key()).sign(digest);
+  expect(await submit(other)).toMatchObject({ ok: false, code: "allowance_invalid" });
+  expect(await submit(await consumer.sign({ hash: digest }))).toMatchObject({ code: "allowance_invalid" });
+  expect(await submit(await browser.sign(digest))).toMatchObject({ ok: true, replayed: false });
+});
 
 test("nobody but the payer and the consumer may ask anything of a lease", async () => {
   const { stub, job } = await active();
@@ -289,7 +306,7 @@ test("a duty whose neighbour is away is tried again, and done once it is back", 
 });
 
 test("a quote that nobody funds gives its GPUs back and leaves nothing behind", async () => {
-  const { stub } = await quoted(Date.now() + 50);
+  const { stub } = await quoted({ expiresAt: Date.now() + 50 });
   await vi.waitFor(async () =>
     expect(await stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" }),
   );

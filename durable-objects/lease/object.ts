@@ -1,4 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
+import { consumerOf } from "@gpux/protocol/consumer-signature";
 import { CLOSE, FRAME_LIMIT, FRAME_VERSION, FromLease } from "@gpux/protocol/frames";
 import { Address, JobId } from "@gpux/protocol/ids";
 import { inputHash, type JobEvent, type JobRequest, type JobView } from "@gpux/protocol/job";
@@ -104,7 +105,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
           leaseId: lease.hash,
           cumulative: allowance.cumulative,
         });
-        if ((await recoverSigner(digest, allowance.signature)) !== lease.terms.consumerSigner)
+        if ((await consumerOf(digest, allowance.signature)) !== lease.terms.consumerSigner)
           return { ok: false, code: "allowance_invalid" };
       }
       const result = this.#apply({ t: "submit", job: id, clientId, request, inputHash: hash });

@@ -108,6 +108,26 @@ describe("RLY-11 what strangers bring", () => {
     expect(await relayer.relay(whole)).toMatchObject({ status: "done", result: { paid: "70" } });
   });
 
+  test("RLY-16 pays the rest of a voucher that the funding held back, when it comes again after a top-up", async () => {
+    const lease = await newLease(1_000n);
+    await relayer.submit(await fundOf([lease], [500n]));
+    const voucher = await settleOf(lease, 700n);
+    const part = await relayer.relay(voucher);
+    expect(part).toMatchObject({ status: "done", result: { paid: "500" } });
+    const same = { ...part, confirmation: expect.any(String) };
+    for (const again of [relayer.relay(voucher), relayer.submit(voucher)]) expect(await again).toEqual(same);
+    network.break("eth_call");
+    for (const again of [relayer.relay(voucher), relayer.submit(voucher)]) expect(await again).toEqual(same);
+    network.fix();
+    const { provider } = voucher.signatures;
+    const forged: Wire = { ...voucher, signatures: { provider, meter: provider } };
+    await relayer.submit(await fundOf([lease], [200n]));
+    expect(await relayer.relay(forged)).toEqual(same);
+    const [rest] = await Promise.all([relayer.relay(voucher), relayer.submit(voucher)]);
+    expect(rest).toMatchObject({ status: "done", superseded: false, result: { paid: "700" } });
+    expect(await relayer.submit(voucher)).toMatchObject({ txHash: rest.status === "done" && rest.txHash });
+  });
+
   test("RLY-14 pays nobody under a lease's own name, which would pass for its payout", async () => {
     const lease = await newLease(0n);
     const account = lease.terms.provider;

@@ -1,5 +1,5 @@
 import { calldataOf } from "@gpux/protocol/calldata";
-import type { Intent, IntentAnswer, IntentKey } from "@gpux/protocol/intent";
+import { type Intent, type IntentAnswer, type IntentKey, intentKey } from "@gpux/protocol/intent";
 import { answerOf } from "./answer.ts";
 import { type Desk, warn } from "./desk.ts";
 import { NodeFault } from "./json-rpc.ts";
@@ -7,6 +7,7 @@ import { simulate, verify } from "./judge.ts";
 import type { IntentEvent } from "./machine.ts";
 import { accountOf, admit } from "./rate.ts";
 import type { Refusal } from "./refusal.ts";
+import { isPartlyPaid } from "./renewal.ts";
 
 /** RLY-11: what stands between strangers and a key's gas, storage and nodes. */
 
@@ -21,10 +22,33 @@ const OWN_OCCASION = "lse_";
 export const newLooks = (): Looks => ({ minute: 0, count: 0 });
 
 /**
+ * The answer to what a stranger brings, where it is not to be taken; null: it is, and counts against its account. What
+ * is under way already is, whatever came with it this time.
+ */
+export async function answerStranger(desk: Desk, intent: Intent, looks: Looks): Promise<IntentAnswer | null> {
+  const key = intentKey(desk.escrow.hasher, intent);
+  // A rejected one is tried anew, a held one would land sooner, a voucher may pay more: all for the chain to judge.
+  const isUnderWay = () => {
+    const known = desk.store.read(key);
+    const state = known?.state.life.state ?? "rejected";
+    return state !== "rejected" && state !== "held" && !isPartlyPaid(known);
+  };
+  if (isUnderWay()) return null;
+  const verdict = await judgeStranger(desk, key, intent, looks);
+  const known = desk.store.read(key);
+  if (verdict?.status === "rejected" && known !== null && isPartlyPaid(known))
+    return answerOf(known, desk.flights, desk.policy);
+  // Meanwhile the same may have come by another way.
+  if (verdict !== null || isUnderWay()) return verdict;
+  const refusal = admitStranger(desk, intent);
+  return refusal === null ? null : { status: "rejected", key, ...refusal };
+}
+
+/**
  * What the chain says before anything is stored; null: it may go on. Without it, anybody could use up another's rate by
  * intents that nobody signed, fill the storage with them, or take the place of a voucher that is held.
  */
-export async function judgeStranger(
+async function judgeStranger(
   desk: Desk,
   key: IntentKey,
   intent: Intent,
@@ -55,13 +79,12 @@ export async function judgeStranger(
 
 async function judge(desk: Desk, intent: Intent): Promise<IntentEvent> {
   const verified = await verify(desk.escrow, intent);
-  return verified.t === "verified"
-    ? await simulate(desk.escrow, desk.policy, intent, desk.store.restsOn(intent))
-    : verified;
+  if (verified.t !== "verified") return verified;
+  return await simulate(desk.escrow, desk.policy, intent, desk.store.restsOn(intent));
 }
 
 /** Counts it against its account, or says why not. */
-export function admitStranger(desk: Desk, intent: Intent): Refusal | null {
+function admitStranger(desk: Desk, intent: Intent): Refusal | null {
   const { store, policy } = desk;
   const account = accountOf(intent);
   const admission = admit(store.used(account), calldataOf(intent)?.gas ?? 0n, Date.now(), policy);

@@ -10,7 +10,7 @@ import {
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { PrivateKeyAccount } from "viem/accounts";
-import { admitStranger, judgeStranger, newLooks } from "./admission.ts";
+import { answerStranger, newLooks } from "./admission.ts";
 import { answerOf } from "./answer.ts";
 import { openChain } from "./chain.ts";
 import { apply, applyFlight, type Desk, log, warn } from "./desk.ts";
@@ -21,6 +21,7 @@ import { simulate, verify } from "./judge.ts";
 import { relayerAccounts } from "./keys.ts";
 import { backoff, duty, step } from "./machine.ts";
 import { Policy } from "./policy.ts";
+import { renew } from "./renewal.ts";
 import type { KeyReport } from "./report.ts";
 import { advanceFlight } from "./sending.ts";
 import { type Clock, type Known, openStore } from "./store.ts";
@@ -78,6 +79,7 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
 
   /** Takes an intent and waits a while for its end. Idempotent by meaning; a rejected one is tried anew. */
   async submit(intent: Intent, waitMs = SUBMIT_WAIT_MS): Promise<IntentAnswer> {
+    await renew(this.#desk, intentKey(this.#desk.escrow.hasher, intent), intent);
     const key = this.receive(intent);
     await this.#work(Date.now() + waitMs, () => this.#desk.store.hasEnded(key));
     return this.#read(key);
@@ -89,21 +91,8 @@ export class RelayKeyObject extends DurableObject<RelayKeyEnv> {
    * account's rate without its signature.
    */
   async relay(intent: Intent, waitMs = SUBMIT_WAIT_MS): Promise<IntentAnswer> {
-    const desk = this.#desk;
-    const key = intentKey(desk.escrow.hasher, intent);
-    // A rejected one is tried anew, and a held one would land sooner: both are for the chain to judge.
-    const isUnderWay = () => {
-      const state = desk.store.read(key)?.state.life.state ?? "rejected";
-      return state !== "rejected" && state !== "held";
-    };
-    if (!isUnderWay()) {
-      const answer = await judgeStranger(desk, key, intent, this.#looks);
-      if (answer !== null) return answer;
-      // Meanwhile the same may have come by another way.
-      const refusal = isUnderWay() ? null : admitStranger(desk, intent);
-      if (refusal !== null) return { status: "rejected", key, ...refusal };
-    }
-    return await this.submit(intent, waitMs);
+    const answer = await answerStranger(this.#desk, intent, this.#looks);
+    return answer ?? (await this.submit(intent, waitMs));
   }
 
   /** Keeps a voucher until it is worth a transaction; see RelayerRpc. */

@@ -1,88 +1,16 @@
-import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
-import { calldataOf, deadlineOf } from "@gpux/protocol/calldata";
-import { Address, Bytes32, HexBytes } from "@gpux/protocol/ids";
-import { INTENT_KINDS, Intent, IntentKey, intentKey } from "@gpux/protocol/intent";
-import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import golden from "@gpux/protocol/vectors/p256.json" with { type: "json" };
 import { decodeFunctionData } from "viem";
-import { privateKeyToAccount } from "viem/accounts";
 import { describe, expect, test } from "vitest";
-import type { z } from "zod";
-import { claimsOf } from "./outcome.ts";
-import { accountOf } from "./rate.ts";
+import { leaseEscrowAbi } from "./abi/lease-escrow.ts";
+import { calldataOf, deadlineOf } from "./calldata.ts";
+import { INTENT_KINDS, Intent, IntentKey, intentKey } from "./intent.ts";
+import { account, browser, hasher, intentOf, intents, signature, terms, wireOf } from "./testing/intents.ts";
+import golden from "./vectors/p256.json" with { type: "json" };
 
-const hasher = createHasher({ chainId: 10, escrow: `0x${"e5".repeat(20)}` });
-const account = (n: number) => `0x${n.toString(16).padStart(40, "0")}` as const;
-const salt = `0x${"5a".repeat(32)}` as const;
-const terms = {
-  payer: account(1),
-  consumerSigner: Address.parse(golden.signer),
-  provider: account(3),
-  providerSigner: account(4),
-  meter: account(5),
-  feeRecipient: account(6),
-  feeBps: 500,
-  upfront: "1",
-  unattended: "2",
-  ratePerHour: "3",
-  expiry: 1_800_000_000,
-  quote: salt,
-};
-const hash = Bytes32.parse(`0x${"ab".repeat(32)}`);
-const signature = await privateKeyToAccount(`0x${"11".repeat(32)}`).sign({ hash });
-const browser = {
-  low: HexBytes.parse(golden.vectors[0]?.signature),
-  high: HexBytes.parse(golden.vectors[0]?.high),
-};
 const key = { x: golden.x, y: golden.y };
 const NO_KEY = { x: `0x${"00".repeat(32)}`, y: `0x${"00".repeat(32)}` };
 const [r, s] = [browser.low.slice(0, 66), `0x${browser.low.slice(66, 130)}`];
-const credit = { payer: account(1), spender: account(2), meter: account(5) };
-const authorization = { from: account(1), salt, validAfter: 0, validBefore: 1_700_000_000, signature };
-
-/** One of each kind. */
-const wires: z.input<typeof Intent>[] = [
-  { kind: "fund", terms: [terms], amounts: ["9"], ...authorization },
-  { kind: "deposit", spender: account(2), meter: account(5), amount: "9", ...authorization },
-  {
-    kind: "allocate",
-    terms: [terms],
-    fundedTo: ["9"],
-    validBefore: 1_700_000_001,
-    signature: browser.high,
-    meterSignature: signature,
-  },
-  {
-    kind: "settle",
-    terms,
-    cumulative: "9",
-    evidence: salt,
-    signatures: { consumer: browser.high, provider: signature },
-  },
-  {
-    kind: "close",
-    terms,
-    cumulative: "9",
-    evidence: salt,
-    validBefore: 1_700_000_002,
-    signatures: { provider: signature, meter: signature },
-    allowance: { cumulative: "9", signature: browser.high },
-  },
-  { kind: "exit", terms, signature: browser.high },
-  { kind: "reclaim", terms },
-  { kind: "release", ...credit, validBefore: 1_700_000_003, signature },
-  { kind: "reclaim_credit", ...credit, releaseAt: 1_700_000_004 },
-  { kind: "revoke_meter", meter: account(5), signature },
-  { kind: "withdraw", account: account(1), occasion: "today" },
-];
-const intents = wires.map((wire) => Intent.parse(wire));
-
-const wireOf = (kind: Intent["kind"], change: object) => ({
-  ...wires.find((each) => each.kind === kind),
-  ...change,
-});
-const intentOf = (kind: Intent["kind"], change: object = {}) => Intent.parse(wireOf(kind, change));
 const fits = (kind: Intent["kind"], change: object) => Intent.safeParse(wireOf(kind, change)).success;
+
 /** Read back with the contract's own ABI. */
 function callOf(intent: Intent) {
   const calldata = calldataOf(intent);
@@ -90,7 +18,7 @@ function callOf(intent: Intent) {
   return decodeFunctionData({ abi: leaseEscrowAbi, data: calldata.data });
 }
 
-test("each kind has a call of the escrow, a bound of gas, a key, an account and claims", () => {
+test("each kind has a call of the escrow, a bound of gas and a key", () => {
   expect(intents.map(({ kind }) => kind)).toEqual([...INTENT_KINDS]);
   const functions = intents.map((intent) => callOf(intent).functionName);
   expect(functions).toEqual([
@@ -109,8 +37,6 @@ test("each kind has a call of the escrow, a bound of gas, a key, an account and 
   for (const intent of intents) {
     expect(calldataOf(intent)?.gas).toBeGreaterThan(50_000n);
     expect(IntentKey.parse(intentKey(hasher, intent))).toMatch(new RegExp(`^${intent.kind}:`));
-    expect(accountOf(intent)).not.toBe("");
-    expect(claimsOf(hasher, intent).length).toBeGreaterThan(0);
   }
   const keys = intents.map((intent) => intentKey(hasher, intent));
   expect(new Set(keys).size).toBe(keys.length);
@@ -216,13 +142,4 @@ describe("the key of a meaning", () => {
     expect(keyOf("release", { validBefore: 5 })).not.toBe(keyOf("release"));
     expect(keyOf("reclaim_credit", { releaseAt: 5 })).not.toBe(keyOf("reclaim_credit"));
   });
-});
-
-test("what makes the same events does not share a transaction", () => {
-  const claims = (kind: Intent["kind"], change: object = {}) => claimsOf(hasher, intentOf(kind, change));
-  expect(claims("fund")).toEqual(claims("allocate"));
-  expect(claims("release")).toEqual(claims("reclaim_credit"));
-  expect(claims("release")).toEqual(claims("release", { validBefore: 5 }));
-  expect(claims("deposit")).toEqual(claims("deposit", { amount: "10" }));
-  expect(claims("deposit")).not.toEqual(claims("deposit", { spender: account(7) }));
 });
