@@ -45,8 +45,12 @@ export async function closing(chain: Devchain, { node, terms }: Rented, now: num
 
 /** The calls that pay everybody out to whom these leases may owe money, once each. */
 export function withdrawals(leases: readonly Rented[]): Hex[] {
-  const parties = ["provider", "payer", "feeRecipient"] as const;
-  const accounts = parties.flatMap((party) => leases.map(({ terms }) => terms[party]));
+  const terms = leases.map((lease) => lease.terms);
+  const accounts = [
+    ...terms.map((each) => each.provider),
+    ...terms.map((each) => each.payer),
+    ...terms.filter((each) => each.feeBps > 0).map((each) => each.feeRecipient),
+  ];
   return [...new Set(accounts)].map((account) =>
     encodeFunctionData({ abi: leaseEscrowAbi, functionName: "withdraw", args: [account] }),
   );
