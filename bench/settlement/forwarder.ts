@@ -120,11 +120,20 @@ export function forwarder(ledger: Ledger, place: ForwarderPlace, batched: boolea
   return {
     name: batched ? "forwarder batched" : "forwarder",
     feeBps: 0,
+    // Without it the escrow could take nothing. Each life is the consumer's first.
     prepare: async (total) => {
       nonces.clear();
       const deadline = BigInt((await ledger.now()) + HOUR);
-      const { v, r, s } = await permit(consumer.account, total, deadline);
-      const args = [consumer.address, place.escrow, total, deadline, Number(v), r, s] as const;
+      const message = { owner: consumer.address, spender: place.escrow, value: total, nonce: 0n, deadline };
+      const domain = { name: "USD Coin", version: "2", chainId, verifyingContract: usdc };
+      const signature = await consumer.account.signTypedData({
+        domain,
+        types,
+        primaryType: "Permit",
+        message,
+      });
+      const { r, s, yParity } = parseSignature(signature);
+      const args = [consumer.address, place.escrow, total, deadline, yParity + 27, r, s] as const;
       const data = encodeFunctionData({ abi: permitAbi, functionName: "permit", args });
       return [await ledger.send("permit", usdc, data)];
     },
@@ -153,15 +162,4 @@ export function forwarder(ledger: Ledger, place: ForwarderPlace, batched: boolea
         })),
       ),
   };
-
-  async function permit(owner: Signer, value: bigint, deadline: bigint) {
-    const signature = await owner.signTypedData({
-      domain: { name: "USD Coin", version: "2", chainId, verifyingContract: usdc },
-      types,
-      primaryType: "Permit",
-      message: { owner: owner.address, spender: place.escrow, value, nonce: 0n, deadline },
-    });
-    const { r, s, yParity } = parseSignature(signature);
-    return { v: BigInt(yParity + 27), r, s };
-  }
 }
