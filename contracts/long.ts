@@ -1,6 +1,6 @@
 /**
  * Plays the Solidity tests at length, millions of calls from a seed of its own, and writes what came of it to
- * docs/fuzz.md. Half an hour on two cores.
+ * docs/fuzz.md. Half an hour on two cores that do nothing else.
  *
  * `node long.ts [--seed 0x<64 hex digits>]`: the seed that a failed run printed plays it again.
  */
