@@ -109,7 +109,9 @@ test("ends the task when npm is killed in a way that it cannot pass on", async (
 
 test("answers an unknown task with its usage and no stack", async () => {
   const { code, output } = await bootstrap(["dance"]).ended();
-  expect(output).toBe("gpux: Usage: node scripts/bootstrap.mjs start|test|test:long|bench|example:seed [arguments]\n");
+  expect(output).toBe(
+    "gpux: Usage: node scripts/bootstrap.mjs start|test|test:long|bench|example:seed [arguments]\n",
+  );
   expect(code).toBe(1);
 });
 
