@@ -14,13 +14,16 @@ describe("npm run bench", () => {
     const { status, stdout } = bench();
     expect(status).toBe(0);
     expect(stdout).toMatch(/^ {2}dispatch /m);
+    expect(stdout).toMatch(/^ {2}settlement /m);
   });
 
   test.each([
-    [["nonesuch"], "There is no bench nonesuch; there are: dispatch."],
+    [["nonesuch"], "There is no bench nonesuch; there are: dispatch, settlement."],
     [["dispatch", "--rounds", "0"], "--rounds takes a number from 1 to 100."],
     [["dispatch", "--rounds", "1.5"], "--rounds takes a whole number."],
     [["dispatch", "--seconds", "soon"], "--seconds takes a number from 0.1 to 60."],
+    [["settlement", "--rounds", "2"], "it takes no --rounds and no --seconds."],
+    [["settlement", "--seconds", "2"], "it takes no --rounds and no --seconds."],
     [["dispatch", "match"], "One bench at a time, not also match."],
     [["dispatch", "--fast"], "--fast"],
   ])("%j is refused in one line, before anything starts", (args, message) => {

@@ -4,17 +4,21 @@ import { markdown } from "./report.ts";
 
 interface Listed {
   readonly about: string;
-  readonly rounds: number;
-  readonly seconds: number;
+  /** Null: what it counts is the same in every run, so that it knows no rounds and no seconds. */
+  readonly timed: { readonly rounds: number; readonly seconds: number } | null;
   load(): Promise<Bench>;
 }
 
 const BENCHES: Readonly<Record<string, Listed>> = {
   dispatch: {
     about: "a job on a warm lease beside a direct HTTP call to the same agent code and NATS request-reply",
-    rounds: 3,
-    seconds: 1,
+    timed: { rounds: 3, seconds: 1 },
     load: async () => (await import("./dispatch/dispatch.ts")).dispatch,
+  },
+  settlement: {
+    about: "gas, calldata and L1 fee beside an ERC-2771 forwarder and x402 exact",
+    timed: null,
+    load: async () => (await import("./settlement/settlement.ts")).settlement,
   },
 };
 
@@ -27,8 +31,8 @@ ${Object.entries(BENCHES)
   .join("\n")}
 
   --json        rows {variant, metric, value, ratio_to, ratio} and goals {goal, target, measured, met} on stdout
-  --rounds N    1 to 100 rounds
-  --seconds S   of each section, 0.1 to 60
+  --rounds N    1 to 100 rounds, where time is measured
+  --seconds S   of each section, 0.1 to 60, where time is measured
   --help        this text
 
 Goals are information: one that is not met fails nothing.`;
@@ -74,9 +78,12 @@ async function main(args: string[]): Promise<void> {
   if (listed === undefined)
     throw new Usage(`There is no bench ${name}; there are: ${Object.keys(BENCHES).join(", ")}.`);
   if (more.length > 0) throw new Usage(`One bench at a time, not also ${more.join(", ")}.`);
-  const rounds = within(values.rounds, listed.rounds, 1, 100, "--rounds");
+  const { timed } = listed;
+  if (timed === null && (values.rounds ?? values.seconds) !== undefined)
+    throw new Usage(`${name} counts what is the same in every run: it takes no --rounds and no --seconds.`);
+  const rounds = within(values.rounds, timed?.rounds ?? 1, 1, 100, "--rounds");
   if (!Number.isInteger(rounds)) throw new Usage("--rounds takes a whole number.");
-  const seconds = within(values.seconds, listed.seconds, 0.1, 60, "--seconds");
+  const seconds = within(values.seconds, timed?.seconds ?? 1, 0.1, 60, "--seconds");
   const bench = await listed.load();
   const report = await bench.run({ rounds, seconds, say: (line) => console.error(line) });
   console.log(values.json ? JSON.stringify(report) : markdown(report));

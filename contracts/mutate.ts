@@ -16,46 +16,19 @@ import { availableParallelism } from "node:os";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { z } from "zod";
+import { COMPILER_SETTINGS } from "./compiler.ts";
 import { type Mutant, mutants } from "./mutants.ts";
+import { creationCode } from "./solc.ts";
 
 const require = createRequire(import.meta.url);
 const here = fileURLToPath(new URL(".", import.meta.url));
 const hardhat = `${dirname(require.resolve("hardhat/package.json"))}/dist/src/cli.js`;
 const CONTRACT = "src/LeaseEscrow.sol";
 
-const Solc = z.object({ compile: z.custom<(input: string, callbacks: { import: typeof load }) => string>() });
-const solc = Solc.parse(require("solc"));
-const Compiled = z.object({
-  errors: z.array(z.object({ severity: z.string(), formattedMessage: z.string() })).optional(),
-  contracts: z
-    .record(
-      z.string(),
-      z.record(z.string(), z.object({ evm: z.object({ bytecode: z.object({ object: z.string() }) }) })),
-    )
-    .optional(),
-});
-
-function load(path: string): { contents: string } {
-  const file = path.startsWith("src/") ? `${here}${path}` : require.resolve(path);
-  return { contents: readFileSync(file, "utf8") };
-}
-
 /** Not optimized, for speed: mutants are compiled by the hundred, and only run here. */
-function creationCode(source: string): string {
-  const input = {
-    language: "Solidity",
-    sources: { [CONTRACT]: { content: source } },
-    settings: {
-      evmVersion: "prague",
-      outputSelection: { [CONTRACT]: { LeaseEscrow: ["evm.bytecode.object"] } },
-    },
-  };
-  const output = Compiled.parse(JSON.parse(solc.compile(JSON.stringify(input), { import: load })));
-  const code = output.contracts?.[CONTRACT]?.LeaseEscrow?.evm.bytecode.object;
-  if (code !== undefined && code !== "") return `0x${code}`;
-  const errors = output.errors?.filter((error) => error.severity === "error") ?? [];
-  throw new Error(errors.map((error) => error.formattedMessage).join("\n"));
+function codeOf(source: string): string {
+  const { evmVersion } = COMPILER_SETTINGS;
+  return creationCode({ file: CONTRACT, contract: "LeaseEscrow", content: source }, { evmVersion });
 }
 
 /** The tests that fail with this code in place of the escrow's; none: all passed. */
@@ -88,7 +61,7 @@ async function judge(source: string, mutant: Mutant): Promise<Verdict> {
   if (source.split(mutant.find).length !== 2) {
     throw new Error(`"${mutant.name}": its text does not stand in the source once`);
   }
-  const code = creationCode(source.replace(mutant.find, () => mutant.put));
+  const code = codeOf(source.replace(mutant.find, () => mutant.put));
   return { mutant, failing: await failingTests(code) };
 }
 
@@ -99,7 +72,7 @@ execFileSync(process.execPath, [hardhat, "build", "--quiet"], {
   cwd: here,
   stdio: ["ignore", "ignore", "inherit"],
 });
-const healthy = await failingTests(creationCode(source));
+const healthy = await failingTests(codeOf(source));
 if (healthy.length > 0) throw new Error(`the tests fail before anything is planted: ${healthy.join(", ")}`);
 
 const queue = [...chosen];

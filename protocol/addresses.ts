@@ -16,14 +16,14 @@ export interface ChainAddresses {
 export const addresses: Readonly<Record<number, ChainAddresses>> = {
   "10": {
     name: "OP Mainnet",
-    escrow: "0x788fab9d00863d6e181dd12338bfffd055835bf3",
+    escrow: "0xd3fc1ee5bc24254eab9daa383387279017e75f6c",
     usdc: "0x0b2c639c533813f4aa9d7837caf62653d097ff85",
     explorer: "https://optimistic.etherscan.io",
     l1: { chainId: 1, portal: "0xbeb5fc579115071764c7423a4f12edde41f106ed" },
   },
   "11155420": {
     name: "OP Sepolia",
-    escrow: "0x31b5dcb1cd55b92849dc6b37b797c362a5c1e38c",
+    escrow: "0x952b683b967412f3fb5b3284da08fa52bff1ac82",
     usdc: "0x5fd84259d66cd46123540766be93dfe6d43130d7",
     explorer: "https://sepolia-optimism.etherscan.io",
     l1: { chainId: 11155111, portal: "0x16fc5058f25648194471939df75cf27a2fdc48bc" },

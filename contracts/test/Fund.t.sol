@@ -48,6 +48,26 @@ contract FundTest is EscrowTest {
         escrow.fund(only(terms), only(7), auth);
     }
 
+    /// Bits above a field's type would be hashed into another id than that of what the field means.
+    function test_refuses_terms_whose_words_hold_more_than_their_type() public {
+        ILeaseEscrow.LeaseTerms memory terms = standardTerms();
+        ILeaseEscrow.Authorization memory auth = authorize(PAYER_KEY, only(terms), only(7), "");
+        bytes memory funding = abi.encodeCall(ILeaseEscrow.fund, (only(terms), only(7), auth));
+        bytes memory asking = abi.encodeCall(ILeaseEscrow.leaseId, (terms));
+        // The selector, three heads and the array's length stand before the terms; the last field, quote, is a word.
+        for (uint256 field; field < 11; ++field) {
+            (funding[132 + 32 * field], asking[4 + 32 * field]) = (0x01, 0x01);
+            (bool funded,) = address(escrow).call(funding);
+            (bool answered,) = address(escrow).call(asking);
+            require(!funded && !answered, NotTrue("such a word is refused"));
+            (funding[132 + 32 * field], asking[4 + 32 * field]) = (0x00, 0x00);
+        }
+        (bool funds,) = address(escrow).call(funding);
+        (bool answers,) = address(escrow).call(asking);
+        require(funds && answers, NotTrue("what fits is taken"));
+        expect(leaseOf(idOf(terms)).funded, 7);
+    }
+
     function test_attack05_credits_a_lease_that_stands_twice_with_the_sum() public {
         ILeaseEscrow.LeaseTerms[] memory terms = new ILeaseEscrow.LeaseTerms[](2);
         uint88[] memory amounts = new uint88[](2);

@@ -53,6 +53,39 @@ contract UsdcDoubleTest is EscrowTest {
         expect(usdc.balanceOf(TO), 5);
     }
 
+    function test_a_permit_allows_its_amount_until_its_deadline_once() public {
+        bytes32 typeHash =
+            keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
+        bytes32 structHash = keccak256(abi.encode(typeHash, payer, TO, 5, 0, START + 1 hours));
+        bytes32 digest = keccak256(abi.encodePacked(hex"1901", usdc.DOMAIN_SEPARATOR(), structHash));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(PAYER_KEY, digest);
+        refuse("EIP2612: invalid signature");
+        usdc.permit(payer, TO, 6, START + 1 hours, v, r, s);
+        vm.warp(START + 1 hours + 1);
+        refuse("FiatTokenV2: permit is expired");
+        usdc.permit(payer, TO, 5, START + 1 hours, v, r, s);
+        vm.warp(START + 1 hours);
+        usdc.permit(payer, TO, 5, START + 1 hours, v, r, s);
+        expect(usdc.allowance(payer, TO), 5);
+        expect(usdc.nonces(payer), 1);
+        refuse("EIP2612: invalid signature");
+        usdc.permit(payer, TO, 5, START + 1 hours, v, r, s);
+    }
+
+    function test_a_permit_waits_while_the_token_is_paused_and_serves_no_blacklisted_account() public {
+        usdc.pause();
+        refuse("Pausable: paused");
+        usdc.permit(payer, TO, 5, START + 1 hours, 27, 0, 0);
+        usdc.unpause();
+        address[2] memory parties = [payer, TO];
+        for (uint256 i; i < parties.length; ++i) {
+            usdc.blacklist(parties[i]);
+            refuse("Blacklistable: account is blacklisted");
+            usdc.permit(payer, TO, 5, START + 1 hours, 27, 0, 0);
+            usdc.unBlacklist(parties[i]);
+        }
+    }
+
     function test_refuses_to_pay_a_blacklisted_account_or_through_one() public {
         bytes memory signature = signedBytes(PAYER_KEY, digestOf(TO, 5, "n"));
         usdc.blacklist(TO);

@@ -1,11 +1,11 @@
 import type { Devnet } from "@gpux/contracts/devnet";
-import { devnetAccount } from "@gpux/contracts/roles";
+import { DEVNET_MNEMONIC, devnetAccount } from "@gpux/contracts/roles";
 import { type LeaseTerms, tokenTypes, types } from "@gpux/protocol/eip712";
 import { Address } from "@gpux/protocol/ids";
 import { toCompact } from "@gpux/protocol/signature";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { keccak256, stringToBytes, toHex } from "viem";
-import { mnemonicToAccount, privateKeyToAccount } from "viem/accounts";
+import { type HDAccount, mnemonicToAccount, privateKeyToAccount } from "viem/accounts";
 
 /**
  * The example that GPUX was proposed with: a consumer takes 3 nodes with 32 cores, 128 GB and 4 GPUs each for three
@@ -27,38 +27,52 @@ export const FEE_BPS = 500;
 export const NODES = 3;
 
 export interface Node {
-  readonly payout: Address;
+  readonly payout: HDAccount;
   readonly agent: ReturnType<typeof privateKeyToAccount>;
 }
 
-/** Payout addresses hold no ETH, as everybody's but the relayer's. */
-export const nodes: readonly Node[] = Array.from({ length: NODES }, (_, n) => ({
-  payout: Address.parse(
-    mnemonicToAccount("test test test test test test test test test test test junk", { addressIndex: 20 + n })
-      .address,
-  ),
-  agent: privateKeyToAccount(keccak256(stringToBytes(`seed example agent ${n}`))),
-}));
+/**
+ * Nodes of so many owners, one each if not told. Payout accounts hold no ETH, as everybody's but the relayer's; their
+ * keys are the devnet mnemonic's from index 20.
+ */
+export function nodesOf(count: number, owners = count): Node[] {
+  return Array.from({ length: count }, (_, n) => {
+    const payout = mnemonicToAccount(DEVNET_MNEMONIC, { addressIndex: 20 + (n % owners) });
+    return {
+      payout,
+      agent: privateKeyToAccount(keccak256(stringToBytes(`seed example agent ${n}`))),
+    };
+  });
+}
 
 export const consumer = devnetAccount("consumer");
 const consumerSigner = devnetAccount("consumerSigner");
 export const feeRecipient = devnetAccount("feeRecipient").address;
 
+/** A node and the terms on which the consumer has it. */
+export interface Rented {
+  readonly node: Node;
+  readonly terms: LeaseTerms;
+}
+
 /** One lease per node; `now` in seconds. */
-export function termsOf(now: number): LeaseTerms[] {
+export function leasesOf(nodes: readonly Node[], now: number, feeBps = FEE_BPS): Rented[] {
   return nodes.map((node, n) => ({
-    payer: consumer.address,
-    consumerSigner: consumerSigner.address,
-    provider: node.payout,
-    providerSigner: Address.parse(node.agent.address),
-    meter: devnetAccount("meter").address,
-    feeRecipient,
-    feeBps: FEE_BPS,
-    upfront: 0n,
-    unattended: MAX_UINT88,
-    ratePerHour: RATE_PER_HOUR,
-    expiry: now + 24 * HOUR,
-    quote: keccak256(stringToBytes(`3 x {32 cores, 128 GB, 4 GPUs}, node ${n}`)),
+    node,
+    terms: {
+      payer: consumer.address,
+      consumerSigner: consumerSigner.address,
+      provider: Address.parse(node.payout.address),
+      providerSigner: Address.parse(node.agent.address),
+      meter: devnetAccount("meter").address,
+      feeRecipient,
+      feeBps,
+      upfront: 0n,
+      unattended: MAX_UINT88,
+      ratePerHour: RATE_PER_HOUR,
+      expiry: now + 24 * HOUR,
+      quote: keccak256(stringToBytes(`${nodes.length} x {32 cores, 128 GB, 4 GPUs}, node ${n}`)),
+    },
   }));
 }
 

@@ -1,10 +1,7 @@
 import { type Devnet, startDevnet } from "@gpux/contracts/devnet";
 import { devnetChain } from "@gpux/contracts/devnet-client";
 import { devnetAccount } from "@gpux/contracts/roles";
-import { leaseEscrowAbi } from "@gpux/protocol/abi/lease-escrow";
 import { usdcAbi } from "@gpux/protocol/abi/usdc";
-import type { LeaseTerms } from "@gpux/protocol/eip712";
-import type { Address } from "@gpux/protocol/ids";
 import { formatAmount } from "@gpux/protocol/money";
 import {
   createPublicClient,
@@ -15,16 +12,16 @@ import {
   multicall3Abi,
   size,
 } from "viem";
+import { closing, funding, type Planned, withdrawals } from "./plan.ts";
 import {
-  authorize,
   consumer,
   DEPOSIT,
   feeRecipient,
-  nodes,
-  signClose,
+  leasesOf,
+  NODES,
+  nodesOf,
+  type Rented,
   TOP_UP,
-  termsOf,
-  USED,
   USED_HOURS,
 } from "./scenario.ts";
 
@@ -44,83 +41,39 @@ export interface Run {
   readonly balances: Readonly<Record<string, bigint>>;
 }
 
-interface Planned {
-  readonly what: string;
-  readonly signers: string;
-  readonly to: Address;
-  readonly data: Hex;
-}
-
-const NO_KEY = { x: `0x${"00".repeat(32)}`, y: `0x${"00".repeat(32)}` } as const;
-const NO_ALLOWANCE = { cumulative: 0n, sig: { r: NO_KEY.x, vs: NO_KEY.y } } as const;
 const START_USDC = 100_000_000n;
-
-const call = {
-  withdraw: (account: Address): Hex =>
-    encodeFunctionData({ abi: leaseEscrowAbi, functionName: "withdraw", args: [account] }),
-};
-
-async function fund(
-  chain: Devnet,
-  terms: readonly LeaseTerms[],
-  amount: bigint,
-  now: number,
-  what: string,
-): Promise<Planned> {
-  const { amounts, auth } = await authorize(chain, terms, amount, now, what);
-  const data = encodeFunctionData({
-    abi: leaseEscrowAbi,
-    functionName: "fund",
-    args: [[...terms], amounts, auth],
-  });
-  return { what, signers: "consumer", to: chain.escrow, data };
-}
-
-async function closing(chain: Devnet, terms: LeaseTerms, n: number, now: number): Promise<Hex> {
-  const node = nodes[n];
-  if (node === undefined) throw new Error(`there is no node ${n}`);
-  const { evidence, validBefore, pair } = await signClose(chain, terms, node, now);
-  return encodeFunctionData({
-    abi: leaseEscrowAbi,
-    functionName: "close",
-    args: [terms, USED, evidence, validBefore, pair, NO_ALLOWANCE, NO_KEY],
-  });
-}
 
 /** Nothing may fail: this is an example, not a relayer. */
 function together(chain: Devnet, what: string, signers: string, calls: readonly Hex[]): Planned {
   const args = [calls.map((callData) => ({ target: chain.escrow, allowFailure: false, callData }))] as const;
-  return {
-    what,
-    signers,
-    to: chain.multicall3,
-    data: encodeFunctionData({ abi: multicall3Abi, functionName: "aggregate3", args }),
-  };
+  const data = encodeFunctionData({ abi: multicall3Abi, functionName: "aggregate3", args });
+  return { what, signers, to: chain.multicall3, data };
 }
 
 /** (a) A transaction of its own for each deposit, top-up and refund. */
-async function nineTransactions(chain: Devnet, terms: readonly LeaseTerms[], now: number) {
-  const each = <T>(work: (one: LeaseTerms, n: number) => Promise<T>) => Promise.all(terms.map(work));
+async function nineTransactions(chain: Devnet, leases: readonly Rented[], now: number) {
+  const each = <T>(work: (one: Rented, n: number) => Promise<T>) => Promise.all(leases.map(work));
   return {
-    deposits: await each((one, n) => fund(chain, [one], DEPOSIT, now, `deposit to node ${n + 1}`)),
-    topUps: await each((one, n) => fund(chain, [one], TOP_UP, now, `top-up of node ${n + 1}`)),
+    deposits: await each((one, n) => funding(chain, [one], DEPOSIT, now, `deposit to node ${n + 1}`)),
+    topUps: await each((one, n) => funding(chain, [one], TOP_UP, now, `top-up of node ${n + 1}`)),
     refunds: await each(async (one, n) =>
       together(chain, `refund by node ${n + 1}`, `consumer, node ${n + 1}`, [
-        await closing(chain, one, n, now),
-        ...[one.provider, one.payer, one.feeRecipient].map(call.withdraw),
+        await closing(chain, one, now),
+        ...withdrawals([one]),
       ]),
     ),
   };
 }
 
 /** (b) One signature and one transaction for each of the three steps. */
-async function threeTransactions(chain: Devnet, terms: readonly LeaseTerms[], now: number) {
-  const closes = await Promise.all(terms.map((one, n) => closing(chain, one, n, now)));
-  const payouts = [...terms.map((one) => one.provider), consumer.address, feeRecipient].map(call.withdraw);
+async function threeTransactions(chain: Devnet, leases: readonly Rented[], now: number) {
+  const closes = await Promise.all(leases.map((one) => closing(chain, one, now)));
   return {
-    deposits: [await fund(chain, terms, DEPOSIT, now, "three deposits")],
-    topUps: [await fund(chain, terms, TOP_UP, now, "three top-ups")],
-    refunds: [together(chain, "three refunds", "consumer, nodes 1 to 3", [...closes, ...payouts])],
+    deposits: [await funding(chain, leases, DEPOSIT, now, "three deposits")],
+    topUps: [await funding(chain, leases, TOP_UP, now, "three top-ups")],
+    refunds: [
+      together(chain, "three refunds", "consumer, nodes 1 to 3", [...closes, ...withdrawals(leases)]),
+    ],
   };
 }
 
@@ -141,8 +94,8 @@ export async function runSeed(way: "nine" | "three"): Promise<Run> {
     });
     const { timestamp } = await publicClient.getBlock();
     const now = Number(timestamp);
-    const terms = termsOf(now);
-    const plan = await (way === "nine" ? nineTransactions : threeTransactions)(chain, terms, now);
+    const leases = leasesOf(nodesOf(NODES), now);
+    const plan = await (way === "nine" ? nineTransactions : threeTransactions)(chain, leases, now);
 
     const send = async (planned: Planned): Promise<Step> => {
       const hash = await relayer.sendTransaction({ to: planned.to, data: planned.data, chain: null });
@@ -163,9 +116,9 @@ export async function runSeed(way: "nine" | "three"): Promise<Run> {
 
     const holders = {
       consumer: consumer.address,
-      "node 1": terms[0]?.provider,
-      "node 2": terms[1]?.provider,
-      "node 3": terms[2]?.provider,
+      "node 1": leases[0]?.terms.provider,
+      "node 2": leases[1]?.terms.provider,
+      "node 3": leases[2]?.terms.provider,
       "fee recipient": feeRecipient,
       escrow: chain.escrow,
     };

@@ -9,13 +9,18 @@ import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/Signa
 /// @title A double of USDC (FiatTokenV2_2) for local chains and tests
 /// @notice Behaves as the real one where the escrow, the relayer and a wallet can tell: EIP-3009 with random
 /// 32-byte nonces and the `bytes` overloads (ECDSA of 65 bytes, or ERC-1271 when the signer has code), cancel,
-/// blacklist, pause, name, version, decimals and the revert strings. The deployer is its minter, blacklister
-/// and pauser. Left out: EIP-2612 permit, allowances of minters, burn, rescue, proxy.
+/// EIP-2612 permit, blacklist, pause, name, version, decimals and the revert strings. The deployer is its minter,
+/// blacklister and pauser. Left out: allowances of minters, the `bytes` overload of permit, burn, rescue, proxy.
 /// @dev Not OpenZeppelin's ERC20TransferAuthorization: its nonces are sequential, so a hash as nonce reverts
 /// there and works on USDC.
 contract UsdcDouble is ERC3009 {
+    bytes32 private constant PERMIT_TYPEHASH =
+        keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
+
     address public immutable minter;
 
+    /// @notice The next nonce of an owner's permits; those of EIP-3009 have no order.
+    mapping(address owner => uint256 nonce) public nonces;
     mapping(address account => bool) public isBlacklisted;
     bool public paused;
 
@@ -112,6 +117,29 @@ contract UsdcDouble is ERC3009 {
             authorizer, keccak256(abi.encode(CANCEL_AUTHORIZATION_TYPEHASH, authorizer, nonce)), signature
         );
         _cancelAuthorization(authorizer, nonce);
+    }
+
+    /// @dev Not OpenZeppelin's ERC20Permit, whose EIP-712 domain is of version 1.
+    function permit(
+        address owner,
+        address spender,
+        uint256 value,
+        uint256 deadline,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external whenNotPaused {
+        require(block.timestamp <= deadline, "FiatTokenV2: permit is expired");
+        require(!isBlacklisted[owner] && !isBlacklisted[spender], "Blacklistable: account is blacklisted");
+        bytes32 structHash =
+            keccak256(abi.encode(PERMIT_TYPEHASH, owner, spender, value, nonces[owner]++, deadline));
+        require(
+            SignatureChecker.isValidSignatureNow(
+                owner, _hashTypedDataV4(structHash), abi.encodePacked(r, s, v)
+            ),
+            "EIP2612: invalid signature"
+        );
+        _approve(owner, spender, value);
     }
 
     function version() external pure returns (string memory) {
