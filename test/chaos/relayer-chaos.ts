@@ -14,24 +14,21 @@ import { startChain } from "./chain-process.ts";
 import { startFaultyNode } from "./faulty-node.ts";
 import { KillableRelayer } from "./killable-relayer.ts";
 import { postMortem } from "./post-mortem.ts";
-import { type Reorganisations, reorganise } from "./reorganisations.ts";
+import { ChaosStalled, Progress, type WatchOptions, watched } from "./progress.ts";
+import { reorganise } from "./reorganisations.ts";
 import { FUNDED, type SignedLease, signLease, type Wire } from "./signed-lease.ts";
 
 /**
  * Drives leases through the relayer, from funding to the last payout, while its node fails, the chain reorganises and
  * its workerd is killed; then holds the chain to every base unit and every wei.
  */
-export interface ChaosOptions {
+export interface ChaosOptions extends WatchOptions {
   readonly leases: number;
   readonly kills: number;
   /** Chooses the faults, their times and the depths; what falls between them is the machine's. */
   readonly seed: number;
   /** A block every so often; 0: one for each transaction, and no mempool. */
   readonly blockMs: number;
-  /** Without an intent that ends, a kill or a block that hardens for so long, it has failed. */
-  readonly stallSeconds: number;
-  readonly timeoutSeconds: number;
-  readonly say?: (line: string) => void;
   /** Ends it early and cleans up. */
   readonly signal?: AbortSignal;
 }
@@ -50,11 +47,6 @@ export interface ChaosReport {
   readonly transactions: number;
   readonly wei: string;
   readonly seconds: number;
-}
-
-/** It makes no progress any more; the message says what is stuck. */
-export class ChaosStalled extends Error {
-  override readonly name = "ChaosStalled";
 }
 
 const ENDOWMENT = parseEther("10");
@@ -82,27 +74,6 @@ function randomOf(seed: number): () => number {
   };
 }
 
-/** How far a run is; shared by its parts, read by the watch over it. */
-class Progress {
-  readonly reorgs: Reorganisations = { count: 0, deepest: 0 };
-  readonly refusals = new Map<string, number>();
-  phase = "";
-  leases = 0;
-  intents = 0;
-  final = 0;
-  kills = 0;
-
-  /** Changes whenever something got on. */
-  get mark(): string {
-    return [this.phase, this.intents, this.final, this.kills].join();
-  }
-
-  line(of: ChaosOptions): string {
-    const { count, deepest } = this.reorgs;
-    return `${this.phase}: ${this.leases} of ${of.leases} leases driven, ${this.intents} intents landed, ${this.final} final, ${this.kills} of ${of.kills} kills, ${count} reorganisations, the deepest of ${deepest}`;
-  }
-}
-
 /** A part that ends because the run is over has not failed. */
 const untilStopped = (part: Promise<void>, signal: AbortSignal) =>
   part.catch((error: unknown) => {
@@ -124,7 +95,7 @@ async function ask({ relayer, progress: { refusals } }: Run, wire: Wire): Promis
   return answer;
 }
 
-/** Lands every stage of every lease while reorganisations come and the relayer is killed. */
+/** Lands every stage of every lease while reorganisations come, one at least, and the relayer is killed. */
 async function drive(run: Run, leases: readonly SignedLease[]): Promise<void> {
   const { options, signal, relayer, random, progress } = run;
   const driven = new AbortController();
@@ -148,8 +119,11 @@ async function drive(run: Run, leases: readonly SignedLease[]): Promise<void> {
       progress.kills += 1;
     }
   })();
+  const reorganised = (async () => {
+    while (progress.reorgs.count === 0) await pause(50, undefined, { signal });
+  })();
   const reorganising = untilStopped(reorganise(run.chain, random, progress.reorgs, stop), stop);
-  const end = Promise.all([...driving, killing]).finally(() => driven.abort());
+  const end = Promise.all([...driving, killing, reorganised]).finally(() => driven.abort());
   await Promise.all([end, reorganising]);
 }
 
@@ -183,35 +157,13 @@ async function recordOf(relayer: KillableRelayer): Promise<RelayedTransaction[]>
   }
 }
 
-/** `part`, or an error when nothing gets on or the time is up. */
-async function watched(run: Run, phase: string, part: () => Promise<void>): Promise<void> {
-  const { options, progress } = run;
-  const ended = new AbortController();
-  const signal = AbortSignal.any([run.signal, ended.signal]);
-  const watch = async () => {
-    let [mark, still] = [progress.mark, 0];
-    for (let second = 1; ; second++) {
-      await pause(1_000, undefined, { signal });
-      still = mark === progress.mark ? still + 1 : 0;
-      mark = progress.mark;
-      if (second % 10 === 0) options.say?.(`${second} s  ${progress.line(options)}`);
-      if (still >= options.stallSeconds)
-        throw new ChaosStalled(`nothing got on for ${still} s; ${progress.line(options)}`);
-      if (second >= options.timeoutSeconds)
-        throw new ChaosStalled(`not over after ${second} s; ${progress.line(options)}`);
-    }
-  };
-  progress.phase = phase;
-  await Promise.race([part().finally(() => ended.abort()), watch()]);
-}
-
 /** @throws ChaosStalled with what is stuck; another error where a base unit, an event or a wei is not as it must be. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const began = Date.now();
   const over = new AbortController();
   const signal = AbortSignal.any([over.signal, ...(options.signal === undefined ? [] : [options.signal])]);
   const random = randomOf(options.seed);
-  const progress = new Progress();
+  const progress = new Progress(options);
   const storage = await mkdtemp(join(tmpdir(), "gpux-relayer-chaos-"));
   const cleanups: (() => Promise<void> | void)[] = [];
   const work = async (): Promise<ChaosReport> => {
@@ -224,8 +176,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await Promise.all(keys.map((key) => chain.fundEth(key, ENDOWMENT)));
     const leases = await Promise.all(Array.from({ length: options.leases }, () => signLease(chain)));
     // Before any snapshot: what a reorganisation takes away of the test's own nobody brings back.
-    for (let n = 0; n < leases.length; n += 50)
+    for (let n = 0; n < leases.length; n += 50) {
+      signal.throwIfAborted();
       await Promise.all(leases.slice(n, n + 50).map(({ terms }) => chain.mint(terms.payer, FUNDED)));
+    }
     const bindings = {
       CHAIN_ID: String(chain.chainId),
       ESCROW: chain.escrow,
@@ -239,9 +193,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     const run: Run = { options, signal, chain, relayer, random, progress };
     const wires = leases.flatMap(({ stages }) => stages.flat());
     try {
-      await watched(run, "driving", () => drive(run, leases));
+      await watched(progress, "driving", options, signal, () => drive(run, leases));
       node.heal();
-      await watched(run, "hardening", () => harden(run, wires));
+      await watched(progress, "hardening", options, signal, () => harden(run, wires));
     } catch (error) {
       if (!(error instanceof ChaosStalled)) throw error;
       relayer.kill();
