@@ -217,6 +217,21 @@ describe("RLY-8 a reorganisation", () => {
     expect(own.txHash).not.toBeNull();
   });
 
+  test("between two questions is no verdict: why an intent cannot be done is asked of one block", async () => {
+    const wire = await fundOf([await newLease(1_000n)], [1_000n]);
+    await mine(1);
+    const snapshot = await node("evm_snapshot", []);
+    await byStranger(wire);
+    // The call has seen the authorization used; then the block that used it is gone.
+    const reorganise = async () => {
+      await node("evm_revert", [snapshot]);
+      await node("evm_increaseTime", [1]);
+      await mine(2);
+    };
+    network.before("eth_getBlockByNumber", reorganise, '"latest"');
+    expect(await land(wire)).toMatchObject({ superseded: false });
+  });
+
   test("of a close leaves its payouts waiting, though nothing is owed meanwhile", async () => {
     const lease = await newLease(1_000n);
     await land(await fundOf([lease], [1_000n]));

@@ -2,7 +2,7 @@ import { calldataOf, deadlineOf } from "@gpux/protocol/calldata";
 import type { HexBytes } from "@gpux/protocol/ids";
 import type { Intent } from "@gpux/protocol/intent";
 import type { IntentEvent } from "./machine.ts";
-import { type Escrow, fulfilmentByState, valueMoved } from "./outcome.ts";
+import { type Escrow, fulfilmentByState, ofOneBlock, valueMoved } from "./outcome.ts";
 import type { Policy } from "./policy.ts";
 import { refusalOf } from "./refusal.ts";
 
@@ -62,10 +62,16 @@ export async function simulate(
     const asked = policy.costShareBps > 0 || (intent.kind === "withdraw" && policy.withdrawWindowMs > 1_000);
     return { t: "simulated", value: asked ? await valueMoved(escrow, intent) : null };
   }
-  const fulfilment = await fulfilmentByState(escrow, intent, restsOn);
-  if (fulfilment === "premature") return { t: "failed" };
+  const [again, fulfilment] = await ofOneBlock(escrow, (then, block) =>
+    Promise.all([
+      then.chain.call({ to: escrow.address, ...calldata }),
+      fulfilmentByState(then, block, intent, restsOn),
+    ]),
+  );
+  // The chain has moved, and it may go now; or what it rests on is not there yet.
+  if ((again.ok && !late) || fulfilment === "premature") return { t: "failed" };
   if (fulfilment !== null) return { t: "fulfilled", fulfilment };
   // A call runs at the time of the latest block, which may still be before the deadline.
-  if (outcome.ok) return { t: "refused", code: "expired", detail: `it had to land before ${deadline}` };
-  return { t: "refused", ...refusalOf(intent.kind, outcome.data, outcome.message) };
+  if (again.ok) return { t: "refused", code: "expired", detail: `it had to land before ${deadline}` };
+  return { t: "refused", ...refusalOf(intent.kind, again.data, again.message) };
 }

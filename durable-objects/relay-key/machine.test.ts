@@ -144,6 +144,12 @@ describe("the life of an intent", () => {
     expect(after("submitted", "failed", "verified").failures).toBe(0);
   });
 
+  test("what was ready and cannot be judged anew waits like the rest, instead of being asked for ever", () => {
+    const result = step(after(...toSimulated), events.failed, NOW);
+    expect(result).toMatchObject({ ok: true, next: { life: { state: "verified" }, failures: 1 } });
+    expect(result.ok && result.next.dueAt).toBeGreaterThan(NOW);
+  });
+
   test("it gives up after the third transaction of its own that landed in vain", () => {
     const again = ["simulated", "signed", "reverted"] as const;
     const state = after("submitted", "verified", ...again, ...again, ...again);

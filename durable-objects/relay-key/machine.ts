@@ -173,9 +173,12 @@ export function step(state: IntentState | null, event: IntentEvent, now: number)
 
   switch (event.t) {
     case "failed": {
-      if (state.dueAt === null) return outOfOrder;
       const failures = state.failures + 1;
-      return { ok: true, next: { ...state, failures, dueAt: now + backoff(failures) } };
+      const dueAt = now + backoff(failures);
+      // Judged anew because its simulation was old.
+      if (life.state === "simulated") return to({ state: "verified" }, dueAt, { failures });
+      if (state.dueAt === null) return outOfOrder;
+      return { ok: true, next: { ...state, failures, dueAt } };
     }
     case "refused":
       // A transaction that was signed may still land, whatever a later look at the chain says.

@@ -114,28 +114,40 @@ function resultOfLease(
 }
 
 /**
- * Whether the chain's state already is what the intent wants, whoever brought it about; null when not. That nothing is
- * owed does not say that all was paid while what it `restsOn` has yet to land, or was taken back: `premature`.
- * @throws NodeFault also when the chain moved under the questions: an answer must be of the block that it is tied to.
+ * Asks several questions of the newest block alone.
+ * @throws NodeFault also when that block is gone afterwards: the answers may be of two chains.
+ */
+export async function ofOneBlock<T>(
+  escrow: Escrow,
+  ask: (then: Escrow, block: Block) => Promise<T>,
+): Promise<T> {
+  const { chain } = escrow;
+  const block = await chain.head();
+  const answer = await ask({ ...escrow, chain: { ...chain, ...chain.at(block) } }, block);
+  if ((await chain.block(block.number))?.hash !== block.hash)
+    throw new NodeFault("the chain changed while it was asked");
+  return answer;
+}
+
+/**
+ * Whether the state after `block`, of which `then` speaks, is what the intent wants, whoever brought it about; null when
+ * not. That nothing is owed does not say that all was paid while what it `restsOn` has yet to land, or was taken back:
+ * `premature`.
  */
 export async function fulfilmentByState(
-  escrow: Escrow,
+  then: Escrow,
+  block: Block,
   intent: Intent,
   restsOn: readonly Intent[],
 ): Promise<Fulfilment | "premature" | null> {
-  const { chain } = escrow;
-  const head = await chain.head();
-  const then: Escrow = { ...escrow, chain: { ...chain, ...chain.at(head) } };
   const result = await resultOfState(then, intent);
   if (result === null) return null;
   const grounds = await Promise.all(restsOn.map((each) => resultOfState(then, each)));
-  if ((await chain.block(head.number))?.hash !== head.hash)
-    throw new NodeFault("the chain changed while its state was asked");
   if (grounds.includes(null)) return "premature";
   return {
-    blockNumber: head.number,
-    blockHash: Bytes32.parse(head.hash),
-    blockTimestamp: head.timestamp,
+    blockNumber: block.number,
+    blockHash: Bytes32.parse(block.hash),
+    blockTimestamp: block.timestamp,
     result,
   };
 }
