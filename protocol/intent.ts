@@ -227,8 +227,9 @@ function consent({ cumulative, signatures, allowance }: z.output<typeof SettleIn
 }
 
 /**
- * The key of an intent's meaning. An exit or release that the meter co-signed means more than one without, and so does usage with the consumer's word; everything
- * else means the same whoever signed it, and until when. A release serves once, so its time is part of what it means.
+ * The key of an intent's meaning. An exit or release that the meter co-signed means more than one without, and so does
+ * usage with the consumer's word; everything else means the same whoever signed it, and until when. A release serves
+ * once, so its time is part of what it means.
  */
 export function intentKey(hasher: TypedDataHasher, intent: Intent): IntentKey {
   switch (intent.kind) {

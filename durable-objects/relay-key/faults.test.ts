@@ -8,6 +8,7 @@ import { encodeFunctionData, keccak256, parseTransaction } from "viem";
 import { privateKeyToAddress } from "viem/accounts";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
+import { depositOf, reclaimCreditOf, releaseOf } from "../../test/setup/devnet-credit.ts";
 import {
   closeOf,
   type DevnetLease,
@@ -251,6 +252,29 @@ describe("RLY-8 a reorganisation", () => {
       superseded: false,
       result: { kind: "withdraw", amount: "600" },
     });
+  });
+
+  test("of a release does not pass for the credit's return", async () => {
+    const lease = await newLease(50n);
+    await land(await depositOf(lease, 50n));
+    await mine(1);
+    const snapshot = await node("evm_snapshot", []);
+    const release = await land(await releaseOf(lease));
+    const { releaseAt } = z.object({ releaseAt: z.number() }).parse(release.result);
+    await node("evm_revert", [snapshot]);
+    await node("evm_increaseTime", [1]);
+    await mine(2);
+    network.lie("eth_sendRawTransaction", SWALLOWED);
+    const reclaim = reclaimCreditOf(lease, releaseAt);
+    await receive(reclaim);
+    for (let round = 0; round < 5; round++) await advance();
+    expect(await relayer.status(nameOf(reclaim))).toMatchObject({ status: "pending" });
+    network.fix();
+    const refused = await until(async () => {
+      const answer = await relayer.status(nameOf(reclaim));
+      return answer?.status === "rejected" ? answer : null;
+    });
+    expect(refused.code).toBe("too_early");
   });
 
   test("cannot undo what is final; outcomes harden as blocks lie on them", async () => {

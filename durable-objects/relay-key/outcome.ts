@@ -55,8 +55,8 @@ async function resultOfState(escrow: Escrow, intent: Intent): Promise<IntentResu
     case "reclaim_credit": {
       const { payer, spender, meter } = intent;
       const { releaseAt } = await creditState(escrow, intent);
-      const pending = releaseAt > 0 && releaseAt <= intent.releaseAt;
-      return pending ? null : { kind: "reclaim_credit", payer, spender, meter, amount: null };
+      // One that a reorganisation landed anew is due later than the intent says, and is no less to be waited for.
+      return releaseAt > 0 ? null : { kind: "reclaim_credit", payer, spender, meter, amount: null };
     }
     case "revoke_meter": {
       const revokedAt = await meterRevokedAt(escrow, intent.meter);

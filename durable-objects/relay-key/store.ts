@@ -137,10 +137,18 @@ export function openStore(sql: SqlStorage) {
       );
     },
     /**
-     * What this key was given that credits the accounts of a withdrawal's lease, landed or on its way: how it ends, and
-     * the highest voucher.
+     * What this key was given that has to stand, landed or on its way, before "there is nothing to do" means that it was
+     * done: of a withdrawal's lease how it ends, and the highest voucher; of a credit to be taken back, its releases.
      */
     restsOn(intent: Intent): Intent[] {
+      if (intent.kind === "reclaim_credit")
+        return many(
+          `SELECT ${COLUMNS} FROM intents WHERE state <> 'rejected' AND key > 'release:' AND key < 'release;'
+             AND intent ->> 'payer' = ? AND intent ->> 'spender' = ? AND intent ->> 'meter' = ?`,
+          intent.payer,
+          intent.spender,
+          intent.meter,
+        ).map((each) => each.intent);
       if (intent.kind !== "withdraw") return [];
       const lease = intent.occasion;
       const known = many(
