@@ -1,7 +1,8 @@
 import { DurableObject } from "cloudflare:workers";
 import type { Attestation, AttestRefusal, AttestRequest } from "@gpux/protocol/attestation";
 import { consumerOf } from "@gpux/protocol/consumer-signature";
-import { Bytes32 } from "@gpux/protocol/ids";
+import { type Address, Bytes32 } from "@gpux/protocol/ids";
+import type { SignedAllowance } from "@gpux/protocol/job";
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { privateKeyToAccount } from "viem/accounts";
@@ -21,6 +22,8 @@ export interface MeterLeaseEnv {
 export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
   readonly #store = openStore(this.ctx.storage.sql);
   readonly #hasher = createHasher(placeOf(this.env));
+  /** The last allowance that was found to be the consumer's; the object is one lease's, and so are its terms. */
+  #known: SignedAllowance | null = null;
   readonly #account = privateKeyToAccount(Bytes32.parse(this.env.METER_KEY));
 
   /** Starts the clock; the first call counts. */
@@ -35,11 +38,8 @@ export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
    */
   async attest(leaseId: Bytes32, request: AttestRequest): Promise<Attestation | AttestRefusal> {
     const allowance = request.allowance ?? null;
-    if (allowance !== null) {
-      const digest = this.#hasher.allowance({ leaseId, cumulative: allowance.cumulative });
-      const signer = await consumerOf(digest, allowance.signature);
-      if (signer !== request.terms.consumerSigner) return { ok: false, code: "allowance_invalid" };
-    }
+    if (allowance !== null && !(await this.#isConsumers(leaseId, request.terms.consumerSigner, allowance)))
+      return { ok: false, code: "allowance_invalid" };
     const receipts = request.receipts.map((receipt) => ({ receipt, digest: this.#hasher.receipt(receipt) }));
     const result = step(
       this.#store.read(),
@@ -74,5 +74,15 @@ export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
         ? {}
         : { closeSignature: await sign(this.#hasher.close({ ...usage, ...request.close })) }),
     };
+  }
+
+  /** A lease shows the same allowance with every job that it pays for; its signature is recovered once. */
+  async #isConsumers(leaseId: Bytes32, consumer: Address, allowance: SignedAllowance): Promise<boolean> {
+    const { cumulative, signature } = allowance;
+    if (this.#known?.cumulative === cumulative && this.#known.signature === signature) return true;
+    const digest = this.#hasher.allowance({ leaseId, cumulative });
+    if ((await consumerOf(digest, signature)) !== consumer) return false;
+    this.#known = allowance;
+    return true;
   }
 }
