@@ -3,6 +3,7 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
 import { type Draft, note, put, send } from "./draft.ts";
+import { unsignedReceipts } from "./signatures.ts";
 import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -185,6 +186,7 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
         })
       : { lease: draft.lease, job: ended };
   draft.lease = { ...billed.lease, jobsEnded: billed.lease.jobsEnded + 1 };
+  const isAsking = unsignedReceipts(draft.jobs.values()).length > 0;
   put(draft, billed.job);
   note(draft, job.id, "status", {
     status: ending.status,
@@ -192,23 +194,24 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
     billed_ms: billed.job.billedMs,
     ...(code === undefined ? {} : { error: code }),
   });
-  if (billed.job.receipt !== null) askSignatures(draft, [billed.job]);
+  if (!isAsking) askSignatures(draft);
 }
 
-/** MTR-4: the edge puts usage and receipts into order; the agent checks them against what it did, and signs. */
-export function askSignatures(draft: Draft, jobs: readonly Job[]): void {
-  const receipts = jobs.flatMap((job) => (job.receipt === null ? [] : [job.receipt]));
-  receipts.sort((a, b) => a.receipt.sequence - b.receipt.sequence);
-  for (let from = 0; from < receipts.length; from += RECEIPTS_PER_FRAME) {
-    const some = receipts.slice(from, from + RECEIPTS_PER_FRAME);
-    const last = some.at(-1);
-    if (last === undefined) return;
-    send(draft, {
-      t: "settle",
-      usage: { cumulative: last.receipt.cumulative, evidence: last.evidence },
-      receipts: some.map((each) => each.receipt),
-    });
-  }
+/**
+ * MTR-4: the edge puts usage and receipts into order; the agent checks them against what it did, and signs. One question
+ * is open at a time: what ends meanwhile is asked for together when the answer comes.
+ */
+export function askSignatures(draft: Draft): void {
+  const receipts = unsignedReceipts(draft.jobs.values())
+    .slice(0, RECEIPTS_PER_FRAME)
+    .map(({ asked }) => asked);
+  const last = receipts.at(-1);
+  if (last === undefined) return;
+  send(draft, {
+    t: "settle",
+    usage: { cumulative: last.receipt.cumulative, evidence: last.evidence },
+    receipts: receipts.map((each) => each.receipt),
+  });
 }
 
 /** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */

@@ -119,10 +119,7 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
     } else if (job.status === "starting") sendRun(draft, job, token);
     else lose(draft, job, { code: "node_lost" });
   }
-  askSignatures(
-    draft,
-    inOrder(draft.jobs.values()).filter((job) => job.receipt?.provider === null),
-  );
+  askSignatures(draft);
   askClose(draft);
 }
 
@@ -131,6 +128,7 @@ function signed(draft: Draft, said: Extract<FromLease, { t: "signed" }>): void {
   const newly = newlySigned(draft.jobs.values(), said);
   for (const { job, asked, signature } of newly)
     put(draft, { ...job, receipt: { ...asked, provider: signature } });
+  if (newly.length > 0) askSignatures(draft);
   const last = newly.at(-1)?.asked;
   if (last === undefined || last.receipt.cumulative !== said.usage.cumulative) return;
   const { cumulative, sequence } = last.receipt;

@@ -73,11 +73,29 @@ describe("the meter", () => {
     scene.tell(submission(scene.state, 2), said({ t: "started", seq: 3, ...of(scene, 2) }));
     scene.now += 1_000;
     scene.tell(said({ t: "result", seq: 4, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
-    const asked = scene.frames("settle");
-    expect(asked.map((frame) => frame.receipts.map((receipt) => receipt.sequence))).toEqual([[1], [2]]);
-    expect(asked[1]?.usage.cumulative).toBe(3_000n);
+    const asked = () => scene.frames("settle").map((frame) => frame.receipts.map(({ sequence }) => sequence));
+    expect(asked(), "one question at a time").toEqual([[1]]);
     scene.tell({ t: "gone" }, HELLO);
-    expect(scene.frames("settle")[2]?.receipts.map((receipt) => receipt.sequence)).toEqual([1, 2]);
+    expect(asked()).toEqual([[1], [1, 2]]);
+    expect(scene.frames("settle")[1]?.usage.cumulative).toBe(3_000n);
+  });
+
+  it("MTR-4 asks together for what ended while the provider was asked", () => {
+    const scene = ended();
+    for (const n of [2, 3]) {
+      scene.tell(submission(scene.state, n), said({ t: "started", seq: 2 * n - 1, ...of(scene, n) }));
+      scene.now += 1_000;
+      scene.tell(said({ t: "result", seq: 2 * n, ...of(scene, n), ms: 1_000, gpu, outputs: [] }));
+    }
+    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
+    const signed = (seq: number, sequence: number) =>
+      said({ t: "signed", seq, usage, receipts: [{ sequence, signature: "0x02" }] });
+    scene.tell(signed(7, 2));
+    expect(scene.frames("settle"), "nothing of what was asked is signed").toHaveLength(1);
+    scene.tell(signed(8, 1));
+    const [, second] = scene.frames("settle");
+    expect(second?.receipts.map(({ sequence }) => sequence)).toEqual([2, 3]);
+    expect(second?.usage.cumulative).toBe(4_000n);
   });
 
   it("MTR-4 takes the usage's signature for the last receipt that it signs, and for none that costs as much", () => {
