@@ -1,4 +1,4 @@
-import { mkdir, open, readFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { escrowDomain, leaseIdHash } from "@gpux/protocol/eip712";
 import { leaseIdOf } from "@gpux/protocol/ids";
@@ -17,13 +17,15 @@ export async function keepLease(folder: string, funding: KeptIntentWire): Promis
   if (terms === undefined) throw new TypeError("a funding names its terms");
   const path = pathOf(folder, leaseIdOf(leaseIdHash(escrowDomain({ chainId, escrow }), terms)));
   await mkdir(join(folder, "leases"), { recursive: true, mode: 0o700 });
-  const file = await open(path, "w", 0o600);
+  // Beside the old one, which a top-up replaces: a crash half-way must not lose the terms of a funded lease.
+  const file = await open(`${path}.new`, "w", 0o600);
   try {
     await file.writeFile(`${JSON.stringify(funding)}\n`);
     await file.sync();
   } finally {
     await file.close();
   }
+  await rename(`${path}.new`, path);
 }
 
 /** Null when this machine did not fund it. `id` as `lse_...`. */

@@ -31,6 +31,7 @@ export function fundingAnswer(state: State): Outcome<{ lease: LeaseView }> {
   return refusedFunding(end ?? null) ?? { ok: true, lease: leaseView(state) };
 }
 
+/** Whether the top-up with this salt is still on its way to the chain. */
 export function isLanding(state: State, salt: string): boolean {
   return state.lease.topUps.some((each) => each.funding.salt === salt && each.refused === null);
 }

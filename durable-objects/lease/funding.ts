@@ -2,15 +2,11 @@ import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { Draft } from "./draft.ts";
 import { end } from "./ending.ts";
-import { finish, type Refusal } from "./jobs.ts";
+import { finish, type Refusal, refuse } from "./jobs.ts";
 import { isTerminal } from "./state.ts";
 
 /** Top-ups that are under way at once, and refused ones that are still shown. */
 const MAX_TOP_UPS = 8;
-
-function refuse(code: Refusal["code"], detail?: string): Refusal {
-  return { ok: false, code, ...(detail === undefined ? {} : { detail }) };
-}
 
 /** What the chain would refuse, or hold the node's GPUs for too long; seconds as in the authorization. */
 export function fundingFault(funding: FundingAuthorization, nowMs: number): Refusal | null {

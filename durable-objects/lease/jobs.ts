@@ -27,6 +27,10 @@ export type Refusal =
   | { readonly ok: false; readonly code: ErrorCode; readonly detail?: string }
   | { readonly ok: false; readonly code: "allowance_required"; readonly cumulative: bigint };
 
+export function refuse(code: ErrorCode, detail?: string): Refusal {
+  return { ok: false, code, ...(detail === undefined ? {} : { detail }) };
+}
+
 export interface Arrival {
   readonly job: JobId;
   readonly clientId: string | null;

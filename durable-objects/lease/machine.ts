@@ -1,4 +1,3 @@
-import type { ErrorCode } from "@gpux/protocol/errors";
 import type { FromLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
@@ -6,7 +5,7 @@ import type { FundingAuthorization } from "@gpux/protocol/lease";
 import { type Draft, draftOf, note, put, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { fund, funded, fundingRefused, topUp } from "./funding.ts";
-import { type Arrival, admit, cancel, dispatch, type Refusal } from "./jobs.ts";
+import { type Arrival, admit, cancel, dispatch, type Refusal, refuse } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { isFinal, isTerminal, type State } from "./state.ts";
 import { advance } from "./timers.ts";
@@ -77,10 +76,6 @@ export function step(state: State, event: Event, now: number): Step {
 export function prune(state: State): State {
   const live = [...state.jobs].filter(([, job]) => !isFinal(job));
   return live.length === state.jobs.size ? state : { lease: state.lease, jobs: new Map(live) };
-}
-
-function refuse(code: ErrorCode, detail?: string): Refusal {
-  return { ok: false, code, ...(detail === undefined ? {} : { detail }) };
 }
 
 function apply(draft: Draft, event: Event): Refusal | null {
