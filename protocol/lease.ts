@@ -33,6 +33,9 @@ export const LeaseEnd = z.strictObject({
 });
 export type LeaseEnd = z.infer<typeof LeaseEnd>;
 
+export const LeaseMode = z.enum(["serverless", "dedicated"]);
+export type LeaseMode = z.infer<typeof LeaseMode>;
+
 /** The body of `POST /v1/quotes`. */
 export const QuoteRequest = z.strictObject({
   demand: Demand.prefault({}),
@@ -53,8 +56,10 @@ export const QuoteText = z.strictObject({
   gpus: z.array(Gpu),
   resources: Resources,
   prices: z.strictObject({ gpu_hour: z.string(), core_hour: z.string(), gb_hour: z.string() }),
-  tier: z.literal("firm"),
-  mode: z.literal("serverless"),
+  /** `yieldable`: cheaper, and the owner or a firm demand may take the GPU back. */
+  tier: z.enum(["firm", "yieldable"]),
+  /** `dedicated`: resources reserved, billed by the wall clock; `serverless`: billed while a job runs. */
+  mode: LeaseMode,
   region: z.string(),
   /** Usage is co-signed at least this often while a job runs. */
   tick_s: z.int(),
