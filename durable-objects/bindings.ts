@@ -31,4 +31,5 @@ export interface ObjectEnv {
   readonly RPC_URL: string;
   readonly PUBLIC_ORIGIN: string;
   readonly METRICS_TOKEN?: string;
+  readonly BOOK_SHARDS?: string;
 }

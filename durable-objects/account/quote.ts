@@ -49,6 +49,9 @@ export function draftQuote(
     tier: "firm",
     mode: "serverless",
     region: offer.region,
+    isolation: offer.isolation,
+    ...(request.demand.features === undefined ? {} : { features: request.demand.features }),
+    ...(request.demand.model === undefined ? {} : { models: [request.demand.model] }),
     tick_s: TICK_S,
     salt,
   };

@@ -4,6 +4,7 @@ import { Address } from "@gpux/protocol/ids";
 import { Demand, Offer } from "@gpux/protocol/resources";
 import { expect, test } from "vitest";
 import type { BookEntry } from "../interfaces.ts";
+import { NEVER_SEEN } from "../presence.ts";
 import { offerOf } from "../testing/scripted-agent.ts";
 
 const book = env.BOOK.getByName("BOOK_TEST/any/0");
@@ -18,6 +19,7 @@ function entry(n: number, gpu_hour: string, lastSeen: number): BookEntry {
     agentVersion: "1.0.0",
     status: "online",
     lastSeen,
+    presence: NEVER_SEEN,
   };
 }
 

@@ -304,13 +304,13 @@ test("a publication of an older state leaves the newer one due, and failures bac
 test("a node with other GPUs leaves the book of its old model", () => {
   const before = run([
     ...online,
-    [{ t: "published", version: 1, books: ["any/any/0", "RTX_4090/any/0"] }, 3],
+    [{ t: "published", version: 1, books: ["any/any/0", "RTX_4090/any/0", "RTX_4090/eu-west/0"] }, 3],
   ]).state;
   const other = { ...offer, gpus: [{ ...gpu, model: "A100" }] };
   const { state } = run([[from("a", frame(1, 0, { t: "offer", offer: other })), 4]], before);
-  expect(publicationOf(state)).toMatchObject({
-    into: ["any/any/0", "A100/any/0"],
-    outOf: ["RTX_4090/any/0"],
+  expect(publicationOf(state, () => 1)).toMatchObject({
+    into: ["any/any/0", "A100/any/0", "A100/eu-west/0"],
+    outOf: ["RTX_4090/any/0", "RTX_4090/eu-west/0"],
   });
 });
 

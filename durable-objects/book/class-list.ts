@@ -1,0 +1,95 @@
+import type { OfferClass } from "./offer-class.ts";
+import { covers } from "./shape.ts";
+
+/** Classes by the lowest weighted price of a GPU in each, with their shapes side by side for a fast look. */
+export class ClassList {
+  readonly #classes: OfferClass[] = [];
+  readonly #byKey = new Map<string, OfferClass>();
+  #shapes = new Int32Array(16);
+  #heads = new Float64Array(16);
+
+  get classes(): readonly OfferClass[] {
+    return this.#classes;
+  }
+
+  get(key: string): OfferClass | undefined {
+    return this.#byKey.get(key);
+  }
+
+  /**
+   * Changes a class, which may be new or end up empty, and puts it where its price now belongs. `change` must touch
+   * no other class.
+   */
+  change<T>(offerClass: OfferClass, change: () => T): T {
+    const from = this.#byKey.has(offerClass.key) ? this.#positionOf(offerClass) : -1;
+    const before = offerClass.head;
+    const result = change();
+    if (offerClass.count === 0) {
+      if (from !== -1) this.#takeOut(from);
+      this.#byKey.delete(offerClass.key);
+      return result;
+    }
+    if (from !== -1 && offerClass.head === before) return result;
+    if (from !== -1) this.#takeOut(from);
+    this.#putIn(offerClass);
+    this.#byKey.set(offerClass.key, offerClass);
+    return result;
+  }
+
+  /** Those that cover `wanted`, cheapest first, until the next one's price is above `bound()`. */
+  walk(wanted: number, bound: () => number, visit: (offerClass: OfferClass) => void): void {
+    const shapes = this.#shapes;
+    const heads = this.#heads;
+    let most = bound();
+    for (let i = 0; i < this.#classes.length; i += 1) {
+      if ((heads[i] ?? 0) > most) return;
+      if (!covers(shapes[i] ?? 0, wanted)) continue;
+      const offerClass = this.#classes[i];
+      if (offerClass !== undefined) visit(offerClass);
+      most = bound();
+    }
+  }
+
+  #positionOf(offerClass: OfferClass): number {
+    let at = this.#lowest(offerClass.head);
+    while (this.#classes[at] !== offerClass) at += 1;
+    return at;
+  }
+
+  /** The first position whose price is not below `head`. */
+  #lowest(head: number): number {
+    let low = 0;
+    let high = this.#classes.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#heads[middle] ?? 0) < head) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #takeOut(at: number): void {
+    this.#classes.splice(at, 1);
+    this.#shapes.copyWithin(at, at + 1);
+    this.#heads.copyWithin(at, at + 1);
+  }
+
+  #putIn(offerClass: OfferClass): void {
+    if (this.#classes.length === this.#shapes.length) this.#grow();
+    const at = this.#lowest(offerClass.head);
+    this.#shapes.copyWithin(at + 1, at, this.#classes.length);
+    this.#heads.copyWithin(at + 1, at, this.#classes.length);
+    this.#classes.splice(at, 0, offerClass);
+    this.#shapes[at] = offerClass.shape;
+    this.#heads[at] = offerClass.head;
+  }
+
+  #grow(): void {
+    const shapes = new Int32Array(this.#shapes.length * 2);
+    const heads = new Float64Array(this.#heads.length * 2);
+    shapes.set(this.#shapes);
+    heads.set(this.#heads);
+    this.#shapes = shapes;
+    this.#heads = heads;
+  }
+}
