@@ -1,6 +1,16 @@
 import type { OfferClass } from "./offer-class.ts";
 import { covers } from "./shape.ts";
 
+/** What looks for offers in a list. */
+export interface ClassSearch {
+  /** As `packed` of shape.ts. */
+  readonly wanted: number;
+  fitsClass(offerClass: OfferClass): boolean;
+  look(offerClass: OfferClass): void;
+  /** A weighted price of one GPU above which nothing is looked for any more. */
+  bound(): number;
+}
+
 /** Classes by the lowest weighted price of a GPU in each, with their shapes side by side for a fast look. */
 export class ClassList {
   readonly #classes: OfferClass[] = [];
@@ -36,17 +46,32 @@ export class ClassList {
     return result;
   }
 
-  /** Those that cover `wanted`, cheapest first, until the next one's price is above `bound()`. */
-  walk(wanted: number, bound: () => number, visit: (offerClass: OfferClass) => void): void {
+  /** Cheapest first, until no class can have one of the best offers. */
+  search(search: ClassSearch): void {
+    const { wanted } = search;
+    // This loop is what a refusal costs: nothing is looked up twice in it.
     const shapes = this.#shapes;
     const heads = this.#heads;
-    let most = bound();
-    for (let i = 0; i < this.#classes.length; i += 1) {
+    const { length } = this.#classes;
+    let most = search.bound();
+    for (let i = 0; i < length; i += 1) {
+      if (!covers(shapes[i] ?? 0, wanted)) continue;
       if ((heads[i] ?? 0) > most) return;
+      const offerClass = this.#classes[i];
+      if (offerClass === undefined || !search.fitsClass(offerClass)) continue;
+      search.look(offerClass);
+      most = search.bound();
+    }
+  }
+
+  /** All that cover `wanted`. */
+  each(wanted: number, visit: (offerClass: OfferClass) => void): void {
+    const shapes = this.#shapes;
+    const { length } = this.#classes;
+    for (let i = 0; i < length; i += 1) {
       if (!covers(shapes[i] ?? 0, wanted)) continue;
       const offerClass = this.#classes[i];
       if (offerClass !== undefined) visit(offerClass);
-      most = bound();
     }
   }
 

@@ -1,7 +1,14 @@
 import { type Demand, type Isolation, type Offer, pricesIn, type Tier } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 import { ClassList } from "./class-list.ts";
-import { type ClassShape, classKeyOf, type Listing, OfferClass, setKey } from "./offer-class.ts";
+import {
+  type ClassShape,
+  classKeyOf,
+  type ListedSizes,
+  type Listing,
+  OfferClass,
+  setKey,
+} from "./offer-class.ts";
 import { CPU_TIERS, Histogram, MEMORY_TIERS, VRAM_TIERS } from "./shape.ts";
 
 /** Conditions that an offer meets or fails by its shape, counted over all offers of a family. */
@@ -26,8 +33,8 @@ interface Tally<T> {
  * shape: counted as offers come and go, so that to say why nothing fits needs no look at offers.
  */
 export class Family {
-  readonly regions = new Map<string, ClassList>();
   offers = 0;
+  readonly #lists = new Map<string, ClassList>();
   readonly #model: string | null;
   readonly #tier: Tier;
   readonly #gpus = new Int32Array(65);
@@ -50,22 +57,31 @@ export class Family {
     const { offer } = entry;
     const prices = pricesIn(offer, this.#tier);
     if (prices === null) return null;
-    const shape = this.#shapeOf(entry);
+    const { capacity, ...shape } = this.#sizesOf(entry);
     const key = classKeyOf(shape);
-    const list = this.regions.get(offer.region) ?? new ClassList();
-    this.regions.set(offer.region, list);
+    const list = this.#lists.get(offer.region) ?? new ClassList();
+    this.#lists.set(offer.region, list);
     const offerClass = list.get(key) ?? new OfferClass(key, shape);
     this.#count(shape, 1);
-    return list.change(offerClass, () => offerClass.add(entry, shape.vramMb, prices, weight, reliability));
+    return list.change(offerClass, () =>
+      offerClass.add(entry, { vramMb: shape.vramMb, capacity }, prices, weight, reliability),
+    );
   }
 
   remove(listing: Listing): void {
     const { region } = listing.entry.offer;
     const { offerClass } = listing.lane;
-    const list = this.regions.get(region);
+    const list = this.#lists.get(region);
     list?.change(offerClass, () => offerClass.remove(listing));
-    if (list?.classes.length === 0) this.regions.delete(region);
-    this.#count(this.#shapeOf(listing.entry), -1);
+    if (list?.classes.length === 0) this.#lists.delete(region);
+    this.#count(this.#sizesOf(listing.entry), -1);
+  }
+
+  /** The classes in a region, or in all. */
+  listsIn(region: string | undefined): Iterable<ClassList> {
+    if (region === undefined) return this.#lists.values();
+    const list = this.#lists.get(region);
+    return list === undefined ? [] : [list];
   }
 
   /** How many of the offers fail each condition of shape. */
@@ -86,7 +102,7 @@ export class Family {
     };
   }
 
-  #shapeOf({ offer, free }: BookEntry): ClassShape {
+  #sizesOf({ offer, free }: BookEntry): ClassShape & ListedSizes {
     const gpus = offer.gpus.filter((gpu) => this.#model === null || gpu.model === this.#model);
     const capacity = Math.min(offer.gpus_per_lease, gpus.length);
     const vramMb = Math.max(...gpus.map((gpu) => gpu.vram_mb));

@@ -8,6 +8,8 @@ export interface Listing extends Positioned {
   readonly entry: BookEntry;
   readonly lane: Lane;
   readonly vramMb: number;
+  /** GPUs that one lease could have, were none held or leased. */
+  readonly capacity: number;
   readonly gpuHour: bigint;
   /** `gpuHour` as a number: never in another order, but equal where numbers end. */
   readonly gpuKey: number;
@@ -32,18 +34,18 @@ export interface Lane {
 
 export interface ClassShape {
   readonly gpus: number;
-  /** `gpus`, were nothing held or leased. */
-  readonly capacity: number;
   readonly vramMb: number;
   readonly offer: Offer;
 }
+
+/** What of a listing its class does not tell. */
+export type ListedSizes = Pick<Listing, "vramMb" | "capacity">;
 
 /** Offers of one shape: what one of them cannot do, for being too small or too short, none of them can. */
 export class OfferClass {
   readonly key: string;
   readonly shape: number;
   readonly gpus: number;
-  readonly capacity: number;
   readonly duration: Offer["duration_s"];
   readonly features: readonly string[];
   readonly models: readonly string[];
@@ -52,7 +54,7 @@ export class OfferClass {
   /** The lowest weighted price of a GPU. */
   head = Number.POSITIVE_INFINITY;
 
-  constructor(key: string, { gpus, capacity, vramMb, offer }: ClassShape) {
+  constructor(key: string, { gpus, vramMb, offer }: ClassShape) {
     this.key = key;
     this.shape = packed({
       gpus,
@@ -62,16 +64,25 @@ export class OfferClass {
       isolation: offer.isolation,
     });
     this.gpus = gpus;
-    this.capacity = capacity;
     this.duration = offer.duration_s;
     this.features = offer.features;
     this.models = offer.models;
   }
 
-  add(entry: BookEntry, vramMb: number, prices: Prices, weight: number, reliability: number): Listing {
+  add(entry: BookEntry, sizes: ListedSizes, prices: Prices, weight: number, reliability: number): Listing {
     const lane = this.#lane(prices, weight);
     const { gpu_hour: gpuHour } = prices;
-    const listing = { entry, lane, vramMb, gpuHour, gpuKey: Number(gpuHour), reliability, position: 0 };
+    const { vramMb, capacity } = sizes;
+    const listing = {
+      entry,
+      lane,
+      vramMb,
+      capacity,
+      gpuHour,
+      gpuKey: Number(gpuHour),
+      reliability,
+      position: 0,
+    };
     lane.heap.push(listing);
     lane.mostReliable = Math.max(lane.mostReliable, reliability);
     this.count += 1;
@@ -114,11 +125,11 @@ export class OfferClass {
 }
 
 /** What two offers of one shape round to the same. */
-export function classKeyOf({ gpus, capacity, vramMb, offer }: ClassShape): string {
+export function classKeyOf({ gpus, vramMb, offer }: ClassShape): string {
   const { cpu, memory_gb: memoryGb, isolation, duration_s: duration, features, models } = offer;
   const shape = packed({ gpus, vramMb, cpu, memoryGb, isolation });
   const sets = features.length + models.length === 0 ? "" : `|${setKey(features)}|${setKey(models)}`;
-  return `${shape}/${capacity}/${duration.min}-${duration.max}${sets}`;
+  return `${shape}/${duration.min}-${duration.max}${sets}`;
 }
 
 export function setKey(names: readonly string[]): string {

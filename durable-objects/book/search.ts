@@ -19,6 +19,8 @@ import { CPU_TIERS, isTier, MEMORY_TIERS, packed, VRAM_TIERS } from "./shape.ts"
  */
 const CERTAIN = 1e-12;
 
+const NO_KEYS: readonly never[] = [];
+
 interface Candidate {
   readonly listing: Listing;
   /** The weighted rate, as a number. */
@@ -125,19 +127,23 @@ export class Search {
     if (!ordered && worst !== undefined && this.#compareCost(listing, cost, worst) >= 0) return false;
     if (listing.reliability < this.#reliability) return true;
     if (this.#looksAtEach && this.#failing(listing) !== null) return true;
-    this.#insert({ listing, cost, sortKeys: ordered ? this.#sortKeys(listing) : [] });
-    return true;
+    this.#insert({ listing, cost, sortKeys: ordered ? this.#sortKeys(listing) : NO_KEYS });
+    return ordered || this.limit > 1;
   }
 
-  /** How many of a lane's listings, whose shape fits, fail on `price`, `reliability` and the like, each and alone. */
-  explain(lane: Lane, count: (blockers: readonly Blocker[], listings: number) => void): void {
-    if (!this.#looksAtEach && this.#reliability === 0) {
+  /**
+   * What a lane's listings, whose shape fits, fail beside it. `busy`: the shape fits but for the GPUs that are free;
+   * listings that never have enough are left out.
+   */
+  explain(lane: Lane, busy: boolean, count: (blockers: readonly Blocker[], listings: number) => void): void {
+    if (!busy && !this.#looksAtEach && this.#reliability === 0) {
       const { first } = lane.heap;
       // The cheapest is too dear, so all are.
       if (first !== undefined && this.#isAbove(first)) return count(["price"], lane.heap.size);
       if (this.#most === null) return count([], lane.heap.size);
     }
     for (const listing of lane.heap.items) {
+      if (busy && listing.capacity < this.#gpus) continue;
       if (!this.#isTooSmall(listing)) count(this.failed(listing), 1);
     }
   }

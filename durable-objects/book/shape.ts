@@ -10,18 +10,21 @@ export const VRAM_TIERS = [
   0, 2_000, 4_000, 6_000, 8_000, 10_000, 11_000, 12_000, 16_000, 20_000, 24_000, 32_000, 40_000, 48_000,
   64_000, 80_000, 94_000, 128_000, 140_000, 180_000, 192_000, 256_000, 288_000, 512_000,
 ];
-export const CPU_TIERS = [0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024];
+/** Coarse where machines are many: fewer classes are worth more than an offer looked at now and then. */
+export const CPU_TIERS = [0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1_024];
 /** Gigabytes. */
-export const MEMORY_TIERS = [
-  0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024, 1_536, 2_048, 4_096, 8_192,
-  16_384, 32_768,
-];
+export const MEMORY_TIERS = [0, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 16_384];
 
 /** The highest tier that `value` reaches. */
 export function tierOf(tiers: readonly number[], value: number): number {
-  let tier = tiers.length - 1;
-  while (tier > 0 && (tiers[tier] ?? 0) > value) tier -= 1;
-  return tier;
+  let low = 0;
+  let high = tiers.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if ((tiers[middle] ?? 0) <= value) low = middle;
+    else high = middle - 1;
+  }
+  return low;
 }
 
 /** Whether `value` is a tier's own: who reaches its tier then has it. */

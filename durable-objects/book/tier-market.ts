@@ -74,16 +74,7 @@ export class TierMarket {
 
   #findAny(search: Search): void {
     for (const family of this.#familiesFor(search)) {
-      for (const [region, list] of family.regions) {
-        if (search.demand.region !== undefined && search.demand.region !== region) continue;
-        list.walk(
-          search.wanted,
-          () => search.bound(),
-          (offerClass) => {
-            if (search.fitsClass(offerClass)) search.look(offerClass);
-          },
-        );
-      }
+      for (const list of family.listsIn(search.demand.region)) list.search(search);
     }
   }
 
@@ -106,14 +97,13 @@ export class TierMarket {
       for (const blocker of SHAPE_BLOCKERS) add(blocker, failing[blocker]);
       // Every offer fails by its shape, and not for want of free GPUs: there is nothing else to be said of any.
       if (SHAPE_BLOCKERS.some((each) => each !== "gpus" && failing[each] === family.offers)) continue;
-      for (const [region, list] of family.regions) {
-        if (demand.region !== undefined && demand.region !== region) continue;
-        for (const offerClass of list.classes) {
-          if (!covers(withGpus(offerClass.shape, offerClass.capacity), search.wanted)) continue;
-          if (!search.fitsClass(offerClass)) continue;
+      for (const list of family.listsIn(demand.region)) {
+        // Also those that have too few GPUs free: with all of them free they might fit.
+        list.each(withGpus(search.wanted, 0), (offerClass) => {
+          if (!search.fitsClass(offerClass)) return;
           const busy = offerClass.gpus < demand.resources.gpus;
           for (const lane of offerClass.lanes) {
-            search.explain(lane, (failed, listings) => {
+            search.explain(lane, busy, (failed, listings) => {
               if (busy) {
                 if (failed.length === 0) onlyBusy += listings;
                 return;
@@ -122,7 +112,7 @@ export class TierMarket {
               if (failed.length === 1 && failed[0] === "price") onlyPrice += listings;
             });
           }
-        }
+        });
       }
     }
     return { blockers, offers: online, onlyPrice, onlyBusy };
@@ -131,7 +121,10 @@ export class TierMarket {
   #familiesFor({ demand }: Search): Family[] {
     const model = demand.gpu_model;
     if (model === undefined) return [...this.#pure.values(), this.#whole];
-    return [this.#pure.get(model) ?? [], this.#part.get(model) ?? []].flat();
+    const families: Family[] = [];
+    for (const family of [this.#pure.get(model), this.#part.get(model)])
+      if (family !== undefined) families.push(family);
+    return families;
   }
 
   #familyOf(families: Map<string, Family>, model: string): Family {
