@@ -24,6 +24,7 @@ const bindings = {
     RPC_URL: "http://127.0.0.1:9",
     PUBLIC_ORIGIN: "https://edge.test",
     METRICS_TOKEN: "only-for-tests-0123456789abcdef01",
+    BOOK_SHARDS: JSON.stringify({ SHARDED: 3 }),
   },
   relayer: {
     ...chain,

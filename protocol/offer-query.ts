@@ -1,7 +1,18 @@
 import { z } from "zod";
 import { Address } from "./ids.ts";
 import { Amount, parseAmount } from "./money.ts";
-import { type Blocker, Demand, Feature, GpuModel, ISOLATIONS, ModelName, Region, Tier } from "./resources.ts";
+import {
+  type Blocker,
+  Demand,
+  Feature,
+  GpuModel,
+  ISOLATIONS,
+  Isolation,
+  isolationRank,
+  ModelName,
+  Region,
+  Tier,
+} from "./resources.ts";
 
 /**
  * The search of `GET /v1/offers`: `field=value` and `field[operator]=value`, with the operators and, where there is

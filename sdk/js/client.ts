@@ -9,7 +9,7 @@ import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
-import { createNodes, type Nodes } from "./nodes.ts";
+import { createNodes, createOffers, type Nodes, type Offers } from "./nodes.ts";
 import { createObjects, type Objects } from "./objects.ts";
 import { SYSTEM_TIMING, type Timing } from "./timing.ts";
 import { createTransport } from "./transport.ts";
@@ -50,6 +50,7 @@ export interface Client {
   readonly leases: Omit<Leases, "adopt">;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
+  readonly offers: Offers;
   readonly intents: Intents;
 }
 
@@ -113,6 +114,7 @@ export function createClient(options: ClientOptions): Client {
     leases,
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
+    offers: createOffers(transport),
     intents: createIntents(transport, timing),
   };
 }
