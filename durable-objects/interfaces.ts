@@ -46,9 +46,22 @@ export interface BookEntry {
   readonly presence: Presence;
 }
 
+/** What an offer is ordered by, for who puts the answers of several Books together. */
+export interface Rank {
+  readonly node: string;
+  /** Of the search's own order. */
+  readonly keys: readonly (bigint | string | null)[];
+  /** Rate times weight in thousandths. */
+  readonly weighted: bigint;
+  /** That are free for one lease. */
+  readonly gpus: number;
+}
+
 /** Of a Book's online offers: those that fit, best first (docs/matching.md), and if none does, why not. */
 export interface Found {
   readonly entries: BookEntry[];
+  /** One for each entry, where they were asked for. */
+  readonly ranks?: Rank[];
   /** By how many offers each condition fails (SPEC MKT-3); empty where something fits. */
   readonly blockers: Partial<Record<Blocker, number>>;
   readonly offers: number;
@@ -66,18 +79,26 @@ export interface FindOptions {
   readonly where?: readonly Condition[];
   /** Instead of best first. */
   readonly order?: readonly OrderTerm[];
+  /** The answer is to be put together with others: `ranks`. */
+  readonly ranked?: boolean;
   /** Somebody wants to buy: if nothing fits, the nodes are told why (`skipped`). */
   readonly toBuy?: boolean;
 }
 
-/** What the GPUs of one model ask, as sorted pairs of a price per hour and how many GPUs of online nodes ask it. */
+/** A price per GPU-hour, and how many GPUs of online nodes ask it. */
+export interface Ask {
+  readonly price: bigint;
+  readonly gpus: number;
+}
+
+/** What the GPUs of one model ask, cheapest first. */
 export interface Asks {
   readonly model: string;
   readonly nodes: number;
   readonly gpus: number;
   readonly free: number;
-  readonly firm: readonly (readonly [price: bigint, gpus: number])[];
-  readonly yieldable: readonly (readonly [price: bigint, gpus: number])[];
+  readonly firm: readonly Ask[];
+  readonly yieldable: readonly Ask[];
 }
 
 export interface BookRpc {

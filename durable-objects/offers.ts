@@ -1,9 +1,9 @@
 import { BLOCKERS, type Demand, type Spill } from "@gpux/protocol/resources";
 import type { ObjectEnv } from "./bindings.ts";
-import { Book } from "./book/machine.ts";
 import { type BookGroup, groupsFor, shardsOf } from "./books.ts";
 import { configOf } from "./config.ts";
 import type { BookEntry, FindOptions, Found } from "./interfaces.ts";
+import { compareRanks } from "./ranking.ts";
 
 export interface SearchOptions extends FindOptions {
   /** Ask every shard, for who wants to see the market; else two of them, and the others if those have too little. */
@@ -73,7 +73,7 @@ async function searched(
   const found = await asked(env, first, demand, limit, quiet);
   const others = books.filter((book) => !first.includes(book));
   if (found.entries.length >= limit || others.length === 0) return found;
-  return merged(demand, limit, quiet, [found, await asked(env, others, demand, limit, quiet)]);
+  return merged(limit, quiet, [found, await asked(env, others, demand, limit, quiet)]);
 }
 
 /** Why there is nothing, said by the smallest group that has offers at all; it keeps the demand for `skipped`. */
@@ -105,32 +105,44 @@ async function asked(
   { thorough: _, ...options }: SearchOptions,
 ): Promise<Found> {
   const answers = await Promise.allSettled(
-    books.map((book) => env.BOOK.getByName(book).find(demand, limit, options)),
+    books.map((book) => env.BOOK.getByName(book).find(demand, limit, { ...options, ranked: true })),
   );
   const found = answers.flatMap((answer) => (answer.status === "fulfilled" ? [answer.value] : []));
   const failed = answers.flatMap((answer) => (answer.status === "rejected" ? [answer.reason] : []));
   for (const reason of failed) console.error(reason);
   if (found.length === 0 && failed.length > 0) throw failed[0];
-  return merged(demand, limit, options, found);
+  return merged(limit, options, found);
 }
 
 /** Of Books that share no node. */
-function merged(demand: Demand, limit: number, options: FindOptions, all: readonly Found[]): Found {
+function merged(limit: number, options: FindOptions, all: readonly Found[]): Found {
   const [only] = all;
   if (all.length === 1 && only !== undefined) return only;
-  const now = Date.now();
-  const book = new Book();
-  for (const entry of all.flatMap(({ entries }) => entries)) book.apply({ t: "put", entry }, now);
+  const { order = [], distinctProviders = false } = options;
+  const ranked = all
+    .flatMap(({ entries, ranks = [] }) =>
+      ranks.flatMap((rank, i) => {
+        const entry = entries[i];
+        return entry === undefined ? [] : [{ entry, rank }];
+      }),
+    )
+    .sort((a, b) => compareRanks(order, a.rank, b.rank));
+  const providers = new Set<string>();
+  const kept = ranked.filter(({ entry }) => {
+    const first = !providers.has(entry.provider);
+    providers.add(entry.provider);
+    return first || !distinctProviders;
+  });
   const blockers: Found["blockers"] = {};
   for (const { blockers: own } of all)
     for (const blocker of BLOCKERS)
       if (own[blocker] !== undefined) blockers[blocker] = (blockers[blocker] ?? 0) + own[blocker];
   const sum = (field: "offers" | "onlyPrice" | "onlyBusy") =>
     all.reduce((total, found) => total + found[field], 0);
-  const { entries } = book.find(demand, limit, now, options);
   return {
-    entries,
-    blockers: entries.length > 0 ? {} : blockers,
+    entries: kept.slice(0, limit).map(({ entry }) => entry),
+    ranks: kept.slice(0, limit).map(({ rank }) => rank),
+    blockers: kept.length > 0 ? {} : blockers,
     offers: sum("offers"),
     onlyPrice: sum("onlyPrice"),
     onlyBusy: sum("onlyBusy"),

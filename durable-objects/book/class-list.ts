@@ -1,6 +1,8 @@
 import type { OfferClass } from "./offer-class.ts";
 import { covers } from "./shape.ts";
 
+const NO_SHAPES: readonly number[] = [];
+
 /** What looks for offers in a list. */
 export interface ClassSearch {
   /** As `packed` of shape.ts. */
@@ -17,6 +19,8 @@ export class ClassList {
   readonly #byKey = new Map<string, OfferClass>();
   #shapes = new Int32Array(16);
   #heads = new Float64Array(16);
+  /** Shapes of which none covers another, and that together cover all; null: to be found again. */
+  #largest: readonly number[] | null = NO_SHAPES;
 
   get classes(): readonly OfferClass[] {
     return this.#classes;
@@ -37,18 +41,29 @@ export class ClassList {
     if (offerClass.count === 0) {
       if (from !== -1) this.#takeOut(from);
       this.#byKey.delete(offerClass.key);
+      // What stood below it may be largest now.
+      if (this.#largest?.includes(offerClass.shape)) this.#largest = null;
       return result;
     }
     if (from !== -1 && offerClass.head === before) return result;
     if (from !== -1) this.#takeOut(from);
+    else if (this.#largest !== null) this.#largest = withShape(this.#largest, offerClass.shape);
     this.#putIn(offerClass);
     this.#byKey.set(offerClass.key, offerClass);
     return result;
   }
 
+  /** Whether any class covers `wanted`: the few that no other covers say it for all. */
+  covers(wanted: number): boolean {
+    this.#largest ??= this.#classes.reduce((largest, { shape }) => withShape(largest, shape), NO_SHAPES);
+    for (const shape of this.#largest) if (covers(shape, wanted)) return true;
+    return false;
+  }
+
   /** Cheapest first, until no class can have one of the best offers. */
   search(search: ClassSearch): void {
     const { wanted } = search;
+    if (!this.covers(wanted)) return;
     // This loop is what a refusal costs: nothing is looked up twice in it.
     const shapes = this.#shapes;
     const heads = this.#heads;
@@ -66,6 +81,7 @@ export class ClassList {
 
   /** All that cover `wanted`. */
   each(wanted: number, visit: (offerClass: OfferClass) => void): void {
+    if (!this.covers(wanted)) return;
     const shapes = this.#shapes;
     const { length } = this.#classes;
     for (let i = 0; i < length; i += 1) {
@@ -117,4 +133,10 @@ export class ClassList {
     this.#shapes = shapes;
     this.#heads = heads;
   }
+}
+
+/** `largest` with another shape, and without those that it covers. */
+function withShape(largest: readonly number[], shape: number): readonly number[] {
+  if (largest.some((each) => covers(each, shape))) return largest;
+  return [...largest.filter((each) => !covers(shape, each)), shape];
 }

@@ -1,9 +1,9 @@
 import type { Address } from "@gpux/protocol/ids";
 import { type Blocker, blockersOf, type Demand, TIERS } from "@gpux/protocol/resources";
+import { asksOf } from "../asks.ts";
 import type { Asks, BookEntry, FindOptions, Found } from "../interfaces.ts";
 import { standingOf } from "../presence.ts";
 import { weightOf } from "../score.ts";
-import { asksOf } from "./asks.ts";
 import { Search } from "./search.ts";
 import { TierMarket } from "./tier-market.ts";
 
@@ -67,6 +67,7 @@ export class Book {
     if (found.length > 0)
       return {
         entries: found.map(({ entry }) => entry),
+        ...(options.ranked === true ? { ranks: search.ranks } : {}),
         blockers: {},
         offers: this.#online,
         onlyPrice: 0,

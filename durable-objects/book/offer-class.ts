@@ -28,6 +28,8 @@ export interface Lane {
   /** Of the score, in thousandths (score.ts). */
   readonly weight: number;
   readonly heap: Heap<Listing>;
+  /** The lowest price of a GPU, weighted. */
+  head: number;
   /** No listing here has more; it may be above what is left of them. */
   mostReliable: number;
 }
@@ -49,6 +51,7 @@ export class OfferClass {
   readonly duration: Offer["duration_s"];
   readonly features: readonly string[];
   readonly models: readonly string[];
+  /** By their lowest price. */
   readonly lanes: Lane[] = [];
   count = 0;
   /** The lowest weighted price of a GPU. */
@@ -86,7 +89,7 @@ export class OfferClass {
     lane.heap.push(listing);
     lane.mostReliable = Math.max(lane.mostReliable, reliability);
     this.count += 1;
-    this.#measure();
+    this.#measure(lane);
     return listing;
   }
 
@@ -95,7 +98,7 @@ export class OfferClass {
     lane.heap.remove(listing);
     if (lane.heap.size === 0) this.lanes.splice(this.lanes.indexOf(lane), 1);
     this.count -= 1;
-    this.#measure();
+    this.#measure(lane);
   }
 
   #lane(prices: Prices, weight: number): Lane {
@@ -111,16 +114,21 @@ export class OfferClass {
       gbKey: Number(prices.gb_hour),
       weight,
       heap: new Heap(isBefore),
+      head: Number.POSITIVE_INFINITY,
       mostReliable: 0,
     };
     this.lanes.push(lane);
     return lane;
   }
 
-  #measure(): void {
-    this.head = Number.POSITIVE_INFINITY;
-    for (const { heap, weight } of this.lanes)
-      if (heap.first !== undefined) this.head = Math.min(this.head, heap.first.gpuKey * weight);
+  #measure(lane: Lane): void {
+    const { first } = lane.heap;
+    const head = first === undefined ? Number.POSITIVE_INFINITY : first.gpuKey * lane.weight;
+    if (head !== lane.head) {
+      lane.head = head;
+      this.lanes.sort((a, b) => a.head - b.head);
+    }
+    this.head = this.lanes[0]?.head ?? Number.POSITIVE_INFINITY;
   }
 }
 

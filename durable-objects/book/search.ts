@@ -8,7 +8,8 @@ import {
   pricesIn,
   ratePerHour,
 } from "@gpux/protocol/resources";
-import type { FindOptions } from "../interfaces.ts";
+import type { FindOptions, Rank } from "../interfaces.ts";
+import { compareKeys } from "../ranking.ts";
 import { hasAll, lasts } from "./family.ts";
 import type { Lane, Listing, OfferClass } from "./offer-class.ts";
 import { CPU_TIERS, isTier, MEMORY_TIERS, packed, VRAM_TIERS } from "./shape.ts";
@@ -88,6 +89,15 @@ export class Search {
     return this.#top.map(({ listing }) => listing);
   }
 
+  get ranks(): Rank[] {
+    return this.#top.map(({ listing, sortKeys }) => ({
+      node: listing.entry.node,
+      keys: sortKeys,
+      weighted: this.#rate(listing) * BigInt(listing.lane.weight),
+      gpus: listing.lane.offerClass.gpus,
+    }));
+  }
+
   /** No GPU dearer than this, weighted, can still be among the best. */
   bound(): number {
     const worst = this.#top.length < this.limit ? undefined : this.#top.at(-1);
@@ -113,6 +123,7 @@ export class Search {
   /** Looks through a class whose shape fits. */
   look(offerClass: OfferClass): void {
     for (const lane of offerClass.lanes) {
+      if (lane.head > this.bound()) return;
       if (lane.mostReliable < this.#reliability) continue;
       lane.heap.walk((listing) => this.#consider(listing));
     }
@@ -218,13 +229,8 @@ export class Search {
   }
 
   #compare(a: Candidate, b: Candidate): number {
-    for (const [i, { descending }] of this.#order.entries()) {
-      const [x, y] = [a.sortKeys[i] ?? null, b.sortKeys[i] ?? null];
-      if (x === y) continue;
-      // What has no value comes last, whichever way.
-      if (x === null || y === null) return x === null ? 1 : -1;
-      return x < y === descending ? 1 : -1;
-    }
+    const sorted = compareKeys(this.#order, a.sortKeys, b.sortKeys);
+    if (sorted !== 0) return sorted;
     return this.#compareCost(a.listing, a.cost, b);
   }
 

@@ -33,7 +33,9 @@ export interface Offers {
 export function createOffers(transport: Transport): Offers {
   return {
     search(search = {}, { signal } = {}) {
-      const query = new URLSearchParams(Object.entries(search).map(([name, value]) => [name, String(value)]));
+      const query = new URLSearchParams(
+        Object.entries(search).map(([name, value]): [string, string] => [name, String(value)]),
+      );
       const path = query.size === 0 ? "/v1/offers" : `/v1/offers?${query}`;
       return transport.json({ method: "GET", path, signed: false, signal }, OfferList);
     },

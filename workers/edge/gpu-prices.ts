@@ -1,5 +1,5 @@
+import { mergedAsks, quantile } from "@gpux/durable-objects/asks";
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
-import { mergedAsks, quantile } from "@gpux/durable-objects/book/asks";
 import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
 import { configOf } from "@gpux/durable-objects/config";
 import type { Asks } from "@gpux/durable-objects/interfaces";
@@ -28,11 +28,11 @@ function spread(asks: Asks["firm"]) {
   if (first === undefined || last === undefined) return null;
   if (p25 === undefined || median === undefined || p75 === undefined) return null;
   return {
-    min: first[0],
+    min: first.price,
     p25,
     median,
     p75,
-    max: last[0],
-    gpus: asks.reduce((sum, [, gpus]) => sum + gpus, 0),
+    max: last.price,
+    gpus: asks.reduce((sum, { gpus }) => sum + gpus, 0),
   };
 }

@@ -1,5 +1,5 @@
 import { pricesIn, TIERS, type Tier } from "@gpux/protocol/resources";
-import type { Asks, BookEntry } from "../interfaces.ts";
+import type { Ask, Asks, BookEntry } from "./interfaces.ts";
 
 interface Counted {
   nodes: number;
@@ -58,28 +58,29 @@ export function mergedAsks(books: readonly (readonly Asks[])[]): Asks[] {
 
 /**
  * The price that the `share` (0 to 1) cheapest GPUs do not exceed, weighted by GPUs (nearest rank). Null when nothing
- * is asked. `asks` are sorted pairs of price and number of GPUs.
+ * is asked. `asks` are sorted by price.
  */
-export function quantile(asks: readonly (readonly [price: bigint, gpus: number])[], share: number) {
-  const all = sum(asks.map(([, gpus]) => gpus));
+export function quantile(asks: readonly Ask[], share: number): bigint | null {
+  const all = sum(asks.map(({ gpus }) => gpus));
   const rank = Math.max(1, Math.ceil(share * all));
   let passed = 0;
-  for (const [price, gpus] of asks) {
+  for (const { price, gpus } of asks) {
     passed += gpus;
     if (passed >= rank) return price;
   }
   return null;
 }
 
-function together(asks: readonly Asks[], tier: Tier): [bigint, number][] {
+function together(asks: readonly Asks[], tier: Tier): Ask[] {
   const prices = new Map<bigint, number>();
-  for (const [price, gpus] of asks.flatMap((each) => each[tier]))
+  for (const { price, gpus } of asks.flatMap((each) => each[tier]))
     prices.set(price, (prices.get(price) ?? 0) + gpus);
   return sorted(prices);
 }
 
-function sorted(prices: ReadonlyMap<bigint, number>): [bigint, number][] {
-  return [...prices].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+function sorted(prices: ReadonlyMap<bigint, number>): Ask[] {
+  const asks = Array.from(prices, ([price, gpus]) => ({ price, gpus }));
+  return asks.sort((a, b) => (a.price < b.price ? -1 : a.price > b.price ? 1 : 0));
 }
 
 function sum(numbers: readonly number[]): number {
