@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { socketUrl, upgradeHeaders } from "@gpux/agent/link/credentials";
 import { devnetAccount } from "@gpux/contracts/roles";
 import { FRAME_VERSION } from "@gpux/protocol/frames";
+import { privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import WebSocket from "ws";
 import { type Market, openMarket, until } from "./testing/market.ts";
@@ -43,7 +44,8 @@ function written(): Record<string, string> {
 /** A socket of the agent's, dialled and greeted as the agent does it, on which the test sends the heartbeats. */
 async function dial(path: string, hello: object): Promise<{ beat(): Promise<string>; socket: WebSocket }> {
   const url = socketUrl(market.edge.url, path);
-  const credentials = { account: devnetAccount("agent").account, chainId: market.devnet.chainId };
+  const account = privateKeyToAccount(devnetAccount("agent").privateKey);
+  const credentials = { account, chainId: market.devnet.chainId };
   const socket = new WebSocket(url, { headers: await upgradeHeaders(credentials, url) });
   const closed = new Promise<never>((_, reject) => {
     socket.once("close", (code) => reject(new Error(`${path} was closed with ${code}`)));
