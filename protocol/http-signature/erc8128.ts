@@ -124,8 +124,6 @@ export type VerifyPolicy = RequestPolicy & {
     hash: Bytes32,
     signature: HexBytes,
   ) => Promise<boolean>;
-  /** A faster secp256k1 (WASM) in place of viem's; same contract as {@link recoverSigner}. */
-  readonly recover?: (digest: Bytes32, signature: HexBytes) => Promise<Address | null>;
 };
 
 export type VerifyRefusal =
@@ -171,9 +169,8 @@ export async function verifyRequest(
   const { base, nonce, created, expires } = claims.value;
   const hash = hashMessage({ raw: base });
   const signature = bytesToHex(parsed.value.signature);
-  const recover = policy.recover ?? recoverSigner;
   const signed =
-    (await recover(hash, signature)) === key.address ||
+    (await recoverSigner(hash, signature)) === key.address ||
     (await policy.verifyContractSignature?.(key.address, hash, signature)) === true;
   if (!signed) return { ok: false, code: "signature_invalid" };
   return {
