@@ -36,7 +36,7 @@ export type RequestRefusal =
 
 export type SignedClaims = {
   /** UTF-8 of the signature base: what the signature must be over. */
-  readonly base: Uint8Array<ArrayBuffer>;
+  readonly base: Uint8Array;
   readonly nonce: string;
   readonly keyId: string;
   /** Seconds since the epoch. */

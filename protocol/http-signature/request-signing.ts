@@ -22,7 +22,7 @@ export type SignOptions = {
 export interface BaseSigner {
   readonly label: string;
   readonly keyid: string;
-  sign(base: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
+  sign(base: Uint8Array): Promise<Uint8Array>;
 }
 
 /**

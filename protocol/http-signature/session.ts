@@ -28,7 +28,7 @@ export interface SessionSigner {
   readonly id: string;
   readonly token: string;
   /** Over the bytes: Ed25519, ECDSA with SHA-256 as `r s`, or HMAC-SHA256. */
-  sign(message: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
+  sign(message: Uint8Array): Promise<Uint8Array>;
 }
 
 /** As `signRequest` of erc8128.ts, by a session. */
@@ -91,14 +91,14 @@ export async function verifySessionRequest(
 async function isSignedBy(
   grant: SessionGrant,
   { signature }: ParsedSignature,
-  base: Uint8Array<ArrayBuffer>,
+  base: Uint8Array,
   token: string,
   seal: SessionSeal,
 ): Promise<boolean> {
   const algorithm = IMPORT[grant.key.kty];
   const key = await verifyingKey(grant, token, seal);
   if (key === null) return false;
-  return await crypto.subtle.verify(algorithm, key, new Uint8Array(signature), base);
+  return await crypto.subtle.verify(algorithm, key, signature, base);
 }
 
 const IMPORT = {
