@@ -1,6 +1,7 @@
 import { type ErrorCode, JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
+import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { unsignedReceipts } from "./signatures.ts";
@@ -36,6 +37,8 @@ export interface Arrival {
   readonly clientId: string | null;
   readonly request: JobRequest;
   readonly inputHash: string;
+  /** That asked for it; absent or null: the wallet. */
+  readonly session?: SessionId | null;
 }
 
 /** JOB-1: nothing is queued that the lease's funding and the consumer's allowance do not cover in full. */
@@ -73,6 +76,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   put(draft, {
     id: arrival.job,
     clientId: arrival.clientId,
+    session: arrival.session ?? null,
     n: draft.lease.arrivals,
     request: arrival.request,
     inputHash: arrival.inputHash,

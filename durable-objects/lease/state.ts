@@ -11,6 +11,7 @@ import {
 } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
+import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
 
 /** Everything here is in milliseconds since the epoch unless it says seconds. */
@@ -40,6 +41,8 @@ const ReceiptState = z.strictObject({
 export const Job = z.strictObject({
   id: JobId,
   clientId: ClientJobId.nullable(),
+  /** Under whose cap it counts, when a session and not the wallet asked for it. */
+  session: SessionId.nullable().default(null),
   /** Order of arrival in the lease. */
   n: z.int().min(1),
   request: JobRequest,
