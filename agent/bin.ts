@@ -106,6 +106,7 @@ program
           `edge     ${status.edge}`,
           `jobs     ${status.jobs_ended} ended`,
           ...status.leases.map((lease) => `lease    ${lease.id}, ${lease.executing} running`),
+          ...(status.resting === 0 ? [] : [`resting  ${status.resting} lease(s) without work`]),
           `written  ${status.updated_at}`,
         ].join("\n"),
       );

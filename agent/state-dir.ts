@@ -72,6 +72,8 @@ export const AgentStatus = z.strictObject({
   edge: z.string(),
   gpu: z.string(),
   leases: z.array(z.strictObject({ id: z.string(), executing: z.int() })),
+  /** Leases without work, whose resources others may have. */
+  resting: z.int().default(0),
   jobs_ended: z.int(),
   detail: z.string(),
   updated_at: z.iso.datetime(),

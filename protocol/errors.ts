@@ -182,6 +182,12 @@ export const ERRORS = {
 
   node_unknown: tenant(404, "There is no such node", "GET /v1/nodes lists the nodes."),
   node_offline: later(503, "provider", "The node is offline", "Ask for a new quote; another node may fit."),
+  node_draining: later(
+    503,
+    "provider",
+    "The node is about to stop",
+    "Send it without `lease`, or ask for a new quote; another node may fit.",
+  ),
   chain_unavailable: later(503, "chain", "The chain cannot be reached", "Ask again later; nothing was lost."),
   internal: later(
     500,

@@ -41,6 +41,14 @@ export interface ServedLease {
   readonly id: LeaseId;
   readonly resources: Resources;
   start(): void;
+  /** Others may have its resources: it is here for its last signatures alone. */
+  isResting(): boolean;
+  /** Whether an attempt has begun and not ended. */
+  isWorking(): boolean;
+  /** Its resources are its own again. Resolves when a restart would know it too. */
+  rouse(): Promise<void>;
+  /** Others may have its resources: leaves, and the next start will know why. */
+  rest(): Promise<void>;
   /** Attempts on the executor now. */
   executing(): number;
   /** Starts nothing more, waits at most `ms` for what runs, and at most as long again as a flush takes. */
@@ -246,6 +254,16 @@ export function serveLease(options: LeaseOptions): ServedLease {
     id,
     resources: book.resources,
     start: () => link.start(),
+    isResting: () => book.resting,
+    isWorking: () => attempts.list().length > 0,
+    async rouse() {
+      if (book.resting) await desk.persist({ is: "resting", resting: false });
+    },
+    async rest() {
+      await desk.persist({ is: "resting", resting: true });
+      leave();
+      await journal.close();
+    },
     executing: () => attempts.list().filter((each) => each.executing).length,
     async drain(ms) {
       jobs.close();
