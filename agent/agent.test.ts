@@ -623,16 +623,41 @@ describe("ends", () => {
     const stopping = agent.stop();
     const drain = await control.next("drain");
     control.say(0, drain.seq, { t: "ack" });
-    socket.say(2, 1, await runFrame(2));
+    expect(await socket.next("drain")).toMatchObject({ deadline_s: drain.deadline_s });
+    socket.say(2, 2, await runFrame(2));
     executor.jobs[0]?.end();
     const result = await socket.next("result");
     expect(result.job).toBe(run.job);
-    socket.say(0, result.seq, { t: "ack" });
+    const { receipt, evidence } = await billOf(run.job, result.ms);
+    const usage = { cumulative: receipt.cumulative.toString(), evidence };
+    socket.say(3, result.seq, { t: "settle", usage, receipts: [z.encode(ReceiptWire, receipt)] });
+    await socket.next("signed");
+    const validBefore = Math.floor(Date.now() / 1_000) + 600;
+    socket.say(4, result.seq, { t: "close", ...usage, valid_before: validBefore });
+    const closed = await socket.next("close_signed");
+    socket.say(0, closed.seq, { t: "ack" });
     await stopping;
     expect(await agent.ended).toMatchObject({ exitCode: EXIT.stopped });
     expect(executor.jobs.length).toBe(1);
     expect(await socket.closed).toBe(1000);
     expect(await readStatus(statePaths(folder))).toMatchObject({ state: "stopped", address: NODE });
+  });
+
+  test("LSE-10 a drain breaks off at its deadline what still runs, and leaves", async () => {
+    const agent = await start();
+    const { control, socket } = await opened();
+    socket.say(1, 0, await runFrame(1));
+    await socket.next("started");
+    const leaving = agent.drain(0);
+    control.say(0, (await control.next("drain")).seq, { t: "ack" });
+    const { seq, deadline_s } = await socket.next("drain");
+    expect(deadline_s).toBe(0);
+    const nothing = { cumulative: "0", evidence: root(emptyFrontier()) };
+    const validBefore = Math.floor(Date.now() / 1_000) + 600;
+    socket.say(2, seq, { t: "close", ...nothing, valid_before: validBefore });
+    socket.say(0, (await socket.next("close_signed")).seq, { t: "ack" });
+    await leaving;
+    expect(await agent.ended).toMatchObject({ exitCode: EXIT.stopped });
   });
 
   test("two agents do not share a folder", async () => {

@@ -34,7 +34,12 @@ export interface RunningAgent {
   readonly address: Address;
   /** Resolves once, when the agent has ended by itself or by `stop` or `kill`. Never rejects. */
   readonly ended: Promise<AgentEnd>;
-  /** Drains: no more holds, running jobs may end within `drain_s`, what is unacknowledged is flushed. */
+  /**
+   * Takes nothing new, lets running jobs end within so long, has each lease closed, and leaves. What still runs then is
+   * broken off.
+   */
+  drain(deadlineS: number): Promise<void>;
+  /** Drains for as long as the config says (`drain_s`). */
   stop(): Promise<void>;
   /** Leaves at once: running jobs are broken off, nothing is flushed. What the journals say is said at the next start. */
   kill(): Promise<void>;
@@ -190,17 +195,18 @@ async function run(
     return ending;
   }
 
-  async function drain(): Promise<void> {
+  async function drain(deadlineS: number): Promise<void> {
     const busy = roster.serving().reduce((sum, lease) => sum + lease.executing(), 0);
     log({
       level: "info",
       event: "draining",
-      text:
-        busy === 0 ? "no job runs; stopping" : `waiting up to ${config.drain_s} s for ${busy} running job(s)`,
+      text: busy === 0 ? "no job runs; stopping" : `waiting up to ${deadlineS} s for ${busy} running job(s)`,
     });
-    publish("draining", "");
-    await Promise.all([control.drain(config.drain_s), roster.drain(config.drain_s * 1_000)]);
+    publish("draining", `until ${new Date(Date.now() + deadlineS * 1_000).toISOString()} at the latest`);
+    await Promise.all([control.drain(deadlineS), roster.drain(deadlineS)]);
   }
+
+  const leaveBy = (deadlineS: number) => finish(EXIT.stopped, "The agent stopped.", () => drain(deadlineS));
 
   publish("connecting", "");
   log({
@@ -215,7 +221,8 @@ async function run(
   return {
     address,
     ended: ended.promise,
-    stop: () => finish(EXIT.stopped, "The agent stopped.", drain),
+    drain: leaveBy,
+    stop: () => leaveBy(config.drain_s),
     kill() {
       hurry.resolve();
       return finish(EXIT.forced, "The agent was killed.");

@@ -14,6 +14,8 @@ export interface StatePaths {
   readonly cache: string;
   readonly status: string;
   readonly lock: string;
+  /** What `gpux-agent drain` asks of the agent that runs. */
+  readonly drain: string;
 }
 
 export function statePaths(folder: string): StatePaths {
@@ -27,6 +29,7 @@ export function statePaths(folder: string): StatePaths {
     cache: join(folder, "cache"),
     status: join(folder, "status.json"),
     lock: join(folder, "agent.pid"),
+    drain: join(folder, "drain.json"),
   };
 }
 

@@ -247,6 +247,11 @@ export const JOB_FAILURES = {
     title: "The node refused the lease's terms",
     hint: "Nothing was charged; open another lease.",
   },
+  node_draining: {
+    fault: "provider",
+    title: "The node stops before the job could end",
+    hint: "Nothing was charged; send it again without `lease`, and another node takes it.",
+  },
   node_lost: {
     fault: "provider",
     title: "The node went away",

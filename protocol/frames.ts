@@ -115,6 +115,8 @@ export const FromLease = z.discriminatedUnion("t", [
     receipts: z.array(z.strictObject({ sequence: z.int().min(1), signature: HexBytes })).max(1_024),
   }),
   frame("close_signed", { cumulative: Amount, valid_before: z.int(), signature: HexBytes }),
+  /** The node stops in so long: nothing new is begun, and what runs may end until then. */
+  frame("drain", { deadline_s: z.int().min(0).max(86_400) }),
   /** The agent will not: `what` says to which request, `reason` why. A refusal to serve the lease ends it. */
   frame("refused", { what: z.enum(["lease", "settle", "close"]), reason: z.string().max(400) }),
   ack,

@@ -27,6 +27,7 @@ export const LeaseEnd = z.strictObject({
     "terms_expired",
     "node_lost",
     "node_refused",
+    "node_drained",
   ]),
   fault: z.enum(["tenant", "provider", "platform", "chain"]),
   detail: z.string().optional(),

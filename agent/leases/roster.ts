@@ -26,8 +26,8 @@ export interface Roster extends LeaseHouse {
   serving(): readonly ServedLease[];
   /** Takes up what the journals of an earlier life say. */
   takeUp(): Promise<void>;
-  /** Opens no more; each lease starts nothing, waits at most `ms` for what runs, and flushes. */
-  drain(ms: number): Promise<void>;
+  /** Opens no more; each lease starts nothing, lets what runs end within so long, and is closed. */
+  drain(deadlineS: number): Promise<void>;
   /** Leaves all at once; the journals stay for the next start. */
   leave(): Promise<void>;
 }
@@ -152,9 +152,9 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     dial,
     forget,
     takeUp,
-    async drain(ms) {
+    async drain(deadlineS) {
       leaving = true;
-      await Promise.all([...served.values()].map((lease) => lease.drain(ms)));
+      await Promise.all([...served.values()].map((lease) => lease.drain(deadlineS)));
     },
     async leave() {
       leaving = true;

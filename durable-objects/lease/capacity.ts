@@ -1,5 +1,6 @@
 import { KEEP_WARM_S } from "@gpux/protocol/lease";
 import type { Draft } from "./draft.ts";
+import { stopBy } from "./ending.ts";
 import { isFinal, type Job, type Lease } from "./state.ts";
 
 /**
@@ -53,12 +54,14 @@ export function answered(draft: Draft, answer: { turn: number; blocker: Capacity
   if (capacity.state === "resting") draft.lease = { ...lease, capacity: { ...capacity, told: true } };
   if (capacity.state !== "asking") return;
   const { blocker } = answer;
-  if (blocker !== null) {
+  // It would be asked in vain until it is back, and nobody can say when that is.
+  if (blocker === "node_draining") stopBy(draft, draft.now);
+  else if (blocker !== null) {
     draft.lease = { ...lease, capacity: { ...capacity, blocker } };
-    return;
+  } else {
+    draft.lease = { ...lease, capacity: { ...capacity, state: "held", told: true, blocker: null } };
+    expectAgent(draft);
   }
-  draft.lease = { ...lease, capacity: { ...capacity, state: "held", told: true, blocker: null } };
-  expectAgent(draft);
 }
 
 /** From now on the agent's absence counts: before, nobody wanted it there. */

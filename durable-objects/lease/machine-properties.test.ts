@@ -140,6 +140,11 @@ class Witness {
     expect(lease.settled).toBeGreaterThanOrEqual(before.settled);
     expect(lease.voucher?.cumulative ?? 0n).toBeGreaterThanOrEqual(before.voucher?.cumulative ?? 0n);
     expect(lease.voucher?.cumulative ?? 0n).toBeLessThanOrEqual(lease.spent);
+    if (lease.drainAt !== null)
+      for (const { status } of jobs.values()) {
+        expect(["queued", "starting"]).not.toContain(status);
+        if (status === "running") expect(this.now).toBeLessThan(lease.drainAt);
+      }
     if (isOver(lease)) {
       expect(lease.end).not.toBeNull();
       for (const job of jobs.values()) expect(isTerminal(job)).toBe(true);

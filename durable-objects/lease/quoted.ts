@@ -36,6 +36,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     transactions: [],
     arrivals: 0,
     jobsEnded: 0,
+    drainAt: null,
     overAt: null,
     end: null,
   };

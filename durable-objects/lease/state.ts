@@ -149,6 +149,8 @@ export const Lease = z.strictObject({
   transactions: z.array(LeaseTransaction),
   arrivals: z.int().min(0),
   jobsEnded: z.int().min(0),
+  /** The node stops then: what still runs is broken off. */
+  drainAt: Time.nullable().default(null),
   /** When it ended; a week later it is forgotten. */
   overAt: Time.nullable(),
   end: LeaseEnd.nullable(),

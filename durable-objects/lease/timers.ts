@@ -40,12 +40,25 @@ export function advance(draft: Draft): void {
     for (const job of draft.jobs.values())
       if (job.status === "running" || job.status === "starting") lose(draft, job, { code: "node_lost" });
 
+  if (lease.drainAt !== null) breakOff(draft, lease.drainAt);
+
   const working = lease.status === "active" || lease.status === "draining" || lease.status === "closing";
   const awayTooLong = lease.awayAt !== null && wantsAgent(lease) && now >= lease.awayAt + LOST_MS;
   if (working && (awayTooLong || now >= lease.terms.expiry * 1_000)) return lost(draft);
   if (lease.status === "active" && now >= lease.terms.expiry * 1_000 - WIND_UP_MS)
     drain(draft, { reason: "terms_expired", fault: "tenant" });
+  if (draft.lease.status === "active" && lease.drainAt !== null)
+    drain(draft, { reason: "node_drained", fault: "provider" });
   windUp(draft);
+}
+
+/** LSE-10: a node that is about to stop begins nothing; what runs may end until `at`. None of it is charged. */
+function breakOff(draft: Draft, at: number): void {
+  for (const job of draft.jobs.values()) {
+    if (isTerminal(job) || (job.status === "running" && draft.now < at)) continue;
+    if (job.status !== "queued") sendCancel(draft, job, "the node is about to stop");
+    giveUp(draft, job, { code: "node_draining" });
+  }
 }
 
 /** LSE-6: the node is gone for good or the terms ran out. The last voucher still pays; the rest is reclaimed. */
@@ -110,6 +123,7 @@ export function wakeAt(state: State, now: number): number {
   const hold = holdAt(lease);
   if (hold > now) at = Math.min(at, hold);
   at = Math.min(at, restAt(lease));
+  if (lease.drainAt !== null && lease.drainAt > now) at = Math.min(at, lease.drainAt);
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
   let attempts = false;

@@ -74,6 +74,7 @@ const agent = {
     until: fc.constantFrom("asked", "asked", "other"),
   }),
   refused: fc.record({ t: fc.constant("refused"), what: fc.constantFrom("lease", "settle", "close") }),
+  drain: fc.record({ t: fc.constant("drain"), deadlineS: fc.constantFrom(0, 5, 600) }),
   gone: fc.record({ t: fc.constant("gone") }),
 } as const;
 
@@ -121,6 +122,7 @@ const single = fc.oneof(
   { weight: 8, arbitrary: agent.signed },
   { weight: 4, arbitrary: agent.closeSigned },
   { weight: 1, arbitrary: agent.refused },
+  { weight: 1, arbitrary: agent.drain },
   { weight: 3, arbitrary: agent.gone },
   { weight: 8, arbitrary: world.answer },
   { weight: 1, arbitrary: world.node },
@@ -270,6 +272,8 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     }
     case "refused":
       return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
+    case "drain":
+      return said({ t: "drain", seq: lease.seen + 1, deadline_s: move.deadlineS });
     case "answer": {
       const duty = around.known.at(-1 - move.duty) ?? around.known.at(-1);
       return duty === undefined ? null : answerTo(duty, state, around, move.refusal, move.enough);
