@@ -3,6 +3,7 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
 import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
+import { isHeld } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { unsignedReceipts } from "./signatures.ts";
 import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
@@ -99,7 +100,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
 /** Sends queued jobs, oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
-  if ((status !== "active" && status !== "draining") || awayAt !== null) return;
+  if ((status !== "active" && status !== "draining") || awayAt !== null || !isHeld(draft.lease)) return;
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inOrder(draft.jobs.values())) {
