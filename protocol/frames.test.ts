@@ -89,7 +89,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       },
       failed: { ...ended, code: "wgsl_invalid", detail: "line 1" },
       stopped: ended,
-      signed: { usage: { cumulative: "1", signature }, receipts: [{ sequence: 1, signature }] },
+      signed: { usage: { ...usage, signature } },
       close_signed: { cumulative: "1", valid_before: 1, signature },
       refused: { what: "lease", reason: "no" },
       ack: {},
