@@ -1,7 +1,16 @@
 import fc from "fast-check";
 import { concat, keccak256, toBytes } from "viem/utils";
 import { describe, expect, test } from "vitest";
-import { append, EMPTY_ROOT, emptyFrontier, Frontier, proof, proofsAfter, root, verifyProof } from "./merkle.ts";
+import {
+  append,
+  EMPTY_ROOT,
+  emptyFrontier,
+  Frontier,
+  proof,
+  proofsAfter,
+  root,
+  verifyProof,
+} from "./merkle.ts";
 
 const leaf = (n: number) => keccak256(toBytes(`leaf ${n}`));
 const leavesTo = (size: number) => Array.from({ length: size }, (_, n) => leaf(n));
