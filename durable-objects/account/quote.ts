@@ -53,6 +53,7 @@ export function draftQuote(
     ...(request.demand.features === undefined ? {} : { features: request.demand.features }),
     ...(request.demand.model === undefined ? {} : { models: [request.demand.model] }),
     tick_s: TICK_S,
+    keep_warm_s: request.keep_warm_s,
     salt,
   };
   const terms: LeaseTerms = {

@@ -1,7 +1,20 @@
 import { CLOSE, type FromNode } from "@gpux/protocol/frames";
 import { booksOf, type Shards } from "../books.ts";
 import { observed, type Presence } from "../presence.ts";
-import { allocate, freed, hold, lapse, open, reserve, say, tell } from "./allocation.ts";
+import {
+  allocate,
+  dial,
+  freed,
+  hold,
+  isOpen,
+  lapse,
+  open,
+  reserve,
+  rest,
+  rouse,
+  say,
+  tell,
+} from "./allocation.ts";
 import { type NodeEffect, type NodeEvent, type NodeStep, refused, unchanged } from "./event.ts";
 import { entryOf, freeGpus, type Inventory, type NodeState, statusOf } from "./state.ts";
 
@@ -19,10 +32,10 @@ const RETRY_MOST_MS = 120_000;
 export function step(state: NodeState, event: NodeEvent, now: number): NodeStep {
   const decided = decide(state, event, now);
   if (!decided.ok) return decided;
-  const result = {
-    ...decided,
-    next: { ...decided.next, presence: presenceAfter(state, decided.next, event, now) },
-  };
+  const presence = presenceAfter(state, decided.next, event, now);
+  // The same state stays the same object: what has not changed is not written.
+  const result =
+    presence === decided.next.presence ? decided : { ...decided, next: { ...decided.next, presence } };
   if (!rowChanged(state, result.next)) return result;
   const version = state.version + 1;
   const publication = { version, attempts: 0, retryAt: now + RETRY_FIRST_MS };
@@ -51,6 +64,12 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
       return reserve(state, event.lease, event.until, now);
     case "open":
       return open(state, event.lease, event.terms);
+    case "rest":
+      return rest(state, event.lease, event.turn);
+    case "rouse":
+      return rouse(state, event.lease, event.turn);
+    case "dial":
+      return dial(state, event.lease);
     case "release":
       return state.allocations.has(event.lease) ? freed(state, event.lease) : unchanged(state);
     case "published": {
@@ -164,9 +183,7 @@ function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>): Node
     offer: frame.offer,
     draining: frame.draining,
   };
-  const leases = Array.from(state.allocations).flatMap(([lease, { phase }]) =>
-    phase === "open" ? [lease] : [],
-  );
+  const leases = Array.from(state.allocations).flatMap(([lease, each]) => (isOpen(each) ? [lease] : []));
   const welcome = say(state, { t: "welcome", heartbeat_s: HEARTBEAT_S, leases });
   const replay = state.unacknowledged.map((sent): NodeEffect => ({ t: "send", frame: sent }));
   return {
