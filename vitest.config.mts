@@ -74,6 +74,8 @@ export default defineConfig({
         test: {
           name: "node",
           environment: "node",
+          // A time-out ends a test that hangs; how busy the machine is must not decide.
+          testTimeout: 60_000,
           include: [
             "protocol/**/*.test.ts",
             "test/foreign/**/*.test.ts",
@@ -105,6 +107,7 @@ export default defineConfig({
         ],
         test: {
           name: "edge",
+          testTimeout: 60_000,
           globalSetup: "./test/setup/devnet.ts",
           include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
           exclude: [

@@ -98,6 +98,15 @@ export interface NodeRpc {
   reserve(lease: LeaseId, until: number): Promise<Outcome>;
   /** The funding is on chain: the agent is told to dial the lease's data socket. Idempotent. */
   open(lease: LeaseId, terms: LeaseTerms): Promise<Outcome>;
+  /**
+   * An open lease has no work: its GPUs are free for others, its agent hangs up. Idempotent by `turn`, which rises with
+   * each question of this lease: what comes later than a newer one changes nothing.
+   */
+  rest(lease: LeaseId, turn: number): Promise<void>;
+  /** It has work again: the node gives it its GPUs and the agent dials, or says what they are not free for. As `rest`. */
+  rouse(lease: LeaseId, turn: number): Promise<Outcome>;
+  /** The agent of a resting lease is to dial, without its GPUs. */
+  dial(lease: LeaseId): Promise<void>;
   /** The hold, reservation or lease is over; its GPUs are free. Idempotent. */
   release(lease: LeaseId): Promise<void>;
   view(): Promise<Outcome<{ node: NodeView }>>;

@@ -2,7 +2,13 @@ import { DurableObject } from "cloudflare:workers";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobView, RoutedJobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import {
+  type FundingAuthorization,
+  KEEP_WARM_S,
+  type LeaseView,
+  type Quote,
+  type QuoteRequest,
+} from "@gpux/protocol/lease";
 import { type Blocker, blockersOf } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import { bytesToHex } from "viem/utils";
@@ -216,7 +222,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   }
 
   async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
-    const wanted: QuoteRequest = { demand: request.demand, duration_s: 3_600 };
+    const { demand } = request;
+    const wanted: QuoteRequest = { demand, duration_s: 3_600, keep_warm_s: KEEP_WARM_S };
     const quoted = await this.#quote(by, wanted, request.max_price);
     if (!quoted.ok) return quoted;
     return { ok: false, code: "payment_required", quote: quoted.quote };
