@@ -10,4 +10,11 @@ export { createMarket, type Nodes, type OfferSearchInput, type Offers } from "./
 export type { Objects } from "./objects.ts";
 export { checkQuote, type Expected, type QuoteCheck } from "./quote-check.ts";
 export { type ReceiptCheck, type ReceiptContext, type ReceiptRefusal, verifyReceipt } from "./receipt.ts";
+export type { KeptSession, Session, SessionOptions, Sessions } from "./session.ts";
+export {
+  newExportableSessionKey,
+  newSessionKey,
+  readSessionKey,
+  type SessionKeyPair,
+} from "./session-key.ts";
 export type { Timing } from "./timing.ts";

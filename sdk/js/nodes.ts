@@ -62,6 +62,7 @@ export function createMarket(options: { url: string; fetch?: typeof fetch; maxRe
     maxRetries: options.maxRetries ?? 2,
     timing: SYSTEM_TIMING,
     sign: () => Promise.reject(new Error("a route of the open market was to be signed")),
+    recover: () => null,
   });
   return {
     nodes: createNodes(transport),

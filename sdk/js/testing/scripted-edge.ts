@@ -8,6 +8,7 @@ import { type FundingAuthorization, LeaseRequest, type Quote, TopUpRequest } fro
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 import { domain, lower, provider, quoteAt, settlement, signedReceipt, wellKnown, wire } from "./market.ts";
+import { createScriptedSessions } from "./scripted-sessions.ts";
 
 export interface Seen {
   readonly route: string;
@@ -43,8 +44,10 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
   const objects = new Map<string, Uint8Array<ArrayBuffer>>();
   const jobs = new Map<string, Job>();
   const keys = new Map<string, Job>();
+  const sessions = createScriptedSessions(host, now);
   const edge = {
     seen,
+    sessions,
     objects,
     jobs,
     quote: quoteAt(now()),
@@ -67,10 +70,10 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const url = new URL(request.url);
     const body = new Uint8Array(await request.arrayBuffer());
     const { method, headers } = request;
-    const verified = await verifyRequest(
-      { method, url: url.href, headers, body },
-      { now: now(), audience: [host], chainId: settlement.chain_id },
-    );
+    const received = { method, url: url.href, headers, body };
+    const verified =
+      (await sessions.verdict(received)) ??
+      (await verifyRequest(received, { now: now(), audience: [host], chainId: settlement.chain_id }));
     const signer = verified.ok ? verified.address : null;
     const nonce = verified.ok ? verified.nonce : null;
     const text = new TextDecoder().decode(body);
@@ -108,6 +111,10 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const [, , kind, id, action] = url.pathname.split("/");
     if (kind === "objects" && id !== undefined) return object(method, id, body);
     if (kind === "nodes") return list([nodeView()]);
+    if (kind === "sessions" && method === "POST") return sessions.open(each.body, each.signer);
+    if (kind === "sessions" && method === "DELETE")
+      return sessions.close(id ?? "") ?? refuse("session_unknown");
+    if (kind === "sessions") return list(sessions.list());
     if (kind === "offers") return Response.json({ ...emptyList, data: [offerView()] });
     if (kind === "quotes") return Response.json(wire.quote(edge.quote), { status: 201 });
     if (kind === "leases" && id === undefined)
