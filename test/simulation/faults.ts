@@ -13,6 +13,8 @@ export interface Targets {
   readonly setting: Setting;
   readonly agents: readonly Agent[];
   readonly consumers: readonly Consumer[];
+  /** The machines are gone for good. */
+  readonly isOver: boolean;
   leases(): readonly LeaseObject[];
   nodes(): readonly NodeObject[];
   books(): readonly BookObject[];
@@ -26,7 +28,9 @@ const pick = <T>(random: Random, items: readonly T[]): T | null =>
 
 function reviveLater(agent: Agent, targets: Targets, ms: number): void {
   const { schedule } = targets.setting;
-  schedule.at(schedule.now + ms, `${agent.name} comes back`, () => agent.start());
+  schedule.at(schedule.now + ms, `${agent.name} comes back`, () => {
+    if (!targets.isOver) agent.start();
+  });
 }
 
 /** Each by its name, so that a seed can say which of them it knows. */

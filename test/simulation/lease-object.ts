@@ -313,7 +313,11 @@ export class LeaseObject extends Actor implements LeaseDoor {
     const { lease, jobs } = this.#state;
     return (
       (isSettled(lease) || lease.status === "lost") &&
-      [...jobs.values()].every(isFinal) &&
+      // What the provider of a lost lease has not signed, nobody can settle.
+      [...jobs.values()].every(
+        (job) =>
+          isFinal(job) || (lease.status === "lost" && isTerminal(job) && job.receipt?.provider === null),
+      ) &&
       machines.lease.duties(this.#state, schedule.now).length === 0
     );
   }

@@ -75,8 +75,7 @@ function play(world: World, { events = EVENTS, onEvent }: Options): void {
   const healedAt = schedule.now;
   settle(world, next, healedAt + SETTLE_MS);
   checkJobs(world, healedAt);
-  // A machine may be gone for good: what is left is left to time and the chain.
-  for (const agent of world.agents) agent.leave();
+  world.end();
   settle(world, next, schedule.now + AFTERMATH_MS, true);
   checkEnd(world);
 }

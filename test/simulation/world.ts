@@ -57,6 +57,7 @@ export class World implements Targets {
   readonly #accounts = new Map<Address, AccountObject>();
   readonly #faultRandom: Random;
   #isHealed = false;
+  isOver = false;
 
   constructor(seed: number, machines: Machines) {
     const { schedule, truth } = this;
@@ -162,6 +163,12 @@ export class World implements Targets {
   /** The fault that struck last, for a trace. */
   get lastFault(): string {
     return this.#lastFault;
+  }
+
+  /** The machines leave for good: what is left is left to time and the chain. */
+  end(): void {
+    this.isOver = true;
+    for (const agent of this.agents) agent.leave();
   }
 
   /** From here on nothing fails any more, and nobody wants anything new. */
