@@ -23,6 +23,7 @@ const bindings = {
     FEE_BPS: "500",
     RPC_URL: "http://127.0.0.1:9",
     PUBLIC_ORIGIN: "https://edge.test",
+    SESSION_KEYS: `test:${"5e".repeat(32)}`,
     METRICS_TOKEN: "only-for-tests-0123456789abcdef01",
   },
   relayer: {

@@ -1,7 +1,9 @@
 import { type ErrorCode, JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
+import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
+import { isHeld } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { unsignedReceipts } from "./signatures.ts";
 import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
@@ -36,6 +38,8 @@ export interface Arrival {
   readonly clientId: string | null;
   readonly request: JobRequest;
   readonly inputHash: string;
+  /** That asked for it; absent or null: the wallet. */
+  readonly session?: SessionId | null;
 }
 
 /** JOB-1: nothing is queued that the lease's funding and the consumer's allowance do not cover in full. */
@@ -73,6 +77,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   put(draft, {
     id: arrival.job,
     clientId: arrival.clientId,
+    session: arrival.session ?? null,
     n: draft.lease.arrivals,
     request: arrival.request,
     inputHash: arrival.inputHash,
@@ -95,7 +100,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
 /** Sends queued jobs, oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
-  if ((status !== "active" && status !== "draining") || awayAt !== null) return;
+  if ((status !== "active" && status !== "draining") || awayAt !== null || !isHeld(draft.lease)) return;
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inOrder(draft.jobs.values())) {

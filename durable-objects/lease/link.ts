@@ -2,7 +2,7 @@ import type { FromLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { type Draft, note, put, sendVolatile, tellVoucher } from "./draft.ts";
-import { askClose, drain } from "./ending.ts";
+import { askClose, drain, stopBy } from "./ending.ts";
 import {
   askSignatures,
   begin,
@@ -68,6 +68,9 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       finish(draft, began, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: true });
       return null;
     }
+    case "drain":
+      stopBy(draft, draft.now + said.deadline_s * 1_000);
+      return null;
     case "signed":
       signed(draft, said);
       return null;

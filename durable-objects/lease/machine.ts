@@ -2,6 +2,7 @@ import type { FromLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
+import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, note, put, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { fund, funded, fundingRefused, topUp } from "./funding.ts";
@@ -32,6 +33,8 @@ export type Event =
   | { readonly t: "errand"; readonly done: "opened" | "metered" | "released" }
   /** The relayer keeps the voucher of `cumulative`. */
   | { readonly t: "held"; readonly cumulative: bigint }
+  /** The node's answer to whether it lets the GPUs go, or gives them again; `blocker`: why it could not. */
+  | { readonly t: "capacity"; readonly turn: number; readonly blocker: CapacityBlocker | null }
   /** The node no longer holds the GPUs: the funding landed after its reservation had lapsed. */
   | { readonly t: "node_refused"; readonly detail: string }
   | {
@@ -67,6 +70,7 @@ export function step(state: State, event: Event, now: number): Step {
   const refusal = apply(draft, event);
   if (refusal !== null) return refusal;
   advance(draft);
+  tend(draft);
   dispatch(draft);
   const { lease, jobs, frames, journal, passing } = draft;
   return { ok: true, next: { lease, jobs }, frames, journal, passing };
@@ -94,6 +98,9 @@ function apply(draft: Draft, event: Event): Refusal | null {
     case "held":
       if (event.cumulative > draft.lease.held.cumulative)
         draft.lease = { ...draft.lease, held: { cumulative: event.cumulative, at: draft.now } };
+      return null;
+    case "capacity":
+      answered(draft, event);
       return null;
     case "node_refused":
       refused(draft, event.detail);
