@@ -6,7 +6,13 @@ import type { EdgeConfig } from "@gpux/durable-objects/config";
 import type { BookEntry, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
 import { type Address, type JobId, jobIdOf, type LeaseId } from "@gpux/protocol/ids";
 import type { RoutedJobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseStatus, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import {
+  type FundingAuthorization,
+  KEEP_WARM_S,
+  type LeaseStatus,
+  type Quote,
+  type QuoteRequest,
+} from "@gpux/protocol/lease";
 import { blockersOf } from "@gpux/protocol/resources";
 import { Actor, type Flow } from "./actor.ts";
 import type { JobSeen } from "./seen.ts";
@@ -27,7 +33,7 @@ type Submitted = Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded;
 /** The shell of durable-objects/account/object.ts over the same machine. */
 export class AccountObject extends Actor implements AccountDoor {
   readonly #setting: Setting;
-  readonly #config: EdgeConfig;
+  readonly #config: Pick<EdgeConfig, "hasher" | "settlement" | "meter" | "feeRecipient" | "feeBps">;
   readonly #keys = new Map<string, KeyEntry>();
   readonly #leases = new Map<LeaseId, AccountLease>();
   #quoting = 0;
@@ -37,7 +43,6 @@ export class AccountObject extends Actor implements AccountDoor {
     super(`account ${address.slice(2, 4)}`);
     this.#setting = setting;
     this.#config = {
-      chainId: PLACE.chainId,
       hasher: setting.hasher,
       settlement: {
         chain_id: PLACE.chainId,
@@ -49,9 +54,6 @@ export class AccountObject extends Actor implements AccountDoor {
       meter: METER,
       feeRecipient: FEE_RECIPIENT,
       feeBps: 500,
-      rpcUrl: "http://chain.invalid",
-      publicOrigin: "https://edge.invalid",
-      metricsToken: null,
     };
   }
 
@@ -179,7 +181,11 @@ export class AccountObject extends Actor implements AccountDoor {
       if (!submitted.ok && UNFIT.has(submitted.code) && named !== id) continue;
       return submitted;
     }
-    const quoted = yield* this.quote(by, { demand, duration_s: 3_600 }, request.max_price);
+    const quoted = yield* this.quote(
+      by,
+      { demand, duration_s: 3_600, keep_warm_s: KEEP_WARM_S },
+      request.max_price,
+    );
     return quoted.ok ? { ok: false, code: "payment_required", quote: quoted.quote } : quoted;
   }
 

@@ -1,7 +1,7 @@
 import { AgentConfig } from "@gpux/agent/config";
 import { type Admission, admitResources, admitTerms, type House } from "@gpux/agent/control/admission";
 import { enterHold, type HoldEntry, type Holds, rememberedHolds } from "@gpux/agent/control/holds";
-import { type BookEntry, newBook, readBook } from "@gpux/agent/leases/book";
+import { type BookEntry, enter, newBook, readBook } from "@gpux/agent/leases/book";
 import { type NodeBody, nodeBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
@@ -13,11 +13,13 @@ import type { z } from "zod";
 import { Actor, type Flow } from "./actor.ts";
 import { Journal } from "./journal.ts";
 import { Link } from "./link.ts";
-import { ServedLease } from "./served-lease.ts";
+import { ServedLease, settlementOf } from "./served-lease.ts";
 import { PLACE, type Setting } from "./setting.ts";
 import { Slots } from "./slots.ts";
 import type { Truth } from "./truth.ts";
 
+/** How long a draining machine waits for its leases to be closed. */
+const CLOSE_MS = 5_000;
 /** As in agent/control/control.ts, for a lease whose hold is forgotten. */
 const LEAST: Resources = { gpus: 1, cpu: 0, memory_gb: 0 };
 
@@ -32,6 +34,7 @@ export interface Provider {
 export class Agent extends Actor {
   readonly provider: Provider;
   readonly leases = new Map<LeaseId, ServedLease>();
+  readonly #resting = new Map<LeaseId, Resources>();
   /** Vouchers of leases that are forgotten, kept until they are worth nothing. */
   readonly aside = new Map<LeaseId, z.output<typeof SettleIntent>>();
   readonly #setting: Setting;
@@ -87,6 +90,7 @@ export class Agent extends Actor {
     for (const [id, journal] of this.#books) {
       const book = readBook(journal.entries);
       if (book === null) this.#books.delete(id);
+      else if (book.resting) this.#resting.set(id, book.resources);
       else this.#serve(id, book, journal);
     }
     const control = this.#control;
@@ -103,6 +107,7 @@ export class Agent extends Actor {
     this.#control?.die(heardAfter);
     this.#control = null;
     this.leases.clear();
+    this.#resting.clear();
     this.crash();
     for (const journal of [this.#heldJournal, ...this.#books.values()]) journal.crash(power);
   }
@@ -112,14 +117,17 @@ export class Agent extends Actor {
     if (!this.isRunning) return;
     this.#draining = true;
     this.#say({ t: "drain", deadline_s: Math.floor(ms / 1_000) });
-    for (const lease of this.leases.values()) {
-      lease.attempts.close();
-      for (const attempt of lease.attempts.list()) if (!attempt.executing) attempt.stop("leaving");
-    }
+    for (const lease of this.leases.values()) lease.drain(ms);
     const { life } = this;
-    this.#setting.schedule.at(this.#setting.schedule.now + ms, `${this.name} leaves`, () => {
-      if (this.life !== life || !this.#draining) return;
-      this.leave();
+    const { schedule } = this.#setting;
+    const stillDraining = () => this.life === life && this.#draining;
+    schedule.at(schedule.now + ms, `${this.name} breaks off`, () => {
+      if (!stillDraining()) return;
+      for (const lease of this.leases.values())
+        for (const attempt of lease.attempts.list()) attempt.stop("leaving");
+    });
+    schedule.at(schedule.now + ms + CLOSE_MS, `${this.name} leaves`, () => {
+      if (stillDraining()) this.leave();
     });
   }
 
@@ -141,9 +149,18 @@ export class Agent extends Actor {
     const held = [...this.#holds.values()].filter(
       (hold) => hold.expiresAt > now && !this.leases.has(hold.lease),
     );
-    return [...this.leases.values(), ...held].map((each) =>
+    return [...this.#working(), ...held].map((each) =>
       "book" in each ? each.book.resources : each.resources,
     );
+  }
+
+  /** Those that are not over, whether they are served now or not. */
+  #list(): LeaseId[] {
+    return [...this.leases.keys(), ...this.#resting.keys()];
+  }
+
+  #working(): ServedLease[] {
+    return [...this.leases.values()].filter((lease) => !lease.book.resting);
   }
 
   #wallClock(): number {
@@ -164,11 +181,11 @@ export class Agent extends Actor {
           agent_version: "0.1.0",
           provider: this.provider.payout,
           offer: this.provider.offer,
-          leases: [...this.leases.keys()].slice(0, 64),
+          leases: this.#list().slice(0, 64),
           draining: this.#draining,
         }),
       onWelcome: (frame) => {
-        for (const id of [...this.leases.keys()]) if (!frame.leases.includes(id)) this.#forget(id, true);
+        for (const id of this.#list()) if (!frame.leases.includes(id)) this.#forget(id, true);
       },
       onFrame: (frame) => this.#onFrame(frame),
       onEnd: (end) => this.#setting.watch.controlEnded(this.name, end),
@@ -201,7 +218,20 @@ export class Agent extends Actor {
         this.#enter({ is: "released", lease: frame.hold });
         return this.#forget(frame.hold, true);
       case "open":
-        yield* this.#open(frame.lease, frame.terms);
+        return yield* this.#open(frame.lease, frame.terms);
+      case "rest": {
+        const lease = this.leases.get(frame.lease);
+        if (lease === undefined || lease.attempts.list().length > 0) return;
+        this.leases.delete(frame.lease);
+        this.#resting.set(frame.lease, lease.book.resources);
+        return yield* lease.rest();
+      }
+      case "dial": {
+        const journal = this.#books.get(frame.lease);
+        if (!this.#resting.has(frame.lease) || this.#draining || journal === undefined) return;
+        const book = readBook(journal.entries);
+        if (book !== null) this.#serve(frame.lease, book, journal);
+      }
     }
   }
 
@@ -216,13 +246,27 @@ export class Agent extends Actor {
     const now = this.#wallClock();
     const admission = admitTerms(this.#house, { lease, terms, resources }, Math.floor(now / 1_000));
     if (!admission.ok) return admission;
-    const served = [...this.leases.values()].map(({ id, book }) => ({ id, resources: book.resources }));
+    const served = this.#working().map(({ id, book }) => ({ id, resources: book.resources }));
     const taken = this.#setting.machines.agent.takenResources(this.#holds, served, now, lease);
     return admitResources(this.provider.offer, resources, taken);
   }
 
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
-    if (this.leases.has(id)) return;
+    const served = this.leases.get(id);
+    if (served !== undefined) return yield* served.rouse();
+    if (this.#draining) return;
+    const journal =
+      this.#books.get(id) ?? new Journal<BookEntry>(this.#setting.schedule, this.#setting.random);
+    const known = readBook(journal.entries);
+    if (known !== null) {
+      if (known.resting) {
+        const awake = { is: "resting", resting: false } as const;
+        journal.append(awake);
+        enter(known, awake);
+      }
+      yield* journal.sync();
+      return this.#serve(id, known, journal);
+    }
     const held = this.#holds.get(id);
     const resources = held?.resources ?? LEAST;
     const { hasher } = this.#house;
@@ -231,13 +275,10 @@ export class Agent extends Actor {
         ? { ok: true as const }
         : admitTerms(this.#house, { lease: id, terms, resources }, Math.floor(this.#wallClock() / 1_000));
     const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
-    const journal =
-      this.#books.get(id) ?? new Journal<BookEntry>(this.#setting.schedule, this.#setting.random);
     this.#books.set(id, journal);
-    const known = readBook(journal.entries);
-    if (known === null) journal.append({ is: "lease", terms, resources, refusal });
+    journal.append({ is: "lease", terms, resources, refusal });
     yield* journal.sync();
-    this.#serve(id, known ?? newBook(terms, resources, refusal), journal);
+    this.#serve(id, newBook(terms, resources, refusal), journal);
     this.#enter({ is: "released", lease: id });
   }
 
@@ -260,6 +301,7 @@ export class Agent extends Actor {
         if (end.reason !== "stopped") this.#forget(id, end.reason === "gone");
       },
     });
+    this.#resting.delete(id);
     this.leases.set(id, lease);
     lease.link.start();
     this.#setting.watch.agentCapacity(this.provider.offer, this.name, this.taken());
@@ -268,13 +310,17 @@ export class Agent extends Actor {
   /** `over`: the edge said that the lease has ended; else its journal stays for a later start. */
   #forget(id: LeaseId, over: boolean): void {
     const lease = this.leases.get(id);
-    if (lease === undefined) return;
+    const journal = this.#books.get(id);
+    const isResting = this.#resting.delete(id);
+    if (lease === undefined && !isResting) return;
     this.leases.delete(id);
-    lease.leave();
+    lease?.leave();
     if (!over) return;
-    const settlement = lease.settlement();
-    if (settlement !== null && this.#setting.chain.escrow.leases.get(lease.hash)?.status !== "closed")
-      this.aside.set(id, settlement);
     this.#books.delete(id);
+    const book = lease?.book ?? (journal === undefined ? null : readBook(journal.entries));
+    const settlement = book === null ? null : settlementOf(book);
+    if (book === null || settlement === null) return;
+    const onChain = this.#setting.chain.escrow.leases.get(this.#setting.hasher.leaseTerms(book.terms));
+    if (onChain?.status !== "closed") this.aside.set(id, settlement);
   }
 }

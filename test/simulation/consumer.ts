@@ -100,6 +100,7 @@ export class Consumer extends Actor {
     const request: QuoteRequest = {
       demand: this.#demand(),
       duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
+      keep_warm_s: this.#random.pick([0, 5, 30, 300]),
       ...(this.#random.chance(0.5)
         ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
         : {}),

@@ -1,3 +1,4 @@
+import type { Outcome } from "@gpux/durable-objects/interfaces";
 import type { Duty } from "@gpux/durable-objects/lease/duties";
 import type { Event } from "@gpux/durable-objects/lease/machine";
 import type { Lease } from "@gpux/durable-objects/lease/state";
@@ -9,6 +10,7 @@ import type { Setting } from "./setting.ts";
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
 const STAND_BY_MS = 5_000;
+const LAST_EAGER_RETRY_MS = 5_000;
 
 /** Carries out a lease's duties, one call each, as durable-objects/lease/errands.ts does; all of it is memory. */
 export class Errands {
@@ -40,7 +42,8 @@ export class Errands {
       const tries = this.#retry.get(duty.key)?.tries ?? 0;
       this.#lease.run(this.#perform(lease, duty), (answered) => {
         this.#running.delete(duty.key);
-        const at = this.#setting.schedule.now + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** tries);
+        const most = duty.t === "node_rouse" || duty.t === "node_dial" ? LAST_EAGER_RETRY_MS : LAST_RETRY_MS;
+        const at = this.#setting.schedule.now + Math.min(most, FIRST_RETRY_MS * 2 ** tries);
         this.#retry.set(duty.key, { tries: tries + 1, at });
         report(answered.ok ? answered.value : null);
       });
@@ -96,8 +99,30 @@ export class Errands {
         yield* network.call(me, node, "release", () => node.release(lease.id), true);
         return { t: "errand", done: "released" };
       }
+      case "node_rest": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        yield* network.call(me, node, "rest", () => node.rest(lease.id, duty.turn), true);
+        return { t: "capacity", turn: duty.turn, blocker: null };
+      }
+      case "node_rouse": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        const answer = yield* network.call(me, node, "rouse", () => node.rouse(lease.id, duty.turn), true);
+        return rousedBy(duty.turn, answer);
+      }
+      case "node_dial": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        yield* network.call(me, node, "dial", () => node.dial(lease.id), true);
+        return null;
+      }
     }
   }
+}
+
+function rousedBy(turn: number, answer: Outcome): Event {
+  if (answer.ok) return { t: "capacity", turn, blocker: null };
+  if (answer.code === "quote_expired") return { t: "node_refused", detail: "it no longer knows the lease" };
+  const known = answer.code === "node_offline" || answer.code === "node_draining";
+  return { t: "capacity", turn, blocker: known ? answer.code : "gpus" };
 }
 
 function answeredBy(intent: Intent, answer: IntentAnswer): Event | null {

@@ -128,6 +128,24 @@ export class NodeObject extends Actor implements NodeDoor {
     return this.#apply({ t: "open", lease, terms });
   }
 
+  *rest(lease: LeaseId, turn: number): Flow<Outcome> {
+    yield* [];
+    this.#wake();
+    return this.#apply({ t: "rest", lease, turn });
+  }
+
+  *rouse(lease: LeaseId, turn: number): Flow<Outcome> {
+    yield* [];
+    this.#heard();
+    return this.#apply({ t: "rouse", lease, turn });
+  }
+
+  *dial(lease: LeaseId): Flow<Outcome> {
+    yield* [];
+    this.#wake();
+    return this.#apply({ t: "dial", lease });
+  }
+
   *release(lease: LeaseId): Flow<Outcome> {
     yield* [];
     this.#wake();

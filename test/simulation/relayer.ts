@@ -155,6 +155,15 @@ export class Relayer extends Actor {
   /** Names of leases by their terms, for the occasions of withdrawals. */
   readonly leaseNames = new Map<LeaseTerms, string>();
 
+  /** Leases of whose fundings a reorganisation took one back for good. */
+  get neverLanded(): ReadonlySet<Bytes32> {
+    const lost = [...this.#takenBack.keys()].flatMap((key) => {
+      const known = this.#known.get(key);
+      return known?.intent.kind === "fund" && known.included === null ? known.intent.terms : [];
+    });
+    return new Set(lost.map((terms) => this.#hasher.leaseTerms(terms)));
+  }
+
   #included({ transaction: { key, intent }, outcome, number, timestamp }: Included): void {
     const known = this.#known.get(key) ?? { intent, included: null };
     if (outcome.ok) known.included = { number, timestamp, result: outcome.result };

@@ -87,13 +87,22 @@ export class ServedLease {
     this.link.stop();
   }
 
-  /** What pays the provider with nobody's help; null when nothing was countersigned. */
-  settlement(): z.output<typeof SettleIntent> | null {
-    const { voucher, terms, allowance } = this.book;
-    if (voucher === null) return null;
-    const { cumulative, evidence, provider, meter } = voucher;
-    const by = allowance === null ? {} : { allowance };
-    return { kind: "settle", terms, cumulative, evidence, signatures: { provider, meter }, ...by };
+  /** Its resources are its own again. */
+  *rouse(): Flow<void> {
+    if (this.book.resting) yield* this.#persist({ is: "resting", resting: false });
+  }
+
+  /** Others may have its resources; the next start will know why it is not served. */
+  *rest(): Flow<void> {
+    yield* this.#persist({ is: "resting", resting: true });
+    this.leave();
+  }
+
+  /** LSE-10: says that the machine stops, and starts nothing more. */
+  drain(ms: number): void {
+    this.link.send(leaseBody({ t: "drain", deadline_s: Math.floor(ms / 1_000) }), true);
+    this.attempts.close();
+    for (const attempt of this.attempts.list()) if (!attempt.executing) attempt.stop("leaving");
   }
 
   #record(entry: BookEntry): void {
@@ -262,4 +271,12 @@ export class ServedLease {
     verifying.done = true;
     return verifying.reason;
   }
+}
+
+/** What pays the provider with nobody's help; null when nothing was countersigned. */
+export function settlementOf({ voucher, terms, allowance }: Book): z.output<typeof SettleIntent> | null {
+  if (voucher === null) return null;
+  const { cumulative, evidence, provider, meter } = voucher;
+  const by = allowance === null ? {} : { allowance };
+  return { kind: "settle", terms, cumulative, evidence, signatures: { provider, meter }, ...by };
 }

@@ -54,6 +54,9 @@ export interface NodeDoor extends Actor {
   hold(request: HoldRequest): Flow<Outcome>;
   reserve(lease: LeaseId, until: number): Flow<Outcome>;
   open(lease: LeaseId, terms: LeaseTerms): Flow<Outcome>;
+  rest(lease: LeaseId, turn: number): Flow<Outcome>;
+  rouse(lease: LeaseId, turn: number): Flow<Outcome>;
+  dial(lease: LeaseId): Flow<Outcome>;
   release(lease: LeaseId): Flow<Outcome>;
   accept(agent: End<ToNode>): Upgrade<NodeConnection>;
 }

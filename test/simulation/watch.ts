@@ -89,7 +89,9 @@ export class Watch {
     this.#nodes.set(after.node, after);
     const offer = after.inventory?.offer;
     if (offer === undefined || event.t === "frame") return;
-    const taken = [...after.allocations.values()].map(({ resources }) => resources);
+    const taken = [...after.allocations.values()].flatMap(({ phase, resources }) =>
+      phase === "resting" ? [] : [resources],
+    );
     this.#capacity(offer, `node ${after.node.slice(2, 4)}`, taken, this.counted);
   }
 
