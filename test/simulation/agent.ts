@@ -108,6 +108,7 @@ export class Agent extends Actor {
     this.#control = null;
     this.leases.clear();
     this.#resting.clear();
+    this.#truth.lost(this.provider.address, this.#setting.schedule.now);
     this.crash();
     for (const journal of [this.#heldJournal, ...this.#books.values()]) journal.crash(power);
   }

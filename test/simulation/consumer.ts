@@ -156,11 +156,11 @@ export class Consumer extends Actor {
     const number = Number.parseInt(this.address.slice(2, 4), 16) * 1_000 + this.#made;
     const execution_s = this.#random.pick([2, 10, 60]);
     const timeouts = {
-      queue_s: this.#random.pick([5, 60, 600]),
+      queue_s: this.#random.pick([5, 300, 600]),
       start_s: this.#random.pick([5, 60]),
       execution_s,
     };
-    const runMs = this.#random.wait(this.#random.pick([500, 5_000, 20_000]));
+    const runMs = this.#random.wait(this.#random.pick([500, 5_000, 40_000]));
     const dice = this.#random.next();
     this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
     const order: Order = {

@@ -72,7 +72,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   offline(targets, random) {
     const agent = pick(random, targets.agents);
     if (agent === null) return;
-    agent.downUntil = targets.setting.schedule.now + random.pick([10_000, 60_000, 200_000, 1_000_000]);
+    agent.downUntil = targets.setting.schedule.now + random.pick([10_000, 150_000, 250_000, 1_000_000]);
     agent.cut(random.int(5, 60_000), random.int(5, 60_000));
   },
   kill(targets, random) {

@@ -189,7 +189,7 @@ export class LeaseLedger {
         () => job.id,
       );
     hold(
-      runs.length <= 1 || job.status !== "succeeded" || runs.filter((run) => run.output !== null).length <= 1,
+      !this.#truth.isRepeated(runs),
       "J3 an attempt runs once to its end",
       () => `${job.id} ran ${runs.length} times`,
     );

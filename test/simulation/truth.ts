@@ -33,6 +33,8 @@ export class Truth {
   readonly runs = new Map<string, Run[]>();
   readonly acknowledged = new Map<JobId, Acknowledged>();
   readonly canceled = new Map<JobId, number>();
+  /** When each machine lost what its disk did not have yet. */
+  readonly losses = new Map<Address, number[]>();
   #outputs = 0;
 
   began(run: Omit<Run, "to" | "output">): Run {
@@ -40,6 +42,20 @@ export class Truth {
     const key = runKey(run.job, run.attempt);
     this.runs.set(key, [...(this.runs.get(key) ?? []), whole]);
     return whole;
+  }
+
+  lost(node: Address, at: number): void {
+    this.losses.set(node, [...(this.losses.get(node) ?? []), at]);
+  }
+
+  /** Whether a machine ran an attempt again although it could have known how it had ended. */
+  isRepeated(runs: readonly Run[]): boolean {
+    const ended = runs.filter((run) => run.output !== null);
+    return ended.some((run, at) => {
+      const before = ended[at - 1];
+      const losses = this.losses.get(run.node) ?? [];
+      return before !== undefined && !losses.some((loss) => loss >= (before.to ?? 0) && loss <= run.from);
+    });
   }
 
   /** An output that no other run has, in the form of its SHA-256. */

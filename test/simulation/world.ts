@@ -106,7 +106,7 @@ export class World implements Targets {
       return new Agent(provider, setting, truth);
     });
     this.#adversary = new Adversary(setting, new Random(seed ^ 0x5eed_0005), () => this.leases());
-    const pauses = setup.pick([1_500, 8_000, 30_000]);
+    const pauses = setup.pick([2_000, 10_000, 40_000]);
     this.consumers = Array.from({ length: setup.int(1, 3) }, (_, at) => {
       const payer = address(0xa1 + at);
       const wallet = BigInt(setup.pick([2_000_000, 50_000_000, 1_000_000_000]));
