@@ -24,7 +24,7 @@ export class Adversary extends Actor {
 
   *live(): Flow<void> {
     while (!this.isDone) {
-      yield* sleep(this.#setting.schedule, this.#random.wait(15_000), "adversary acts");
+      yield* sleep(this.#setting.schedule, this.#random.wait(30_000), "adversary acts");
       const working = this.#leases().flatMap((object) => {
         const lease = object.state()?.lease;
         return lease === undefined || isOver(lease) || lease.status === "quoted" ? [] : [lease];

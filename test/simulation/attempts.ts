@@ -23,6 +23,8 @@ export class Attempt {
   readonly job: JobId;
   readonly attempt: AttemptToken;
   executing = false;
+  /** What it ran, once it has: then only its outputs are under way. */
+  ms = 0;
   stopReason: StopReason | null = null;
   readonly #listeners: (() => void)[] = [];
 
@@ -153,6 +155,7 @@ export class Attempts {
     };
     const ran = schedule.now - from;
     attempt.executing = false;
+    attempt.ms = ran;
     run.to = schedule.now;
     giveBack();
     if (attempt.stopReason !== null) return { t: "stopped", ms: ran };

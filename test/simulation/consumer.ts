@@ -71,8 +71,10 @@ export class Consumer extends Actor {
 
   #act(): Flow<void> {
     const dice = this.#random.next();
-    if (this.#leases.length === 0 || dice < (this.#leases.length < 3 ? 0.12 : 0.03)) return this.#open();
-    if (dice < 0.55) return this.#newOrder();
+    // Nobody asks a full market for more all the time.
+    if (this.#leases.length === 0) return dice < 0.4 ? this.#open() : this.#again();
+    if (dice < (this.#leases.length < 3 ? 0.08 : 0.02)) return this.#open();
+    if (dice < 0.6) return this.#newOrder();
     if (dice < 0.7) return this.#again();
     if (dice < 0.8) return this.#cancel();
     if (dice < 0.88) return this.#topUp();
@@ -172,7 +174,7 @@ export class Consumer extends Actor {
         kind: "function",
         function: "f".repeat(64),
         inputs: { n: { number } },
-        max_price: BigInt(this.#random.pick([2_000, 50_000, 200_000])),
+        max_price: BigInt(this.#random.pick([5_000, 60_000, 200_000])),
         timeouts,
         retries: this.#random.int(0, 2),
       },

@@ -26,15 +26,13 @@ export type Landed =
 
 /** How the contract is built; a planted bug changes one of these. */
 export interface EscrowRules {
-  /** `close` pays what is due and drops the rest, where the contract reverts. */
+  /** `close` drops what was not settled before it. */
   readonly closeClips: boolean;
-  /** Pays whatever was signed, however little time has passed. */
-  readonly uncapped: boolean;
   /** An authorization is good more than once. */
   readonly replaysFunding: boolean;
 }
 
-export const CONTRACT: EscrowRules = { closeClips: false, uncapped: false, replaysFunding: false };
+export const CONTRACT: EscrowRules = { closeClips: false, replaysFunding: false };
 
 const refuse = (code: IntentRefusalCode, detail = ""): Landed => ({ ok: false, code, detail });
 
@@ -87,7 +85,7 @@ export class Escrow {
   due(lease: EscrowLease, cumulative: bigint, allowance: bigint, atS: number): bigint {
     const { terms, openedAt, funded } = lease;
     const elapsed = BigInt(Math.max(0, Math.min(atS, terms.expiry) - openedAt));
-    const cap = this.#rules.uncapped ? cumulative : terms.upfront + (terms.ratePerHour * elapsed) / 3_600n;
+    const cap = terms.upfront + (terms.ratePerHour * elapsed) / 3_600n;
     const allowed = allowance > terms.unattended ? allowance : terms.unattended;
     return [cumulative, funded, cap, allowed].reduce((least, each) => (each < least ? each : least));
   }
@@ -154,8 +152,8 @@ export class Escrow {
     if (!this.#isPair(intent, digest)) return refuse("bad_signature");
     if (cumulative < lease.paid) return refuse("stale");
     const due = this.due(lease, cumulative, this.#allowed(id, intent), atS);
-    if (cumulative > due && !this.#rules.closeClips) return refuse("above_due", `${cumulative} > ${due}`);
-    this.#pay(lease, due);
+    if (cumulative > due) return refuse("above_due", `${cumulative} > ${due}`);
+    this.#pay(lease, this.#rules.closeClips ? lease.paid : due);
     const refunded = this.#end(lease);
     return {
       ok: true,

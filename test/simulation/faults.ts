@@ -1,3 +1,5 @@
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import type { AttemptToken } from "@gpux/protocol/job";
 import type { Actor } from "./actor.ts";
 import type { Agent } from "./agent.ts";
 import type { BookObject } from "./book-object.ts";
@@ -13,6 +15,8 @@ export interface Targets {
   readonly setting: Setting;
   readonly agents: readonly Agent[];
   readonly consumers: readonly Consumer[];
+  /** Attempts of a lease that the edge waits for. */
+  live(lease: LeaseId): readonly { readonly job: JobId; readonly attempt: AttemptToken }[];
   /** The machines are gone for good. */
   readonly isOver: boolean;
   leases(): readonly LeaseObject[];
@@ -93,6 +97,13 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     const ms = random.int(1_000, 60_000);
     agent.drain(ms);
     reviveLater(agent, targets, ms + random.int(1_000, 100_000));
+  },
+  /** A provider tells the result of an attempt that nobody asked it for. */
+  lie(targets, random) {
+    const agent = pick(random, targets.agents);
+    const lease = agent === null ? null : pick(random, [...agent.leases.values()]);
+    const of = lease === null ? [] : targets.live(lease.id);
+    if (lease !== null && of.length > 0) lease.lie(random.pick(of));
   },
   /** A service is not reached for a while. */
   outage({ setting, agents }, random) {

@@ -313,10 +313,9 @@ export class LeaseObject extends Actor implements LeaseDoor {
     const { lease, jobs } = this.#state;
     return (
       (isSettled(lease) || lease.status === "lost") &&
-      // What the provider of a lost lease has not signed, nobody can settle.
+      // What the provider of a lease that is over has not signed, nobody can settle.
       [...jobs.values()].every(
-        (job) =>
-          isFinal(job) || (lease.status === "lost" && isTerminal(job) && job.receipt?.provider === null),
+        (job) => isFinal(job) || (isTerminal(job) && job.receipt?.provider === null),
       ) &&
       machines.lease.duties(this.#state, schedule.now).length === 0
     );

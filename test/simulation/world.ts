@@ -1,3 +1,4 @@
+import { isTerminal } from "@gpux/durable-objects/lease/state";
 import { unknownNode } from "@gpux/durable-objects/node/state";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
@@ -96,7 +97,7 @@ export class World implements Targets {
     };
     this.setting = setting;
     this.climate = climateOf(setup);
-    this.agents = Array.from({ length: setup.int(1, 3) }, (_, at) => {
+    this.agents = Array.from({ length: setup.int(1, 4) }, (_, at) => {
       const provider = {
         address: address(0xb1 + at),
         payout: address(0xd1 + at),
@@ -106,10 +107,10 @@ export class World implements Targets {
       return new Agent(provider, setting, truth);
     });
     this.#adversary = new Adversary(setting, new Random(seed ^ 0x5eed_0005), () => this.leases());
-    const pauses = setup.pick([2_000, 10_000, 40_000]);
+    const pauses = setup.pick([1_000, 5_000, 20_000]);
     this.consumers = Array.from({ length: setup.int(1, 3) }, (_, at) => {
       const payer = address(0xa1 + at);
-      const wallet = BigInt(setup.pick([2_000_000, 50_000_000, 1_000_000_000]));
+      const wallet = BigInt(setup.pick([6_000_000, 60_000_000, 1_000_000_000]));
       escrow.wallets.set(payer, wallet);
       watch.total += wallet;
       return new Consumer(payer, setting, truth, new Random(seed ^ (0xc0_0000 + at)), pauses);
@@ -136,6 +137,13 @@ export class World implements Targets {
       ...this.books(),
       this.setting.meter,
     ];
+  }
+
+  live(id: LeaseId) {
+    return [...(this.#leases.get(id)?.state()?.jobs.values() ?? [])].flatMap((job) => {
+      const attempt = isTerminal(job) ? undefined : job.attempts.at(-1)?.token;
+      return attempt === undefined ? [] : [{ job: job.id, attempt }];
+    });
   }
 
   start(): void {

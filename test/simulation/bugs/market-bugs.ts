@@ -83,22 +83,6 @@ export const MARKET_BUGS: readonly Bug[] = [
     }),
   },
   {
-    name: "forgets-whom-it-asked",
-    about: "after a crash, a retry does not begin with the lease that the first try chose",
-    plant: (product) => ({
-      ...product,
-      account: {
-        ...product.account,
-        stepKey: (entry, event, now) =>
-          product.account.stepKey(
-            event.t === "begin" && entry?.state === "pending" ? null : entry,
-            event,
-            now,
-          ),
-      },
-    }),
-  },
-  {
     name: "takes-another-body",
     about: "a key answers for a request that is not its own",
     plant: (product) => ({

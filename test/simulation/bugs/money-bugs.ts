@@ -136,7 +136,7 @@ export const MONEY_BUGS: readonly Bug[] = [
   },
   {
     name: "close-clips",
-    about: "the escrow pays what is due by now and drops the rest of what the provider earned",
+    about: "the escrow drops at the close what was not settled before it",
     plant: (product) => ({ ...product, escrow: { ...product.escrow, closeClips: true } }),
   },
   {
