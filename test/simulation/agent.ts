@@ -46,6 +46,8 @@ export class Agent extends Actor {
   #control: Link<FromNode, ToNode> | null = null;
   #slots: Slots;
   #draining = false;
+  /** It has read some of its journals, and not all. */
+  #starting = false;
   rpcDownUntil = 0;
 
   constructor(provider: Provider, setting: Setting, truth: Truth) {
@@ -87,12 +89,15 @@ export class Agent extends Actor {
       this.#wallClock(),
     );
     this.#control = this.#dialNode();
+    this.#starting = true;
     for (const [id, journal] of this.#books) {
       const book = readBook(journal.entries);
       if (book === null) this.#books.delete(id);
       else if (book.resting) this.#resting.set(id, book.resources);
       else this.#serve(id, book, journal);
     }
+    this.#starting = false;
+    this.#checkCapacity();
     const control = this.#control;
     schedule.at(schedule.now + 1, `${this.name} starts`, () => {
       if (this.#control === control) control.start();
@@ -148,11 +153,15 @@ export class Agent extends Actor {
   taken(): readonly Resources[] {
     const now = this.#wallClock();
     const held = [...this.#holds.values()].filter(
-      (hold) => hold.expiresAt > now && !this.leases.has(hold.lease),
+      (hold) => hold.expiresAt > now && !this.#list().includes(hold.lease),
     );
     return [...this.#working(), ...held].map((each) =>
       "book" in each ? each.book.resources : each.resources,
     );
+  }
+
+  #checkCapacity(): void {
+    if (!this.#starting) this.#setting.watch.agentCapacity(this.provider.offer, this.name, this.taken());
   }
 
   /** Those that are not over, whether they are served now or not. */
@@ -239,7 +248,7 @@ export class Agent extends Actor {
   #enter(entry: HoldEntry): void {
     this.#holds = rememberedHolds(enterHold(this.#holds, entry), this.#wallClock());
     this.#heldJournal.append(entry);
-    this.#setting.watch.agentCapacity(this.provider.offer, this.name, this.taken());
+    this.#checkCapacity();
   }
 
   #admit(lease: LeaseId, terms: LeaseTerms, resources: Resources): Admission {
@@ -305,7 +314,7 @@ export class Agent extends Actor {
     this.#resting.delete(id);
     this.leases.set(id, lease);
     lease.link.start();
-    this.#setting.watch.agentCapacity(this.provider.offer, this.name, this.taken());
+    this.#checkCapacity();
   }
 
   /** `over`: the edge said that the lease has ended; else its journal stays for a later start. */

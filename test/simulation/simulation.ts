@@ -23,6 +23,8 @@ export interface Report {
   readonly events: number;
   readonly jobs: number;
   readonly leases: number;
+  /** Token base units that leases have paid in all. */
+  readonly paid: bigint;
   /** Of the virtual world, in ms. */
   readonly elapsed: number;
   readonly violation: {
@@ -54,6 +56,7 @@ export function simulate(seed: number, options: Options = {}): Report {
     events: schedule.events,
     jobs: truth.acknowledged.size,
     leases: watch.ledgers.size,
+    paid: [...world.setting.chain.escrow.leases.values()].reduce((sum, { paid }) => sum + paid, 0n),
     elapsed: schedule.now - schedule.start,
     violation,
   };
