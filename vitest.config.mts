@@ -25,6 +25,7 @@ const bindings = {
     PUBLIC_ORIGIN: "https://edge.test",
     SESSION_KEYS: `test:${"5e".repeat(32)}`,
     METRICS_TOKEN: "only-for-tests-0123456789abcdef01",
+    BOOK_SHARDS: JSON.stringify({ SHARDED: 3 }),
   },
   relayer: {
     ...chain,
@@ -74,6 +75,8 @@ export default defineConfig({
         test: {
           name: "node",
           environment: "node",
+          // A time-out ends a test that hangs; how busy the machine is must not decide.
+          testTimeout: 60_000,
           include: [
             "protocol/**/*.test.ts",
             "test/foreign/**/*.test.ts",
@@ -106,6 +109,7 @@ export default defineConfig({
         ],
         test: {
           name: "edge",
+          testTimeout: 60_000,
           globalSetup: "./test/setup/devnet.ts",
           include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
           exclude: [

@@ -45,6 +45,12 @@ const offer = {
   region: "local",
   prices: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
   concurrency: 1,
+  yieldable: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
+  gpus_per_lease: 1,
+  duration_s: { min: 0, max: 3_600 },
+  features: ["webgpu"],
+  isolation: "process",
+  models: ["sdxl"],
 };
 const ended = { ...attempt, ms: 5, gpu: "RTX_4090" };
 const resources = { gpus: 1, cpu: 0, memory_gb: 0 };
@@ -72,6 +78,8 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       hold: { hold: lease, resources, terms, expires_at: "2026-11-22T00:00:00.000Z" },
       release: { hold: lease },
       open: { lease, terms },
+      rest: { lease },
+      dial: { lease },
       ack: {},
     },
   },
@@ -89,8 +97,9 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       },
       failed: { ...ended, code: "wgsl_invalid", detail: "line 1" },
       stopped: ended,
-      signed: { usage: { cumulative: "1", signature }, receipts: [{ sequence: 1, signature }] },
+      signed: { usage: { ...usage, signature } },
       close_signed: { cumulative: "1", valid_before: 1, signature },
+      drain: { deadline_s: 1 },
       refused: { what: "lease", reason: "no" },
       ack: {},
     },

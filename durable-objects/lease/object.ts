@@ -133,10 +133,12 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     let job = this.#job(id);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     if (job === null) return { ok: false, code: "job_unknown" };
-    const isReached = isTerminal(job) ? isFinal : isTerminal;
+    const isReceiptWanted = isTerminal(job);
     const until = Date.now() + Math.min(waitMs, LONGEST_WAIT_MS);
-    while (!isReached(job) && Date.now() < until) {
-      await this.#waiters.change(id, until - Date.now());
+    while (!(isReceiptWanted ? isFinal(job) : isTerminal(job)) && Date.now() < until) {
+      // A block that is under way may not have it: then it is in the next.
+      if (isReceiptWanted && this.#state.lease.block === null) this.#apply({ t: "settle" });
+      await this.#waiters.change(isReceiptWanted ? "block" : id, until - Date.now());
       job = this.#job(id) ?? job;
     }
     return { ok: true, job: jobView(this.#state, job, Date.now()) };
@@ -301,6 +303,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       result.next,
     );
     for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#waiters.changed(id);
+    if (before.lease.block !== null && result.next.lease.block === null) this.#waiters.changed("block");
     const { status, topUps } = result.next.lease;
     if (before.lease.status !== status || before.lease.topUps !== topUps) this.#waiters.changed("lease");
     if (isSettled(result.next.lease)) this.#agent.end();

@@ -61,15 +61,10 @@ export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
 
     const sign = (hash: Bytes32) => this.#account.sign({ hash });
     const usage = { leaseId, ...request.usage };
-    const receiptSignatures = [];
-    for (const { receipt, digest } of receipts) {
-      receiptSignatures.push({ sequence: receipt.sequence, signature: await sign(digest) });
-    }
     return {
       ok: true,
       leaseId,
       usageSignature: await sign(this.#hasher.usage(usage)),
-      receiptSignatures,
       ...(request.close === undefined
         ? {}
         : { closeSignature: await sign(this.#hasher.close({ ...usage, ...request.close })) }),

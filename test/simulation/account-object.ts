@@ -1,7 +1,7 @@
 import type { AccountLease, KeyEntry, KeyEvent } from "@gpux/durable-objects/account/machine";
 import { MAX_OPEN_QUOTES } from "@gpux/durable-objects/account/machine";
 import { amountOf, draftQuote, quoteOf } from "@gpux/durable-objects/account/quote";
-import { bookFor } from "@gpux/durable-objects/books";
+import { groupsFor, shardsOf } from "@gpux/durable-objects/books";
 import type { EdgeConfig } from "@gpux/durable-objects/config";
 import type { BookEntry, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
 import { type Address, type JobId, jobIdOf, type LeaseId } from "@gpux/protocol/ids";
@@ -16,7 +16,7 @@ import {
 import { blockersOf } from "@gpux/protocol/resources";
 import { Actor, type Flow } from "./actor.ts";
 import type { JobSeen } from "./seen.ts";
-import { type AccountDoor, FEE_RECIPIENT, METER, PLACE, type Setting } from "./setting.ts";
+import { type AccountDoor, FEE_RECIPIENT, METER, ONE_SHARD, PLACE, type Setting } from "./setting.ts";
 
 /** As in durable-objects/account/object.ts. */
 const TRIES = 5;
@@ -70,7 +70,10 @@ export class AccountObject extends Actor implements AccountDoor {
       return { ok: false, code: "too_many_quotes" };
     this.#quoting += 1;
     try {
-      const book = this.#setting.book(bookFor(request.demand));
+      const [group] = groupsFor(request.demand);
+      const [name] = group === undefined ? [] : shardsOf(group, ONE_SHARD);
+      if (name === undefined) return { ok: false, code: "no_capacity" };
+      const book = this.#setting.book(name);
       const found = yield* network.call(this, book, "find", () => book.find(request.demand, TRIES));
       for (const entry of found.entries) {
         const quoted = yield* this.#hold(by, request, entry, atLeast);

@@ -93,6 +93,7 @@ export class Consumer extends Actor {
 
   #demand(): Demand {
     return {
+      tier: "firm",
       resources: { gpus: this.#random.chance(0.7) ? 1 : 2, ...this.#setting.watch.demand(this.#random) },
     };
   }

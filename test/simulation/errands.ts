@@ -82,7 +82,6 @@ export class Errands {
           t: "attested",
           sequence,
           usage: answer.usageSignature,
-          receipts: answer.receiptSignatures,
           close: answer.closeSignature ?? null,
         };
       }

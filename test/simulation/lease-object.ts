@@ -314,9 +314,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return (
       (isSettled(lease) || lease.status === "lost") &&
       // What the provider of a lease that is over has not signed, nobody can settle.
-      [...jobs.values()].every(
-        (job) => isFinal(job) || (isTerminal(job) && job.receipt?.provider === null),
-      ) &&
+      [...jobs.values()].every((job) => isFinal(job) || (isTerminal(job) && job.receipt?.settled === null)) &&
       machines.lease.duties(this.#state, schedule.now).length === 0
     );
   }

@@ -4,13 +4,13 @@ import { type Book, findEnded, untoldEnds } from "@gpux/agent/leases/book";
 import { checkClose, checkSettle } from "@gpux/agent/leases/receipts";
 import { acknowledged } from "@gpux/agent/link/outbox";
 import * as account from "@gpux/durable-objects/account/machine";
-import * as book from "@gpux/durable-objects/book/machine";
+import type { BookEvent, Book as Offers } from "@gpux/durable-objects/book/machine";
 import { duties } from "@gpux/durable-objects/lease/duties";
 import * as lease from "@gpux/durable-objects/lease/machine";
 import { isForgotten, wakeAt } from "@gpux/durable-objects/lease/timers";
 import * as meter from "@gpux/durable-objects/meter-lease/machine";
 import * as node from "@gpux/durable-objects/node/machine";
-import type { JobId } from "@gpux/protocol/ids";
+import type { Address, JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { CONTRACT, type EscrowRules } from "./escrow.ts";
 
@@ -45,7 +45,9 @@ export interface Machines {
     readonly isForgotten: typeof isForgotten;
   };
   readonly node: { readonly step: typeof node.step };
-  readonly book: { readonly step: typeof book.step };
+  readonly book: {
+    readonly apply: (book: Offers, event: BookEvent, now: number) => Address | null;
+  };
   readonly account: {
     readonly stepKey: typeof account.stepKey;
     readonly candidates: typeof account.candidates;
@@ -68,7 +70,7 @@ export interface Machines {
 export const PRODUCT: Machines = {
   lease: { step: lease.step, duties, wakeAt, isForgotten },
   node: { step: node.step },
-  book: { step: book.step },
+  book: { apply: (book, event, now) => book.apply(event, now) },
   account: { stepKey: account.stepKey, candidates: account.candidates, openQuotes: account.openQuotes },
   meter: { step: meter.step },
   agent: { checkSettle, checkClose, findEnded, endedAttempts, takenResources, uncovered, acknowledged },

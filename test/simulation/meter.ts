@@ -79,10 +79,6 @@ export class Meter extends Actor {
       ok: true,
       leaseId,
       usageSignature: sign(this.#hasher.usage({ leaseId, cumulative, evidence })),
-      receiptSignatures: receipts.map(({ receipt, digest }) => ({
-        sequence: receipt.sequence,
-        signature: sign(digest),
-      })),
       ...(request.close === undefined
         ? {}
         : { closeSignature: sign(this.#hasher.close({ leaseId, cumulative, evidence, ...request.close })) }),

@@ -7,7 +7,7 @@ import type { FromNode, ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
 import { Actor, type Flow } from "./actor.ts";
 import { Connection, type End } from "./network.ts";
-import type { NodeConnection, NodeDoor, Setting, Upgrade } from "./setting.ts";
+import { type NodeConnection, type NodeDoor, ONE_SHARD, type Setting, type Upgrade } from "./setting.ts";
 
 /** As in durable-objects/node/object.ts. */
 const ANSWER_MS = 3_000;
@@ -51,7 +51,7 @@ export class NodeObject extends Actor implements NodeDoor {
     this.#unloaded = false;
     const { connection } = this.#disk;
     if (connection !== null && this.#connections.get(connection.id)?.objectOpen !== true)
-      this.#apply({ t: "disconnected", connection: connection.id });
+      this.#apply({ t: "disconnected", connection: connection.id, lost: true });
   }
 
   accept(agent: End<ToNode>): Upgrade<NodeConnection> {
@@ -217,7 +217,7 @@ export class NodeObject extends Actor implements NodeDoor {
     this.#publishing = true;
     try {
       for (let state = this.#disk; state.publication !== null; state = this.#disk) {
-        const publication = publicationOf(state);
+        const publication = publicationOf(state, ONE_SHARD);
         if (publication === null) return;
         const { entry, into, outOf } = publication;
         const { version } = state.publication;

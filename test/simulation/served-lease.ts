@@ -212,12 +212,14 @@ export class ServedLease {
       return { t: "refused", what: "settle", reason: check.detail.slice(0, 400) };
     }
     if (check.signed.receipts.length > 0) yield* this.#persist({ is: "signed", signed: check.signed });
-    const sign = (digest: Bytes32) => keyring.sign(machine.address, digest);
-    setting.watch.providerSigned(this.id, frame.receipts, check.digests);
+    setting.watch.providerSigned(this.id, check.signed.receipts);
     return {
       t: "signed",
-      usage: { cumulative: check.usage.cumulative, signature: sign(hasher.usage(check.usage)) },
-      receipts: check.digests.map(({ sequence, digest }) => ({ sequence, signature: sign(digest) })),
+      usage: {
+        cumulative: check.usage.cumulative,
+        evidence: check.usage.evidence,
+        signature: keyring.sign(machine.address, hasher.usage(check.usage)),
+      },
     };
   }
 

@@ -21,6 +21,8 @@ import type { Watch } from "./watch.ts";
 export const PLACE = { chainId: 31_337, escrow: `0x${"e5".repeat(20)}` } as const;
 export const METER: Address = `0x${"c1".repeat(20)}`;
 export const FEE_RECIPIENT: Address = `0x${"f1".repeat(20)}`;
+/** A market this small has no need of more. */
+export const ONE_SHARD = (): number => 1;
 export const START = 1_800_000_000_000;
 
 export type LeaseConnection = Connection<FromLease, ToLease>;
@@ -65,6 +67,7 @@ export interface BookDoor extends Actor {
   put(entry: BookEntry): Flow<Outcome>;
   remove(node: Address): Flow<Outcome>;
   find(demand: Demand, limit: number): Flow<Found>;
+  rowsOf(book: string, after: Address | null, limit: number): Flow<BookEntry[]>;
 }
 
 export interface AccountDoor extends Actor {

@@ -1,7 +1,8 @@
-import { bookFor } from "@gpux/durable-objects/books";
+import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
 import { isOver, isTerminal } from "@gpux/durable-objects/lease/state";
 import { entryOf } from "@gpux/durable-objects/node/state";
 import { EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
+import { ONE_SHARD } from "./setting.ts";
 import { hold } from "./violation.ts";
 import type { World } from "./world.ts";
 
@@ -21,7 +22,7 @@ export function unrest(world: World): string {
     if (lease.isQuiet() || state === null) return [];
     const duties = world.setting.machines.lease.duties(state, world.schedule.now).map((duty) => duty.key);
     const jobs = [...state.jobs.values()].map(
-      (job) => `${job.n} ${job.status}${job.receipt?.edge === null ? "?" : ""}`,
+      (job) => `${job.n} ${job.status}${job.receipt?.settled === null ? "?" : ""}`,
     );
     return [`lease ${lease.name} is ${state.lease.status} [${jobs.join(", ")}], due: ${duties.join(", ")}`];
   });
@@ -155,8 +156,8 @@ function checkNodes(world: World): void {
   for (const node of world.nodes()) {
     const entry = entryOf(node.state);
     if (entry === null) continue;
-    const book = world.books().find((each) => each.name === `book ${bookFor({})}`);
-    const row = book?.state.get(node.address);
+    const book = world.books().find((each) => each.name === `book ${shardsOf(DIRECTORY, ONE_SHARD)[0]}`);
+    const row = book?.row(node.address);
     if (row === undefined) continue;
     hold(
       row.free === entry.free && row.status === entry.status,

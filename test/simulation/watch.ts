@@ -146,7 +146,6 @@ export class Watch {
 
   providerSigned(
     lease: LeaseId,
-    _receipts: readonly object[],
     digests: readonly { readonly sequence: number; readonly digest: string }[],
   ): void {
     this.ledgers.get(lease)?.providerSigned(digests);

@@ -222,6 +222,12 @@ function offerOf(random: Random): Offer {
     region: "local",
     prices: { gpu_hour: BigInt(random.pick([3_600_000, 7_777_777, 360_000])), core_hour: 0n, gb_hour: 0n },
     concurrency: gpus,
+    yieldable: null,
+    gpus_per_lease: 64,
+    duration_s: { min: 60, max: 7 * 86_400 },
+    features: [],
+    isolation: "process",
+    models: [],
   };
 }
 

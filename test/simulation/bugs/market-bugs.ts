@@ -62,10 +62,9 @@ export const MARKET_BUGS: readonly Bug[] = [
     plant: (product) => ({
       ...product,
       book: {
-        step(state, event) {
-          if (event.t === "put" && state.has(event.entry.node))
-            return { ok: true, next: state, written: null };
-          return product.book.step(state, event);
+        apply(book, event, now) {
+          if (event.t === "put" && book.get(event.entry.node) !== null) return null;
+          return product.book.apply(book, event, now);
         },
       },
     }),
