@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import { addJobs } from "./commands/jobs.ts";
 import { addLeases } from "./commands/leases.ts";
 import { addNodes } from "./commands/nodes.ts";
+import { addOffers } from "./commands/offers.ts";
 import { addRescue } from "./commands/rescue.ts";
 import { addRun } from "./commands/run.ts";
 import { addSession } from "./commands/session.ts";
@@ -53,7 +54,7 @@ Example:
 Settings: flags, then GPUX_URL, GPUX_MAX_PRICE, GPUX_DEPOSIT, GPUX_MAX_RATE, GPUX_GPU, GPUX_REGION, GPUX_WALLET,
 GPUX_RPC, then the profile in config.json (GPUX_CONFIG_DIR). GPUX_PRIVATE_KEY stands in for a wallet, GPUX_PASSWORD opens one.`,
     );
-  for (const add of [addRun, addJobs, addLeases, addNodes, addSession, addWallet, addRescue])
+  for (const add of [addRun, addJobs, addLeases, addNodes, addOffers, addSession, addWallet, addRescue])
     add(program, terminal, done);
   return program;
 }

@@ -13,7 +13,6 @@ import { type Blocker, blockersOf } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
-import { bookFor } from "../books.ts";
 import { askAs } from "../caller.ts";
 import { configOf } from "../config.ts";
 import type {
@@ -28,6 +27,7 @@ import type {
   Wait,
 } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
+import { findOffers } from "../offers.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
 import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from "./machine.ts";
 import { amountOf, draftQuote, quoteOf } from "./quote.ts";
@@ -234,8 +234,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       return { ok: false, code: "too_many_quotes" };
     this.#quoting += 1;
     try {
-      const book = this.env.BOOK.getByName(bookFor(request.demand));
-      const found = await book.find(request.demand, TRIES);
+      const demand = { ...request.demand, duration_s: request.demand.duration_s ?? request.duration_s };
+      const found = await findOffers(this.env, demand, TRIES, { toBuy: true });
       const blockers = { ...found.blockers };
       for (const entry of found.entries) {
         const held = await this.#hold(by, request, entry, atLeast);

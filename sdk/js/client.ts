@@ -9,7 +9,7 @@ import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
-import { createNodes, type Nodes } from "./nodes.ts";
+import { createNodes, createOffers, type Nodes, type Offers } from "./nodes.ts";
 import { createObjects, type Objects } from "./objects.ts";
 import {
   createSessionUse,
@@ -59,6 +59,7 @@ export interface Client {
   readonly leases: Omit<Leases, "adopt">;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
+  readonly offers: Offers;
   readonly intents: Intents;
   /**
    * Opens a session, by one signature of the account, and lets its key sign what the session may do: the account is
@@ -134,6 +135,7 @@ export function createClient(options: ClientOptions): Client {
     leases,
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
+    offers: createOffers(transport),
     intents: createIntents(transport, timing),
     session: (given) => session.open(given),
     sessions: session.sessions,

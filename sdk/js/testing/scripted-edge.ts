@@ -12,6 +12,8 @@ import { createScriptedSessions } from "./scripted-sessions.ts";
 
 export interface Seen {
   readonly route: string;
+  /** With its question mark; empty without one. */
+  readonly query: string;
   readonly headers: Headers;
   readonly body: string;
   /** Who signed it; null when nobody did. */
@@ -75,7 +77,14 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const signer = verified.ok ? verified.address : null;
     const nonce = verified.ok ? verified.nonce : null;
     const text = new TextDecoder().decode(body);
-    const each: Seen = { route: `${method} ${url.pathname}`, headers, body: text, signer, nonce };
+    const each: Seen = {
+      route: `${method} ${url.pathname}`,
+      query: url.search,
+      headers,
+      body: text,
+      signer,
+      nonce,
+    };
     const replayed = nonce !== null && seen.some((before) => before.nonce === nonce);
     seen.push(each);
     const scripted = scripts.get(each.route)?.shift();
@@ -84,7 +93,9 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (reply !== undefined) return reply;
     if (url.pathname === "/.well-known/gpux") return Response.json(wellKnown);
     const open =
-      url.pathname === "/v1/nodes" || (url.pathname.startsWith("/v1/objects/") && method !== "PUT");
+      url.pathname === "/v1/nodes" ||
+      url.pathname === "/v1/offers" ||
+      (url.pathname.startsWith("/v1/objects/") && method !== "PUT");
     if (open) return route(method, url, each, body);
     if (!verified.ok)
       return refuse(verified.code === "signature_wrong_audience" ? "signature_invalid" : verified.code);
@@ -104,6 +115,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (kind === "sessions" && method === "DELETE")
       return sessions.close(id ?? "") ?? refuse("session_unknown");
     if (kind === "sessions") return list(sessions.list());
+    if (kind === "offers") return Response.json({ ...emptyList, data: [offerView()] });
     if (kind === "quotes") return Response.json(wire.quote(edge.quote), { status: 201 });
     if (kind === "leases" && id === undefined)
       return method === "GET" ? list(edge.lease ? [leaseView()] : []) : open(each);
@@ -328,8 +340,33 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     };
   }
 
+  function offerView() {
+    const node = nodeView();
+    const rate = "3600000";
+    return {
+      ...node,
+      object: "offer",
+      rate_per_hour: rate,
+      tier: "firm",
+      gpu_name: "SWIFTSHADER",
+      num_gpus: 1,
+      gpu_ram: 0,
+      cpu_cores: 0,
+      cpu_ram: 0,
+      geolocation: node.region,
+      dph_total: "3.60",
+      min_bid: null,
+      duration: 604_800,
+      machine_id: node.id,
+      host_id: node.provider,
+    };
+  }
+
   return edge;
 }
+
+const emptyList = { object: "list", data: [], has_more: false, blockers: {} };
+
 export type ScriptedEdge = ReturnType<typeof createScriptedEdge>;
 
 export function list(data: unknown[], has_more = false): Response {
