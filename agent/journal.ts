@@ -1,3 +1,4 @@
+import { appendFileSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
@@ -12,6 +13,8 @@ import { z } from "zod";
  */
 export interface Journal<Entry> {
   append(entry: Entry): void;
+  /** Resolves when all that was appended so far has left this process: a kill of it takes nothing of that any more. */
+  written(): Promise<void>;
   /** Resolves when all that was appended so far is on the disk; calls that overlap share one fdatasync. */
   sync(): Promise<void>;
   /** Replaces the whole journal, atomically. `entries` must say all that was appended so far. */
@@ -100,13 +103,14 @@ export async function openJournal<Schema extends z.ZodType>(
     tail.catch(() => {});
     return tail;
   };
-  const write = async (due: Batch) => {
+  const write = (due: Batch): void => {
     if (batch === due) batch = null;
     const { lines } = due;
     due.lines = [];
     if (over || lines.length === 0) return;
     unsynced = true;
-    await file.appendFile(lines.join(""));
+    // Into the system's memory, in microseconds: a worker thread's turn would cost ten times as much.
+    appendFileSync(file.fd, lines.join(""));
   };
 
   const journal: Journal<Entry> = {
@@ -116,15 +120,20 @@ export async function openJournal<Schema extends z.ZodType>(
       if (batch === null) {
         const fresh: Batch = { lines: [] };
         batch = fresh;
-        void inTurn(() => write(fresh));
+        void inTurn(async () => write(fresh));
       }
       batch.lines.push(encode(entry));
+    },
+    written() {
+      if (batch === null) return tail;
+      const due = batch;
+      return inTurn(async () => write(due));
     },
     sync() {
       syncing ??= inTurn(async () => {
         // An append from here on belongs to the next round.
         syncing = null;
-        if (batch !== null) await write(batch);
+        if (batch !== null) write(batch);
         if (!unsynced || over) return;
         unsynced = false;
         await file.datasync();
@@ -162,7 +171,7 @@ export async function openJournal<Schema extends z.ZodType>(
     },
     close() {
       return inTurn(async () => {
-        if (batch !== null) await write(batch);
+        if (batch !== null) write(batch);
         if (over) return;
         over = true;
         if (unsynced) await file.datasync();

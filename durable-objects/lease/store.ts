@@ -56,42 +56,40 @@ export class LeaseStore {
     return row === undefined ? null : jobOf(row);
   }
 
-  /** Writes what differs from `before`. Jobs never leave the table with their lease alive. */
-  save(before: State | null, after: State): void {
-    if (before?.lease !== after.lease)
+  saveLease(lease: Lease): void {
+    this.#sql.exec(
+      "INSERT INTO lease (id, status, doc) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc",
+      lease.status,
+      documentOf(lease),
+    );
+  }
+
+  /** Jobs never leave the table with their lease alive. */
+  saveJob(job: Job, isNew: boolean): void {
+    // The request never changes, so it is written once; the rest of the job whenever it has.
+    const { request, ...rest } = job;
+    const doc = documentOf(rest);
+    const live = isFinal(job) ? 0 : 1;
+    if (isNew)
       this.#sql.exec(
-        "INSERT INTO lease (id, status, doc) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc",
-        after.lease.status,
-        documentOf(after.lease),
+        "INSERT INTO jobs (id, n, status, price, live, request, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        job.id,
+        job.n,
+        job.status,
+        job.price.toString(),
+        live,
+        documentOf(request),
+        doc,
       );
-    for (const job of after.jobs.values()) {
-      const was = before?.jobs.get(job.id);
-      if (was === job) continue;
-      // The request never changes, so it is written once; the rest of the job at every step.
-      const { request, ...rest } = job;
-      const doc = documentOf(rest);
-      const live = isFinal(job) ? 0 : 1;
-      if (was === undefined)
-        this.#sql.exec(
-          "INSERT INTO jobs (id, n, status, price, live, request, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
-          job.id,
-          job.n,
-          job.status,
-          job.price.toString(),
-          live,
-          documentOf(request),
-          doc,
-        );
-      else
-        this.#sql.exec(
-          "UPDATE jobs SET status = ?, price = ?, live = ?, doc = ? WHERE id = ?",
-          job.status,
-          job.price.toString(),
-          live,
-          doc,
-          job.id,
-        );
-    }
+    else
+      this.#sql.exec(
+        "UPDATE jobs SET status = ?, price = ?, live = ?, doc = ? WHERE id = ?",
+        job.status,
+        job.price.toString(),
+        live,
+        doc,
+        job.id,
+      );
   }
 
   /** Numbers the entries and keeps them; answers them as the events that readers get. */
