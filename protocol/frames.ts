@@ -68,8 +68,12 @@ export const ToNode = z.discriminatedUnion("t", [
   frame("reject", { code: z.string(), detail: z.string().optional() }),
   frame("hold", { hold: LeaseId, resources: Resources, terms: LeaseTerms, expires_at: z.iso.datetime() }),
   frame("release", { hold: LeaseId }),
-  /** The funding is on chain: dial the lease's data socket. */
+  /** The funding is on chain, or the lease has work again: its resources are its own, dial its data socket. */
   frame("open", { lease: LeaseId, terms: LeaseTerms }),
+  /** The lease has no work: its resources are free for others, hang up its data socket and keep its journal. */
+  frame("rest", { lease: LeaseId }),
+  /** Dial the data socket of a lease that rests, for what needs no resources: its close is to be signed. */
+  frame("dial", { lease: LeaseId }),
   ack,
 ]);
 export type ToNode = z.output<typeof ToNode>;
@@ -130,6 +134,8 @@ export const FromLease = z.discriminatedUnion("t", [
       .optional(),
   }),
   frame("close_signed", { cumulative: Amount, valid_before: z.int(), signature: HexBytes }),
+  /** The node stops in so long: nothing new is begun, and what runs may end until then. */
+  frame("drain", { deadline_s: z.int().min(0).max(86_400) }),
   /** The agent will not: `what` says to which request, `reason` why. A refusal to serve the lease ends it. */
   frame("refused", { what: z.enum(["lease", "settle", "close"]), reason: z.string().max(400) }),
   ack,

@@ -16,10 +16,18 @@ export const AGENT_VERSION = "0.1.0";
 
 /** What the control link asks of the rest of the agent. */
 export interface LeaseHouse {
-  /** Leases that are served now. */
-  list(): readonly { readonly id: LeaseId; readonly resources: Resources }[];
+  /** Leases that are not over; a resting one leaves its resources to others. */
+  list(): readonly {
+    readonly id: LeaseId;
+    readonly resources: Resources;
+    readonly isResting: boolean;
+  }[];
   /** Starts to serve; `refusal`: only to say why not. Resolves once the lease is in its journal. */
   open(lease: LeaseId, terms: LeaseTerms, resources: Resources, refusal: string | null): Promise<void>;
+  /** Hangs up and keeps the journal. Resolves once a restart would know it too. */
+  rest(lease: LeaseId): Promise<void>;
+  /** A resting lease is served, but not given its resources. */
+  dial(lease: LeaseId): Promise<void>;
   forget(lease: LeaseId, why: string): Promise<void>;
 }
 
@@ -115,16 +123,22 @@ export function createControl(options: ControlOptions): Control {
         return;
       case "release":
         enter({ is: "released", lease: frame.hold });
-        if (isServed(frame.hold)) await leases.forget(frame.hold, "released by the edge");
+        if (entryOf(frame.hold) !== undefined) await leases.forget(frame.hold, "released by the edge");
         return;
       case "open":
         await open(frame.lease, frame.terms);
         return;
+      case "rest":
+        await leases.rest(frame.lease);
+        return;
+      case "dial":
+        await leases.dial(frame.lease);
+        return;
     }
   }
 
-  function isServed(lease: LeaseId): boolean {
-    return leases.list().some(({ id }) => id === lease);
+  function entryOf(lease: LeaseId) {
+    return leases.list().find(({ id }) => id === lease);
   }
 
   async function hold(frame: Extract<ToNode, { t: "hold" }>): Promise<void> {
@@ -151,11 +165,14 @@ export function createControl(options: ControlOptions): Control {
     if (draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
     const admission = admitTerms(house, { lease, terms, resources }, Math.floor(Date.now() / 1_000));
     if (!admission.ok) return admission;
-    return admitResources(house.offer, resources, takenResources(holds, leases.list(), Date.now(), lease));
+    const working = leases.list().filter(({ isResting }) => !isResting);
+    return admitResources(house.offer, resources, takenResources(holds, working, Date.now(), lease));
   }
 
   async function open(lease: LeaseId, terms: LeaseTerms): Promise<void> {
-    if (isServed(lease)) return;
+    const known = entryOf(lease);
+    // Whether it is served was decided when it was first opened.
+    if (known !== undefined) return leases.open(lease, terms, known.resources, null);
     const held = holds.get(lease);
     const resources = held?.resources ?? LEAST;
     // The id is the hash of the terms, so terms that pass are those that were held. Prices may have changed since.

@@ -24,6 +24,10 @@ export type Duty =
       readonly sequence: number;
     }
   | { readonly key: "node:open"; readonly t: "node_open" }
+  /** Others may have the GPUs, or the lease wants them again. */
+  | { readonly key: string; readonly t: "node_rest" | "node_rouse"; readonly turn: number }
+  /** The close is to be signed by an agent that was not needed until now. */
+  | { readonly key: "node:dial"; readonly t: "node_dial" }
   | { readonly key: "node:release"; readonly t: "node_release" };
 
 export function duties(state: State, now: number): Duty[] {
@@ -42,6 +46,7 @@ export function duties(state: State, now: number): Duty[] {
   if (isOpened && lease.openedAt !== null && !errands.metered)
     list.push({ key: "meter:open", t: "meter_open", openedAt: Math.floor(lease.openedAt / 1_000) });
   if (lease.status === "active" && !errands.opened) list.push({ key: "node:open", t: "node_open" });
+  list.push(...capacityDuties(lease));
   const attestation = attestationOf(state);
   if (attestation !== null) list.push(attestation);
 
@@ -68,6 +73,16 @@ export function duties(state: State, now: number): Duty[] {
     });
   if (isOver(lease) && !errands.released) list.push({ key: "node:release", t: "node_release" });
   return list;
+}
+
+function capacityDuties({ status, capacity, awayAt }: Lease): Duty[] {
+  const { state, turn, told } = capacity;
+  const isWorking = status === "active" || status === "draining";
+  if (state === "asking" && isWorking) return [{ key: `node:rouse:${turn}`, t: "node_rouse", turn }];
+  if (state === "resting" && isWorking && !told) return [{ key: `node:rest:${turn}`, t: "node_rest", turn }];
+  if (state !== "held" && status === "closing" && awayAt !== null)
+    return [{ key: "node:dial", t: "node_dial" }];
+  return [];
 }
 
 function fundIntent({ terms }: Lease, funding: FundingAuthorization): Intent {

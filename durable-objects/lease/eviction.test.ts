@@ -15,7 +15,7 @@ import { z } from "zod";
 import { hasherOf } from "./billing.ts";
 import type { Entry } from "./draft.ts";
 import { type Duty, duties } from "./duties.ts";
-import { answeredBy } from "./errands.ts";
+import { answeredBy, rousedBy } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { claimsOf } from "./signatures.ts";
@@ -99,6 +99,8 @@ class Expectation {
 
   /** Each duty is tried once in a life; its answer may bring the next. */
   async settle(now: number): Promise<void> {
+    // An object that nothing was told since its eviction does not see to its duties.
+    if (this.#asleep) return;
     for (;;) {
       const due = duties(this.state, now);
       for (const key of this.#tried) if (due.every((duty) => duty.key !== key)) this.#tried.delete(key);
@@ -133,6 +135,12 @@ class Expectation {
         return { t: "held", cumulative: duty.voucher.cumulative };
       case "node_open":
         return { t: "errand", done: "opened" };
+      case "node_rest":
+        return { t: "capacity", turn: duty.turn, blocker: null };
+      case "node_rouse":
+        return rousedBy(duty.turn, this.#neighbours.roused);
+      case "node_dial":
+        return null;
       case "node_release":
         return { t: "errand", done: "released" };
     }
@@ -295,6 +303,7 @@ class Duel {
     this.#now = timeOf(move, expected.state, this.#now);
     vi.setSystemTime(this.#now);
     const event = eventOf(move, expected.state, this.#around);
+    this.#neighbours.roused = this.#around.node.isFree ? { ok: true } : { ok: false, code: "no_capacity" };
     if (event !== null) await this.#happen(move, await signedEvent(event, expected.state, this.#now));
     await this.#neighbours.quiet();
     await expected.settle(this.#now);
@@ -355,6 +364,10 @@ class Duel {
       case "relayed":
       case "relay_refused":
         this.#neighbours.relayed.set(event.kind, answerOf(event));
+        if (await real.alarm()) expected.tell({ t: "tick" }, now);
+        return;
+      case "capacity":
+        // The node is asked again when the alarm rings.
         if (await real.alarm()) expected.tell({ t: "tick" }, now);
         return;
       case "errand":

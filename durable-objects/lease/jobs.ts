@@ -1,7 +1,9 @@
 import { type ErrorCode, JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
+import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
+import { isHeld } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
@@ -33,6 +35,8 @@ export interface Arrival {
   readonly clientId: string | null;
   readonly request: JobRequest;
   readonly inputHash: string;
+  /** That asked for it; absent or null: the wallet. */
+  readonly session?: SessionId | null;
 }
 
 /** JOB-1: nothing is queued that the lease's funding and the consumer's allowance do not cover in full. */
@@ -43,7 +47,9 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     return known.inputHash === arrival.inputHash ? null : { ok: false, code: "idempotency_key_reused" };
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
-  if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
+  // A node may say that it stops before the funding has landed: what came then would be aborted at once.
+  if ((lease.status !== "funding" && lease.status !== "active") || lease.drainAt !== null)
+    return { ok: false, code: "lease_closed" };
   if (now + arrival.request.timeouts.execution_s * 1_000 > lease.terms.expiry * 1_000 - WIND_UP_MS)
     return {
       ok: false,
@@ -70,13 +76,19 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   put(draft, {
     ...arrived(arrival.job, draft.lease.arrivals, arrival.request, now),
     clientId: arrival.clientId,
+    session: arrival.session ?? null,
     inputHash: arrival.inputHash,
   });
   note(draft, arrival.job, "status", { status: "queued" });
   return null;
 }
 
-function arrived(id: JobId, n: number, request: JobRequest, at: number): Omit<Job, "clientId" | "inputHash"> {
+function arrived(
+  id: JobId,
+  n: number,
+  request: JobRequest,
+  at: number,
+): Omit<Job, "clientId" | "session" | "inputHash"> {
   return {
     id,
     n,
@@ -110,6 +122,7 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   put(draft, {
     ...arrived(ticket.job, draft.lease.arrivals, request, ticket.createdAt),
     clientId: ticket.clientId,
+    session: ticket.session,
     inputHash: ticket.inputHash,
     status: "starting",
     attempts: [{ token, sentAt, startedAt: null, endedAt: null, outcome: null }],
@@ -120,7 +133,7 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
 /** Sends queued jobs, oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
-  if ((status !== "active" && status !== "draining") || awayAt !== null) return;
+  if ((status !== "active" && status !== "draining") || awayAt !== null || !isHeld(draft.lease)) return;
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inOrder(draft.jobs.values())) {

@@ -3,7 +3,7 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { askBlock } from "./blocks.ts";
 import { type Draft, note, put, sendVolatile, tellVoucher } from "./draft.ts";
-import { askClose, drain } from "./ending.ts";
+import { askClose, drain, stopBy } from "./ending.ts";
 import { begin, fail, fenced, finish, lose, type Refusal, sendCancel, sendRun } from "./jobs.ts";
 import { isAnswer } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
@@ -62,6 +62,9 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       finish(draft, began, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: true });
       return null;
     }
+    case "drain":
+      stopBy(draft, draft.now + said.deadline_s * 1_000);
+      return null;
     case "signed":
       signed(draft, said);
       return null;

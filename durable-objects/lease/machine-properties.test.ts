@@ -115,6 +115,7 @@ class Witness {
     for (const job of result.next.jobs.values())
       if (job !== before.jobs.get(job.id)) this.#checkJob(job, result.next.lease);
     this.#checkMoney(result.next);
+    this.#checkCapacity(before.lease, result.next);
     this.#checkReadable(result.next);
     this.state = prune(result.next);
     noteDuties(this.around, duties(this.state, this.now));
@@ -138,6 +139,11 @@ class Witness {
     expect(lease.settled).toBeGreaterThanOrEqual(before.settled);
     expect(lease.voucher?.cumulative ?? 0n).toBeGreaterThanOrEqual(before.voucher?.cumulative ?? 0n);
     expect(lease.voucher?.cumulative ?? 0n).toBeLessThanOrEqual(lease.spent);
+    if (lease.drainAt !== null)
+      for (const { status } of jobs.values()) {
+        expect(["queued", "starting"]).not.toContain(status);
+        if (status === "running") expect(this.now).toBeLessThan(lease.drainAt);
+      }
     if (isOver(lease)) {
       expect(lease.end).not.toBeNull();
       for (const job of jobs.values()) expect(isTerminal(job)).toBe(true);
@@ -223,6 +229,19 @@ class Witness {
     }
   }
 
+  /** LSE-9: nothing is under way on GPUs that others may have, and no question to the node bears an older number. */
+  #checkCapacity(before: Lease, { lease, jobs }: State): void {
+    const { capacity } = lease;
+    expect(capacity.turn).toBeGreaterThanOrEqual(before.capacity.turn);
+    if (capacity.state === "held" && before.capacity.state !== "held")
+      expect(capacity.turn).toBe(before.capacity.turn);
+    else if (capacity.state !== before.capacity.state) expect(capacity.turn).toBe(before.capacity.turn + 1);
+    if (capacity.state !== "held")
+      for (const job of jobs.values()) expect(["starting", "running"]).not.toContain(job.status);
+    if (capacity.state === "asking" && (lease.status === "active" || lease.status === "draining"))
+      expect([...jobs.values()].some((job) => job.status === "queued")).toBe(true);
+  }
+
   #checkReadable(state: State): void {
     expect(JSON.parse(documentOf(state.lease))).toEqual(z.encode(Lease, state.lease));
     for (const job of state.jobs.values()) expect(JSON.parse(documentOf(job))).toEqual(z.encode(Job, job));
@@ -241,6 +260,7 @@ class Witness {
 
   /** From here on everybody answers and time passes: the lease ends, its duties are done, and it is forgotten. */
   windUp(): void {
+    this.around.node.isFree = true;
     for (let round = 0; round < 400; round++) {
       if (isForgotten(this.state, this.now)) return;
       for (const duty of duties(this.state, this.now)) {
@@ -262,12 +282,20 @@ const leases = fc.record({
   gpus: fc.integer({ min: 1, max: 2 }),
   ratePerHour: fc.constantFrom(3_600_000n, 0n, 7_777n, 1_000_000_000_000n),
   unattended: fc.constantFrom(0n, 500_000n, FUNDED),
+  keepWarmS: fc.constantFrom(0, 60, 300, 3_600),
 });
 
-function quoted({ gpus, ...overrides }: { gpus: number; ratePerHour: bigint; unattended: bigint }): State {
+interface Sold {
+  readonly gpus: number;
+  readonly ratePerHour: bigint;
+  readonly unattended: bigint;
+  readonly keepWarmS: number;
+}
+
+function quoted({ gpus, keepWarmS, ...overrides }: Sold): State {
   const hold = holdOf(termsOf({ ...overrides, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
-  return quotedLease({ ...hold, text: { ...hold.text, resources } }, PLACE, START);
+  return quotedLease({ ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS } }, PLACE, START);
 }
 
 it("a lease keeps its promises whatever anybody does, and every alarm of it brings something about", () => {

@@ -4,6 +4,7 @@ import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/i
 import type { JobRequest } from "@gpux/protocol/job";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
+import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { fund, funded, fundingRefused, topUp } from "./funding.ts";
@@ -35,6 +36,8 @@ export type Event =
   | { readonly t: "errand"; readonly done: "opened" | "metered" | "released" }
   /** The relayer keeps the voucher of `cumulative`. */
   | { readonly t: "held"; readonly cumulative: bigint }
+  /** The node's answer to whether it lets the GPUs go, or gives them again; `blocker`: why it could not. */
+  | { readonly t: "capacity"; readonly turn: number; readonly blocker: CapacityBlocker | null }
   /** The node no longer holds the GPUs: the funding landed after its reservation had lapsed. */
   | { readonly t: "node_refused"; readonly detail: string }
   | {
@@ -72,6 +75,7 @@ export function step(state: State, event: Event, now: number): Step {
   const refusal = apply(draft, event);
   if (refusal !== null) return refusal;
   advance(draft);
+  tend(draft);
   dispatch(draft);
   settleDue(draft);
   const { lease, jobs, frames, journal, passing } = draft;
@@ -100,6 +104,9 @@ function apply(draft: Draft, event: Event): Refusal | null {
     case "held":
       if (event.cumulative > draft.lease.held.cumulative)
         draft.lease = { ...draft.lease, held: { cumulative: event.cumulative, at: draft.now } };
+      return null;
+    case "capacity":
+      answered(draft, event);
       return null;
     case "node_refused":
       refused(draft, event.detail);

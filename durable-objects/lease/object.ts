@@ -5,11 +5,12 @@ import { Address, JobId } from "@gpux/protocol/ids";
 import { inputHash, type JobEvent, type JobRequest, type JobView } from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
 import { placeOf } from "@gpux/protocol/place";
+import type { SessionId } from "@gpux/protocol/session";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { bytesToHex } from "viem/utils";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
-import type { HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
+import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
 import { fundingAnswer, isLanding, mayNot, paymentNeeded, refusalOf, topUpAnswer } from "./answers.ts";
@@ -19,6 +20,7 @@ import { Errands } from "./errands.ts";
 import { fundingFault } from "./funding.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
+import { LeaseSessions } from "./sessions.ts";
 import { claimsOf } from "./signatures.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
 import { isFinal, isSettled, isTerminal, type Job, type State, sameAttempt } from "./state.ts";
@@ -54,6 +56,7 @@ const HOT: ReadonlySet<FromLease["t"]> = new Set([
 export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   #store = new LeaseStore(this.ctx.storage.sql);
   #state = this.#store.load();
+  #sessions = this.#openSessions();
   readonly #errands = new Errands(this.env);
   readonly #agent = new AgentSocket(this.ctx);
   readonly #watchers = new Watchers(this.ctx);
@@ -95,8 +98,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return fundingAnswer(this.#state);
   }
 
-  async topUp(as: Address, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = mayNot(this.#state, as);
+  async topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const fault = fundingFault(funding, Date.now());
     if (fault !== null) return refusalOf(fault);
@@ -108,19 +111,25 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   }
 
   async submit(
-    as: Address,
+    as: Caller,
     id: JobId,
     request: JobRequest,
     clientId: string | null,
     waitMs: number,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
     const hash = await inputHash(request);
-    const refusal = mayNot(this.#state, as);
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const known = this.#job(id);
     if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
     if (known === null) {
       const { lease } = this.#state;
+      if (typeof as !== "string" && as.bearer && lease.terms.unattended > 0n)
+        return {
+          ok: false,
+          code: "forbidden",
+          detail: "the edge knows this session's key, and the lease spends without the consumer's signature",
+        };
       const allowance = request.allowance;
       if (allowance !== undefined && allowance.cumulative > (lease.allowance?.cumulative ?? 0n)) {
         const digest = hasherOf(lease.place).allowance({
@@ -130,8 +139,13 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
         if ((await consumerOf(digest, allowance.signature)) !== lease.terms.consumerSigner)
           return { ok: false, code: "allowance_invalid" };
       }
-      const result = this.#apply({ t: "submit", job: id, clientId, request, inputHash: hash }, waitMs > 0);
+      const session = typeof as === "string" ? null : as.session;
+      const needs = session === null ? null : this.#sessions.needs(session, request.max_price);
+      if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
+      const event = { t: "submit", job: id, clientId, request, inputHash: hash, session } as const;
+      const result = this.#apply(event, waitMs > 0);
       if (!result.ok) return paymentNeeded(this.#state, result);
+      if (session !== null) this.#sessions.take(session, id, request.max_price);
     }
     const job = await this.#ended(id, waitMs);
     if (job === null) return { ok: false, code: "job_unknown" };
@@ -140,8 +154,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return { ok: true, job: jobView(this.#state, job, Date.now()), replayed: known !== null };
   }
 
-  async job(as: Address, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
-    const refusal = mayNot(this.#state, as);
+  async job(as: Caller, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     this.#write();
     const job = await this.#ended(id, waitMs);
@@ -164,20 +178,20 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   }
 
   async events(
-    as: Address,
+    as: Caller,
     id: JobId,
     after: number,
     limit: number,
   ): Promise<Outcome<{ events: JobEvent[] }>> {
-    const refusal = mayNot(this.#state, as);
+    const refusal = this.#mayNot(as);
     if (refusal !== null) return refusal;
     if (this.#job(id) === null) return { ok: false, code: "job_unknown" };
     this.#write();
     return { ok: true, events: this.#store.events(id, after, limit) };
   }
 
-  async cancel(as: Address, id: JobId): Promise<Outcome<{ job: JobView }>> {
-    const refusal = mayNot(this.#state, as);
+  async cancel(as: Caller, id: JobId): Promise<Outcome<{ job: JobView }>> {
+    const refusal = this.#mayNot(as);
     if (refusal !== null) return refusal;
     const job = this.#job(id);
     if (job === null) return { ok: false, code: "job_unknown" };
@@ -191,17 +205,31 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return this.job(as, id, 0);
   }
 
-  async close(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = mayNot(this.#state, as);
+  async close(as: Caller): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const result = this.#apply({ t: "close" });
     return result.ok ? { ok: true, lease: leaseView(this.#state) } : refusalOf(result);
   }
 
-  async view(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = mayNot(this.#state, as);
+  async view(as: Caller): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     return { ok: true, lease: leaseView(this.#state) };
+  }
+
+  async admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome> {
+    if (this.#state === null) return { ok: false, code: "lease_unknown" };
+    return this.#sessions.admit(session, until, ceiling, Date.now());
+  }
+
+  async trimSession(session: SessionId): Promise<bigint | null> {
+    return this.#state === null ? null : this.#sessions.trim(session);
+  }
+
+  async revokeSession(session: SessionId, until: number): Promise<void> {
+    // One that is not there (any more) is not to be filled for this.
+    if (this.#state !== null) this.#sessions.revoke(session, until);
   }
 
   /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of a job's events). */
@@ -305,7 +333,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       retries,
     };
     if ((await inputHash(request)) !== ticket.inputHash) return;
-    if (this.#job(job) === null) this.#apply({ t: "restore", ticket, request });
+    if (this.#job(job) !== null) return;
+    this.#apply({ t: "restore", ticket, request });
+    if (ticket.session !== null && this.#job(job) !== null)
+      this.#sessions.take(ticket.session, job, ticket.max_price);
   }
 
   /**
@@ -323,7 +354,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const journal = [...(woken?.ok ? woken.journal : []), ...result.journal];
     this.#behind.note(before, result.next, journal, result.passing, now);
     this.#state = prune(result.next);
-    const isHot = mayWait && woken === null && before.lease.allowance === lease.allowance;
+    const isHot = mayWait && woken === null && isRepeatable(before.lease, lease);
     if (isHot && result.frames.every(({ t }) => t === "run" || t === "cancel")) this.#writeSoon();
     else this.#write();
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
@@ -407,12 +438,40 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     void this.ctx.blockConcurrencyWhile(async () => {
       await this.ctx.storage.deleteAll();
       this.#store = new LeaseStore(this.ctx.storage.sql);
+      this.#sessions = this.#openSessions();
+    });
+  }
+
+  /** A lease is its parties', by their wallets or by sessions that their Account has vouched for. */
+  #mayNot(as: Caller): Refused | null {
+    return mayNot(this.#state, typeof as === "string" ? as : as.address) ?? this.#sessions.refusal(as);
+  }
+
+  #openSessions(): LeaseSessions {
+    return new LeaseSessions(this.ctx.storage.sql, {
+      find: (id) => this.#job(id),
+      ofSession: (session) => {
+        this.#write();
+        return this.#store.jobsOfSession(session);
+      },
     });
   }
 
   #job(id: JobId): Job | null {
     return this.#state?.jobs.get(id) ?? this.#behind.job(id) ?? this.#store.job(id);
   }
+}
+
+/** Whether nothing was promised to anybody in this step but what agent and caller would bring again. */
+function isRepeatable(before: State["lease"], after: State["lease"]): boolean {
+  return (
+    before.status === after.status &&
+    before.allowance === after.allowance &&
+    before.capacity.turn === after.capacity.turn &&
+    before.drainAt === after.drainAt &&
+    before.block === after.block &&
+    before.closing === after.closing
+  );
 }
 
 function parseJson(text: string): unknown {

@@ -34,9 +34,11 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     held: { cumulative: 0n, at: 0 },
     settled: 0n,
     errands: { opened: false, metered: false, released: false, withdraw: [] },
+    capacity: { state: "held", turn: 0, told: true, blocker: null, idleAt: null },
     transactions: [],
     arrivals: 0,
     jobsEnded: 0,
+    drainAt: null,
     overAt: null,
     end: null,
   };

@@ -11,6 +11,7 @@ import {
 } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
+import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
 
 /** Everything here is in milliseconds since the epoch unless it says seconds. */
@@ -54,6 +55,8 @@ const ReceiptState = z.strictObject({
 export const Job = z.strictObject({
   id: JobId,
   clientId: ClientJobId.nullable(),
+  /** Under whose cap it counts, when a session and not the wallet asked for it. */
+  session: SessionId.nullable().default(null),
   /** Order of arrival in the lease. */
   n: z.int().min(1),
   request: JobRequest,
@@ -120,6 +123,20 @@ const Errands = z.strictObject({
   withdraw: z.array(Address),
 });
 
+/** Whether the node keeps its GPUs for the lease (capacity.ts). */
+const Capacity = z.strictObject({
+  /** `held`: they are its own. `resting`: others may have them. `asking`: a job waits for the node to give them again. */
+  state: z.enum(["held", "resting", "asking"]),
+  /** Numbers what was asked of the node. */
+  turn: z.int().min(0),
+  /** The node has answered to this turn. */
+  told: z.boolean(),
+  /** Of `asking`: why the node could not, when it was last asked. */
+  blocker: z.enum(["gpus", "node_offline", "node_draining"]).nullable(),
+  /** Of `held`: since when there is nothing to do; null while there is. */
+  idleAt: Time.nullable(),
+});
+
 export const Lease = z.strictObject({
   id: LeaseId,
   /** The on-chain id. */
@@ -156,9 +173,13 @@ export const Lease = z.strictObject({
   held: Held.prefault({ cumulative: "0", at: 0 }),
   settled: Amount,
   errands: Errands,
+  /** Older leases hold their GPUs as long as they last, until they have been idle for once. */
+  capacity: Capacity.prefault({ state: "held", turn: 0, told: true, blocker: null, idleAt: null }),
   transactions: z.array(LeaseTransaction),
   arrivals: z.int().min(0),
   jobsEnded: z.int().min(0),
+  /** The node stops then: what still runs is broken off. */
+  drainAt: Time.nullable().default(null),
   /** When it ended; a week later it is forgotten. */
   overAt: Time.nullable(),
   end: LeaseEnd.nullable(),

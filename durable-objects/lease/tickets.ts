@@ -1,6 +1,7 @@
 import { type Bytes32, ClientJobId, JobId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, Timeouts } from "@gpux/protocol/job";
 import { Amount } from "@gpux/protocol/money";
+import { SessionId } from "@gpux/protocol/session";
 import { keccak256, stringToBytes } from "viem/utils";
 import { z } from "zod";
 import { documentOf } from "./document.ts";
@@ -14,6 +15,7 @@ import { currentAttempt, type Job } from "./state.ts";
 const Ticket = z.strictObject({
   job: JobId,
   clientId: ClientJobId.nullable(),
+  session: SessionId.nullable(),
   inputHash: Sha256,
   max_price: Amount,
   timeouts: Timeouts,
@@ -39,6 +41,7 @@ export function issue(secret: Bytes32, job: Job): string | null {
   const ticket: Ticket = {
     job: job.id,
     clientId: job.clientId,
+    session: job.session,
     inputHash: job.inputHash,
     max_price,
     timeouts,

@@ -14,15 +14,18 @@ export interface Inventory {
 }
 
 /**
- * GPUs that are not free. `asked`: the agent was asked to hold and has not answered; `held`: it confirmed;
- * `reserved`: a funding that names this lease may land; `open`: the lease runs.
+ * What of the node is promised. `asked`: the agent was asked to hold and has not answered; `held`: it confirmed;
+ * `reserved`: a funding that names this lease may land; `open`: the lease runs; `resting`: it lasts without work, and
+ * what it needs is free for others.
  */
 export interface Allocation {
-  readonly phase: "asked" | "held" | "reserved" | "open";
+  readonly phase: "asked" | "held" | "reserved" | "open" | "resting";
   readonly resources: Resources;
   readonly terms: LeaseTerms;
   /** Milliseconds; the GPUs are free again after it. */
   readonly until: number;
+  /** Of the lease's questions to rest or to be roused, the highest that was dealt with. */
+  readonly turn: number;
 }
 
 /** A frame without its head; the machine numbers it, the shell adds the newest `ack` as it goes out. */
@@ -82,10 +85,15 @@ export function statusOf(state: NodeState): NodeView["status"] {
 
 /** GPUs neither held nor leased; 0 for a node that is unknown. */
 export function freeGpus(state: NodeState): number {
-  const all = state.inventory?.offer.gpus.length ?? 0;
-  let taken = 0;
-  for (const allocation of state.allocations.values()) taken += allocation.resources.gpus;
-  return Math.max(0, all - taken);
+  return Math.max(0, (state.inventory?.offer.gpus.length ?? 0) - taken(state, "gpus"));
+}
+
+/** What of a kind of resource is promised; a resting lease takes none. */
+export function taken(state: NodeState, kind: keyof Resources): number {
+  let sum = 0;
+  for (const { phase, resources } of state.allocations.values())
+    if (phase !== "resting") sum += resources[kind];
+  return sum;
 }
 
 /** What the Books list, `null` before the first hello. */

@@ -30,6 +30,7 @@ const STEPS = [
   ) WITHOUT ROWID`,
   "CREATE TABLE unacknowledged (seq INTEGER PRIMARY KEY, frame TEXT NOT NULL)",
   NONCE_TABLE,
+  "ALTER TABLE allocations ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -40,7 +41,15 @@ const InventoryRow = z.strictObject({
   draining: z.boolean(),
 });
 const PublicationRow = z.strictObject({ version: z.int(), attempts: z.int(), retryAt: z.int() });
-const Phase = z.enum(["asked", "held", "reserved", "open"]);
+const Phase = z.enum(["asked", "held", "reserved", "open", "resting"]);
+type AllocationRow = {
+  lease: string;
+  phase: string;
+  resources: string;
+  terms: string;
+  until: number;
+  turn: number;
+};
 type NodeRow = {
   address: string;
   inventory: string | null;
@@ -68,9 +77,7 @@ export class NodeStore {
     const row = this.#sql.exec<NodeRow>("SELECT * FROM node").toArray()[0];
     if (row === undefined) return null;
     const allocations = this.#sql
-      .exec<{ lease: string; phase: string; resources: string; terms: string; until: number }>(
-        "SELECT lease, phase, resources, terms, until FROM allocations",
-      )
+      .exec<AllocationRow>("SELECT lease, phase, resources, terms, until, turn FROM allocations")
       .toArray();
     const frames = this.#sql
       .exec<{ frame: string }>("SELECT frame FROM unacknowledged ORDER BY seq")
@@ -86,13 +93,14 @@ export class NodeStore {
       publication: row.publication === null ? null : PublicationRow.parse(JSON.parse(row.publication)),
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       allocations: new Map(
-        allocations.map(({ lease, phase, resources, terms, until }) => [
+        allocations.map(({ lease, phase, resources, terms, until, turn }) => [
           LeaseId.parse(lease),
           {
             phase: Phase.parse(phase),
             resources: Resources.parse(JSON.parse(resources)),
             terms: LeaseTerms.parse(JSON.parse(terms)),
             until,
+            turn,
           },
         ]),
       ),
@@ -127,12 +135,13 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn) VALUES (?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
         JSON.stringify(z.encode(LeaseTerms, allocation.terms)),
         allocation.until,
+        allocation.turn,
       );
     }
   }

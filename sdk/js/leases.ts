@@ -2,7 +2,7 @@ import { listOf, type WellKnown } from "@gpux/protocol/answers";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import type { KeptIntentWire } from "@gpux/protocol/kept";
-import { LeaseView, Quote, QuoteRequest, type Settlement } from "@gpux/protocol/lease";
+import { KEEP_WARM_S, LeaseView, Quote, QuoteRequest, type Settlement } from "@gpux/protocol/lease";
 import { Demand } from "@gpux/protocol/resources";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
@@ -24,6 +24,11 @@ export interface QuoteInput {
   readonly durationS?: number;
   /** Base units that the caller means to put in. */
   readonly amount?: bigint;
+  /**
+   * Seconds that the node keeps its GPUs for the lease after the last job, unbilled: 0 to 3,600, by default 300. After
+   * that others may have them, and the next job waits until the node has them free.
+   */
+  readonly keepWarmS?: number;
 }
 
 export interface OpenOptions {
@@ -32,6 +37,7 @@ export interface OpenOptions {
   /** What was asked for: the quote is checked against it before anything is signed. Any one GPU by default. */
   readonly demand?: DemandInput;
   readonly durationS?: number;
+  readonly keepWarmS?: number;
   /** Base units per hour. */
   readonly maxRatePerHour?: bigint;
   readonly signal?: AbortSignal | undefined;
@@ -85,6 +91,7 @@ export function createQuotes({ transport, account, payer }: LeaseSettings) {
         consumer_signer: account.address,
         duration_s: input.durationS ?? DEFAULT_DURATION_S,
         ...(input.amount === undefined ? {} : { amount: input.amount }),
+        ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
       };
       checked(QuoteRequest, request);
       return transport.json(
@@ -146,6 +153,7 @@ export function createLeases(settings: LeaseSettings): Leases {
         consumerSigner: account.address,
         demand: checked(Demand, options.demand ?? {}),
         durationS: options.durationS ?? DEFAULT_DURATION_S,
+        keepWarmS: options.keepWarmS ?? KEEP_WARM_S,
         maxRatePerHour: options.maxRatePerHour ?? null,
         now,
       });

@@ -11,6 +11,7 @@ const expected: Expected = {
   consumerSigner: consumer.address,
   demand: Demand.parse({}),
   durationS: 3_600,
+  keepWarmS: 300,
   maxRatePerHour: 3_600_000n,
   now: NOW,
 };
@@ -49,6 +50,7 @@ const CHANGED: [field: string, change: Parameters<typeof quoteAt>[1]][] = [
   ["text.resources", { text: { resources: { ...text.resources, gpus: 2 } } }],
   ["text.resources", { text: { resources: { ...text.resources, cpu: 1 } } }],
   ["text.resources", { text: { resources: { ...text.resources, memory_gb: 1 } } }],
+  ["text.keep_warm_s", { text: { keep_warm_s: 0 } }],
   ["expires_at", { after: { expires_at: new Date(NOW).toISOString() } }],
   ["terms.expiry", { terms: { expiry: seconds } }],
   ["terms.expiry", { terms: { expiry: seconds + 86_400 } }],

@@ -13,6 +13,7 @@ export interface Expected {
   readonly consumerSigner: string;
   readonly demand: Demand;
   readonly durationS: number;
+  readonly keepWarmS: number;
   /** Base units per hour; null leaves the rate to the demand's own limit. */
   readonly maxRatePerHour: bigint | null;
   /** Milliseconds. */
@@ -60,6 +61,8 @@ export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
   }
   if (terms.unattended !== 0n)
     return fail("terms.unattended", "a serverless lease needs an allowance for all it spends");
+  if (text.keep_warm_s !== expected.keepWarmS)
+    return fail("text.keep_warm_s", `it is ${text.keep_warm_s}, not ${expected.keepWarmS}`);
   const rate = checkRate(terms.ratePerHour, text, expected);
   if (!rate.ok) return rate;
   return checkTimes(quote, expected);

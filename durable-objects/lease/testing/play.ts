@@ -77,6 +77,7 @@ const agent = {
     until: fc.constantFrom("asked", "asked", "other"),
   }),
   refused: fc.record({ t: fc.constant("refused"), what: fc.constantFrom("lease", "settle", "close") }),
+  drain: fc.record({ t: fc.constant("drain"), deadlineS: fc.constantFrom(0, 5, 600) }),
   gone: fc.record({ t: fc.constant("gone") }),
 } as const;
 
@@ -97,6 +98,8 @@ const world = {
     /** Of a funding: whether it is as hard on chain as its amount asks. */
     enough: fc.constantFrom(true, true, true, false),
   }),
+  /** Whether the node has its GPUs free for a lease that wants them again. */
+  node: fc.record({ t: fc.constant("node"), isFree: fc.boolean() }),
   wake: fc.record({ t: fc.constant("wake"), connected: fc.constantFrom(true, true, true, false) }),
   tick: fc.record({ t: fc.constant("tick"), after: fc.constantFrom(0, 1, 250, 2_000, 5_000, 20_000) }),
   longTick: fc.record({
@@ -123,8 +126,10 @@ const single = fc.oneof(
   { weight: 8, arbitrary: agent.signed },
   { weight: 4, arbitrary: agent.closeSigned },
   { weight: 1, arbitrary: agent.refused },
+  { weight: 1, arbitrary: agent.drain },
   { weight: 3, arbitrary: agent.gone },
   { weight: 8, arbitrary: world.answer },
+  { weight: 1, arbitrary: world.node },
   { weight: 4, arbitrary: world.wake },
   { weight: 8, arbitrary: world.tick },
   { weight: 1, arbitrary: world.longTick },
@@ -150,11 +155,26 @@ const good = fc
     { ...result, job: 0, token: "present", order: "next" },
   ]);
 
+/** Nothing is done for so long that the GPUs fall back to the node, and then something is to be done again. */
+const nap = fc
+  .tuple(consumer.submit, world.node)
+  .map(([submit, node]): Move[] => [
+    { t: "tick", after: 900_000 },
+    { t: "answer", duty: 0, refusal: null, enough: true },
+    node,
+    { ...submit, otherInput: false, allow: 10_000_000n, maxPrice: 100_000n },
+    { t: "answer", duty: 0, refusal: null, enough: true },
+  ]);
+
 const moves = fc
-  .array(fc.oneof({ weight: 6, arbitrary: single.map((move) => [move]) }, { weight: 1, arbitrary: good }), {
-    maxLength: 40,
-    size: "max",
-  })
+  .array(
+    fc.oneof(
+      { weight: 12, arbitrary: single.map((move) => [move]) },
+      { weight: 2, arbitrary: good },
+      { weight: 1, arbitrary: nap },
+    ),
+    { maxLength: 40, size: "max" },
+  )
   .map((parts) => parts.flat());
 
 /** The consumer closes, and the others do their part. */
@@ -176,11 +196,12 @@ export const sequences: fc.Arbitrary<Move[]> = fc.oneof(
 /** The lease as its surroundings know it: every duty that it ever had, and what became of its money on the chain. */
 export interface Surroundings {
   readonly known: Duty[];
+  readonly node: { isFree: boolean };
   readonly chain: { over: boolean; paid: bigint; readonly fundings: Map<string, bigint> };
 }
 
 export function surroundings(): Surroundings {
-  return { known: [], chain: { over: false, paid: 0n, fundings: new Map() } };
+  return { known: [], node: { isFree: true }, chain: { over: false, paid: 0n, fundings: new Map() } };
 }
 
 /** Notes the duties of a state; one that changed is another duty, because an old answer to it may still come. */
@@ -226,6 +247,9 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     case "tick":
     case "alarm":
       return { t: "tick" };
+    case "node":
+      around.node.isFree = move.isFree;
+      return null;
     case "hello":
       return said({
         t: "hello",
@@ -253,6 +277,8 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     }
     case "refused":
       return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
+    case "drain":
+      return said({ t: "drain", seq: lease.seen + 1, deadline_s: move.deadlineS });
     case "answer": {
       const duty = around.known.at(-1 - move.duty) ?? around.known.at(-1);
       return duty === undefined ? null : answerTo(duty, state, around, move.refusal, move.enough);
@@ -348,7 +374,7 @@ function signatures(move: Extract<Move, { t: "signed" }>, state: State): Event |
 export function answerTo(
   duty: Duty,
   state: State,
-  { chain }: Surroundings,
+  { chain, node }: Surroundings,
   refusal: IntentRefusalCode | null,
   enough = true,
 ): Event | null {
@@ -361,6 +387,12 @@ export function answerTo(
       return { t: "errand", done: "opened" };
     case "node_release":
       return { t: "errand", done: "released" };
+    case "node_rest":
+      return { t: "capacity", turn: duty.turn, blocker: null };
+    case "node_rouse":
+      return { t: "capacity", turn: duty.turn, blocker: node.isFree ? null : "gpus" };
+    case "node_dial":
+      return said({ t: "hello", seq: 0, attempts: [], last_seq: 0 });
     case "attest": {
       const close = duty.request.close === undefined ? null : ("0x06" as const);
       return { t: "attested", sequence: duty.sequence, usage: "0x04", close };

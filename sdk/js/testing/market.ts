@@ -54,6 +54,7 @@ export function quoteAt(
     mode: "serverless",
     region: "local",
     tick_s: 60,
+    keep_warm_s: 300,
     salt: `0x${"5a".repeat(32)}`,
     ...change.text,
   };
