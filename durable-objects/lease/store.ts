@@ -37,6 +37,12 @@ interface EventRow extends Record<string, SqlStorageValue> {
   readonly data: string;
 }
 
+/** An entry and when it was made. */
+export interface Dated {
+  readonly entry: Entry;
+  readonly at: number;
+}
+
 /** The tables of one lease. Every method is synchronous: writes without an await between them commit together. */
 export class LeaseStore {
   readonly #sql: SqlStorage;
@@ -103,20 +109,28 @@ export class LeaseStore {
       );
   }
 
-  /** Numbers the entries and keeps them; answers them as the events that readers get. */
-  append(entries: readonly Entry[], now: number): JobEvent[] {
-    return entries.flatMap((entry) => {
-      if (entry.type === "log" && this.#logLines(entry.job) >= LOG_LIMIT) return [];
-      const { id } = this.#sql
-        .exec<{ id: number }>(
-          "INSERT INTO journal (job, at, type, data) VALUES (?, ?, ?, ?) RETURNING id",
-          entry.job,
-          now,
-          entry.type,
-          JSON.stringify(entry.data),
-        )
-        .one();
-      return [eventOf(entry, id, now)];
+  /** Numbers the entries and keeps them, in one statement; answers them as the events that readers get. */
+  append(entries: readonly Dated[]): JobEvent[] {
+    const kept = this.#withinLogLimit(entries);
+    const last = this.lastEvent();
+    if (kept.length === 0) return [];
+    this.#sql.exec(
+      `INSERT INTO journal (id, job, at, type, data)
+         SELECT ? + key + 1, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)`,
+      last,
+      JSON.stringify(kept.map(({ entry, at }) => [entry.job, at, entry.type, JSON.stringify(entry.data)])),
+    );
+    return kept.map(({ entry, at }, i) => eventOf(entry, last + i + 1, at));
+  }
+
+  #withinLogLimit(entries: readonly Dated[]): readonly Dated[] {
+    if (entries.every(({ entry }) => entry.type !== "log")) return entries;
+    const lines = new Map<JobId, number>();
+    return entries.filter(({ entry: { job, type } }) => {
+      if (type !== "log") return true;
+      const before = lines.get(job) ?? this.#logLines(job);
+      lines.set(job, before + 1);
+      return before < LOG_LIMIT;
     });
   }
 

@@ -2,12 +2,14 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
 import type { Entry } from "./draft.ts";
 import type { Job, State } from "./state.ts";
-import { eventOf, type LeaseStore } from "./store.ts";
+import { type Dated, eventOf, type LeaseStore } from "./store.ts";
 
 /** The longest that a change stays in memory alone; what is promised meanwhile is in SPEC ACK-5. */
 export const BEHIND_MS = 10;
 
-type Noted = { readonly entry: Entry; readonly at: number; readonly isKept: boolean };
+interface Noted extends Dated {
+  readonly isKept: boolean;
+}
 
 /**
  * What has changed and is not in the rows yet. A job that begins and ends within one batch is written once, and so is
@@ -50,17 +52,31 @@ export class WriteBehind {
   write(storage: DurableObjectStorage, store: LeaseStore): JobEvent[] {
     if (this.isEmpty) return [];
     const events = storage.transactionSync(() => {
-      const told = this.#noted.flatMap(({ entry, at, isKept }) =>
-        isKept ? store.append([entry], at) : [eventOf(entry, store.lastEvent(), at)],
-      );
+      const kept = store.append(this.#noted.filter(({ isKept }) => isKept));
       if (this.#lease !== null) store.saveLease(this.#lease);
       for (const job of this.#jobs.values()) store.saveJob(job, this.#unborn.has(job.id));
-      return told;
+      return this.#inOrder(kept, store);
     });
     this.#jobs.clear();
     this.#unborn.clear();
     this.#noted = [];
     this.#lease = null;
     return events;
+  }
+
+  /** The kept ones with their numbers, and between them what passes; each of that bears the number before it. */
+  #inOrder(kept: JobEvent[], store: LeaseStore): JobEvent[] {
+    if (this.#noted.every(({ isKept }) => isKept)) return kept;
+    const events = [...kept];
+    let last = (kept[0]?.id ?? store.lastEvent() + 1) - 1;
+    return this.#noted.flatMap(({ entry, at, isKept }) => {
+      if (!isKept) return [eventOf(entry, last, at)];
+      // One above the limit of log lines has no event of its own.
+      const isNext = events[0]?.job === entry.job && events[0].type === entry.type;
+      const event = isNext ? events.shift() : undefined;
+      if (event === undefined) return [];
+      last = event.id;
+      return [event];
+    });
   }
 }
