@@ -33,6 +33,14 @@ export interface OpenedJournal<Entry> {
   readonly cutBytes: number;
 }
 
+/**
+ * The text that `z.encode` with the entry's schema would come to, for schemas whose one codec is the amount, in a
+ * fraction of the time: a job is some five lines. Reading goes through the schema.
+ */
+export function wireText(entry: unknown): string {
+  return JSON.stringify(entry, (_, each: unknown) => (typeof each === "bigint" ? each.toString() : each));
+}
+
 /** One line of the file. */
 export function encodeLine(json: string): string {
   return `${crc32(json).toString(16).padStart(8, "0")} ${json}\n`;
@@ -86,7 +94,7 @@ export async function openJournal<Schema extends z.ZodType>(
   if (good < before.length) await file.truncate(good);
   if (before.length === 0) await syncFolder(path);
 
-  const encode = (entry: Entry): string => encodeLine(JSON.stringify(z.encode(schema, entry)));
+  const encode = (entry: Entry): string => encodeLine(wireText(entry));
   let length = texts.length;
   /** Lines that wait for their turn to be written. */
   type Batch = { lines: string[] };
