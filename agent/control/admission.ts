@@ -87,6 +87,12 @@ export function admitTerms(house: House, { lease, terms, resources }: Proposal, 
 
 /** Whether the machine has room for it beside what is taken. */
 export function admitResources(offer: Offer, resources: Resources, taken: Taken): Admission {
+  if (resources.gpus > offer.gpus_per_lease)
+    return {
+      ok: false,
+      code: "resources_short",
+      detail: `A lease may have ${offer.gpus_per_lease} GPUs here, not ${resources.gpus}.`,
+    };
   const machine = { gpus: offer.gpus.length, cpu: offer.cpu, memory_gb: offer.memory_gb };
   for (const kind of ["gpus", "cpu", "memory_gb"] as const) {
     if (resources[kind] > machine[kind])
