@@ -1,8 +1,8 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, LeaseId } from "@gpux/protocol/ids";
-import type { Resources } from "@gpux/protocol/resources";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
 import type { AgentConfig } from "./config.ts";
@@ -61,6 +61,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       const text = error instanceof Error ? error.message : String(error);
       throw new AgentStartError(EXIT.noDevice, `No GPU device works here: ${text}`);
     });
+    if (options.config.simulated !== undefined && !description.software)
+      throw new AgentStartError(
+        EXIT.usage,
+        "config.json simulates a machine, which is for the software device alone: start with --adapter software, or remove `simulated`.",
+      );
     const offer = await takeInventory(description, options.config);
     return await run(options, account, paths, lock, offer);
   } catch (error) {
@@ -189,14 +194,15 @@ async function run(
     return openJournal(join(paths.leases, `${id}.jsonl`), BookEntry);
   }
 
-  async function openLease(id: LeaseId, terms: LeaseTerms, resources: Resources, refusal: string | null) {
+  async function openLease(id: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null) {
     if (leases.has(id) || ending !== null) return;
     const opened = await openBook(id);
     const known = readBook(opened.entries);
-    if (known === null) opened.journal.append({ is: "lease", terms, resources, refusal });
+    if (known === null)
+      opened.journal.append({ is: "lease", terms, ...share, gpus: [...share.gpus], refusal });
     await opened.journal.sync();
     log({ level: "info", event: "lease.opened", text: `${id} is ours to serve` });
-    serve(id, known ?? newBook(terms, resources, refusal), opened.journal);
+    serve(id, known ?? newBook(terms, share, refusal), opened.journal);
   }
 
   /** `over`: the edge said that the lease has ended; else its journal stays for a later start. */
@@ -277,6 +283,12 @@ async function run(
     text: `node ${address} with ${gpu}, paid to ${config.payout}, dials ${config.edge}`,
     facts: { address, gpu, payout: config.payout, edge: config.edge },
   });
+  if (config.simulated !== undefined)
+    log({
+      level: "warn",
+      event: "simulated",
+      text: `offers a simulated machine: ${offer.gpus.length} GPUs, ${offer.cpu} cores, ${offer.memory_gb} GB`,
+    });
   await takeUp();
   clearAside(paths, place, workshop.chain).catch(onFault);
   control.start();

@@ -1,3 +1,4 @@
+import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
@@ -73,15 +74,18 @@ export interface HoldRequest {
 }
 
 export interface NodeRpc {
-  /** What the node would be paid to and asks, before terms are written. */
-  describe(): Promise<Outcome<{ entry: BookEntry }>>;
+  /** What the node would be paid to and asks, and what of it nobody has, before terms are written. */
+  describe(): Promise<Outcome<{ entry: BookEntry; free: Capacity }>>;
   /** Asks the agent; resolves when it answered, or with `node_offline` after 3 s. */
   hold(request: HoldRequest): Promise<Outcome>;
-  /** Before the funding is broadcast: the hold becomes a reservation until `until` (ms). */
+  /**
+   * Before the funding is broadcast: the hold becomes a reservation until `until` (ms). Refused with `node_offline` when
+   * the node has gone since it confirmed.
+   */
   reserve(lease: LeaseId, until: number): Promise<Outcome>;
   /** The funding is on chain: the agent is told to dial the lease's data socket. Idempotent. */
   open(lease: LeaseId, terms: LeaseTerms): Promise<Outcome>;
-  /** The hold, reservation or lease is over; its GPUs are free. Idempotent. */
+  /** The hold, reservation or lease is over; what it had is free. Idempotent. */
   release(lease: LeaseId): Promise<void>;
   view(): Promise<Outcome<{ node: NodeView }>>;
 }

@@ -49,8 +49,9 @@ export function gpuOf(
   };
 }
 
-/** What the node offers: the machine as it is, or less where the owner said so. */
+/** What the node offers: the machine as it is, or less where the owner said so; or what its config simulates. */
 export async function takeInventory(description: ExecutorDescription, config: AgentConfig): Promise<Offer> {
+  if (config.simulated !== undefined) return simulatedOffer(description, config, config.simulated);
   const cards = description.software ? [] : await nvidiaCards();
   // In a container the cgroup's limit is the machine; 0 or a huge number means there is none.
   const limit = process.constrainedMemory();
@@ -59,6 +60,24 @@ export async function takeInventory(description: ExecutorDescription, config: Ag
     gpus: [gpuOf(description, cards, config.vram_mb)],
     cpu: Math.min(config.cpu ?? 1_024, availableParallelism()),
     memory_gb: Math.min(config.memory_gb ?? 65_536, Math.floor(bytes / 1e9)),
+    region: config.region,
+    prices: config.prices,
+    concurrency: config.concurrency,
+  };
+}
+
+/** Cards that are not there say so wherever they are shown. */
+function simulatedOffer(
+  description: ExecutorDescription,
+  config: AgentConfig,
+  { gpus, cpu, memory_gb }: NonNullable<AgentConfig["simulated"]>,
+): Offer {
+  const gpu = gpuOf(description, [], config.vram_mb);
+  const card = { ...gpu, reported: `simulated: ${gpu.reported}`.slice(0, 120) };
+  return {
+    gpus: Array.from({ length: gpus }, () => card),
+    cpu,
+    memory_gb,
     region: config.region,
     prices: config.prices,
     concurrency: config.concurrency,

@@ -1,12 +1,13 @@
+import { shortOf } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
 import { ratePerHour } from "@gpux/protocol/resources";
 import type { HoldRequest } from "../interfaces.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
-import { type Allocation, freeGpus, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
+import { type Allocation, freeCapacity, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
 
-/** How long after its expiry an open lease may still occupy its GPUs, should its release never come. */
+/** How long after its expiry an open lease may still occupy its share, should its release never come. */
 const OVERSTAY_MS = 3_600_000;
 
 export function hold(state: NodeState, request: HoldRequest, now: number): NodeStep {
@@ -21,18 +22,19 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     if (known.phase === "asked") return unchanged(state);
     return { ok: true, next: state, effects: [{ t: "answer", lease: request.lease, outcome: { ok: true } }] };
   }
-  const { resources } = request.text;
+  const { gpus, resources } = request.text;
   if (
     request.terms.providerSigner !== state.node ||
     request.terms.provider !== inventory.provider ||
     request.terms.ratePerHour < ratePerHour(inventory.offer.prices, resources) ||
-    inventory.offer.cpu < resources.cpu ||
-    inventory.offer.memory_gb < resources.memory_gb
+    gpus.length !== resources.gpus
   )
     return refused("no_capacity", "the node's offer has changed");
-  if (freeGpus(state) < resources.gpus) return refused("no_capacity", "the node's GPUs are taken");
+  const short = shortOf(freeCapacity(state), { gpus, resources });
+  if (short !== null) return refused("no_capacity", `of the node's ${short}, too few are free`);
   const allocation: Allocation = {
     phase: "asked",
+    gpus,
     resources,
     terms: request.terms,
     until: request.expiresAt,
@@ -42,6 +44,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     hold: request.lease,
     resources,
     terms: request.terms,
+    text: request.text,
     expires_at: new Date(request.expiresAt).toISOString(),
   });
 }
@@ -51,6 +54,9 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
   if (allocation === undefined || allocation.phase === "asked" || allocation.until <= now)
     return refused("quote_expired", "the node no longer holds these GPUs");
   if (allocation.phase === "open") return unchanged(state);
+  // QTE-6: no money is sent after a node that has gone since it confirmed.
+  if (allocation.phase === "held" && statusOf(state) === "offline")
+    return refused("node_offline", "the node has gone since it confirmed the hold");
   const longer = Math.max(allocation.until, until);
   return {
     ok: true,

@@ -1,8 +1,9 @@
+import { type Capacity, freeOf, type Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
-import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { Offer } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 
 /** What the agent said about its machine; it stays when the socket goes. */
@@ -14,14 +15,13 @@ export interface Inventory {
 }
 
 /**
- * GPUs that are not free. `asked`: the agent was asked to hold and has not answered; `held`: it confirmed;
+ * Cards, cores and memory that are not free. `asked`: the agent was asked to hold and has not answered; `held`: it confirmed;
  * `reserved`: a funding that names this lease may land; `open`: the lease runs.
  */
-export interface Allocation {
+export interface Allocation extends Share {
   readonly phase: "asked" | "held" | "reserved" | "open";
-  readonly resources: Resources;
   readonly terms: LeaseTerms;
-  /** Milliseconds; the GPUs are free again after it. */
+  /** Milliseconds; all of it is free again after it. */
   readonly until: number;
 }
 
@@ -80,12 +80,15 @@ export function statusOf(state: NodeState): NodeView["status"] {
   return state.inventory?.draining === true ? "draining" : "online";
 }
 
-/** GPUs neither held nor leased; 0 for a node that is unknown. */
+const NOTHING: Capacity = { gpus: [], cpu: 0, memory_gb: 0 };
+
+/** What is neither held nor leased; nothing for a node that is unknown. */
+export function freeCapacity({ inventory, allocations }: NodeState): Capacity {
+  return inventory === null ? NOTHING : freeOf(inventory.offer, allocations.values());
+}
+
 export function freeGpus(state: NodeState): number {
-  const all = state.inventory?.offer.gpus.length ?? 0;
-  let taken = 0;
-  for (const allocation of state.allocations.values()) taken += allocation.resources.gpus;
-  return Math.max(0, all - taken);
+  return freeCapacity(state).gpus.length;
 }
 
 /** What the Books list, `null` before the first hello. */

@@ -1,7 +1,7 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { ToNode } from "@gpux/protocol/frames";
 import { Address, LeaseId } from "@gpux/protocol/ids";
-import { Offer, Resources } from "@gpux/protocol/resources";
+import { Gpu, Offer, Resources } from "@gpux/protocol/resources";
 import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
@@ -30,6 +30,7 @@ const STEPS = [
   ) WITHOUT ROWID`,
   "CREATE TABLE unacknowledged (seq INTEGER PRIMARY KEY, frame TEXT NOT NULL)",
   NONCE_TABLE,
+  "ALTER TABLE allocations ADD COLUMN gpus TEXT NOT NULL DEFAULT '[]'",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -68,9 +69,14 @@ export class NodeStore {
     const row = this.#sql.exec<NodeRow>("SELECT * FROM node").toArray()[0];
     if (row === undefined) return null;
     const allocations = this.#sql
-      .exec<{ lease: string; phase: string; resources: string; terms: string; until: number }>(
-        "SELECT lease, phase, resources, terms, until FROM allocations",
-      )
+      .exec<{
+        lease: string;
+        phase: string;
+        resources: string;
+        terms: string;
+        until: number;
+        gpus: string;
+      }>("SELECT lease, phase, resources, terms, until, gpus FROM allocations")
       .toArray();
     const frames = this.#sql
       .exec<{ frame: string }>("SELECT frame FROM unacknowledged ORDER BY seq")
@@ -86,13 +92,14 @@ export class NodeStore {
       publication: row.publication === null ? null : PublicationRow.parse(JSON.parse(row.publication)),
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       allocations: new Map(
-        allocations.map(({ lease, phase, resources, terms, until }) => [
+        allocations.map(({ lease, phase, resources, terms, until, gpus }) => [
           LeaseId.parse(lease),
           {
             phase: Phase.parse(phase),
             resources: Resources.parse(JSON.parse(resources)),
             terms: LeaseTerms.parse(JSON.parse(terms)),
             until,
+            gpus: z.array(Gpu).parse(JSON.parse(gpus)),
           },
         ]),
       ),
@@ -127,12 +134,13 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations VALUES (?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
         JSON.stringify(z.encode(LeaseTerms, allocation.terms)),
         allocation.until,
+        JSON.stringify(allocation.gpus),
       );
     }
   }
