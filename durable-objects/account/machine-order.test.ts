@@ -197,7 +197,9 @@ class World implements Market<Candidate>, Parties {
       failed: () => undefined,
       apply: (event) => {
         const step = stepOrder(this.order, event, this.now);
-        if (step.ok && life === this.life) this.order = step.next;
+        const isHeard = step.ok && life === this.life && step.next !== this.order;
+        if (isHeard) this.order = step.next;
+        return isHeard;
       },
     };
   }

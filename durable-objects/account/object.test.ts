@@ -210,3 +210,72 @@ test("only a lease that this account was quoted can be funded by it", async () =
   });
   expect(await objectOf(stranger).leases()).toEqual([]);
 });
+
+test("QTE-2 a price asked for alone holds nothing, costs nothing and says so", async () => {
+  const agent = await listed("ACCOUNT_I");
+  const account = newAccount();
+  const request = QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_I" }, firm: false });
+  expect(await objectOf(account).quote(principalOf(account), request)).toMatchObject({
+    ok: true,
+    quote: { object: "indicative_quote", firm: false, node: addressOf(agent.account), rate_per_hour: 3_600_000n },
+  });
+  const described = await env.NODE.getByName(addressOf(agent.account)).describe();
+  expect(described).toMatchObject({ ok: true, entry: { free: 1 } });
+});
+
+test("QTE-1 a dedicated quote is owed by the clock alone and suggests the whole of it", async () => {
+  const agent = await listed("ACCOUNT_J");
+  const quote = await quoted(
+    newAccount(),
+    agent,
+    QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_J" }, mode: "dedicated", duration_s: 7_200 }),
+  );
+  expect(quote).toMatchObject({ text: { mode: "dedicated" }, amount: 7_200_000n });
+  expect(quote.terms.unattended).toBe(2n ** 88n - 1n);
+});
+
+test("QTE-3 a node whose price rose since it was listed is asked last, at its new price or not at all", async () => {
+  const [risen, other] = [await listed("ACCOUNT_K", { gpu_hour: "100" }), await listed("ACCOUNT_K")];
+  const account = newAccount();
+  const book = env.BOOK.getByName("ACCOUNT_K/any/0");
+  const old = await book.get(addressOf(risen.account));
+  risen.tell({ t: "offer", offer: offerOf("ACCOUNT_K", { gpu_hour: "4000000" }) });
+  await expect
+    .poll(() => book.get(addressOf(risen.account)))
+    .toMatchObject({ offer: { prices: { gpu_hour: 4_000_000n } } });
+  // A Book that has not heard of it yet.
+  if (old !== null) await book.put({ ...old, lastSeen: Date.now() + 1_000 });
+  const cheapest = await quoted(account, other, demandOf("ACCOUNT_K"));
+  expect(cheapest.terms).toMatchObject({ providerSigner: addressOf(other.account), ratePerHour: 3_600_000n });
+  const limited = demandOf("ACCOUNT_K", { max_rate_per_hour: "3600000" });
+  expect(await objectOf(account).quote(principalOf(account), limited)).toMatchObject({ code: "no_capacity" });
+  const last = await quoted(account, risen, demandOf("ACCOUNT_K"));
+  expect(last.terms.ratePerHour).toBe(4_000_000n);
+});
+
+test("two callers race for the last GPU: one gets it, and the other is told that waiting helps", async () => {
+  const agent = await listed("ACCOUNT_L");
+  const ask = () => {
+    const account = newAccount();
+    return objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_L"));
+  };
+  const asking = Promise.all([ask(), ask()]);
+  await agent.confirm();
+  const answers = await asking;
+  expect(answers.filter((answer) => answer.ok)).toHaveLength(1);
+  expect(answers.find((answer) => !answer.ok)).toMatchObject({
+    code: "no_capacity",
+    wait: { possible: true, blockers: { gpus: 1 } },
+  });
+});
+
+test("an agent that lists what it then declines costs no hold, and the next node is asked", async () => {
+  const liar = await listed("ACCOUNT_M", { gpu_hour: "100", gpus: 8 });
+  const account = newAccount();
+  const asking = objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_M"));
+  const { hold } = await liar.next("hold");
+  liar.tell({ t: "declined", hold, reason: "no_capacity: it never had it" });
+  expect(await asking).toMatchObject({ code: "no_capacity", wait: { blockers: { gpus: 1 } } });
+  const described = await env.NODE.getByName(addressOf(liar.account)).describe();
+  expect(described).toMatchObject({ ok: true, entry: { free: 8 } });
+});

@@ -42,7 +42,8 @@ export interface Parties {
 /** The order as it stands, in whoever keeps it; `apply` has written the next state when it returns. */
 export interface Desk {
   state(): OrderState;
-  apply(event: OrderEvent): void;
+  /** Whether it changed anything. */
+  apply(event: OrderEvent): boolean;
   now(): number;
   /** For the operator: it is not known what came of a duty. */
   failed(duty: OrderDuty, error: unknown): void;
@@ -110,11 +111,10 @@ function nextRound<C extends Candidate>(state: OrderState, queue: readonly C[]):
 
 /** Does what the order's state asks for until nothing is left, or nothing can be done now: then it is tried later. */
 export async function drive(desk: Desk, parties: Parties): Promise<void> {
-  for (let before: OrderState | null = null; before !== desk.state(); ) {
-    before = desk.state();
-    const duties = orderDuties(before);
+  for (let isMoving = true; isMoving; ) {
+    const duties = orderDuties(desk.state());
     const events = await Promise.all(duties.map((duty) => carryOut(desk, parties, duty)));
-    for (const event of events) if (event !== null) desk.apply(event);
+    isMoving = events.map((event) => event !== null && desk.apply(event)).includes(true);
   }
 }
 

@@ -1,5 +1,6 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
+import type { IntentAnswer } from "@gpux/protocol/intent";
 import { type Order, OrderRequest } from "@gpux/protocol/order";
 import { expect, test } from "vitest";
 import { type Account, addressOf, newAccount, principalOf } from "../testing/client.ts";
@@ -170,12 +171,35 @@ test("ORD-3 a node that went since it confirmed refuses the whole order, and the
   });
 });
 
+/** What the relayer answers to everything; the objects of this file share one `env`. */
+async function relayer(answer: IntentAnswer): Promise<void> {
+  await runInDurableObject(objectOf(newAccount()), (account) => {
+    Object.assign(Reflect.get(account, "env"), { RELAYER: { submit: async () => answer } });
+  });
+}
+
+test("ORD-3 what the chain would refuse funds no lease, and every node is free again", async () => {
+  const agents = await listed("ORDER_K", 3);
+  const account = newAccount();
+  const order = await quoted(account, agents, requestOf("ORDER_K"));
+  await relayer({ status: "rejected", key: null, code: "insufficient_balance", detail: "it has 1" });
+  expect(
+    await objectOf(account).fundOrder(principalOf(account), order.id, fundingOf(order)),
+  ).toMatchObject({ ok: false, code: "insufficient_funds", detail: "it has 1" });
+  for (const agent of agents) expect(await isFree(agent)).toBe(true);
+  for (const { id } of order.leases)
+    expect(await env.LEASE.getByName(id).view(addressOf(account))).not.toMatchObject({
+      lease: { status: "funding" },
+    });
+});
+
 test("ORD-4 a signed order is under way in every lease, each with its own part, also across evictions", async () => {
   const agents = await listed("ORDER_H", 3);
   const account = newAccount();
   const order = await quoted(account, agents, requestOf("ORDER_H"));
   for (const agent of agents) await evictDurableObject(nodeOf(agent));
   await evict(account);
+  await relayer({ status: "pending", key: "fund:x", txHash: null });
   const funding = fundingOf(order, { amounts: [5n, 6n, 7n] });
   const funded = await objectOf(account).fundOrder(principalOf(account), order.id, funding);
   expect(funded).toMatchObject({ ok: true, order: { status: "open", funding: { total: 18n } } });
@@ -192,7 +216,7 @@ test("ORD-4 a signed order is under way in every lease, each with its own part, 
     ok: false,
     code: "order_closed",
   });
-});
+}, 20_000);
 
 test("ORD-7 of an order no lease opens alone, nobody else funds it, and unsigned it lapses", async () => {
   const agents = await listed("ORDER_I", 3);

@@ -200,7 +200,10 @@ export class Orders {
   #desk(id: OrderId): Desk {
     return {
       state: () => this.#state(id),
-      apply: (event) => void this.#apply(id, event),
+      apply: (event) => {
+        const before = this.#state(id);
+        return this.#apply(id, event) !== before;
+      },
       now: () => Date.now(),
       failed: ({ t: duty }, error) =>
         console.error(

@@ -75,6 +75,7 @@ export function quoteAt(
   return {
     id: `qte_${"q".repeat(32)}`,
     object: "quote",
+    firm: true,
     lease_id: leaseIdOf(hash),
     lease_hash: hash,
     terms,
