@@ -268,7 +268,7 @@ describe("a lease from hold to close", () => {
     const usage = { cumulative: receipt.cumulative.toString(), evidence };
     socket.say(2, 2, { t: "settle", usage, receipts: [z.encode(ReceiptWire, receipt)] });
     const signed = await socket.next("signed");
-    expect(await recoverSigner(hasher.receipt(receipt), signed.receipts[0]?.signature ?? "")).toBe(NODE);
+    expect(signed.usage).toMatchObject({ cumulative: receipt.cumulative, evidence });
     const usageDigest = hasher.usage({ leaseId: leaseHash, cumulative: receipt.cumulative, evidence });
     expect(await recoverSigner(usageDigest, signed.usage.signature)).toBe(NODE);
 
@@ -533,6 +533,97 @@ describe("reconnection", () => {
   });
 });
 
+describe("LSE-9 a lease without work", () => {
+  const dialled = () => edge.dials.filter((path) => path.includes(lease)).length;
+  const oneGpu = { gpus: 1, cpu: 0, memory_gb: 0 };
+
+  function holdOfAnother() {
+    const others = termsWith({ ...terms, feeBps: 1 });
+    const { id } = leaseOf(others);
+    const frame = {
+      t: "hold" as const,
+      hold: id,
+      resources: oneGpu,
+      terms: z.encode(LeaseTermsWire, others),
+      expires_at: soon(),
+    };
+    return { id, frame };
+  }
+
+  test("hangs up, leaves its GPU to others, and goes on where it was when it is opened again", async () => {
+    await start();
+    const { control, socket } = await opened();
+    const run = await runFrame(1);
+    socket.say(1, 0, run);
+    await socket.next("started");
+    executor.jobs[0]?.end();
+    const result = await socket.next("result");
+    socket.say(0, result.seq, { t: "ack" });
+
+    control.say(3, 2, { t: "rest", lease });
+    expect(await socket.closed).toBe(1000);
+    const other = holdOfAnother();
+    control.say(4, 2, other.frame);
+    expect(await control.next("held")).toMatchObject({ hold: other.id });
+    control.say(5, 3, { t: "release", hold: other.id });
+
+    control.say(6, 3, { t: "open", lease, terms: wire() });
+    const { hello, socket: again } = await leaseOnline(result.seq);
+    expect(hello).toMatchObject({ last_seq: 1, attempts: [{ job: run.job }] });
+    again.say(2, result.seq, await runFrame(2));
+    expect(await again.next("started")).toMatchObject({ seq: result.seq + 1 });
+    control.say(7, 3, { ...other.frame });
+    expect(await control.next("declined")).toMatchObject({ reason: expect.stringContaining("no_capacity") });
+  });
+
+  test("stays without a socket over a restart, dials for its close alone, and is forgotten when it is over", async () => {
+    const first = await start();
+    const { control, socket } = await opened();
+    control.say(3, 1, { t: "rest", lease });
+    await socket.closed;
+    await first.kill();
+    await start();
+    const { control: next, hello } = await online([lease]);
+    expect(hello.leases).toEqual([lease]);
+    expect(dialled()).toBe(1);
+
+    next.say(4, 1, { t: "dial", lease });
+    const { socket: last } = await leaseOnline();
+    next.say(5, 1, holdOfAnother().frame);
+    expect(await next.next("held")).toMatchObject({ hold: holdOfAnother().id });
+    const validBefore = Math.floor(Date.now() / 1_000) + 600;
+    const nothing = { cumulative: "0", evidence: root(emptyFrontier()) };
+    last.say(1, 0, { t: "close", ...nothing, valid_before: validBefore });
+    expect(await last.next("close_signed")).toMatchObject({ cumulative: 0n });
+    last.close(CLOSE.gone);
+    await expect.poll(() => readdir(join(folder, "leases"))).toEqual([]);
+  });
+
+  test("is forgotten without a dial when the edge releases it", async () => {
+    await start();
+    const { control, socket } = await opened();
+    control.say(3, 1, { t: "rest", lease });
+    await socket.closed;
+    control.say(4, 1, { t: "release", hold: lease });
+    await expect.poll(() => readdir(join(folder, "leases"))).toEqual([]);
+    expect(dialled()).toBe(1);
+  });
+
+  test("does not rest over a job that came since it was told to", async () => {
+    await start();
+    const { control, socket } = await opened();
+    socket.say(1, 0, await runFrame(1));
+    await socket.next("started");
+    control.say(3, 1, { t: "rest", lease });
+    control.say(4, 1, { t: "open", lease, terms: wire() });
+    control.say(5, 1, holdOfAnother().frame);
+    await control.next("declined");
+    executor.jobs[0]?.end();
+    await socket.next("result");
+    expect(dialled()).toBe(1);
+  });
+});
+
 describe("ends", () => {
   test.each([
     { code: CLOSE.replaced, exit: EXIT.replaced },
@@ -570,16 +661,41 @@ describe("ends", () => {
     const stopping = agent.stop();
     const drain = await control.next("drain");
     control.say(0, drain.seq, { t: "ack" });
-    socket.say(2, 1, await runFrame(2));
+    expect(await socket.next("drain")).toMatchObject({ deadline_s: drain.deadline_s });
+    socket.say(2, 2, await runFrame(2));
     executor.jobs[0]?.end();
     const result = await socket.next("result");
     expect(result.job).toBe(run.job);
-    socket.say(0, result.seq, { t: "ack" });
+    const { receipt, evidence } = await billOf(run.job, result.ms);
+    const usage = { cumulative: receipt.cumulative.toString(), evidence };
+    socket.say(3, result.seq, { t: "settle", usage, receipts: [z.encode(ReceiptWire, receipt)] });
+    await socket.next("signed");
+    const validBefore = Math.floor(Date.now() / 1_000) + 600;
+    socket.say(4, result.seq, { t: "close", ...usage, valid_before: validBefore });
+    const closed = await socket.next("close_signed");
+    socket.say(0, closed.seq, { t: "ack" });
     await stopping;
     expect(await agent.ended).toMatchObject({ exitCode: EXIT.stopped });
     expect(executor.jobs.length).toBe(1);
     expect(await socket.closed).toBe(1000);
     expect(await readStatus(statePaths(folder))).toMatchObject({ state: "stopped", address: NODE });
+  });
+
+  test("LSE-10 a drain breaks off at its deadline what still runs, and leaves", async () => {
+    const agent = await start();
+    const { control, socket } = await opened();
+    socket.say(1, 0, await runFrame(1));
+    await socket.next("started");
+    const leaving = agent.drain(0);
+    control.say(0, (await control.next("drain")).seq, { t: "ack" });
+    const { seq, deadline_s } = await socket.next("drain");
+    expect(deadline_s).toBe(0);
+    const nothing = { cumulative: "0", evidence: root(emptyFrontier()) };
+    const validBefore = Math.floor(Date.now() / 1_000) + 600;
+    socket.say(2, seq, { t: "close", ...nothing, valid_before: validBefore });
+    socket.say(0, (await socket.next("close_signed")).seq, { t: "ack" });
+    await leaving;
+    expect(await agent.ended).toMatchObject({ exitCode: EXIT.stopped });
   });
 
   test("two agents do not share a folder", async () => {

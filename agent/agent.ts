@@ -1,10 +1,7 @@
-import { mkdir, readdir } from "node:fs/promises";
-import { join } from "node:path";
-import type { Share } from "@gpux/protocol/capacity";
-import type { LeaseTerms } from "@gpux/protocol/eip712";
-import { Address, LeaseId } from "@gpux/protocol/ids";
+import { Address } from "@gpux/protocol/ids";
+import { keyAccount } from "@gpux/protocol/key-account";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import { type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
+import type { PrivateKeyAccount } from "viem/accounts";
 import type { AgentConfig } from "./config.ts";
 import type { House } from "./control/admission.ts";
 import { createControl } from "./control/control.ts";
@@ -12,13 +9,12 @@ import { enterHold, HoldEntry, type Holds, rememberedHolds } from "./control/hol
 import type { Executor, FunctionJob } from "./executors/executor.ts";
 import { type AgentEnd, AgentStartError, END_CODES, END_TEXTS, EXIT } from "./exit.ts";
 import { takeInventory } from "./hardware/inventory.ts";
-import { type Journal, openJournal } from "./journal.ts";
+import { openJournal } from "./journal.ts";
 import { openKeystore } from "./keystore.ts";
-import { type Book, BookEntry, newBook, readBook } from "./leases/book.ts";
 import { createChain } from "./leases/chain.ts";
 import { createPreparation } from "./leases/job.ts";
-import { type ServedLease, serveLease } from "./leases/lease.ts";
 import { createObjects } from "./leases/objects.ts";
+import { createRoster } from "./leases/roster.ts";
 import { createSlots } from "./leases/slots.ts";
 import { clearAside } from "./leases/vouchers.ts";
 import type { Workshop } from "./leases/workshop.ts";
@@ -39,7 +35,12 @@ export interface RunningAgent {
   readonly address: Address;
   /** Resolves once, when the agent has ended by itself or by `stop` or `kill`. Never rejects. */
   readonly ended: Promise<AgentEnd>;
-  /** Drains: no more holds, running jobs may end within `drain_s`, what is unacknowledged is flushed. */
+  /**
+   * Takes nothing new, lets running jobs end within so long, has each lease closed, and leaves. What still runs then is
+   * broken off.
+   */
+  drain(deadlineS: number): Promise<void>;
+  /** Drains for as long as the config says (`drain_s`). */
   stop(): Promise<void>;
   /** Leaves at once: running jobs are broken off, nothing is flushed. What the journals say is said at the next start. */
   kill(): Promise<void>;
@@ -76,7 +77,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
 }
 
 async function accountOf(key: AgentOptions["key"]): Promise<PrivateKeyAccount> {
-  if (typeof key === "string") return privateKeyToAccount(key);
+  if (typeof key === "string") return keyAccount(key);
   const opened = await openKeystore(key.keystore, key.password);
   if (opened.ok) return opened.account;
   const code = opened.code === "wrong_password" ? EXIT.forbidden : EXIT.usage;
@@ -111,13 +112,19 @@ async function run(
     log,
   };
 
-  const leases = new Map<LeaseId, ServedLease>();
+  const roster = createRoster({
+    workshop,
+    onFault,
+    onChange: (what) => {
+      if (what === "ended") jobsEnded += 1;
+      publish(published, "");
+    },
+  });
   let ending: Promise<void> | null = null;
   const ended = Promise.withResolvers<AgentEnd>();
   /** Cuts a drain short. */
   const hurry = Promise.withResolvers<void>();
 
-  await mkdir(paths.leases, { recursive: true, mode: 0o700 });
   const heldJournal = await openJournal(paths.holds, HoldEntry);
   const holds = rememberedHolds(heldJournal.entries.reduce<Holds>(enterHold, new Map()), Date.now());
   const control = createControl({
@@ -125,11 +132,7 @@ async function run(
     credentials,
     holds,
     journal: heldJournal.journal,
-    leases: {
-      list: () => [...leases.values()],
-      open: openLease,
-      forget: forgetLease,
-    },
+    leases: roster,
     log,
     onState: (state, detail) => {
       if (state.state === "up") publish("online", "");
@@ -162,83 +165,20 @@ async function run(
       state,
       edge: config.edge,
       gpu,
-      leases: [...leases.values()].map((lease) => ({ id: lease.id, executing: lease.executing() })),
+      leases: roster.serving().map((lease) => ({ id: lease.id, executing: lease.executing() })),
+      resting: roster.list().length - roster.serving().length,
       jobs_ended: jobsEnded,
       detail,
       updated_at: new Date().toISOString(),
     }));
   }
 
-  function serve(id: LeaseId, book: Book, journal: Journal<BookEntry>): void {
-    const lease = serveLease({
-      workshop,
-      id,
-      book,
-      journal,
-      onEnd: (end) => {
-        if (end.reason === "stopped") return;
-        void forgetLease(id, `its socket was closed: ${end.detail}`, end.reason === "gone").catch(onFault);
-      },
-      onFault,
-      onChange: (what) => {
-        if (what === "ended") jobsEnded += 1;
-        publish(published, "");
-      },
-    });
-    leases.set(id, lease);
-    lease.start();
-    publish(published, "");
-  }
-
-  function openBook(id: LeaseId) {
-    return openJournal(join(paths.leases, `${id}.jsonl`), BookEntry);
-  }
-
-  async function openLease(id: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null) {
-    if (leases.has(id) || ending !== null) return;
-    const opened = await openBook(id);
-    const known = readBook(opened.entries);
-    if (known === null)
-      opened.journal.append({ is: "lease", terms, ...share, gpus: [...share.gpus], refusal });
-    await opened.journal.sync();
-    log({ level: "info", event: "lease.opened", text: `${id} is ours to serve` });
-    serve(id, known ?? newBook(terms, share, refusal), opened.journal);
-  }
-
-  /** `over`: the edge said that the lease has ended; else its journal stays for a later start. */
-  async function forgetLease(id: LeaseId, why: string, over = true): Promise<void> {
-    const lease = leases.get(id);
-    if (lease === undefined) return;
-    leases.delete(id);
-    await (over ? lease.forget() : lease.stop());
-    log({ level: over ? "info" : "error", event: over ? "lease.over" : "lease.lost", text: `${id}: ${why}` });
-    publish(published, "");
-  }
-
-  async function takeUp(): Promise<void> {
-    for (const name of await readdir(paths.leases)) {
-      const id = LeaseId.safeParse(name.replace(/\.jsonl$/, ""));
-      if (!id.success) continue;
-      const opened = await openBook(id.data);
-      if (opened.cutBytes > 0)
-        log({
-          level: "warn",
-          event: "journal.cut",
-          text: `${id.data}: ${opened.cutBytes} torn bytes dropped`,
-        });
-      const book = readBook(opened.entries);
-      // It was being created when the agent died, and nobody was told of it.
-      if (book === null) await opened.journal.remove();
-      else serve(id.data, book, opened.journal);
-    }
-  }
-
   async function leave(): Promise<void> {
     control.stop();
     // Stopped first: what the closing executor breaks off must not count as the job's end.
-    const stopped = [...leases.values()].map((lease) => lease.stop());
+    const left = roster.leave();
     await executor.close();
-    await Promise.all(stopped);
+    await left;
     await heldJournal.journal.close();
     publish("stopped", "");
     await board.close();
@@ -261,20 +201,18 @@ async function run(
     return ending;
   }
 
-  async function drain(): Promise<void> {
-    const busy = [...leases.values()].reduce((sum, lease) => sum + lease.executing(), 0);
+  async function drain(deadlineS: number): Promise<void> {
+    const busy = roster.serving().reduce((sum, lease) => sum + lease.executing(), 0);
     log({
       level: "info",
       event: "draining",
-      text:
-        busy === 0 ? "no job runs; stopping" : `waiting up to ${config.drain_s} s for ${busy} running job(s)`,
+      text: busy === 0 ? "no job runs; stopping" : `waiting up to ${deadlineS} s for ${busy} running job(s)`,
     });
-    publish("draining", "");
-    await Promise.all([
-      control.drain(config.drain_s),
-      ...[...leases.values()].map((lease) => lease.drain(config.drain_s * 1_000)),
-    ]);
+    publish("draining", `until ${new Date(Date.now() + deadlineS * 1_000).toISOString()} at the latest`);
+    await Promise.all([control.drain(deadlineS), roster.drain(deadlineS)]);
   }
+
+  const leaveBy = (deadlineS: number) => finish(EXIT.stopped, "The agent stopped.", () => drain(deadlineS));
 
   publish("connecting", "");
   log({
@@ -289,13 +227,14 @@ async function run(
       event: "simulated",
       text: `offers a simulated machine: ${offer.gpus.length} GPUs, ${offer.cpu} cores, ${offer.memory_gb} GB`,
     });
-  await takeUp();
+  await roster.takeUp();
   clearAside(paths, place, workshop.chain).catch(onFault);
   control.start();
   return {
     address,
     ended: ended.promise,
-    stop: () => finish(EXIT.stopped, "The agent stopped.", drain),
+    drain: leaveBy,
+    stop: () => leaveBy(config.drain_s),
     kill() {
       hurry.resolve();
       return finish(EXIT.forced, "The agent was killed.");

@@ -8,13 +8,14 @@ import { z } from "zod";
 import { startAgent } from "./agent.ts";
 import { loadConfig } from "./config.ts";
 import { AGENT_VERSION } from "./control/control.ts";
+import { followDrain, parseDeadline, requestDrain, takeDrainRequest } from "./drain-request.ts";
 import { createWebGpuExecutor } from "./executors/webgpu/executor.ts";
 import { AgentStartError, EXIT } from "./exit.ts";
 import { INIT_OPTIONS, initialise } from "./init.ts";
 import { heldVouchers } from "./leases/vouchers.ts";
 import { humanLine, jsonLine, type Log } from "./log.ts";
 import { askPassword } from "./password.ts";
-import { readStatus, statePaths } from "./state-dir.ts";
+import { type AgentStatus, readStatus, statePaths } from "./state-dir.ts";
 
 /** Something the owner has to mend: its message is all that is shown. */
 class Refusal extends Error {
@@ -106,9 +107,47 @@ program
           `edge     ${status.edge}`,
           `jobs     ${status.jobs_ended} ended`,
           ...status.leases.map((lease) => `lease    ${lease.id}, ${lease.executing} running`),
+          ...(status.resting === 0 ? [] : [`resting  ${status.resting} lease(s) without work`]),
           `written  ${status.updated_at}`,
         ].join("\n"),
       );
+  });
+
+program
+  .command("drain")
+  .description("have the agent on this folder take nothing new, end its leases, and stop: for maintenance")
+  .addOption(dirOption())
+  .addOption(
+    new Option("--deadline <time>", "what still runs then is broken off: 90s, 10m, 2h").default(
+      "10m",
+      "10m, at most 24h",
+    ),
+  )
+  .option("--no-wait", "return once the agent was told")
+  .addHelpText(
+    "after",
+    `
+Jobs that run may end until the deadline and are paid; those that wait end at once and go elsewhere. What is broken off
+costs its consumer nothing. Each lease is closed and paid out. Ctrl-C here leaves the agent draining.
+Example:
+  $ gpux-agent drain --deadline 30m && sudo reboot`,
+  )
+  .action(async (options: { dir: string; deadline: string; wait: boolean }) => {
+    const deadlineS = parseDeadline(options.deadline);
+    if (deadlineS === null) throw new Refusal(EXIT.usage, "--deadline: give 90s, 10m or 2h, at most 24h.");
+    const paths = statePaths(resolve(options.dir));
+    const before = await requestDrain(paths, deadlineS);
+    if (before === null) throw new Refusal(EXIT.failed, `No agent runs on ${resolve(options.dir)}.`);
+    if (before.state === "draining") console.error(`It drains already, ${before.detail}.`);
+    if (!options.wait) return;
+    const left = new AbortController();
+    process.once("SIGINT", () => left.abort());
+    const show = (status: AgentStatus) => {
+      const running = status.leases.reduce((sum, lease) => sum + lease.executing, 0);
+      console.error(`draining: ${running} job(s) run in ${status.leases.length} lease(s), ${status.detail}`);
+    };
+    await followDrain(paths, show, left.signal);
+    console.error(left.signal.aborted ? "The agent goes on draining." : "The agent has stopped.");
   });
 
 program
@@ -165,10 +204,16 @@ async function runAgent(options: {
       log: (line) => log({ level: "info", event: "gpu", text: line }),
     }),
   });
+  // Of an agent that was asked and died before it could heed it. Not waited for here: a signal may come any moment.
+  const forgotten = takeDrainRequest(paths);
   let signals = 0;
+  const drain = async () => {
+    await forgotten;
+    await agent.drain((await takeDrainRequest(paths)) ?? loaded.config.drain_s);
+  };
   const onSignal = () => {
     signals += 1;
-    void (signals === 1 ? agent.stop() : agent.kill());
+    void (signals === 1 ? drain() : agent.kill());
     if (signals > 1) process.exitCode = EXIT.forced;
   };
   process.on("SIGINT", onSignal);

@@ -14,6 +14,8 @@ export interface StatePaths {
   readonly cache: string;
   readonly status: string;
   readonly lock: string;
+  /** What `gpux-agent drain` asks of the agent that runs. */
+  readonly drain: string;
 }
 
 export function statePaths(folder: string): StatePaths {
@@ -27,6 +29,7 @@ export function statePaths(folder: string): StatePaths {
     cache: join(folder, "cache"),
     status: join(folder, "status.json"),
     lock: join(folder, "agent.pid"),
+    drain: join(folder, "drain.json"),
   };
 }
 
@@ -72,6 +75,8 @@ export const AgentStatus = z.strictObject({
   edge: z.string(),
   gpu: z.string(),
   leases: z.array(z.strictObject({ id: z.string(), executing: z.int() })),
+  /** Leases without work, whose resources others may have. */
+  resting: z.int().default(0),
   jobs_ended: z.int(),
   detail: z.string(),
   updated_at: z.iso.datetime(),

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type ErrorEntry, type Fault, later, tenant } from "./error-entry.ts";
 import { RELAY_ERRORS } from "./relay-errors.ts";
+import { SESSION_ERRORS } from "./session-errors.ts";
 
 export type { Fault } from "./error-entry.ts";
 
@@ -195,6 +196,12 @@ export const ERRORS = {
 
   node_unknown: tenant(404, "There is no such node", "GET /v1/nodes lists the nodes."),
   node_offline: later(503, "provider", "The node is offline", "Ask for a new quote; another node may fit."),
+  node_draining: later(
+    503,
+    "provider",
+    "The node is about to stop",
+    "Send it without `lease`, or ask for a new quote; another node may fit.",
+  ),
   chain_unavailable: later(503, "chain", "The chain cannot be reached", "Ask again later; nothing was lost."),
   internal: later(
     500,
@@ -203,6 +210,7 @@ export const ERRORS = {
     "Ask again with the same Idempotency-Key; quote request_id when you report it.",
   ),
 
+  ...SESSION_ERRORS,
   ...RELAY_ERRORS,
 } as const satisfies Record<string, ErrorEntry>;
 
@@ -253,6 +261,11 @@ export const JOB_FAILURES = {
     fault: "provider",
     title: "The node refused the lease's terms",
     hint: "Nothing was charged; open another lease.",
+  },
+  node_draining: {
+    fault: "provider",
+    title: "The node stops before the job could end",
+    hint: "Nothing was charged; send it again without `lease`, and another node takes it.",
   },
   node_lost: {
     fault: "provider",

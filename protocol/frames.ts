@@ -76,8 +76,12 @@ export const ToNode = z.discriminatedUnion("t", [
     expires_at: z.iso.datetime(),
   }),
   frame("release", { hold: LeaseId }),
-  /** The funding is on chain: dial the lease's data socket. */
+  /** The funding is on chain, or the lease has work again: its resources are its own, dial its data socket. */
   frame("open", { lease: LeaseId, terms: LeaseTerms }),
+  /** The lease has no work: its resources are free for others, hang up its data socket and keep its journal. */
+  frame("rest", { lease: LeaseId }),
+  /** Dial the data socket of a lease that rests, for what needs no resources: its close is to be signed. */
+  frame("dial", { lease: LeaseId }),
   ack,
 ]);
 export type ToNode = z.output<typeof ToNode>;
@@ -113,12 +117,23 @@ export const FromLease = z.discriminatedUnion("t", [
   }),
   /** The attempt was stopped as `cancel` asked. */
   frame("stopped", { ...attempt, ms: z.int().min(0), gpu: z.string().max(128) }),
-  /** The provider's signatures that `settle` or `close` asked for. */
+  /** The provider's signature that `settle` asked for: over the usage, whose evidence commits to every receipt. */
   frame("signed", {
-    usage: z.strictObject({ cumulative: Amount, signature: HexBytes }),
-    receipts: z.array(z.strictObject({ sequence: z.int().min(1), signature: HexBytes })).max(1_024),
+    usage: z.strictObject({
+      cumulative: Amount,
+      /** Missing from what agents before 0.2 have journalled: then nothing that is asked for now is meant. */
+      evidence: Bytes32.optional(),
+      signature: HexBytes,
+    }),
+    /** Agents before 0.2 signed each receipt by itself; passed over. */
+    receipts: z
+      .array(z.strictObject({ sequence: z.int().min(1), signature: HexBytes }))
+      .max(1_024)
+      .optional(),
   }),
   frame("close_signed", { cumulative: Amount, valid_before: z.int(), signature: HexBytes }),
+  /** The node stops in so long: nothing new is begun, and what runs may end until then. */
+  frame("drain", { deadline_s: z.int().min(0).max(86_400) }),
   /** The agent will not: `what` says to which request, `reason` why. A refusal to serve the lease ends it. */
   frame("refused", { what: z.enum(["lease", "settle", "close"]), reason: z.string().max(400) }),
   ack,
@@ -147,7 +162,7 @@ export const ToLease = z.discriminatedUnion("t", [
     allowance: SignedAllowance.optional(),
   }),
   frame("cancel", { ...attempt, reason: z.string().max(200) }),
-  /** Sign this usage and these receipts (in order; evidence is the Merkle root with them). */
+  /** Sign this usage; `receipts` are what it adds, in order, and its evidence the Merkle root with them. */
   frame("settle", {
     usage: z.strictObject({ cumulative: Amount, evidence: Bytes32 }),
     receipts: z.array(Receipt).max(1_024),

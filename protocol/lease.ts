@@ -27,6 +27,7 @@ export const LeaseEnd = z.strictObject({
     "terms_expired",
     "node_lost",
     "node_refused",
+    "node_drained",
   ]),
   fault: z.enum(["tenant", "provider", "platform", "chain"]),
   detail: z.string().optional(),
@@ -35,6 +36,11 @@ export type LeaseEnd = z.infer<typeof LeaseEnd>;
 
 export const LeaseMode = z.enum(["serverless", "dedicated"]);
 export type LeaseMode = z.infer<typeof LeaseMode>;
+
+/** How long a serverless lease keeps its GPUs after its last job, unless its quote says otherwise; seconds. */
+export const KEEP_WARM_S = 300;
+
+const KeepWarm = z.int().min(0).max(3_600);
 
 /** What a quote and each part of an order say of the lease that is wanted. */
 export const WantedLease = {
@@ -49,6 +55,11 @@ export const WantedLease = {
   mode: LeaseMode.default("serverless"),
   /** What the caller means to put in; the quote suggests an amount when it is left out. */
   amount: Amount.optional(),
+  /**
+   * After its last job a serverless lease keeps the node's GPUs so long, unbilled; then others may have them, and its
+   * next job waits until the node has them free again.
+   */
+  keep_warm_s: KeepWarm.default(KEEP_WARM_S),
 };
 
 /** The body of `POST /v1/quotes`. */
@@ -72,6 +83,8 @@ export const QuoteText = z.strictObject({
   region: z.string(),
   /** Usage is co-signed at least this often while a job runs. */
   tick_s: z.int(),
+  /** As asked; {@link KEEP_WARM_S} in a text of before it could be. No default: the text's hash stands in the terms. */
+  keep_warm_s: KeepWarm.optional(),
   salt: Bytes32,
 });
 export type QuoteText = z.infer<typeof QuoteText>;
@@ -163,6 +176,8 @@ export const LeaseView = z.object({
   text: QuoteText,
   node: Address,
   node_connected: z.boolean(),
+  /** The node keeps the lease's GPUs for it. If not, the next job waits in `queued` until the node has them free. */
+  warm: z.boolean(),
   funded: Amount,
   /** What was used so far. */
   spent: Amount,

@@ -16,10 +16,14 @@ export const AGENT_VERSION = "0.1.0";
 
 /** What the control link asks of the rest of the agent. */
 export interface LeaseHouse {
-  /** Leases that are served now. */
-  list(): readonly ({ readonly id: LeaseId } & Share)[];
+  /** Leases that are not over; a resting one leaves its resources to others. */
+  list(): readonly ({ readonly id: LeaseId; readonly isResting: boolean } & Share)[];
   /** Starts to serve; `refusal`: only to say why not. Resolves once the lease is in its journal. */
   open(lease: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null): Promise<void>;
+  /** Hangs up and keeps the journal. Resolves once a restart would know it too. */
+  rest(lease: LeaseId): Promise<void>;
+  /** A resting lease is served, but not given its resources. */
+  dial(lease: LeaseId): Promise<void>;
   forget(lease: LeaseId, why: string): Promise<void>;
 }
 
@@ -115,16 +119,22 @@ export function createControl(options: ControlOptions): Control {
         return;
       case "release":
         enter({ is: "released", lease: frame.hold });
-        if (isServed(frame.hold)) await leases.forget(frame.hold, "released by the edge");
+        if (entryOf(frame.hold) !== undefined) await leases.forget(frame.hold, "released by the edge");
         return;
       case "open":
         await open(frame.lease, frame.terms);
         return;
+      case "rest":
+        await leases.rest(frame.lease);
+        return;
+      case "dial":
+        await leases.dial(frame.lease);
+        return;
     }
   }
 
-  function isServed(lease: LeaseId): boolean {
-    return leases.list().some(({ id }) => id === lease);
+  function entryOf(lease: LeaseId) {
+    return leases.list().find(({ id }) => id === lease);
   }
 
   async function hold(frame: Extract<ToNode, { t: "hold" }>): Promise<void> {
@@ -164,11 +174,14 @@ export function createControl(options: ControlOptions): Control {
   }
 
   function hasRoom(lease: LeaseId, share: Share): Admission {
-    return admitResources(house.offer, share, takenShares(holds, leases.list(), Date.now(), lease));
+    const working = leases.list().filter(({ isResting }) => !isResting);
+    return admitResources(house.offer, share, takenShares(holds, working, Date.now(), lease));
   }
 
   async function open(lease: LeaseId, terms: LeaseTerms): Promise<void> {
-    if (isServed(lease)) return;
+    const known = entryOf(lease);
+    // Whether it is served was decided when it was first opened.
+    if (known !== undefined) return leases.open(lease, terms, known, null);
     const held = holds.get(lease);
     const share = held ?? LEAST;
     // The id is the hash of the terms, so terms that pass are those that were held. Prices may have changed since.

@@ -69,6 +69,7 @@ export const BookEntry = z.discriminatedUnion("is", [
   z.strictObject({ is: z.literal("ended"), ended: Ended }),
   z.strictObject({ is: z.literal("signed"), signed: Signed }),
   z.strictObject({ is: z.literal("voucher"), voucher: Voucher }),
+  z.strictObject({ is: z.literal("resting"), resting: z.boolean() }),
   z.strictObject({ is: z.literal("closing"), cumulative: Amount, evidence: Bytes32 }),
 ]);
 export type BookEntry = z.output<typeof BookEntry>;
@@ -91,6 +92,8 @@ export interface Book extends Share {
   /** The highest that the meter countersigned. */
   voucher: Voucher | null;
   closing: { cumulative: bigint; evidence: Bytes32 } | null;
+  /** It has no work, and others may have its resources. */
+  resting: boolean;
 }
 
 /** A repeated `settle` reaches back at most as far as one frame carries. */
@@ -132,6 +135,7 @@ export function newBook(terms: LeaseTerms, { gpus, resources }: Share, refusal: 
     receipted: new Map(),
     voucher: null,
     closing: null,
+    resting: false,
   };
 }
 
@@ -163,6 +167,9 @@ export function enter(book: Book, entry: BookEntry): void {
       return;
     case "voucher":
       if (entry.voucher.cumulative >= (book.voucher?.cumulative ?? 0n)) book.voucher = entry.voucher;
+      return;
+    case "resting":
+      book.resting = entry.resting;
       return;
     case "closing":
       book.closing = { cumulative: entry.cumulative, evidence: entry.evidence };
@@ -215,6 +222,7 @@ export function entriesOf(book: Book): BookEntry[] {
     ...book.frames.map((frame) => ({ is: "sent" as const, ...frame })),
     { is: "dealt", seq: book.dealt },
     ...(book.voucher === null ? [] : [{ is: "voucher" as const, voucher: book.voucher }]),
+    ...(book.resting ? [{ is: "resting" as const, resting: true }] : []),
     ...(book.closing === null ? [] : [{ is: "closing" as const, ...book.closing }]),
   ];
 }

@@ -40,10 +40,21 @@ export interface LeaseOptions {
 export interface ServedLease extends Share {
   readonly id: LeaseId;
   start(): void;
+  /** Others may have its resources: it is here for its last signatures alone. */
+  isResting(): boolean;
+  /** Whether an attempt has begun and not ended. */
+  isWorking(): boolean;
+  /** Its resources are its own again. Resolves when a restart would know it too. */
+  rouse(): Promise<void>;
+  /** Others may have its resources: leaves, and the next start will know why. */
+  rest(): Promise<void>;
   /** Attempts on the executor now. */
   executing(): number;
-  /** Starts nothing more, waits at most `ms` for what runs, and at most as long again as a flush takes. */
-  drain(ms: number): Promise<void>;
+  /**
+   * LSE-10: says so, starts nothing more, waits so long for what runs, then a little for the lease's close to be asked
+   * for, and until the edge has all that was said.
+   */
+  drain(deadlineS: number): Promise<void>;
   /** Leaves at once; the journal stays for the next start. */
   stop(): Promise<void>;
   /** The lease is over: nothing of it stays but a voucher that could still pay. */
@@ -53,6 +64,8 @@ export interface ServedLease extends Share {
 /** A journal shorter than this is not worth rewriting. */
 export const COMPACT_LINES = 512;
 const FLUSH_MS = 5_000;
+/** From the last job's end until the edge has asked for its receipt's and the lease's last signature. */
+const CLOSE_MS = 5_000;
 /** The executor ends an aborted job at once; more than this is a hung one. */
 const CUT_OFF_MS = 10_000;
 /** A hello must fit into one frame; the edge has far fewer open on one lease. */
@@ -77,6 +90,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
     signal: leaving.signal,
   });
   let welcomed = false;
+  let isUp = false;
+  /** The final usage was asked for, and is answered; or nobody will ask any more. */
+  const closed = Promise.withResolvers<void>();
   let { refusal } = book;
 
   const record = (entry: BookEntry) => {
@@ -122,11 +138,15 @@ export function serveLease(options: LeaseOptions): ServedLease {
     onWelcome,
     onFrame,
     onState: (state, detail) => {
+      isUp = state.state === "up";
       if (state.state === "up") log({ level: "info", event: "lease.online", text: `${id} is connected` });
       if (state.state === "waiting" && detail !== "")
         log({ level: "warn", event: "lease.offline", text: `${id} lost its socket: ${detail}` });
     },
-    onEnd: options.onEnd,
+    onEnd: (end) => {
+      closed.resolve();
+      options.onEnd(end);
+    },
     onFault: options.onFault,
     resume: { frames: [...book.frames], nextSeq: book.nextSeq, dealt: book.dealt },
     store: {
@@ -211,6 +231,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
         const body = await answerClose(desk, { cumulative, evidence, valid_before }, nowS);
         tellSigning(body);
         link.send(leaseBody(body), true);
+        closed.resolve();
         return;
       }
       case "voucher":
@@ -246,12 +267,25 @@ export function serveLease(options: LeaseOptions): ServedLease {
     gpus: book.gpus,
     resources: book.resources,
     start: () => link.start(),
+    isResting: () => book.resting,
+    isWorking: () => attempts.list().length > 0,
+    async rouse() {
+      if (book.resting) await desk.persist({ is: "resting", resting: false });
+    },
+    async rest() {
+      await desk.persist({ is: "resting", resting: true });
+      leave();
+      await journal.close();
+    },
     executing: () => attempts.list().filter((each) => each.executing).length,
-    async drain(ms) {
+    async drain(deadlineS) {
       jobs.close();
+      link.send(leaseBody({ t: "drain", deadline_s: deadlineS }), true);
       for (const attempt of attempts.list())
         if (!attempt.executing && attempt.ms === 0) attempt.stop("leaving");
-      await Promise.race([attempts.ended(), after(ms)]);
+      await Promise.race([attempts.ended(), after(deadlineS * 1_000)]);
+      for (const attempt of attempts.list()) attempt.stop("leaving");
+      if (isUp && !book.resting) await Promise.race([closed.promise, after(CLOSE_MS)]);
       await link.flushed(FLUSH_MS);
     },
     async stop() {

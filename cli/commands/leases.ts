@@ -191,12 +191,18 @@ function rowOf(lease: LeaseView): string[] {
   ];
 }
 
+/** A lease without work has no socket, and needs none. */
+function presenceOf({ node_connected: isConnected, warm, status }: LeaseView): string {
+  if (isConnected) return "connected";
+  return warm || status !== "active" ? "away" : "at rest: the next job waits until it has its GPUs free";
+}
+
 function show({ terminal, json }: Session, lease: LeaseView): void {
   if (json) return printJson(terminal, LeaseView.encode(lease));
   const rows = [
     ["lease", lease.id],
     ["status", lease.end === undefined ? lease.status : `${lease.status} (${lease.end.reason})`],
-    ["node", `${lease.node} ${lease.node_connected ? "connected" : "away"}`],
+    ["node", `${lease.node} ${presenceOf(lease)}`],
     ["gpu", lease.text.gpus.map((gpu) => gpu.model).join(", ")],
     ["rate", `${formatAmount(lease.terms.ratePerHour)} USDC per hour, fee ${lease.terms.feeBps / 100} %`],
     ["money", `${formatAmount(lease.spent)} spent of ${formatAmount(lease.funded)} USDC`],

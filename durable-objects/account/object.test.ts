@@ -217,7 +217,12 @@ test("QTE-2 a price asked for alone holds nothing, costs nothing and says so", a
   const request = QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_I" }, firm: false });
   expect(await objectOf(account).quote(principalOf(account), request)).toMatchObject({
     ok: true,
-    quote: { object: "indicative_quote", firm: false, node: addressOf(agent.account), rate_per_hour: 3_600_000n },
+    quote: {
+      object: "indicative_quote",
+      firm: false,
+      node: addressOf(agent.account),
+      rate_per_hour: 3_600_000n,
+    },
   });
   const described = await env.NODE.getByName(addressOf(agent.account)).describe();
   expect(described).toMatchObject({ ok: true, entry: { free: 1 } });

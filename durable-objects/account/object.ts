@@ -10,6 +10,7 @@ import {
   QuoteRequest,
 } from "@gpux/protocol/lease";
 import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
+import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import type { ObjectEnv } from "../bindings.ts";
 import { configOf } from "../config.ts";
 import type { AccountRpc, NothingFits, Outcome, PaymentNeeded, Principal, Refused } from "../interfaces.ts";
@@ -21,6 +22,7 @@ import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from 
 import { demandOf, Orders } from "./orders.ts";
 import { indicativeQuote, QUOTE_MS, quoteOf, type Wanted } from "./quote.ts";
 import { type Blockers, count, find, hasRisen, hold, nothingFits, offer } from "./quoting.ts";
+import { AccountSessions } from "./sessions.ts";
 import { AccountStore } from "./store.ts";
 
 /** Offers that are asked to hold, one after another, before the answer is "no capacity". */
@@ -46,9 +48,11 @@ const UNFIT: ReadonlySet<ErrorCode> = new Set(["lease_underfunded", "queue_full"
 export class AccountObject extends DurableObject<ObjectEnv> implements AccountRpc {
   readonly #store: AccountStore;
   readonly #orders: Orders;
+  readonly #sessions: AccountSessions;
   readonly #credits = createCredits({ ...configOf(this.env), escrow: configOf(this.env).settlement.escrow });
   /** Quotes and orders under way, which have no row yet. */
   #quoting = 0;
+  #alarmAt = Number.POSITIVE_INFINITY;
   /** Scopes of the requests that this life is dealing with. */
   readonly #underway = new Set<string>();
 
@@ -56,6 +60,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     super(ctx, env);
     this.#store = new AccountStore(ctx.storage.sql);
     this.#orders = new Orders(env, this.#store, () => this.#rearm());
+    this.#sessions = new AccountSessions(ctx.storage.sql, env.LEASE);
   }
 
   async quote(
@@ -100,18 +105,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     return funded;
   }
 
-  async viewOrder(by: Address, id: OrderId): Promise<Outcome<{ order: Order }>> {
-    return this.#orders.view(id, by);
-  }
-
-  override async alarm(): Promise<void> {
-    // The platform drops an alarm after six failures, and with it what leases must still hear: never throw.
-    try {
-      await this.#orders.alarm();
-    } catch (error) {
-      console.error(error);
-    }
-    this.#rearm();
+  async viewOrder(by: Principal, id: OrderId): Promise<Outcome<{ order: Order }>> {
+    return this.#sessions.refusal(by, Date.now()) ?? this.#orders.view(id, by.address);
   }
 
   async openLease(
@@ -148,18 +143,14 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
-      const known = await this.env.LEASE.getByName(lease).job(by.address, job, 0);
+      const known = await this.#sessions.onLease(by, lease, (as) =>
+        this.env.LEASE.getByName(lease).job(as, job, 0),
+      );
       return known.ok ? { ...known, replayed: true } : known;
     }
     this.#underway.add(scope);
     try {
-      const submitted = await this.#submit(
-        by.address,
-        scope,
-        begun.next?.chosen?.lease ?? null,
-        request,
-        clientId,
-      );
+      const submitted = await this.#submit(by, scope, begun.next?.chosen?.lease ?? null, request, clientId);
       const chosen = submitted.ok && { job: submitted.job.id, lease: submitted.job.lease_id };
       this.#stepKey(scope, chosen ? { t: "succeeded", chosen } : { t: "refused" });
       return submitted;
@@ -180,8 +171,48 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       .map((lease) => lease.id);
   }
 
+  async openSession(by: Principal, grant: SessionGrant): Promise<Outcome<{ session: SessionView }>> {
+    return this.#admit(by) ?? this.#sessions.open(grant, Date.now());
+  }
+
+  async sessions(by: Principal): Promise<Outcome<{ sessions: SessionView[] }>> {
+    return this.#sessions.refusal(by, Date.now()) ?? { ok: true, sessions: this.#sessions.list() };
+  }
+
+  async revokeSession(by: Principal, session: SessionId): Promise<Outcome<{ session: SessionView }>> {
+    const refusal = this.#admit(by);
+    if (refusal !== null) return refusal;
+    if (!this.#sessions.revoke(session, Date.now())) return { ok: false, code: "session_unknown" };
+    // Written with the revocation: a crash before all leases have heard leaves the alarm.
+    this.#rearm();
+    await this.alarm();
+    return this.#sessions.view(session);
+  }
+
+  async sessionStands(by: Principal): Promise<Outcome> {
+    return this.#sessions.refusal(by, Date.now()) ?? { ok: true };
+  }
+
+  async admitSession(by: Principal, lease: LeaseId, needs: bigint): Promise<Outcome> {
+    return this.#sessions.admit(by, lease, needs, Date.now());
+  }
+
+  /** What an order must still do, and leases that could not be told of a revocation. */
+  override async alarm(): Promise<void> {
+    this.#alarmAt = Number.POSITIVE_INFINITY;
+    // The platform drops an alarm after six failures, and with it what leases must still hear: never throw.
+    try {
+      await Promise.all([this.#orders.alarm(), this.#sessions.tell(Date.now())]);
+    } catch (error) {
+      console.error(error);
+    }
+    this.#rearm();
+  }
+
   #admit(by: Principal): Refused | null {
     const now = Date.now();
+    const over = this.#sessions.refusal(by, now);
+    if (over !== null) return over;
     this.#store.prune(now);
     const { address: signer, nonce, expires } = by;
     if (takeNonce(this.ctx.storage.sql, { signer, nonce, expires }, now)) return null;
@@ -196,7 +227,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   }
 
   async #submit(
-    by: Address,
+    by: Principal,
     scope: string,
     chosen: LeaseId | null,
     request: RoutedJobRequest,
@@ -206,9 +237,11 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     let full: Refused | null = null;
     const now = Date.now();
     for (const lease of candidates(this.#store.liveLeases(now), request, chosen, now)) {
-      const id = await jobIdFor(lease, by, scope);
+      const id = await jobIdFor(lease, by.address, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
-      const submitted = await this.env.LEASE.getByName(lease).submit(by, id, job, clientId, 0);
+      const submitted = await this.#sessions.onLease(by, lease, (as) =>
+        this.env.LEASE.getByName(lease).submit(as, id, job, clientId, 0),
+      );
       if (!submitted.ok && OVER.has(submitted.code)) {
         this.#store.endLease(lease);
         if (named !== lease) continue;
@@ -220,7 +253,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       return submitted;
     }
     if (full !== null) return full;
-    return this.#paymentFor(by, request);
+    return this.#paymentFor(by.address, request);
   }
 
   async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
@@ -324,9 +357,16 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     this.#giveBack(holdGpuS(gpus));
   }
 
+  /** Never later than what is set already: an account that is asked without end must not put its duties off. */
   #rearm(): void {
-    const due = this.#orders.dueAt(Date.now());
-    if (due !== null) void this.ctx.storage.setAlarm(Math.max(Date.now(), due));
+    const now = Date.now();
+    const due = Math.min(
+      this.#orders.dueAt(now) ?? Number.POSITIVE_INFINITY,
+      this.#sessions.dueAt(now) ?? Number.POSITIVE_INFINITY,
+    );
+    if (due >= this.#alarmAt) return;
+    this.#alarmAt = Math.max(now, due);
+    void this.ctx.storage.setAlarm(this.#alarmAt);
   }
 }
 

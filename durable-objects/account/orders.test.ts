@@ -71,7 +71,7 @@ test("ORD-1 an order holds all of every node, and says what one signature would 
   expect(order.funding.total).toBe(order.quotes.reduce((sum, { amount }) => sum + amount, 0n));
   for (const agent of agents) expect(await isFree(agent)).toBe(false);
   await evict(account);
-  expect(await objectOf(account).viewOrder(addressOf(account), order.id)).toEqual({ ok: true, order });
+  expect(await objectOf(account).viewOrder(principalOf(account), order.id)).toEqual({ ok: true, order });
 });
 
 test("ORD-2 one node that declines releases all, and the next order gets them at once", async () => {
@@ -166,7 +166,7 @@ test("ORD-3 a node that went since it confirmed refuses the whole order, and the
   const funded = await objectOf(account).fundOrder(principalOf(account), order.id, fundingOf(order));
   expect(funded).toMatchObject({ ok: false, code: "node_offline" });
   for (const agent of agents.slice(1)) expect(await isFree(agent)).toBe(true);
-  expect(await objectOf(account).viewOrder(addressOf(account), order.id)).toMatchObject({
+  expect(await objectOf(account).viewOrder(principalOf(account), order.id)).toMatchObject({
     order: { status: "released", end: { code: "node_offline" } },
   });
 });
@@ -183,9 +183,11 @@ test("ORD-3 what the chain would refuse funds no lease, and every node is free a
   const account = newAccount();
   const order = await quoted(account, agents, requestOf("ORDER_K"));
   await relayer({ status: "rejected", key: null, code: "insufficient_balance", detail: "it has 1" });
-  expect(
-    await objectOf(account).fundOrder(principalOf(account), order.id, fundingOf(order)),
-  ).toMatchObject({ ok: false, code: "insufficient_funds", detail: "it has 1" });
+  expect(await objectOf(account).fundOrder(principalOf(account), order.id, fundingOf(order))).toMatchObject({
+    ok: false,
+    code: "insufficient_funds",
+    detail: "it has 1",
+  });
   for (const agent of agents) expect(await isFree(agent)).toBe(true);
   for (const { id } of order.leases)
     expect(await env.LEASE.getByName(id).view(addressOf(account))).not.toMatchObject({
@@ -242,7 +244,7 @@ test("ORD-7 of an order no lease opens alone, nobody else funds it, and unsigned
   });
   await evict(account);
   expect(await runDurableObjectAlarm(objectOf(account))).toBe(true);
-  expect(await objectOf(account).viewOrder(addressOf(account), order.id)).toMatchObject({
+  expect(await objectOf(account).viewOrder(principalOf(account), order.id)).toMatchObject({
     order: { status: "released", end: { code: "quote_expired" } },
   });
   for (const agent of agents) expect(await isFree(agent)).toBe(true);

@@ -54,6 +54,7 @@ export function draftQuote(
     mode: request.mode,
     region: offer.region,
     tick_s: TICK_S,
+    keep_warm_s: request.keep_warm_s,
     salt,
   };
   const terms: LeaseTerms = {

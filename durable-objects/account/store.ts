@@ -10,6 +10,7 @@ import { NONCE_TABLE } from "../nonce-window.ts";
 import { type Holding, NOTHING_HELD } from "./holding.ts";
 import { type AccountLease, type KeyEntry, RETENTION_MS } from "./machine.ts";
 import type { Leg, OrderState } from "./order.ts";
+import { SESSION_TABLES } from "./sessions.ts";
 
 const STEPS = [
   NONCE_TABLE,
@@ -30,6 +31,7 @@ const STEPS = [
     created_at INTEGER NOT NULL
   ) WITHOUT ROWID`,
   "CREATE INDEX leases_by_phase ON leases (phase, expires_at)",
+  ...SESSION_TABLES,
   "ALTER TABLE leases ADD COLUMN order_id TEXT",
   `CREATE TABLE orders (
     id TEXT PRIMARY KEY,

@@ -7,6 +7,11 @@ export function drain(draft: Draft, why: LeaseEnd): void {
   draft.lease = { ...draft.lease, status: "draining", end: why };
 }
 
+/** LSE-10: the node stops at `at`. Said again it may be earlier, never later. */
+export function stopBy(draft: Draft, at: number): void {
+  draft.lease = { ...draft.lease, drainAt: Math.min(draft.lease.drainAt ?? at, at) };
+}
+
 /** Nothing more happens but paying out; but for a lost lease, whose agent may still sign, its socket is closed. */
 export function end(draft: Draft, status: "closed" | "expired" | "lost"): void {
   const awayAt = status === "lost" ? draft.lease.awayAt : (draft.lease.awayAt ?? draft.now);

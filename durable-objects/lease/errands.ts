@@ -3,12 +3,15 @@ import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Intent, type IntentAnswer, SettleIntent } from "@gpux/protocol/intent";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
+import type { Outcome } from "../interfaces.ts";
 import type { Duty } from "./duties.ts";
 import type { Event } from "./machine.ts";
 import type { Lease } from "./state.ts";
 
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
+/** A job waits for the node's GPUs, or the consumer for its money. */
+const LAST_EAGER_RETRY_MS = 5_000;
 /** Longer than a duty usually takes, short enough for one that a crash interrupted. */
 const STAND_BY_MS = 5_000;
 
@@ -58,7 +61,8 @@ export class Errands {
     });
     this.#running.delete(duty.key);
     // An answer that leaves the duty standing (pending, refused, unreachable) must not be asked for in a tight loop.
-    const at = Date.now() + Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** tries);
+    const most = duty.t === "node_rouse" || duty.t === "node_dial" ? LAST_EAGER_RETRY_MS : LAST_RETRY_MS;
+    const at = Date.now() + Math.min(most, FIRST_RETRY_MS * 2 ** tries);
     this.#retry.set(duty.key, { tries: tries + 1, at });
     report(answered);
   }
@@ -91,7 +95,6 @@ export class Errands {
           t: "attested",
           sequence: duty.sequence,
           usage: answer.usageSignature,
-          receipts: answer.receiptSignatures,
           close: answer.closeSignature ?? null,
         };
       }
@@ -102,11 +105,30 @@ export class Errands {
           ? { t: "node_refused", detail: "its reservation has lapsed" }
           : null;
       }
+      case "node_rest":
+        await this.#env.NODE.getByName(lease.terms.providerSigner).rest(lease.id, duty.turn);
+        return { t: "capacity", turn: duty.turn, blocker: null };
+      case "node_rouse": {
+        const answer = await this.#env.NODE.getByName(lease.terms.providerSigner).rouse(lease.id, duty.turn);
+        return rousedBy(duty.turn, answer);
+      }
+      case "node_dial":
+        // Its answer is the agent's hello.
+        await this.#env.NODE.getByName(lease.terms.providerSigner).dial(lease.id);
+        return null;
       case "node_release":
         await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id);
         return { t: "errand", done: "released" };
     }
   }
+}
+
+/** What a node's answer to a lease that wants its GPUs again is to the machine. */
+export function rousedBy(turn: number, answer: Outcome): Event {
+  if (answer.ok) return { t: "capacity", turn, blocker: null };
+  if (answer.code === "quote_expired") return { t: "node_refused", detail: "it no longer knows the lease" };
+  const known = answer.code === "node_offline" || answer.code === "node_draining";
+  return { t: "capacity", turn, blocker: known ? answer.code : "gpus" };
 }
 
 /** What an answer of the relayer's is to the machine; `null` while it is pending. */

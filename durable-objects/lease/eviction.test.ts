@@ -15,7 +15,7 @@ import { z } from "zod";
 import { hasherOf } from "./billing.ts";
 import type { Entry } from "./draft.ts";
 import { type Duty, duties } from "./duties.ts";
-import { answeredBy } from "./errands.ts";
+import { answeredBy, rousedBy } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { claimsOf } from "./signatures.ts";
@@ -95,6 +95,8 @@ class Expectation {
 
   /** Each duty is tried once in a life; its answer may bring the next. */
   async settle(now: number): Promise<void> {
+    // An object that nothing was told since its eviction does not see to its duties.
+    if (this.#asleep) return;
     for (;;) {
       const due = duties(this.state, now);
       for (const key of this.#tried) if (due.every((duty) => duty.key !== key)) this.#tried.delete(key);
@@ -122,13 +124,19 @@ class Expectation {
         // The real meter gives the same signatures for the same request.
         const answer = await meter.attest(z.encode(AttestRequest, duty.request));
         if (!answer.ok) return null;
-        const { usageSignature: usage, receiptSignatures: receipts, closeSignature: close = null } = answer;
-        return { t: "attested", sequence: duty.sequence, usage, receipts, close };
+        const { usageSignature: usage, closeSignature: close = null } = answer;
+        return { t: "attested", sequence: duty.sequence, usage, close };
       }
       case "hold":
         return { t: "held", cumulative: duty.voucher.cumulative };
       case "node_open":
         return { t: "errand", done: "opened" };
+      case "node_rest":
+        return { t: "capacity", turn: duty.turn, blocker: null };
+      case "node_rouse":
+        return rousedBy(duty.turn, this.#neighbours.roused);
+      case "node_dial":
+        return null;
       case "node_release":
         return { t: "errand", done: "released" };
     }
@@ -251,17 +259,12 @@ async function signedEvent(event: Event, state: State, now: number): Promise<Eve
   }
   if (event.t !== "frame") return event;
   const { frame } = event;
-  const [first, ...rest] = await Promise.all(
-    claimsOf(state, frame).map(({ digest }) => signedBy(node, digest)),
-  );
-  if (first === undefined) return event;
-  if (frame.t === "close_signed") return { t: "frame", frame: { ...frame, signature: first } };
+  const [claim] = claimsOf(state, frame);
+  if (claim === undefined) return event;
+  const signature = await signedBy(node, claim.digest);
+  if (frame.t === "close_signed") return { t: "frame", frame: { ...frame, signature } };
   if (frame.t !== "signed") return event;
-  // One claim for each receipt that was asked for, in order, then the usage's. Others are passed over unchecked.
-  const signatures = [first, ...rest];
-  const usage = { ...frame.usage, signature: signatures.at(-1) ?? first };
-  const receipts = frame.receipts.map((each, n) => ({ ...each, signature: signatures[n] ?? first }));
-  return { t: "frame", frame: { ...frame, usage, receipts } };
+  return { t: "frame", frame: { ...frame, usage: { ...frame.usage, signature } } };
 }
 
 /** Plays moves on both, and compares what both kept after each. */
@@ -296,6 +299,7 @@ class Duel {
     this.#now = timeOf(move, expected.state, this.#now);
     vi.setSystemTime(this.#now);
     const event = eventOf(move, expected.state, this.#around);
+    this.#neighbours.roused = this.#around.node.isFree ? { ok: true } : { ok: false, code: "no_capacity" };
     if (event !== null) await this.#happen(move, await signedEvent(event, expected.state, this.#now));
     await this.#neighbours.quiet();
     await expected.settle(this.#now);
@@ -356,6 +360,10 @@ class Duel {
       case "relayed":
       case "relay_refused":
         this.#neighbours.relayed.set(event.kind, answerOf(event));
+        if (await real.alarm()) expected.tell({ t: "tick" }, now);
+        return;
+      case "capacity":
+        // The node is asked again when the alarm rings.
         if (await real.alarm()) expected.tell({ t: "tick" }, now);
         return;
       case "errand":

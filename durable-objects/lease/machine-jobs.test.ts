@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { duties } from "./duties.ts";
 import { CANCEL_MS } from "./jobs.ts";
-import { ALLOWANCE, FUNDED, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
-import { active, gpu, of, running } from "./testing/scene.ts";
+import { ALLOWANCE, FUND, FUNDED, funded, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
+import { active, gpu, of, running, Scene, signed } from "./testing/scene.ts";
 import { GRACE_MS } from "./timers.ts";
 
 describe("a job", () => {
@@ -131,5 +132,76 @@ describe("a job", () => {
     const scene = running().tell({ t: "cancel", job: jobId(running().state, 1) });
     scene.after(CANCEL_MS);
     expect(scene.job(1)).toMatchObject({ status: "canceled", billedMs: CANCEL_MS });
+  });
+});
+
+describe("LSE-10 a node that is about to stop", () => {
+  const draining = (deadline_s: number) => said({ t: "drain", seq: 2, deadline_s });
+  const timeouts = { queue_s: 600, start_s: 60, execution_s: 600 };
+
+  /** With one job that runs and one that waits for the GPU. */
+  function busy() {
+    const scene = active();
+    scene.tell(submission(scene.state, 1, { timeouts, max_price: 1_000_000n }));
+    return scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) }), submission(scene.state, 2));
+  }
+
+  it("begins nothing more: what waits ends at once and free, and no job is taken", () => {
+    const scene = busy().tell(draining(60));
+    expect(scene.job(2)).toMatchObject({ status: "aborted", price: 0n, failure: { code: "node_draining" } });
+    expect(scene.try(submission(scene.state, 3))).toMatchObject({ code: "lease_closed" });
+    expect(scene.job(1).status).toBe("running");
+  });
+
+  it("lets what runs end, and the lease with it, by the provider's doing", () => {
+    const scene = busy().tell(draining(60));
+    scene.after(59_000).tell(said({ t: "result", seq: 3, ...of(scene, 1), ms: 59_000, gpu, outputs: [] }));
+    expect(scene.job(1)).toMatchObject({ status: "succeeded", billedMs: 59_000 });
+    scene.tell(signed(scene, 4));
+    expect(scene.state.lease).toMatchObject({
+      status: "closing",
+      end: { reason: "node_drained", fault: "provider" },
+    });
+    expect(scene.frames("close")).toHaveLength(1);
+  });
+
+  it("breaks off at its deadline what still runs, free of charge", () => {
+    const scene = busy().tell(draining(60)).after(59_999);
+    expect(scene.job(1).status).toBe("running");
+    scene.after(1);
+    expect(scene.job(1)).toMatchObject({
+      status: "failed",
+      price: 0n,
+      failure: { code: "node_draining" },
+      attempts: [{ outcome: "failed" }],
+    });
+    expect(scene.frames("cancel")).toHaveLength(1);
+    expect(scene.state.lease.status).toBe("closing");
+  });
+
+  it("may come earlier than it said, never later", () => {
+    const scene = busy()
+      .tell(draining(60), said({ t: "drain", seq: 3, deadline_s: 600 }))
+      .after(60_000);
+    expect(scene.job(1).status).toBe("failed");
+    const sooner = busy()
+      .tell(draining(60), said({ t: "drain", seq: 3, deadline_s: 10 }))
+      .after(10_000);
+    expect(sooner.job(1).status).toBe("failed");
+  });
+
+  it("ends a lease that rested and now has work, instead of letting it wait", () => {
+    const scene = active().tell({ t: "errand", done: "opened" }).after(300_000);
+    scene.tell({ t: "capacity", turn: 1, blocker: null }, { t: "gone" }, submission(scene.state, 1));
+    scene.tell({ t: "capacity", turn: 2, blocker: "node_draining" });
+    expect(scene.job(1)).toMatchObject({ status: "aborted", failure: { code: "node_draining" } });
+    expect(scene.state.lease).toMatchObject({ status: "closing", end: { reason: "node_drained" } });
+    expect(duties(scene.state, scene.now).map(({ key }) => key)).toContain("node:dial");
+  });
+
+  it("is heeded also when it is said before the funding has landed", () => {
+    const scene = new Scene().tell(FUND, { t: "wake", connected: true });
+    scene.tell(said({ t: "drain", seq: 1, deadline_s: 60 }), funded(scene.state));
+    expect(scene.state.lease.end).toEqual({ reason: "node_drained", fault: "provider" });
   });
 });

@@ -12,7 +12,7 @@ import { documentOf } from "./document.ts";
 import { duties } from "./duties.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
-import { isOver, isTerminal, Job, Lease, type State } from "./state.ts";
+import { isOver, isTerminal, Job, Lease, type State, unsignedReceipts } from "./state.ts";
 import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
@@ -115,6 +115,7 @@ class Witness {
     for (const job of result.next.jobs.values())
       if (job !== before.jobs.get(job.id)) this.#checkJob(job, result.next.lease);
     this.#checkMoney(result.next);
+    this.#checkCapacity(before.lease, result.next);
     this.#checkReadable(result.next);
     this.state = prune(result.next);
     noteDuties(this.around, duties(this.state, this.now));
@@ -123,11 +124,10 @@ class Witness {
   /** MTR-6: only a refusal takes receipts back, only those that the node had not signed, and what they cost. */
   #forgive(event: Event, before: State, after: State): void {
     expect(event.t === "frame" ? event.frame.t : event.t).toMatch(/refused$/);
-    for (const job of after.jobs.values()) {
-      const was = before.jobs.get(job.id);
-      if (was?.receipt?.provider !== null) continue;
-      expect(job).toEqual({ ...was, receipt: null, price: 0n, billedMs: 0 });
-      this.#jobs.set(job.id, job);
+    for (const { job: was } of unsignedReceipts(before)) {
+      const forgiven = { ...was, receipt: null, price: 0n, billedMs: 0 };
+      expect(after.jobs.get(was.id)).toEqual(forgiven);
+      this.#jobs.set(was.id, forgiven);
     }
     this.#frontier = emptyFrontier();
     this.#receipts = 0;
@@ -139,6 +139,11 @@ class Witness {
     expect(lease.settled).toBeGreaterThanOrEqual(before.settled);
     expect(lease.voucher?.cumulative ?? 0n).toBeGreaterThanOrEqual(before.voucher?.cumulative ?? 0n);
     expect(lease.voucher?.cumulative ?? 0n).toBeLessThanOrEqual(lease.spent);
+    if (lease.drainAt !== null)
+      for (const { status } of jobs.values()) {
+        expect(["queued", "starting"]).not.toContain(status);
+        if (status === "running") expect(this.now).toBeLessThan(lease.drainAt);
+      }
     if (isOver(lease)) {
       expect(lease.end).not.toBeNull();
       for (const job of jobs.values()) expect(isTerminal(job)).toBe(true);
@@ -224,6 +229,19 @@ class Witness {
     }
   }
 
+  /** LSE-9: nothing is under way on GPUs that others may have, and no question to the node bears an older number. */
+  #checkCapacity(before: Lease, { lease, jobs }: State): void {
+    const { capacity } = lease;
+    expect(capacity.turn).toBeGreaterThanOrEqual(before.capacity.turn);
+    if (capacity.state === "held" && before.capacity.state !== "held")
+      expect(capacity.turn).toBe(before.capacity.turn);
+    else if (capacity.state !== before.capacity.state) expect(capacity.turn).toBe(before.capacity.turn + 1);
+    if (capacity.state !== "held")
+      for (const job of jobs.values()) expect(["starting", "running"]).not.toContain(job.status);
+    if (capacity.state === "asking" && (lease.status === "active" || lease.status === "draining"))
+      expect([...jobs.values()].some((job) => job.status === "queued")).toBe(true);
+  }
+
   #checkReadable(state: State): void {
     expect(JSON.parse(documentOf(state.lease))).toEqual(z.encode(Lease, state.lease));
     for (const job of state.jobs.values()) expect(JSON.parse(documentOf(job))).toEqual(z.encode(Job, job));
@@ -242,6 +260,7 @@ class Witness {
 
   /** From here on everybody answers and time passes: the lease ends, its duties are done, and it is forgotten. */
   windUp(): void {
+    this.around.node.isFree = true;
     for (let round = 0; round < 400; round++) {
       if (isForgotten(this.state, this.now)) return;
       for (const duty of duties(this.state, this.now)) {
@@ -263,12 +282,20 @@ const leases = fc.record({
   gpus: fc.integer({ min: 1, max: 2 }),
   ratePerHour: fc.constantFrom(3_600_000n, 0n, 7_777n, 1_000_000_000_000n),
   unattended: fc.constantFrom(0n, 500_000n, FUNDED),
+  keepWarmS: fc.constantFrom(0, 60, 300, 3_600),
 });
 
-function quoted({ gpus, ...overrides }: { gpus: number; ratePerHour: bigint; unattended: bigint }): State {
+interface Sold {
+  readonly gpus: number;
+  readonly ratePerHour: bigint;
+  readonly unattended: bigint;
+  readonly keepWarmS: number;
+}
+
+function quoted({ gpus, keepWarmS, ...overrides }: Sold): State {
   const hold = holdOf(termsOf({ ...overrides, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
-  return quotedLease({ ...hold, text: { ...hold.text, resources } }, PLACE, START);
+  return quotedLease({ ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS } }, PLACE, START);
 }
 
 it("a lease keeps its promises whatever anybody does, and every alarm of it brings something about", () => {

@@ -3,7 +3,9 @@ import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
-import { type Draft, draftOf, note, put, tellVoucher } from "./draft.ts";
+import { completeBlock, settleDue, settleNow } from "./blocks.ts";
+import { answered, type CapacityBlocker, tend } from "./capacity.ts";
+import { type Draft, draftOf, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { fund, funded, fundingRefused, reserve, topUp } from "./funding.ts";
 import { type Arrival, admit, cancel, dispatch, type Refusal, refuse } from "./jobs.ts";
@@ -35,15 +37,18 @@ export type Event =
   | { readonly t: "errand"; readonly done: "opened" | "metered" | "released" }
   /** The relayer keeps the voucher of `cumulative`. */
   | { readonly t: "held"; readonly cumulative: bigint }
+  /** The node's answer to whether it lets the GPUs go, or gives them again; `blocker`: why it could not. */
+  | { readonly t: "capacity"; readonly turn: number; readonly blocker: CapacityBlocker | null }
   /** The node no longer holds the GPUs: the funding landed after its reservation had lapsed. */
   | { readonly t: "node_refused"; readonly detail: string }
   | {
       readonly t: "attested";
       readonly sequence: number;
       readonly usage: HexBytes;
-      readonly receipts: readonly Signed[];
       readonly close: HexBytes | null;
     }
+  /** Somebody waits for a receipt. */
+  | { readonly t: "settle" }
   | ({ readonly t: "submit" } & Arrival)
   | { readonly t: "cancel"; readonly job: JobId }
   | { readonly t: "close" }
@@ -51,11 +56,6 @@ export type Event =
   | { readonly t: "gone" }
   | { readonly t: "wake"; readonly connected: boolean }
   | { readonly t: "tick" };
-
-interface Signed {
-  readonly sequence: number;
-  readonly signature: HexBytes;
-}
 
 export type Step =
   | ({ readonly ok: true; readonly next: State } & Pick<Draft, "frames" | "journal" | "passing">)
@@ -70,7 +70,9 @@ export function step(state: State, event: Event, now: number): Step {
   const refusal = apply(draft, event);
   if (refusal !== null) return refusal;
   advance(draft);
+  tend(draft);
   dispatch(draft);
+  settleDue(draft);
   const { lease, jobs, frames, journal, passing } = draft;
   return { ok: true, next: { lease, jobs }, frames, journal, passing };
 }
@@ -100,11 +102,18 @@ function apply(draft: Draft, event: Event): Refusal | null {
       if (event.cumulative > draft.lease.held.cumulative)
         draft.lease = { ...draft.lease, held: { cumulative: event.cumulative, at: draft.now } };
       return null;
+    case "capacity":
+      answered(draft, event);
+      return null;
     case "node_refused":
       refused(draft, event.detail);
       return null;
     case "attested":
-      return attested(draft, event);
+      attested(draft, event);
+      return null;
+    case "settle":
+      settleNow(draft);
+      return null;
     case "submit":
       return admit(draft, event);
     case "cancel": {
@@ -230,24 +239,14 @@ function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }
   return null;
 }
 
-/** MTR-5: the meter's signatures complete the voucher, the receipts and the close. */
-function attested(draft: Draft, event: Extract<Event, { t: "attested" }>): Refusal | null {
-  const bySequence = new Map(event.receipts.map((each) => [each.sequence, each.signature]));
-  for (const job of draft.jobs.values()) {
-    const edge = job.receipt === null ? undefined : bySequence.get(job.receipt.receipt.sequence);
-    if (job.receipt === null || edge === undefined || job.receipt.edge !== null) continue;
-    put(draft, { ...job, receipt: { ...job.receipt, edge } });
-    note(draft, job.id, "receipt", { sequence: job.receipt.receipt.sequence });
-  }
-  const { voucher, closing } = draft.lease;
-  const completed = voucher !== null && voucher.sequence === event.sequence;
-  draft.lease = {
-    ...draft.lease,
-    voucher: completed ? { ...voucher, meter: event.usage } : voucher,
-    closing: closing !== null && event.close !== null ? { ...closing, meter: event.close } : closing,
-  };
-  if (completed) tellVoucher(draft);
-  return null;
+/** MTR-5: the meter's signatures complete the voucher with its receipts, and the close. */
+function attested(draft: Draft, event: Extract<Event, { t: "attested" }>): void {
+  const { block, closing } = draft.lease;
+  if (closing !== null && event.close !== null)
+    draft.lease = { ...draft.lease, closing: { ...closing, meter: event.close } };
+  if (block === null || block.sequence !== event.sequence) return;
+  completeBlock(draft, event.usage);
+  tellVoucher(draft);
 }
 
 /** LSE-5: the consumer is done. Queued and running jobs still end; new ones are refused. */

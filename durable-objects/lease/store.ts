@@ -1,9 +1,11 @@
 import type { JobId } from "@gpux/protocol/ids";
 import { JobEvent } from "@gpux/protocol/job";
+import type { SessionId } from "@gpux/protocol/session";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import { documentOf } from "./document.ts";
 import type { Entry } from "./draft.ts";
+import { SESSION_TABLE } from "./sessions.ts";
 import { isFinal, Job, Lease, type State } from "./state.ts";
 
 /** Described in docs/storage-schema.md. Amounts are TEXT, inside the documents too: SQLite's numbers would round them. */
@@ -16,6 +18,7 @@ const MIGRATIONS = [
      data TEXT NOT NULL)`,
   "CREATE INDEX journal_job ON journal (job, id)",
   NONCE_TABLE,
+  SESSION_TABLE,
 ] as const;
 
 /** Log lines kept per job; the rest are passed on to who is watching, and gone. */
@@ -54,6 +57,14 @@ export class LeaseStore {
   job(id: JobId): Job | null {
     const [row] = this.#sql.exec<JobRow>("SELECT request, doc FROM jobs WHERE id = ?", id).toArray();
     return row === undefined ? null : jobOf(row);
+  }
+
+  /** Every job that was asked for under a session, ended or not. */
+  jobsOfSession(session: SessionId): Job[] {
+    return this.#sql
+      .exec<JobRow>("SELECT request, doc FROM jobs WHERE json_extract(doc, '$.session') = ?", session)
+      .toArray()
+      .map(jobOf);
   }
 
   /** Writes what differs from `before`. Jobs never leave the table with their lease alive. */

@@ -1,7 +1,9 @@
+import { blockAt } from "./blocks.ts";
+import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
 import { deadline, expire, giveUp, lose, sendCancel, WIND_UP_MS } from "./jobs.ts";
-import { isOver, isTerminal, type Lease, type State } from "./state.ts";
+import { isOver, isTerminal, type Lease, type State, unsignedReceipts } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
 export const GRACE_MS = 120_000;
@@ -39,12 +41,25 @@ export function advance(draft: Draft): void {
     for (const job of draft.jobs.values())
       if (job.status === "running" || job.status === "starting") lose(draft, job, { code: "node_lost" });
 
+  if (lease.drainAt !== null) breakOff(draft, lease.drainAt);
+
   const working = lease.status === "active" || lease.status === "draining" || lease.status === "closing";
-  const awayTooLong = lease.awayAt !== null && now >= lease.awayAt + LOST_MS;
+  const awayTooLong = lease.awayAt !== null && wantsAgent(lease) && now >= lease.awayAt + LOST_MS;
   if (working && (awayTooLong || now >= lease.terms.expiry * 1_000)) return lost(draft);
   if (lease.status === "active" && now >= lease.terms.expiry * 1_000 - WIND_UP_MS)
     drain(draft, { reason: "terms_expired", fault: "tenant" });
+  if (draft.lease.status === "active" && lease.drainAt !== null)
+    drain(draft, { reason: "node_drained", fault: "provider" });
   windUp(draft);
+}
+
+/** LSE-10: a node that is about to stop begins nothing; what runs may end until `at`. None of it is charged. */
+function breakOff(draft: Draft, at: number): void {
+  for (const job of draft.jobs.values()) {
+    if (isTerminal(job) || (job.status === "running" && draft.now < at)) continue;
+    if (job.status !== "queued") sendCancel(draft, job, "the node is about to stop");
+    giveUp(draft, job, { code: "node_draining" });
+  }
 }
 
 /** LSE-6: the node is gone for good or the terms ran out. The last voucher still pays; the rest is reclaimed. */
@@ -70,8 +85,10 @@ function lost(draft: Draft): void {
 function windUp(draft: Draft): void {
   const { lease, now } = draft;
   if (lease.status === "draining") {
-    for (const job of draft.jobs.values()) if (!isTerminal(job) || job.receipt?.provider === null) return;
+    for (const job of draft.jobs.values()) if (!isTerminal(job)) return;
+    if (unsignedReceipts(draft).length > 0) return;
     draft.lease = { ...lease, status: "closing" };
+    if (!isHeld(lease)) expectAgent(draft);
     askAgain(draft);
   } else if (lease.status === "closing" && lease.closing !== null && now >= lease.closing.validBefore * 1_000)
     askAgain(draft);
@@ -107,15 +124,19 @@ export function wakeAt(state: State, now: number): number {
   if (lease.status === "active") at -= WIND_UP_MS;
   const hold = holdAt(lease);
   if (hold > now) at = Math.min(at, hold);
+  at = Math.min(at, restAt(lease));
+  if (lease.drainAt !== null && lease.drainAt > now) at = Math.min(at, lease.drainAt);
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
+  if (lease.awayAt === null) at = Math.min(at, blockAt(state));
   let attempts = false;
   for (const job of state.jobs.values()) {
     if (isTerminal(job)) continue;
     at = Math.min(at, deadline(state, job).at);
     attempts ||= job.status !== "queued";
   }
-  if (lease.awayAt === null || lease.status === "funding" || lease.status === "quoted") return at;
+  const isAwaited = wantsAgent(lease) && lease.status !== "funding" && lease.status !== "quoted";
+  if (lease.awayAt === null || !isAwaited) return at;
   return Math.min(at, lease.awayAt + LOST_MS, attempts ? lease.awayAt + GRACE_MS : never);
 }
 

@@ -4,7 +4,8 @@ import type { JobView } from "@gpux/protocol/job";
 import type { LeaseView } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { billableMs, committed, priceOf } from "./billing.ts";
-import { currentAttempt, inOrder, isTerminal, type Job, type Lease, type State } from "./state.ts";
+import { isHeld } from "./capacity.ts";
+import { currentAttempt, inOrder, isOver, isTerminal, type Job, type Lease, type State } from "./state.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
 
@@ -54,7 +55,8 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
     possible: true,
     blockers: {
       ...(lease.status === "funding" ? { [lease.openedAt === null ? "funding" : "confirmations"]: 1 } : {}),
-      ...(lease.awayAt === null ? {} : { node_away: 1 }),
+      ...(isHeld(lease) ? {} : { [lease.capacity.blocker ?? "warming"]: 1 }),
+      ...(lease.awayAt === null || !isHeld(lease) ? {} : { node_away: 1 }),
       ...(ahead === 0 ? {} : { jobs_ahead: ahead }),
     },
   };
@@ -62,9 +64,18 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
 
 function receiptOf(job: Job): Pick<JobView, "receipt"> {
   if (job.receipt === null) return {};
-  const { receipt, provider, edge } = job.receipt;
+  const { receipt, settled } = job.receipt;
   return {
-    receipt: { receipt: z.encode(Receipt, receipt), provider_signature: provider, edge_signature: edge },
+    receipt: {
+      receipt: z.encode(Receipt, receipt),
+      usage:
+        settled === null
+          ? null
+          : { cumulative: settled.cumulative, evidence: settled.evidence, size: settled.size },
+      proof: settled?.path ?? null,
+      provider_signature: settled?.provider ?? null,
+      edge_signature: settled?.meter ?? null,
+    },
   };
 }
 
@@ -86,6 +97,7 @@ export function leaseView(state: State): LeaseView {
     text: lease.text,
     node: lease.terms.providerSigner,
     node_connected: lease.awayAt === null,
+    warm: isHeld(lease) && !isOver(lease),
     funded: lease.funded,
     spent: lease.spent,
     committed: committed(state),

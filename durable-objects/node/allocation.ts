@@ -10,6 +10,9 @@ import { type Allocation, freeCapacity, type NodeState, statusOf, type ToNodeBod
 /** How long after its expiry an open lease may still occupy its share, should its release never come. */
 const OVERSTAY_MS = 3_600_000;
 
+/** Resting leases take no GPUs, but each is a row here and a name in every welcome. */
+const MAX_ALLOCATIONS = 256;
+
 export function hold(state: NodeState, request: HoldRequest, now: number): NodeStep {
   const { inventory } = state;
   if (inventory === null) return refused("node_unknown");
@@ -32,8 +35,11 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     return refused("no_capacity", "the node's offer has changed");
   const short = shortOf(freeCapacity(state), { gpus, resources });
   if (short !== null) return refused("no_capacity", `of the node's ${short}, too few are free`);
+  if (state.allocations.size >= MAX_ALLOCATIONS)
+    return refused("no_capacity", "the node serves too many leases");
   const allocation: Allocation = {
     phase: "asked",
+    turn: 0,
     gpus,
     resources,
     terms: request.terms,
@@ -53,7 +59,7 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
   const allocation = state.allocations.get(lease);
   if (allocation === undefined || allocation.phase === "asked" || allocation.until <= now)
     return refused("quote_expired", "the node no longer holds these GPUs");
-  if (allocation.phase === "open") return unchanged(state);
+  if (isOpen(allocation)) return unchanged(state);
   // QTE-6: no money is sent after a node that has gone since it confirmed.
   if (allocation.phase === "held" && statusOf(state) === "offline")
     return refused("node_offline", "the node has gone since it confirmed the hold");
@@ -68,9 +74,45 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
 export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms): NodeStep {
   const allocation = state.allocations.get(lease);
   if (allocation === undefined) return refused("quote_expired", "the reservation has lapsed");
-  if (allocation.phase === "open") return unchanged(state);
+  if (isOpen(allocation)) return unchanged(state);
   const until = terms.expiry * 1000 + OVERSTAY_MS;
   return tell(allocate(state, lease, { ...allocation, phase: "open", until }), { t: "open", lease, terms });
+}
+
+/** Its funding has landed, whether it has work now or not. */
+export function isOpen({ phase }: Allocation): boolean {
+  return phase === "open" || phase === "resting";
+}
+
+export function rest(state: NodeState, lease: LeaseId, turn: number): NodeStep {
+  const allocation = state.allocations.get(lease);
+  if (allocation === undefined || !isOpen(allocation) || turn <= allocation.turn) return unchanged(state);
+  const next = allocate(state, lease, { ...allocation, phase: "resting", turn });
+  return allocation.phase === "open" ? tell(next, { t: "rest", lease }) : { ok: true, next, effects: [] };
+}
+
+/** Beside what others have got meanwhile. */
+export function rouse(state: NodeState, lease: LeaseId, turn: number): NodeStep {
+  const { inventory } = state;
+  const allocation = state.allocations.get(lease);
+  if (allocation === undefined || inventory === null || !isOpen(allocation))
+    return refused("quote_expired", "the node does not know this lease");
+  if (turn <= allocation.turn) return unchanged(state);
+  const roused = allocate(state, lease, { ...allocation, phase: "open", turn });
+  if (allocation.phase === "open") return { ok: true, next: roused, effects: [] };
+  const status = statusOf(state);
+  if (status === "offline") return refused("node_offline");
+  if (status !== "online") return refused("node_draining");
+  const short = shortOf(freeCapacity(state), allocation);
+  return short === null
+    ? tell(roused, { t: "open", lease, terms: allocation.terms })
+    : refused("no_capacity", `of the node's ${short}, too few are free`);
+}
+
+export function dial(state: NodeState, lease: LeaseId): NodeStep {
+  const isTold = state.unacknowledged.some((frame) => frame.t === "dial" && frame.lease === lease);
+  if (isTold || state.allocations.get(lease)?.phase !== "resting") return unchanged(state);
+  return tell(state, { t: "dial", lease });
 }
 
 /** The agent hears of it, unless it never heard of the lease. */
@@ -116,5 +158,5 @@ export function say(state: NodeState, body: ToNodeBody): NodeEffect {
 
 function leaseNamed(frame: ToNode): LeaseId | null {
   if (frame.t === "hold" || frame.t === "release") return frame.hold;
-  return frame.t === "open" ? frame.lease : null;
+  return frame.t === "open" || frame.t === "rest" || frame.t === "dial" ? frame.lease : null;
 }

@@ -15,7 +15,8 @@ export type NodeEvent =
   | { readonly t: "unanswered"; readonly lease: LeaseId }
   | { readonly t: "reserve"; readonly lease: LeaseId; readonly until: number }
   | { readonly t: "open"; readonly lease: LeaseId; readonly terms: LeaseTerms }
-  | { readonly t: "release"; readonly lease: LeaseId }
+  | { readonly t: "rest" | "rouse"; readonly lease: LeaseId; readonly turn: number }
+  | { readonly t: "dial" | "release"; readonly lease: LeaseId }
   | { readonly t: "published"; readonly version: number; readonly books: readonly string[] }
   | { readonly t: "publish_failed" }
   | { readonly t: "tick" };

@@ -295,6 +295,71 @@ test("open of a lease that lapsed or was released is refused: nothing is left to
   });
 });
 
+const turned = (t: "rest" | "rouse", turn: number, at: number): [NodeEvent, number] => [
+  { t, lease: lease(1), turn },
+  at,
+];
+
+test("LSE-9 a lease that rests leaves its GPUs to others and is told to hang up, once", () => {
+  const { state, sent } = run([...opened, turned("rest", 1, 7), turned("rest", 1, 8)]);
+  expect(freeGpus(state)).toBe(2);
+  expect(sent.at(-1)).toMatchObject({ t: "rest", lease: lease(1) });
+  expect(kinds(sent).filter((t) => t === "rest")).toHaveLength(1);
+  const again = run([...opened, turned("rest", 1, 7), [connected("b"), 8], [from("b", hello(3)), 9]]);
+  expect(again.sent.filter((each) => each.t === "welcome").at(-1)).toMatchObject({ leases: [lease(1)] });
+});
+
+test("LSE-9 a roused lease has its GPUs again and its agent dials, unless others have them or the node is not there", () => {
+  const rested = run([...opened, turned("rest", 1, 7)]).state;
+  const roused = run([turned("rouse", 2, 8)], rested);
+  expect(roused.sent).toMatchObject([{ t: "open", lease: lease(1) }]);
+  expect(freeGpus(roused.state)).toBe(1);
+
+  const both: [NodeEvent, number] = [{ t: "hold", request: request(2, { gpus: 2 }) }, 8];
+  expect(run([both, turned("rouse", 2, 9)], rested).refusals).toEqual(["no_capacity"]);
+  const freed: [NodeEvent, number] = [{ t: "release", lease: lease(2) }, 9];
+  expect(run([both, turned("rouse", 2, 9), freed, turned("rouse", 2, 10)], rested).refusals).toEqual([
+    "no_capacity",
+  ]);
+  expect(run([[{ t: "disconnected", connection: "a" }, 8], turned("rouse", 2, 9)], rested).refusals).toEqual([
+    "node_offline",
+  ]);
+  const drains: [NodeEvent, number] = [from("a", frame(2, 2, { t: "drain", deadline_s: 0 })), 8];
+  expect(run([drains, turned("rouse", 2, 9)], rested).refusals).toEqual(["node_draining"]);
+});
+
+test("LSE-9 counts processor and memory of a roused lease too, not its GPUs alone", () => {
+  const big = request(1);
+  const resources = { gpus: 1, cpu: 6, memory_gb: 8 };
+  const wide = (n: number) => ({ ...request(n), text: { ...big.text, resources } });
+  const { refusals } = run([
+    ...online,
+    [{ t: "hold", request: wide(1) }, 3],
+    [from("a", frame(1, 1, { t: "held", hold: lease(1) })), 4],
+    [{ t: "open", lease: lease(1), terms: big.terms }, 5],
+    turned("rest", 1, 6),
+    [{ t: "hold", request: wide(2) }, 7],
+    turned("rouse", 2, 8),
+  ]);
+  expect(refusals).toEqual(["no_capacity"]);
+});
+
+test("LSE-9 a question that comes after a newer one changes nothing", () => {
+  const { state, sent } = run([...opened, turned("rouse", 2, 7), turned("rest", 1, 8)]);
+  expect(freeGpus(state)).toBe(1);
+  expect(kinds(sent)).not.toContain("rest");
+  const late = run([...opened, turned("rest", 1, 7), turned("rest", 3, 8), turned("rouse", 2, 9)]);
+  expect(freeGpus(late.state)).toBe(2);
+});
+
+test("LSE-9 the agent of a resting lease is told once to dial, and its GPUs stay free", () => {
+  const dial: NodeEvent = { t: "dial", lease: lease(1) };
+  const { state, sent } = run([...opened, turned("rest", 1, 7), [dial, 8], [dial, 9]]);
+  expect(kinds(sent).filter((t) => t === "dial")).toHaveLength(1);
+  expect(freeGpus(state)).toBe(2);
+  expect(kinds(run([...opened, [dial, 7]]).sent)).not.toContain("dial");
+});
+
 test("release is idempotent and takes back what the agent has not seen", () => {
   const release: NodeEvent = { t: "release", lease: lease(1) };
   const { state } = run([...opened, [{ t: "disconnected", connection: "a" }, 7], [release, 8], [release, 9]]);
@@ -389,6 +454,10 @@ test("no order of events takes more GPUs, cores or memory than there are, loses 
     n.map((i): NodeEvent => ({ t: "reserve", lease: lease(i), until: 300 })),
     n.map((i): NodeEvent => ({ t: "open", lease: lease(i), terms: request(i).terms })),
     n.map((i): NodeEvent => ({ t: "release", lease: lease(i) })),
+    n.map((i): NodeEvent => ({ t: "dial", lease: lease(i) })),
+    fc
+      .tuple(fc.constantFrom("rest", "rouse"), n, seq)
+      .map(([t, i, turn]): NodeEvent => ({ t, lease: lease(i), turn })),
     fc.constant<NodeEvent>({ t: "tick" }),
   );
   fc.assert(
@@ -402,7 +471,10 @@ test("no order of events takes more GPUs, cores or memory than there are, loses 
         if (!result.ok) continue;
         state = result.next;
         const sum = (kind: "gpus" | "cpu" | "memory_gb") =>
-          [...state.allocations.values()].reduce((total, { resources }) => total + resources[kind], 0);
+          [...state.allocations.values()].reduce(
+            (total, { phase, resources }) => total + (phase === "resting" ? 0 : resources[kind]),
+            0,
+          );
         const taken = sum("gpus");
         expect(taken).toBeLessThanOrEqual(offer.gpus.length);
         expect(sum("cpu")).toBeLessThanOrEqual(offer.cpu);

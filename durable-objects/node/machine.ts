@@ -1,6 +1,19 @@
 import { CLOSE, type FromNode } from "@gpux/protocol/frames";
 import { booksOf } from "../books.ts";
-import { allocate, freed, hold, lapse, open, reserve, say, tell } from "./allocation.ts";
+import {
+  allocate,
+  dial,
+  freed,
+  hold,
+  isOpen,
+  lapse,
+  open,
+  reserve,
+  rest,
+  rouse,
+  say,
+  tell,
+} from "./allocation.ts";
 import { type NodeEffect, type NodeEvent, type NodeStep, refused, unchanged } from "./event.ts";
 import { entryOf, freeGpus, type Inventory, type NodeState, statusOf } from "./state.ts";
 
@@ -45,6 +58,12 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
       return reserve(state, event.lease, event.until, now);
     case "open":
       return open(state, event.lease, event.terms);
+    case "rest":
+      return rest(state, event.lease, event.turn);
+    case "rouse":
+      return rouse(state, event.lease, event.turn);
+    case "dial":
+      return dial(state, event.lease);
     case "release":
       return state.allocations.has(event.lease) ? freed(state, event.lease) : unchanged(state);
     case "published": {
@@ -146,9 +165,7 @@ function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>): Node
     offer: frame.offer,
     draining: frame.draining,
   };
-  const leases = Array.from(state.allocations).flatMap(([lease, { phase }]) =>
-    phase === "open" ? [lease] : [],
-  );
+  const leases = Array.from(state.allocations).flatMap(([lease, each]) => (isOpen(each) ? [lease] : []));
   const welcome = say(state, { t: "welcome", heartbeat_s: HEARTBEAT_S, leases });
   const replay = state.unacknowledged.map((sent): NodeEffect => ({ t: "send", frame: sent }));
   return {

@@ -126,6 +126,19 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     return this.#apply({ t: "open", lease, terms });
   }
 
+  async rest(lease: LeaseId, turn: number): Promise<void> {
+    this.#apply({ t: "rest", lease, turn });
+  }
+
+  async rouse(lease: LeaseId, turn: number): Promise<Outcome> {
+    this.#heard();
+    return this.#apply({ t: "rouse", lease, turn });
+  }
+
+  async dial(lease: LeaseId): Promise<void> {
+    this.#apply({ t: "dial", lease });
+  }
+
   async release(lease: LeaseId): Promise<void> {
     this.#apply({ t: "release", lease });
   }

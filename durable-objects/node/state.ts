@@ -15,14 +15,17 @@ export interface Inventory {
 }
 
 /**
- * Cards, cores and memory that are not free. `asked`: the agent was asked to hold and has not answered; `held`: it confirmed;
- * `reserved`: a funding that names this lease may land; `open`: the lease runs.
+ * What of the node is promised. `asked`: the agent was asked to hold and has not answered; `held`: it confirmed;
+ * `reserved`: a funding that names this lease may land; `open`: the lease runs; `resting`: it lasts without work, and
+ * what it needs is free for others.
  */
 export interface Allocation extends Share {
-  readonly phase: "asked" | "held" | "reserved" | "open";
+  readonly phase: "asked" | "held" | "reserved" | "open" | "resting";
   readonly terms: LeaseTerms;
   /** Milliseconds; all of it is free again after it. */
   readonly until: number;
+  /** Of the lease's questions to rest or to be roused, the highest that was dealt with. */
+  readonly turn: number;
 }
 
 /** A frame without its head; the machine numbers it, the shell adds the newest `ack` as it goes out. */
@@ -82,9 +85,13 @@ export function statusOf(state: NodeState): NodeView["status"] {
 
 const NOTHING: Capacity = { gpus: [], cpu: 0, memory_gb: 0 };
 
-/** What is neither held nor leased; nothing for a node that is unknown. */
+/** What is neither held nor leased by what works; a resting lease takes nothing. Nothing for a node that is unknown. */
 export function freeCapacity({ inventory, allocations }: NodeState): Capacity {
-  return inventory === null ? NOTHING : freeOf(inventory.offer, allocations.values());
+  if (inventory === null) return NOTHING;
+  return freeOf(
+    inventory.offer,
+    [...allocations.values()].filter(({ phase }) => phase !== "resting"),
+  );
 }
 
 export function freeGpus(state: NodeState): number {

@@ -30,6 +30,7 @@ const STEPS = [
   ) WITHOUT ROWID`,
   "CREATE TABLE unacknowledged (seq INTEGER PRIMARY KEY, frame TEXT NOT NULL)",
   NONCE_TABLE,
+  "ALTER TABLE allocations ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE allocations ADD COLUMN gpus TEXT NOT NULL DEFAULT '[]'",
 ];
 
@@ -41,7 +42,16 @@ const InventoryRow = z.strictObject({
   draining: z.boolean(),
 });
 const PublicationRow = z.strictObject({ version: z.int(), attempts: z.int(), retryAt: z.int() });
-const Phase = z.enum(["asked", "held", "reserved", "open"]);
+const Phase = z.enum(["asked", "held", "reserved", "open", "resting"]);
+type AllocationRow = {
+  lease: string;
+  phase: string;
+  resources: string;
+  terms: string;
+  until: number;
+  turn: number;
+  gpus: string;
+};
 type NodeRow = {
   address: string;
   inventory: string | null;
@@ -69,14 +79,7 @@ export class NodeStore {
     const row = this.#sql.exec<NodeRow>("SELECT * FROM node").toArray()[0];
     if (row === undefined) return null;
     const allocations = this.#sql
-      .exec<{
-        lease: string;
-        phase: string;
-        resources: string;
-        terms: string;
-        until: number;
-        gpus: string;
-      }>("SELECT lease, phase, resources, terms, until, gpus FROM allocations")
+      .exec<AllocationRow>("SELECT lease, phase, resources, terms, until, turn, gpus FROM allocations")
       .toArray();
     const frames = this.#sql
       .exec<{ frame: string }>("SELECT frame FROM unacknowledged ORDER BY seq")
@@ -92,7 +95,7 @@ export class NodeStore {
       publication: row.publication === null ? null : PublicationRow.parse(JSON.parse(row.publication)),
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       allocations: new Map(
-        allocations.map(({ lease, phase, resources, terms, until, gpus }) => [
+        allocations.map(({ lease, phase, resources, terms, until, turn, gpus }) => [
           LeaseId.parse(lease),
           {
             phase: Phase.parse(phase),
@@ -100,6 +103,7 @@ export class NodeStore {
             terms: LeaseTerms.parse(JSON.parse(terms)),
             until,
             gpus: z.array(Gpu).parse(JSON.parse(gpus)),
+            turn,
           },
         ]),
       ),
@@ -134,12 +138,13 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus) VALUES (?, ?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
         JSON.stringify(z.encode(LeaseTerms, allocation.terms)),
         allocation.until,
+        allocation.turn,
         JSON.stringify(allocation.gpus),
       );
     }

@@ -4,6 +4,7 @@ import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import {
   IndicativeQuote,
+  KEEP_WARM_S,
   type LeaseMode,
   LeaseView,
   Quote,
@@ -34,6 +35,11 @@ export interface QuoteInput {
   readonly mode?: LeaseMode;
   /** Base units that the caller means to put in. */
   readonly amount?: bigint;
+  /**
+   * Seconds that the node keeps its GPUs for the lease after the last job, unbilled: 0 to 3,600, by default 300. After
+   * that others may have them, and the next job waits until the node has them free.
+   */
+  readonly keepWarmS?: number;
 }
 
 export interface OpenOptions {
@@ -43,6 +49,7 @@ export interface OpenOptions {
   readonly demand?: DemandInput;
   readonly durationS?: number;
   readonly mode?: LeaseMode;
+  readonly keepWarmS?: number;
   /** Base units per hour. */
   readonly maxRatePerHour?: bigint;
   readonly signal?: AbortSignal | undefined;
@@ -101,6 +108,7 @@ export function createQuotes({ transport, account, payer }: LeaseSettings) {
       consumer_signer: account.address,
       duration_s: input.durationS ?? DEFAULT_DURATION_S,
       ...(input.mode === undefined ? {} : { mode: input.mode }),
+      ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
       ...(input.amount === undefined ? {} : { amount: input.amount }),
       ...(firm ? {} : { firm }),
     };
@@ -176,6 +184,7 @@ export function createLeases(settings: LeaseSettings): Leases {
         demand: checked(Demand, options.demand ?? {}),
         mode: options.mode ?? "serverless",
         durationS: options.durationS ?? DEFAULT_DURATION_S,
+        keepWarmS: options.keepWarmS ?? KEEP_WARM_S,
         maxRatePerHour: options.maxRatePerHour ?? null,
         now,
       });

@@ -20,6 +20,8 @@ export interface OrderInput {
   readonly mode?: LeaseMode;
   /** Seconds that the leases may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
+  /** As of a quote: how long each node keeps its GPUs for a serverless lease without work. */
+  readonly keepWarmS?: number;
   /** Base units to put into each lease; what is not used comes back at its close. The quotes' amounts by default. */
   readonly amount?: bigint;
   /** Base units per hour, of each node. */
@@ -48,6 +50,7 @@ export function createOrders(settings: LeaseSettings) {
       consumer_signer: account.address,
       duration_s: input.durationS ?? DEFAULT_DURATION_S,
       ...(input.mode === undefined ? {} : { mode: input.mode }),
+      ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
       ...(input.amount === undefined ? {} : { amount: input.amount }),
     });
     return { body, request: checked(OrderRequest, JSON.parse(new TextDecoder().decode(body))) };
@@ -67,6 +70,7 @@ export function createOrders(settings: LeaseSettings) {
         demand: Demand.parse(Demand.encode({ ...demand, resources })),
         mode,
         durationS,
+        keepWarmS: request.keep_warm_s,
         maxRatePerHour: rate,
         now: timing.now(),
       });

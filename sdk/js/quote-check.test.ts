@@ -13,6 +13,7 @@ const expected: Expected = {
   demand: Demand.parse({}),
   mode: "serverless",
   durationS: 3_600,
+  keepWarmS: 300,
   maxRatePerHour: 3_600_000n,
   now: NOW,
 };
@@ -52,6 +53,7 @@ const CHANGED: [field: string, change: Parameters<typeof quoteAt>[1]][] = [
   ["text.resources", { text: { resources: { ...text.resources, gpus: 2 } } }],
   ["text.resources", { text: { resources: { ...text.resources, cpu: 1 } } }],
   ["text.resources", { text: { resources: { ...text.resources, memory_gb: 1 } } }],
+  ["text.keep_warm_s", { text: { keep_warm_s: 0 } }],
   ["expires_at", { after: { expires_at: new Date(NOW).toISOString() } }],
   ["terms.expiry", { terms: { expiry: seconds } }],
   ["terms.expiry", { terms: { expiry: seconds + 86_400 } }],

@@ -16,6 +16,7 @@ export interface Expected {
   readonly demand: Demand;
   readonly mode: LeaseMode;
   readonly durationS: number;
+  readonly keepWarmS: number;
   /** Base units per hour; null leaves the rate to the demand's own limit. */
   readonly maxRatePerHour: bigint | null;
   /** Milliseconds. */
@@ -64,6 +65,8 @@ export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
   }
   const mode = checkMode(terms, text, expected.mode);
   if (!mode.ok) return mode;
+  if (text.keep_warm_s !== expected.keepWarmS)
+    return fail("text.keep_warm_s", `it is ${text.keep_warm_s}, not ${expected.keepWarmS}`);
   const rate = checkRate(terms.ratePerHour, text, expected);
   if (!rate.ok) return rate;
   return checkTimes(quote, expected);

@@ -4,7 +4,7 @@ import type { MeterRpc } from "@gpux/protocol/attestation";
 import type { Address } from "@gpux/protocol/ids";
 import type { IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
 import { z } from "zod";
-import type { NodeRpc } from "../../interfaces.ts";
+import type { NodeRpc, Outcome } from "../../interfaces.ts";
 
 /** The data socket's upgrade as the edge hands it on once it has verified the signature. */
 export function upgradeBy(signer: Address): Request {
@@ -26,6 +26,8 @@ export class Neighbours {
   readonly relayed = new Map<IntentKind, IntentAnswer>();
   readonly meter: MeterRpc;
   readonly asked: string[] = [];
+  /** What a node answers to a lease that wants its GPUs again. */
+  roused: Outcome = { ok: true };
   /** While set, the relayer is not there at all. */
   broken = false;
   #underway = 0;
@@ -80,11 +82,16 @@ export class Neighbours {
     };
   }
 
-  #nodes(): { getByName(name: string): Pick<NodeRpc, "reserve" | "open" | "release"> } {
+  #nodes(): {
+    getByName(name: string): Pick<NodeRpc, "reserve" | "open" | "rest" | "rouse" | "dial" | "release">;
+  } {
     return {
       getByName: () => ({
         reserve: () => this.#noted("node:reserve", async () => ({ ok: true })),
         open: () => this.#noted("node:open", async () => ({ ok: true })),
+        rest: () => this.#noted("node:rest", async () => undefined),
+        rouse: () => this.#noted("node:rouse", async () => this.roused),
+        dial: () => this.#noted("node:dial", async () => undefined),
         release: () => this.#noted("node:release", async () => undefined),
       }),
     };

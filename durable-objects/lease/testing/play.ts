@@ -2,6 +2,7 @@ import type { FromLease } from "@gpux/protocol/frames";
 import { type Bytes32, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
+import { EMPTY_ROOT } from "@gpux/protocol/merkle";
 import fc from "fast-check";
 import type { Duty } from "../duties.ts";
 import type { Event } from "../machine.ts";
@@ -44,6 +45,8 @@ const consumer = {
     retries: fc.integer({ min: 0, max: 2 }),
   }),
   cancel: fc.record({ t: fc.constant("cancel"), job: anyJob }),
+  /** Somebody waits for a receipt. */
+  settle: fc.record({ t: fc.constant("settle") }),
   close: fc.record({ t: fc.constant("close") }),
 } as const;
 
@@ -65,7 +68,7 @@ const agent = {
   log: fc.record({ t: fc.constant("log"), ...attempt }),
   signed: fc.record({
     t: fc.constant("signed"),
-    which: fc.constantFrom("all", "all", "first", "last", "made_up"),
+    which: fc.constantFrom("asked", "asked", "asked", "made_up", "older"),
     amount: fc.constantFrom("asked", "asked", "asked", "other"),
   }),
   closeSigned: fc.record({
@@ -74,6 +77,7 @@ const agent = {
     until: fc.constantFrom("asked", "asked", "other"),
   }),
   refused: fc.record({ t: fc.constant("refused"), what: fc.constantFrom("lease", "settle", "close") }),
+  drain: fc.record({ t: fc.constant("drain"), deadlineS: fc.constantFrom(0, 5, 600) }),
   gone: fc.record({ t: fc.constant("gone") }),
 } as const;
 
@@ -94,6 +98,8 @@ const world = {
     /** Of a funding: whether it is as hard on chain as its amount asks. */
     enough: fc.constantFrom(true, true, true, false),
   }),
+  /** Whether the node has its GPUs free for a lease that wants them again. */
+  node: fc.record({ t: fc.constant("node"), isFree: fc.boolean() }),
   wake: fc.record({ t: fc.constant("wake"), connected: fc.constantFrom(true, true, true, false) }),
   tick: fc.record({ t: fc.constant("tick"), after: fc.constantFrom(0, 1, 250, 2_000, 5_000, 20_000) }),
   longTick: fc.record({
@@ -109,6 +115,7 @@ const single = fc.oneof(
   { weight: 2, arbitrary: consumer.topUp },
   { weight: 8, arbitrary: consumer.submit },
   { weight: 4, arbitrary: consumer.cancel },
+  { weight: 4, arbitrary: consumer.settle },
   { weight: 1, arbitrary: consumer.close },
   { weight: 6, arbitrary: agent.hello },
   { weight: 8, arbitrary: agent.started },
@@ -119,8 +126,10 @@ const single = fc.oneof(
   { weight: 8, arbitrary: agent.signed },
   { weight: 4, arbitrary: agent.closeSigned },
   { weight: 1, arbitrary: agent.refused },
+  { weight: 1, arbitrary: agent.drain },
   { weight: 3, arbitrary: agent.gone },
   { weight: 8, arbitrary: world.answer },
+  { weight: 1, arbitrary: world.node },
   { weight: 4, arbitrary: world.wake },
   { weight: 8, arbitrary: world.tick },
   { weight: 1, arbitrary: world.longTick },
@@ -146,17 +155,32 @@ const good = fc
     { ...result, job: 0, token: "present", order: "next" },
   ]);
 
+/** Nothing is done for so long that the GPUs fall back to the node, and then something is to be done again. */
+const nap = fc
+  .tuple(consumer.submit, world.node)
+  .map(([submit, node]): Move[] => [
+    { t: "tick", after: 900_000 },
+    { t: "answer", duty: 0, refusal: null, enough: true },
+    node,
+    { ...submit, otherInput: false, allow: 10_000_000n, maxPrice: 100_000n },
+    { t: "answer", duty: 0, refusal: null, enough: true },
+  ]);
+
 const moves = fc
-  .array(fc.oneof({ weight: 6, arbitrary: single.map((move) => [move]) }, { weight: 1, arbitrary: good }), {
-    maxLength: 40,
-    size: "max",
-  })
+  .array(
+    fc.oneof(
+      { weight: 12, arbitrary: single.map((move) => [move]) },
+      { weight: 2, arbitrary: good },
+      { weight: 1, arbitrary: nap },
+    ),
+    { maxLength: 40, size: "max" },
+  )
   .map((parts) => parts.flat());
 
 /** The consumer closes, and the others do their part. */
 const ending: Move[] = [
   { t: "close" },
-  { t: "signed", which: "all", amount: "asked" },
+  { t: "signed", which: "asked", amount: "asked" },
   { t: "close_signed", amount: "asked", until: "asked" },
   { t: "answer", duty: 0, refusal: null, enough: true },
   { t: "answer", duty: 0, refusal: null, enough: true },
@@ -172,11 +196,12 @@ export const sequences: fc.Arbitrary<Move[]> = fc.oneof(
 /** The lease as its surroundings know it: every duty that it ever had, and what became of its money on the chain. */
 export interface Surroundings {
   readonly known: Duty[];
+  readonly node: { isFree: boolean };
   readonly chain: { over: boolean; paid: bigint; readonly fundings: Map<string, bigint> };
 }
 
 export function surroundings(): Surroundings {
-  return { known: [], chain: { over: false, paid: 0n, fundings: new Map() } };
+  return { known: [], node: { isFree: true }, chain: { over: false, paid: 0n, fundings: new Map() } };
 }
 
 /** Notes the duties of a state; one that changed is another duty, because an old answer to it may still come. */
@@ -215,12 +240,16 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     case "cancel":
       return { t: "cancel", job: jobId(state, move.job) };
     case "close":
+    case "settle":
     case "gone":
     case "wake":
       return move;
     case "tick":
     case "alarm":
       return { t: "tick" };
+    case "node":
+      around.node.isFree = move.isFree;
+      return null;
     case "hello":
       return said({
         t: "hello",
@@ -248,6 +277,8 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     }
     case "refused":
       return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
+    case "drain":
+      return said({ t: "drain", seq: lease.seen + 1, deadline_s: move.deadlineS });
     case "answer": {
       const duty = around.known.at(-1 - move.duty) ?? around.known.at(-1);
       return duty === undefined ? null : answerTo(duty, state, around, move.refusal, move.enough);
@@ -325,20 +356,17 @@ function reported(state: State, which: Extract<Move, { t: "hello" }>["attempts"]
 }
 
 function signatures(move: Extract<Move, { t: "signed" }>, state: State): Event | null {
-  const asked = [...state.jobs.values()]
-    .flatMap((job) => (job.receipt?.provider === null ? [job.receipt.receipt] : []))
-    .sort((a, b) => a.sequence - b.sequence);
-  const chosen = { all: asked, made_up: asked, first: asked.slice(0, 1), last: asked.slice(-1) }[move.which];
-  const last = chosen.at(-1);
-  if (last === undefined) return null;
-  const receipts = chosen.map(({ sequence }) => ({ sequence, signature: "0x02" as const }));
-  if (move.which === "made_up") receipts.push({ sequence: last.sequence + 90, signature: "0x02" });
-  const cumulative = move.amount === "asked" ? last.cumulative : (asked[0]?.cumulative ?? 0n);
+  const { block, seen } = state.lease;
+  if (block === null) return null;
+  const evidence = move.which === "asked" ? block.evidence : EMPTY_ROOT;
   return said({
     t: "signed",
-    seq: state.lease.seen + 1,
-    usage: { cumulative, signature: `0x01${last.sequence.toString(16).padStart(2, "0")}` },
-    receipts,
+    seq: seen + 1,
+    usage: {
+      cumulative: block.cumulative + (move.amount === "asked" ? 0n : 1n),
+      ...(move.which === "older" ? {} : { evidence }),
+      signature: `0x01${block.sequence.toString(16).padStart(2, "0")}`,
+    },
   });
 }
 
@@ -346,7 +374,7 @@ function signatures(move: Extract<Move, { t: "signed" }>, state: State): Event |
 export function answerTo(
   duty: Duty,
   state: State,
-  { chain }: Surroundings,
+  { chain, node }: Surroundings,
   refusal: IntentRefusalCode | null,
   enough = true,
 ): Event | null {
@@ -359,13 +387,15 @@ export function answerTo(
       return { t: "errand", done: "opened" };
     case "node_release":
       return { t: "errand", done: "released" };
+    case "node_rest":
+      return { t: "capacity", turn: duty.turn, blocker: null };
+    case "node_rouse":
+      return { t: "capacity", turn: duty.turn, blocker: node.isFree ? null : "gpus" };
+    case "node_dial":
+      return said({ t: "hello", seq: 0, attempts: [], last_seq: 0 });
     case "attest": {
-      const receipts = duty.request.receipts.map(({ sequence }) => ({
-        sequence,
-        signature: "0x05" as const,
-      }));
       const close = duty.request.close === undefined ? null : ("0x06" as const);
-      return { t: "attested", sequence: duty.sequence, usage: "0x04", receipts, close };
+      return { t: "attested", sequence: duty.sequence, usage: "0x04", close };
     }
     case "relay":
       break;

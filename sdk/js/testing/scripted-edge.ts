@@ -290,6 +290,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
       text: quote.text,
       node: quote.terms.providerSigner,
       node_connected: true,
+      warm: true,
       funded: (lease?.amount ?? 0n).toString(),
       spent: (lease?.spent ?? 0n).toString(),
       committed: committed().toString(),

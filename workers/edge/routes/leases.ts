@@ -12,6 +12,7 @@ import {
 } from "@gpux/protocol/lease";
 import { LeaseOpening, Order, OrderRequest } from "@gpux/protocol/order";
 import { z } from "zod";
+import { onLease } from "../auth/standing.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
 import { jsonAnswer } from "../json-answer.ts";
 import { listOf, Page } from "../list.ts";
@@ -35,6 +36,7 @@ const createQuote = signedRoute(
       200: { description: "Not firm: nothing is held and nothing can be signed", schema: IndicativeQuote },
       201: { description: "The quote", schema: Quote },
     },
+    scope: "quotes",
     refusals: [
       "invalid_json",
       "invalid_request",
@@ -71,6 +73,8 @@ const createLease = signedRoute(
         schema: z.union([LeaseView, Order]),
       },
     },
+    scope: "leases",
+    contracts: true,
     refusals: [
       "invalid_json",
       "invalid_request",
@@ -141,10 +145,11 @@ const getOrder = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The order", schema: Order } },
+    scope: "read",
     refusals: ["order_unknown"],
   },
   async ({ env, params }, principal) => {
-    const seen = await env.ACCOUNT.getByName(principal.address).viewOrder(principal.address, params.id);
+    const seen = await env.ACCOUNT.getByName(principal.address).viewOrder(principal, params.id);
     return seen.ok ? jsonAnswer(Order, seen.order) : seen;
   },
 );
@@ -158,6 +163,8 @@ const listLeases = signedRoute(
     query: Page.extend({ after: LeaseId.optional() }),
     body: NO_BODY,
     answers: { 200: { description: "Leases", schema: listOf(LeaseView) } },
+    scope: "read",
+    standing: "asked",
     refusals: ["invalid_request"],
   },
   async ({ env, query }, principal) => {
@@ -183,10 +190,11 @@ const getLease = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The lease", schema: LeaseView } },
+    scope: "read",
     refusals: ["lease_unknown", "forbidden"],
   },
   async ({ env, params }, principal) => {
-    const view = await env.LEASE.getByName(params.id).view(principal.address);
+    const view = await onLease(env, principal, params.id, (lease, as) => lease.view(as));
     return view.ok ? jsonAnswer(LeaseView, view.lease) : view;
   },
 );
@@ -200,6 +208,8 @@ const topUpLease = signedRoute(
     query: NONE,
     body: TopUpRequest,
     answers: { 200: { description: "The lease; `top_ups` names what has not landed", schema: LeaseView } },
+    scope: "leases",
+    contracts: true,
     refusals: [
       "invalid_json",
       "invalid_request",
@@ -212,7 +222,7 @@ const topUpLease = signedRoute(
     ],
   },
   async ({ env, params, body }, principal) => {
-    const toppedUp = await env.LEASE.getByName(params.id).topUp(principal.address, body.funding);
+    const toppedUp = await onLease(env, principal, params.id, (lease, as) => lease.topUp(as, body.funding));
     return toppedUp.ok ? jsonAnswer(LeaseView, toppedUp.lease) : toppedUp;
   },
 );
@@ -226,10 +236,11 @@ const closeLease = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The lease, on its way to closed", schema: LeaseView } },
+    scope: "leases",
     refusals: ["lease_unknown", "lease_closed", "forbidden"],
   },
   async ({ env, params }, principal) => {
-    const closed = await env.LEASE.getByName(params.id).close(principal.address);
+    const closed = await onLease(env, principal, params.id, (lease, as) => lease.close(as));
     return closed.ok ? jsonAnswer(LeaseView, closed.lease) : closed;
   },
 );
