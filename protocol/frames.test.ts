@@ -45,6 +45,12 @@ const offer = {
   region: "local",
   prices: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
   concurrency: 1,
+  yieldable: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
+  gpus_per_lease: 1,
+  duration_s: { min: 0, max: 3_600 },
+  features: ["webgpu"],
+  isolation: "process",
+  models: ["sdxl"],
 };
 const ended = { ...attempt, ms: 5, gpu: "RTX_4090" };
 const resources = { gpus: 1, cpu: 0, memory_gb: 0 };

@@ -108,6 +108,12 @@ export function admitText(house: House, { terms, resources }: Proposal, text: Qu
 
 /** Whether the machine has room for it beside the shares that others have. */
 export function admitResources(offer: Offer, share: Share, taken: readonly Share[]): Admission {
+  if (share.resources.gpus > offer.gpus_per_lease)
+    return {
+      ok: false,
+      code: "resources_short",
+      detail: `A lease may have ${offer.gpus_per_lease} GPUs here, not ${share.resources.gpus}.`,
+    };
   const never = shortOf(freeOf(offer, []), share);
   if (never !== null)
     return {

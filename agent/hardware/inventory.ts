@@ -51,7 +51,26 @@ export function gpuOf(
 
 /** What the node offers: the machine as it is, or less where the owner said so; or what its config simulates. */
 export async function takeInventory(description: ExecutorDescription, config: AgentConfig): Promise<Offer> {
-  if (config.simulated !== undefined) return simulatedOffer(description, config, config.simulated);
+  return {
+    ...(config.simulated === undefined
+      ? await machineOf(description, config)
+      : simulatedMachine(description, config, config.simulated)),
+    region: config.region,
+    prices: config.prices,
+    concurrency: config.concurrency,
+    yieldable: config.yieldable_prices ?? null,
+    gpus_per_lease: config.gpus_per_lease ?? 64,
+    duration_s: { min: config.min_lease_minutes * 60, max: config.max_lease_hours * 3_600 },
+    features: [...new Set([...description.features, ...config.features])].slice(0, 64),
+    // Jobs run in a child process of the agent, whichever GPU it has.
+    isolation: "process",
+    models: config.models,
+  };
+}
+
+type Machine = Pick<Offer, "gpus" | "cpu" | "memory_gb">;
+
+async function machineOf(description: ExecutorDescription, config: AgentConfig): Promise<Machine> {
   const cards = description.software ? [] : await nvidiaCards();
   // In a container the cgroup's limit is the machine; 0 or a huge number means there is none.
   const limit = process.constrainedMemory();
@@ -60,26 +79,16 @@ export async function takeInventory(description: ExecutorDescription, config: Ag
     gpus: [gpuOf(description, cards, config.vram_mb)],
     cpu: Math.min(config.cpu ?? 1_024, availableParallelism()),
     memory_gb: Math.min(config.memory_gb ?? 65_536, Math.floor(bytes / 1e9)),
-    region: config.region,
-    prices: config.prices,
-    concurrency: config.concurrency,
   };
 }
 
 /** Cards that are not there say so wherever they are shown. */
-function simulatedOffer(
+function simulatedMachine(
   description: ExecutorDescription,
-  config: AgentConfig,
+  { vram_mb }: AgentConfig,
   { gpus, cpu, memory_gb }: NonNullable<AgentConfig["simulated"]>,
-): Offer {
-  const gpu = gpuOf(description, [], config.vram_mb);
+): Machine {
+  const gpu = gpuOf(description, [], vram_mb);
   const card = { ...gpu, reported: `simulated: ${gpu.reported}`.slice(0, 120) };
-  return {
-    gpus: Array.from({ length: gpus }, () => card),
-    cpu,
-    memory_gb,
-    region: config.region,
-    prices: config.prices,
-    concurrency: config.concurrency,
-  };
+  return { gpus: Array.from({ length: gpus }, () => card), cpu, memory_gb };
 }

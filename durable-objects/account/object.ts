@@ -12,16 +12,26 @@ import {
 import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import type { ObjectEnv } from "../bindings.ts";
+import { askAs } from "../caller.ts";
 import { configOf } from "../config.ts";
-import type { AccountRpc, NothingFits, Outcome, PaymentNeeded, Principal, Refused } from "../interfaces.ts";
+import type {
+  AccountRpc,
+  Caller,
+  NothingFits,
+  Outcome,
+  PaymentNeeded,
+  Principal,
+  Refused,
+} from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
+import { findOffers } from "../offers.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
 import { createCredits } from "./credit.ts";
 import { giveBackHold, holdLimit, takeHold } from "./holding.ts";
 import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from "./machine.ts";
 import { demandOf, Orders } from "./orders.ts";
 import { indicativeQuote, QUOTE_MS, quoteOf, type Wanted } from "./quote.ts";
-import { type Blockers, count, find, hasRisen, hold, nothingFits, offer } from "./quoting.ts";
+import { type Blockers, count, demandFor, hasRisen, hold, nothingFits, offer } from "./quoting.ts";
 import { AccountSessions } from "./sessions.ts";
 import { AccountStore } from "./store.ts";
 
@@ -126,7 +136,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       if (known.phase === "quoted") this.#paid(known.text.resources.gpus);
       this.#store.saveLease({ ...known, phase: "open", expiresAt });
     }
-    return funded;
+    // An RPC's answer carries a disposer. Handed on, it would keep this object from leaving memory until called.
+    return structuredClone(funded);
   }
 
   async submit(
@@ -143,9 +154,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
-      const known = await this.#sessions.onLease(by, lease, (as) =>
-        this.env.LEASE.getByName(lease).job(as, job, 0),
-      );
+      const known = await this.#onLease(by, lease, (as) => this.env.LEASE.getByName(lease).job(as, job, 0));
       return known.ok ? { ...known, replayed: true } : known;
     }
     this.#underway.add(scope);
@@ -171,6 +180,15 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       .map((lease) => lease.id);
   }
 
+  /** Without the disposer that the Lease's answer carries, for it is handed on. */
+  async #onLease<Answer extends object>(
+    by: Principal,
+    lease: LeaseId,
+    ask: (as: Caller) => Promise<Answer>,
+  ): Promise<Answer | Refused> {
+    return structuredClone(await askAs(by, ask, (needs) => this.#sessions.admit(by, lease, needs)));
+  }
+
   async openSession(by: Principal, grant: SessionGrant): Promise<Outcome<{ session: SessionView }>> {
     return this.#admit(by) ?? this.#sessions.open(grant, Date.now());
   }
@@ -194,7 +212,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   }
 
   async admitSession(by: Principal, lease: LeaseId, needs: bigint): Promise<Outcome> {
-    return this.#sessions.admit(by, lease, needs, Date.now());
+    return this.#sessions.admit(by, lease, needs);
   }
 
   /** What an order must still do, and leases that could not be told of a revocation. */
@@ -239,7 +257,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     for (const lease of candidates(this.#store.liveLeases(now), request, chosen, now)) {
       const id = await jobIdFor(lease, by.address, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
-      const submitted = await this.#sessions.onLease(by, lease, (as) =>
+      const submitted = await this.#onLease(by, lease, (as) =>
         this.env.LEASE.getByName(lease).submit(as, id, job, clientId, 0),
       );
       if (!submitted.ok && OVER.has(submitted.code)) {
@@ -271,7 +289,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   /** QTE-1, QTE-3: asks one node after another, best first, until one holds. */
   async #hold(by: Address, request: Wanted, atLeast: bigint): Promise<Quoted> {
     const { demand } = request;
-    const found = await find(this.env, demand, TRIES);
+    const found = await findOffers(this.env, demandFor(request), TRIES, { toBuy: true });
     const blockers: Blockers = { ...found.blockers };
     const queue = found.entries.map((listed) => ({ listed, isAsked: false }));
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
@@ -299,7 +317,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
 
   /** QTE-2: by what is listed alone. */
   async #indicate(request: Wanted): Promise<Outcome<{ quote: IndicativeQuote }> | NothingFits> {
-    const found = await find(this.env, request.demand, TRIES);
+    const found = await findOffers(this.env, demandFor(request), TRIES);
     for (const entry of found.entries) {
       const quote = indicativeQuote(request, entry);
       if (quote !== null) return { ok: true, quote };

@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import { configOf } from "../config.ts";
 import type { BookEntry, Found, NothingFits, Outcome } from "../interfaces.ts";
+import { findOffers } from "../offers.ts";
 import {
   keptLegs,
   type OrderEvent,
@@ -17,7 +18,7 @@ import {
 } from "./order.ts";
 import { type Candidate, type Desk, drive, gather, type Market, type Parties } from "./ordering.ts";
 import { quoteOf, type Wanted } from "./quote.ts";
-import { type Blockers, count, find, hold, offer } from "./quoting.ts";
+import { type Blockers, count, demandFor, hold, offer } from "./quoting.ts";
 import type { AccountStore } from "./store.ts";
 
 /** Listed nodes that an order looks at: those that decline, or share an owner, must not end it. */
@@ -80,7 +81,11 @@ export class Orders {
     this.#rearm();
     this.#gathering.add(id);
     try {
-      const listed = await find(this.#env, demand, LOOK_AT);
+      const distinctProviders = spread === "distinct-provider";
+      const listed = await findOffers(this.#env, demandFor(wanted), LOOK_AT, {
+        toBuy: true,
+        distinctProviders,
+      });
       const candidates = listed.entries.map((entry) => ({
         node: entry.node,
         provider: entry.provider,

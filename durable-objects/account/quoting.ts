@@ -2,7 +2,6 @@ import type { Address, Bytes32 } from "@gpux/protocol/ids";
 import { type Blocker, blockersOf, type Demand, ratePerHour } from "@gpux/protocol/resources";
 import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
-import { bookFor } from "../books.ts";
 import { configOf } from "../config.ts";
 import type { BookEntry, Found, NothingFits } from "../interfaces.ts";
 import { amountOf, type Draft, draftQuote, type Wanted } from "./quote.ts";
@@ -20,9 +19,9 @@ type Missed = { readonly ok: false; readonly blockers: readonly Blocker[] };
 /** By how many offers each condition failed. */
 export type Blockers = Partial<Record<Blocker, number>>;
 
-/** Offers that fit by what the market lists, best first, and why the others do not. */
-export function find(env: ObjectEnv, demand: Demand, limit: number): Promise<Found> {
-  return env.BOOK.getByName(bookFor(demand)).find(demand, limit);
+/** The demand with how long the lease is to last, which an offer may have bounds for. */
+export function demandFor({ demand, duration_s }: Wanted): Demand {
+  return { ...demand, duration_s: demand.duration_s ?? duration_s };
 }
 
 /**
@@ -41,8 +40,11 @@ export async function offer(
   const { entry, free } = described;
   // Conditions hold for what is free; the Book knows what there is.
   const unsold = { ...entry.offer, cpu: free.cpu, memory_gb: free.memory_gb };
-  const blockers = blockersOf(unsold, entry.node, free.gpus.length, request.demand);
+  const seller = { provider: entry.provider };
+  const blockers = blockersOf(unsold, entry.node, free.gpus.length, demandFor(request), seller);
   if (blockers.length > 0) return { ok: false, blockers };
+  // Terms are written in the firm tier alone, at its prices.
+  if (request.demand.tier !== "firm") return { ok: false, blockers: ["tier"] };
   const salt: Bytes32 = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
   const draft = draftQuote(configOf(env), by, request, { entry, cards: free.gpus }, salt, Date.now());
   if (draft === null) return { ok: false, blockers: ["gpu_model"] };

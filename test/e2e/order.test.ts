@@ -99,8 +99,8 @@ describe("an order of 3 x {32 cores, 128 GB, 4 GPUs}", { timeout: 300_000 }, () 
   });
 
   it("ORD-2 a fourth node that declines releases the other three, and the next order has them at once", async () => {
-    // It is listed and online, and its agent will not serve for so long: only asking it shows that.
-    await fleet.join({ max_lease_hours: 1 });
+    // It is listed and online, and its agent takes no fee: only asking it shows that.
+    await fleet.join({ max_fee_bps: 0 });
     const refused = await conflict({ ...wanted, nodes: 4, durationS: 7_200 });
     expect(refused).toMatchObject({
       code: "no_capacity",
