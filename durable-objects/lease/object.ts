@@ -295,7 +295,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     this.#keep(before, result.next);
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
-    for (const frame of result.frames) this.#agent.send(frame);
+    // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
+    for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames]) this.#agent.send(frame);
     this.#watchers.tell(journal, result.next);
     const last = result.passing.length === 0 ? 0 : this.#store.lastEvent();
     this.#watchers.tell(
