@@ -21,6 +21,9 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
     case "hello":
       hello(draft, said);
       return null;
+    // The shell makes a `restore` of it.
+    case "accepted":
+      return null;
     case "started": {
       const job = fenced(draft, said);
       if (job !== null) begin(draft, job, 0);
