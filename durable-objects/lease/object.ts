@@ -377,7 +377,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
     this.#arm();
-    for (const frame of result.frames) this.#agent.send(this.#ticketed(frame), this.#seen);
+    // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
+    for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames])
+      this.#agent.send(this.#ticketed(frame), this.#seen);
     for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#waiters.changed(id);
     if (before.lease.block !== null && lease.block === null) this.#waiters.changed("block");
     const { status, topUps } = lease;

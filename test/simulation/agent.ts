@@ -285,7 +285,7 @@ export class Agent extends Actor {
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
     const served = this.leases.get(id);
     if (served !== undefined) return yield* served.rouse();
-    if (this.#draining) return;
+    if (this.#draining) return this.#setting.watch.passedOver(id);
     const journal =
       this.#books.get(id) ?? new Journal<BookEntry>(this.#setting.schedule, this.#setting.random);
     const known = readBook(journal.entries);

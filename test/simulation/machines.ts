@@ -22,6 +22,8 @@ export interface ShellRules {
   readonly syncsBeforeSigning: boolean;
   /** A lease's alarm is armed again after it rang. */
   readonly rearmsAlarms: boolean;
+  /** What a lease has to say at the first step of a new life is said. */
+  readonly speaksOnWaking: boolean;
   /** Lines of the journal that were written once are never written again. */
   readonly journalsOnce: boolean;
   /** The relayer calls a funding hard only once no reorganisation reaches it. */
@@ -79,6 +81,7 @@ export const PRODUCT: Machines = {
     syncsBeforeSigning: true,
     rearmsAlarms: true,
     journalsOnce: true,
+    speaksOnWaking: true,
     waitsForFinality: true,
   },
   escrow: CONTRACT,

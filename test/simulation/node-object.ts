@@ -37,11 +37,12 @@ export class NodeObject extends Actor implements NodeDoor {
   }
 
   override crash(keepsSockets = false): void {
+    const isCut = !keepsSockets || this.doomed;
     super.crash();
     this.#unloaded = true;
     this.#answers = new Map();
     this.#publishing = false;
-    if (keepsSockets) return;
+    if (!isCut) return;
     for (const connection of this.#connections.values())
       connection.lostByObject(this.#setting.random.int(5, 2_000));
     this.#connections.clear();
