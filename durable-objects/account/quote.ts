@@ -29,7 +29,7 @@ export interface Draft {
  * few of them meet every condition at once (a Book looks at the conditions one by one).
  */
 export function draftQuote(
-  config: EdgeConfig,
+  config: Pick<EdgeConfig, "hasher" | "meter" | "feeRecipient" | "feeBps">,
   by: Address,
   request: Wanted,
   { entry, cards }: { readonly entry: BookEntry; readonly cards: readonly Gpu[] },
@@ -122,7 +122,7 @@ export function indicativeQuote(request: Wanted, { node, offer }: BookEntry): In
   };
 }
 
-export function quoteOf(config: EdgeConfig, draft: Draft, amount: bigint): Quote {
+export function quoteOf(config: Pick<EdgeConfig, "settlement">, draft: Draft, amount: bigint): Quote {
   const { lease, terms, text, expiresAt } = draft.hold;
   return {
     id: `qte_${base32(hexToBytes(terms.quote).subarray(0, 20))}`,

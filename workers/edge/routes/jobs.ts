@@ -10,7 +10,7 @@ import { onLease } from "../auth/standing.ts";
 import { checkFunction } from "../functions.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
 import { jobEventStream } from "../job-event-stream.ts";
-import { jsonAnswer } from "../json-answer.ts";
+import { jsonAnswer, viewAnswer } from "../json-answer.ts";
 import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
@@ -269,7 +269,7 @@ async function findJob(
 }
 
 function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {
-  return jsonAnswer(JobView, job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
+  return viewAnswer(job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
     location: job.urls.get,
     ...(replayed ? { "idempotent-replayed": "true" } : {}),
     ...preferenceApplied(wait),
