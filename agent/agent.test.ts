@@ -546,6 +546,7 @@ describe("LSE-9 a lease without work", () => {
       hold: id,
       resources: oneGpu,
       terms: z.encode(LeaseTermsWire, others),
+      text: textWith(),
       expires_at: soon(),
     };
     return { id, frame };

@@ -45,7 +45,9 @@ export function duties(state: State, now: number): Duty[] {
   const isOpened = lease.status !== "funding" && lease.status !== "expired";
   if (isOpened && lease.openedAt !== null && !errands.metered)
     list.push({ key: "meter:open", t: "meter_open", openedAt: Math.floor(lease.openedAt / 1_000) });
-  if (lease.status === "active" && !errands.opened) list.push({ key: "node:open", t: "node_open" });
+  // Also one that is closed so soon needs its agent, for the close's signature.
+  const isWorking = isOpened && lease.status !== "quoted" && !isOver(lease);
+  if (isWorking && !errands.opened) list.push({ key: "node:open", t: "node_open" });
   list.push(...capacityDuties(lease));
   const attestation = attestationOf(state);
   if (attestation !== null) list.push(attestation);

@@ -107,6 +107,14 @@ describe("a lease", () => {
     expect(scene.state.lease.errands.withdraw).toEqual([terms.provider, terms.feeRecipient, terms.payer]);
   });
 
+  it("LSE-5 calls the agent of a lease that was closed before the node could be told to open it", () => {
+    const scene = active().tell({ t: "close" });
+    expect(scene.state.lease).toMatchObject({ status: "closing", errands: { opened: false } });
+    expect(duties(scene.state, scene.now).map(({ key }) => key)).toContain("node:open");
+    scene.tell({ t: "errand", done: "opened" });
+    expect(duties(scene.state, scene.now).map(({ key }) => key)).not.toContain("node:open");
+  });
+
   it("LSE-5 winds up by itself before its terms run out", () => {
     const scene = active();
     scene.now = scene.state.lease.terms.expiry * 1_000 - 120_000;
