@@ -113,7 +113,7 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
   for (const { job, token } of live) {
     if (has(job.id, token)) {
       if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");
-    } else if (job.status === "starting") sendRun(draft, job, token);
+    } else if (job.status === "starting" && job.cancelAskedAt === null) sendRun(draft, job, token);
     else lose(draft, job, { code: "node_lost" });
   }
   askBlock(draft);

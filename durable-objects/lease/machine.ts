@@ -230,6 +230,9 @@ function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }
     draft.lease.voucher !== null
   )
     draft.lease = { ...draft.lease, settled: draft.lease.voucher.cumulative };
+  // LSE-6: a reorganisation took its funding back and nothing can bring it again: of nothing, nothing is reclaimed.
+  if (event.kind === "reclaim" && event.code === "lease_not_open" && draft.lease.status === "lost")
+    end(draft, "expired");
   // Somebody else paid it out: anyone may.
   if (event.kind === "withdraw" && event.code === "nothing_due") paidOut(draft, event.account);
   return null;
