@@ -2,6 +2,7 @@ import { z } from "zod";
 import { LeaseTerms, Receipt } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
 import { AttemptToken, InputValue, Output, SignedAllowance } from "./job.ts";
+import { QuoteText } from "./lease.ts";
 import { Amount } from "./money.ts";
 import { Offer, Resources } from "./resources.ts";
 
@@ -66,7 +67,14 @@ export const ToNode = z.discriminatedUnion("t", [
     leases: z.array(LeaseId),
   }),
   frame("reject", { code: z.string(), detail: z.string().optional() }),
-  frame("hold", { hold: LeaseId, resources: Resources, terms: LeaseTerms, expires_at: z.iso.datetime() }),
+  frame("hold", {
+    hold: LeaseId,
+    resources: Resources,
+    terms: LeaseTerms,
+    /** Which cards, at what prices: the preimage of `terms.quote`. Optional only for frames that were stored without. */
+    text: QuoteText.optional(),
+    expires_at: z.iso.datetime(),
+  }),
   frame("release", { hold: LeaseId }),
   /** The funding is on chain, or the lease has work again: its resources are its own, dial its data socket. */
   frame("open", { lease: LeaseId, terms: LeaseTerms }),

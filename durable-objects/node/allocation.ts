@@ -1,12 +1,13 @@
+import { shortOf } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
 import { ratePerHour } from "@gpux/protocol/resources";
 import type { HoldRequest } from "../interfaces.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
-import { type Allocation, freeGpus, type NodeState, statusOf, type ToNodeBody, taken } from "./state.ts";
+import { type Allocation, freeCapacity, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
 
-/** How long after its expiry an open lease may still occupy its GPUs, should its release never come. */
+/** How long after its expiry an open lease may still occupy its share, should its release never come. */
 const OVERSTAY_MS = 3_600_000;
 
 /** Resting leases take no GPUs, but each is a row here and a name in every welcome. */
@@ -24,21 +25,22 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     if (known.phase === "asked") return unchanged(state);
     return { ok: true, next: state, effects: [{ t: "answer", lease: request.lease, outcome: { ok: true } }] };
   }
-  const { resources } = request.text;
+  const { gpus, resources } = request.text;
   if (
     request.terms.providerSigner !== state.node ||
     request.terms.provider !== inventory.provider ||
     request.terms.ratePerHour < ratePerHour(inventory.offer.prices, resources) ||
-    inventory.offer.cpu < resources.cpu ||
-    inventory.offer.memory_gb < resources.memory_gb
+    gpus.length !== resources.gpus
   )
     return refused("no_capacity", "the node's offer has changed");
-  if (freeGpus(state) < resources.gpus) return refused("no_capacity", "the node's GPUs are taken");
+  const short = shortOf(freeCapacity(state), { gpus, resources });
+  if (short !== null) return refused("no_capacity", `of the node's ${short}, too few are free`);
   if (state.allocations.size >= MAX_ALLOCATIONS)
     return refused("no_capacity", "the node serves too many leases");
   const allocation: Allocation = {
     phase: "asked",
     turn: 0,
+    gpus,
     resources,
     terms: request.terms,
     until: request.expiresAt,
@@ -48,6 +50,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     hold: request.lease,
     resources,
     terms: request.terms,
+    text: request.text,
     expires_at: new Date(request.expiresAt).toISOString(),
   });
 }
@@ -57,6 +60,9 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
   if (allocation === undefined || allocation.phase === "asked" || allocation.until <= now)
     return refused("quote_expired", "the node no longer holds these GPUs");
   if (isOpen(allocation)) return unchanged(state);
+  // QTE-6: no money is sent after a node that has gone since it confirmed.
+  if (allocation.phase === "held" && statusOf(state) === "offline")
+    return refused("node_offline", "the node has gone since it confirmed the hold");
   const longer = Math.max(allocation.until, until);
   return {
     ok: true,
@@ -97,14 +103,10 @@ export function rouse(state: NodeState, lease: LeaseId, turn: number): NodeStep 
   const status = statusOf(state);
   if (status === "offline") return refused("node_offline");
   if (status !== "online") return refused("node_draining");
-  const { resources, terms } = allocation;
-  const fits =
-    resources.gpus <= freeGpus(state) &&
-    taken(roused, "cpu") <= inventory.offer.cpu &&
-    taken(roused, "memory_gb") <= inventory.offer.memory_gb;
-  return fits
-    ? tell(roused, { t: "open", lease, terms })
-    : refused("no_capacity", "the node's GPUs are taken");
+  const short = shortOf(freeCapacity(state), allocation);
+  return short === null
+    ? tell(roused, { t: "open", lease, terms: allocation.terms })
+    : refused("no_capacity", `of the node's ${short}, too few are free`);
 }
 
 export function dial(state: NodeState, lease: LeaseId): NodeStep {

@@ -122,7 +122,7 @@ function rowChanged(before: NodeState, after: NodeState): boolean {
   return (
     before.inventory !== after.inventory ||
     statusOf(before) !== statusOf(after) ||
-    freeGpus(before) !== freeGpus(after)
+    (before.allocations !== after.allocations && freeGpus(before) !== freeGpus(after))
   );
 }
 

@@ -1,8 +1,9 @@
+import { type Capacity, freeOf, type Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
-import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { Offer } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 import { NEVER_SEEN, type Presence } from "../presence.ts";
 
@@ -19,11 +20,10 @@ export interface Inventory {
  * `reserved`: a funding that names this lease may land; `open`: the lease runs; `resting`: it lasts without work, and
  * what it needs is free for others.
  */
-export interface Allocation {
+export interface Allocation extends Share {
   readonly phase: "asked" | "held" | "reserved" | "open" | "resting";
-  readonly resources: Resources;
   readonly terms: LeaseTerms;
-  /** Milliseconds; the GPUs are free again after it. */
+  /** Milliseconds; all of it is free again after it. */
   readonly until: number;
   /** Of the lease's questions to rest or to be roused, the highest that was dealt with. */
   readonly turn: number;
@@ -87,17 +87,19 @@ export function statusOf(state: NodeState): NodeView["status"] {
   return state.inventory?.draining === true ? "draining" : "online";
 }
 
-/** GPUs neither held nor leased; 0 for a node that is unknown. */
-export function freeGpus(state: NodeState): number {
-  return Math.max(0, (state.inventory?.offer.gpus.length ?? 0) - taken(state, "gpus"));
+const NOTHING: Capacity = { gpus: [], cpu: 0, memory_gb: 0 };
+
+/** What is neither held nor leased by what works; a resting lease takes nothing. Nothing for a node that is unknown. */
+export function freeCapacity({ inventory, allocations }: NodeState): Capacity {
+  if (inventory === null) return NOTHING;
+  return freeOf(
+    inventory.offer,
+    [...allocations.values()].filter(({ phase }) => phase !== "resting"),
+  );
 }
 
-/** What of a kind of resource is promised; a resting lease takes none. */
-export function taken(state: NodeState, kind: keyof Resources): number {
-  let sum = 0;
-  for (const { phase, resources } of state.allocations.values())
-    if (phase !== "resting") sum += resources[kind];
-  return sum;
+export function freeGpus(state: NodeState): number {
+  return freeCapacity(state).gpus.length;
 }
 
 /** What the Books list, `null` before the first hello. */

@@ -1,7 +1,7 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { ToNode } from "@gpux/protocol/frames";
 import { Address, LeaseId } from "@gpux/protocol/ids";
-import { Offer, Resources } from "@gpux/protocol/resources";
+import { Gpu, Offer, Resources } from "@gpux/protocol/resources";
 import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
@@ -33,6 +33,7 @@ const STEPS = [
   NONCE_TABLE,
   "ALTER TABLE allocations ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE node ADD COLUMN presence TEXT",
+  "ALTER TABLE allocations ADD COLUMN gpus TEXT NOT NULL DEFAULT '[]'",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -51,6 +52,7 @@ type AllocationRow = {
   terms: string;
   until: number;
   turn: number;
+  gpus: string;
 };
 type NodeRow = {
   address: string;
@@ -80,7 +82,7 @@ export class NodeStore {
     const row = this.#sql.exec<NodeRow>("SELECT * FROM node").toArray()[0];
     if (row === undefined) return null;
     const allocations = this.#sql
-      .exec<AllocationRow>("SELECT lease, phase, resources, terms, until, turn FROM allocations")
+      .exec<AllocationRow>("SELECT lease, phase, resources, terms, until, turn, gpus FROM allocations")
       .toArray();
     const frames = this.#sql
       .exec<{ frame: string }>("SELECT frame FROM unacknowledged ORDER BY seq")
@@ -97,13 +99,14 @@ export class NodeStore {
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       presence: row.presence === null ? NEVER_SEEN : Presence.parse(JSON.parse(row.presence)),
       allocations: new Map(
-        allocations.map(({ lease, phase, resources, terms, until, turn }) => [
+        allocations.map(({ lease, phase, resources, terms, until, turn, gpus }) => [
           LeaseId.parse(lease),
           {
             phase: Phase.parse(phase),
             resources: Resources.parse(JSON.parse(resources)),
             terms: LeaseTerms.parse(JSON.parse(terms)),
             until,
+            gpus: z.array(Gpu).parse(JSON.parse(gpus)),
             turn,
           },
         ]),
@@ -140,13 +143,14 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus) VALUES (?, ?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
         JSON.stringify(z.encode(LeaseTerms, allocation.terms)),
         allocation.until,
         allocation.turn,
+        JSON.stringify(allocation.gpus),
       );
     }
   }
