@@ -107,14 +107,6 @@ describe("a lease", () => {
     expect(scene.state.lease.errands.withdraw).toEqual([terms.provider, terms.feeRecipient, terms.payer]);
   });
 
-  it("LSE-5 calls the agent of a lease that was closed before the node could be told to open it", () => {
-    const scene = active().tell({ t: "close" });
-    expect(scene.state.lease).toMatchObject({ status: "closing", errands: { opened: false } });
-    expect(duties(scene.state, scene.now).map(({ key }) => key)).toContain("node:open");
-    scene.tell({ t: "errand", done: "opened" });
-    expect(duties(scene.state, scene.now).map(({ key }) => key)).not.toContain("node:open");
-  });
-
   it("LSE-5 winds up by itself before its terms run out", () => {
     const scene = active();
     scene.now = scene.state.lease.terms.expiry * 1_000 - 120_000;
@@ -165,6 +157,13 @@ describe("a lease", () => {
     scene.after(reclaimAt - scene.now);
     expect(duties(scene.state, scene.now).map((duty) => duty.key)).toContain("relay:reclaim");
     expect(wakeAt(scene.state, scene.now)).toBeGreaterThan(scene.now);
+  });
+
+  it("LSE-5 closed before its node was told still has the node told: its agent has the close to sign", () => {
+    const scene = new Scene().tell(FUND);
+    scene.tell(funded(scene.state), { t: "close" });
+    expect(scene.state.lease.status).toBe("closing");
+    expect(duties(scene.state, scene.now).map((duty) => duty.key)).toContain("node:open");
   });
 
   it("LSE-6 expires when the chain no longer knows it: what a reorganisation took back cannot be reclaimed", () => {
