@@ -49,6 +49,11 @@ export function ratePerHour(prices: Prices, resources: Resources): bigint {
   );
 }
 
+/** `yieldable`: cheaper, and the owner or a firm demand may take the GPU back. */
+export const TIERS = ["firm", "yieldable"] as const;
+export const Tier = z.enum(TIERS);
+export type Tier = z.infer<typeof Tier>;
+
 /** What a node has and asks: sent in its hello, kept by its Node object, copied to the Book. */
 export const Offer = z.strictObject({
   gpus: z.array(Gpu).min(1).max(64),
@@ -64,6 +69,7 @@ export type Offer = z.output<typeof Offer>;
 /** What a developer asks for. Everything that is left out fits everything. */
 export const Demand = z.strictObject({
   resources: Resources.prefault({}),
+  tier: Tier.default("firm"),
   gpu_model: GpuModel.optional(),
   min_vram_mb: z.int().min(0).optional(),
   region: Region.optional(),

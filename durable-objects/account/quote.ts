@@ -46,7 +46,7 @@ export function draftQuote(
       core_hour: offer.prices.core_hour.toString(),
       gb_hour: offer.prices.gb_hour.toString(),
     },
-    tier: "firm",
+    tier: request.demand.tier,
     mode: "serverless",
     region: offer.region,
     tick_s: TICK_S,

@@ -2,7 +2,7 @@ import { type ErrorCode, JOB_FAILURES, JobFailureCode } from "@gpux/protocol/err
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
-import { isHeld } from "./capacity.ts";
+import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { unsignedReceipts } from "./signatures.ts";
 import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
@@ -96,7 +96,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
 /** Sends queued jobs, oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
-  if ((status !== "active" && status !== "draining") || awayAt !== null || !isHeld(draft.lease)) return;
+  if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inOrder(draft.jobs.values())) {
@@ -219,16 +219,35 @@ export function askSignatures(draft: Draft): void {
   });
 }
 
-/** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */
-export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+/** The outcome of an attempt that made room for the owner or a firm demand. */
+export const YIELDED = "yielded";
+
+/** LSE-11: stopped for no fault of its own or its node's: no retry is spent. It kept nothing, so it costs nothing. */
+export function giveWay(draft: Draft, job: Job): void {
+  sendCancel(draft, job, "its GPU is taken back");
+  if (job.cancelAskedAt !== null) return finish(draft, job, { status: "canceled", charged: false });
+  requeue(draft, job, YIELDED);
+}
+
+function requeue(draft: Draft, job: Job, outcome: string): void {
   const attempt = currentAttempt(job);
   if (attempt === undefined) return;
-  if (job.cancelAskedAt !== null || job.attempts.length > job.request.retries)
-    return giveUp(draft, job, failure);
-  const lost = withAttempt(job, { ...attempt, endedAt: draft.now, outcome: failure.code });
-  put(draft, { ...lost, status: "queued", queuedAt: draft.now });
-  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome: failure.code });
+  const closed = withAttempt(job, { ...attempt, endedAt: draft.now, outcome });
+  put(draft, { ...closed, status: "queued", queuedAt: draft.now });
+  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome });
   note(draft, job.id, "status", { status: "queued" });
+}
+
+/** Attempts that count against `retries`. */
+function spentAttempts(job: Job): number {
+  return job.attempts.filter(({ outcome }) => outcome !== YIELDED).length;
+}
+
+/** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */
+export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+  if (job.cancelAskedAt !== null || spentAttempts(job) > job.request.retries)
+    return giveUp(draft, job, failure);
+  requeue(draft, job, failure.code);
 }
 
 /** Nobody will try this job again, and nothing is charged for it. */

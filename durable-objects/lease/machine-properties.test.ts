@@ -10,6 +10,7 @@ import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
 import { documentOf } from "./document.ts";
 import { duties } from "./duties.ts";
+import { YIELDED } from "./jobs.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { isOver, isTerminal, Job, Lease, type State } from "./state.ts";
@@ -178,7 +179,8 @@ class Witness {
     if (before.status === "running" && job.status === "starting")
       expect(job.attempts.length).toBe(before.attempts.length + 1);
     expect(job.attempts.map((attempt) => attempt.token.n)).toEqual(job.attempts.map((_, index) => index + 1));
-    expect(job.attempts.length).toBeLessThanOrEqual(job.request.retries + 1);
+    const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
+    expect(spent.length).toBeLessThanOrEqual(job.request.retries + 1);
     expect(lease.epoch).toBeGreaterThanOrEqual(job.attempts.at(-1)?.token.epoch ?? 0);
     if (!TERMINAL.has(job.status)) {
       expect(job).toMatchObject({ price: 0n, billedMs: 0, receipt: null, endedAt: null });
@@ -239,6 +241,9 @@ class Witness {
     else if (capacity.state !== before.capacity.state) expect(capacity.turn).toBe(before.capacity.turn + 1);
     if (capacity.state !== "held")
       for (const job of jobs.values()) expect(["starting", "running"]).not.toContain(job.status);
+    if (lease.text.tier === "firm") expect(capacity.yieldAt).toBeNull();
+    if (capacity.yieldAt !== null && this.now >= capacity.yieldAt)
+      for (const job of jobs.values()) expect(["starting", "running"]).not.toContain(job.status);
     if (capacity.state === "asking" && (lease.status === "active" || lease.status === "draining"))
       expect([...jobs.values()].some((job) => job.status === "queued")).toBe(true);
   }
@@ -284,6 +289,7 @@ const leases = fc.record({
   ratePerHour: fc.constantFrom(3_600_000n, 0n, 7_777n, 1_000_000_000_000n),
   unattended: fc.constantFrom(0n, 500_000n, FUNDED),
   keepWarmS: fc.constantFrom(0, 60, 300, 3_600),
+  tier: fc.constantFrom("firm", "yieldable"),
 });
 
 interface Sold {
@@ -291,12 +297,17 @@ interface Sold {
   readonly ratePerHour: bigint;
   readonly unattended: bigint;
   readonly keepWarmS: number;
+  readonly tier: "firm" | "yieldable";
 }
 
-function quoted({ gpus, keepWarmS, ...overrides }: Sold): State {
+function quoted({ gpus, keepWarmS, tier, ...overrides }: Sold): State {
   const hold = holdOf(termsOf({ ...overrides, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
-  return quotedLease({ ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS } }, PLACE, START);
+  return quotedLease(
+    { ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS, tier } },
+    PLACE,
+    START,
+  );
 }
 
 it("a lease keeps its promises whatever anybody does, and every alarm of it brings something about", () => {

@@ -109,6 +109,8 @@ const Capacity = z.strictObject({
   blocker: z.enum(["gpus", "node_offline", "node_draining"]).nullable(),
   /** Of `held`: since when there is nothing to do; null while there is. */
   idleAt: Time.nullable(),
+  /** Of `held`: when the node takes its GPUs back. */
+  yieldAt: Time.nullable().default(null),
 });
 
 export const Lease = z.strictObject({

@@ -56,6 +56,7 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
     blockers: {
       ...(lease.status === "funding" ? { [lease.openedAt === null ? "funding" : "confirmations"]: 1 } : {}),
       ...(isHeld(lease) ? {} : { [lease.capacity.blocker ?? "warming"]: 1 }),
+      ...(lease.capacity.yieldAt === null ? {} : { yielding: 1 }),
       ...(lease.awayAt === null || !isHeld(lease) ? {} : { node_away: 1 }),
       ...(ahead === 0 ? {} : { jobs_ahead: ahead }),
     },
