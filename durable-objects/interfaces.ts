@@ -35,7 +35,7 @@ export interface Principal {
 export interface BookEntry {
   readonly node: Address;
   readonly offer: Offer;
-  /** GPUs neither held nor leased. */
+  /** GPUs that a firm demand can have: neither held nor leased, or leased in the yieldable tier. */
   readonly free: number;
   readonly provider: Address;
   readonly agentVersion: string;

@@ -28,6 +28,8 @@ export interface LeaseHouse {
   rest(lease: LeaseId): Promise<void>;
   /** A resting lease is served, but not given its resources. */
   dial(lease: LeaseId): Promise<void>;
+  /** The owner or a firm demand takes its resources back in so long. */
+  yield(lease: LeaseId, noticeS: number): void;
   forget(lease: LeaseId, why: string): Promise<void>;
 }
 
@@ -37,6 +39,8 @@ export interface ControlOptions {
   readonly holds: Holds;
   readonly journal: Journal<HoldEntry>;
   readonly leases: LeaseHouse;
+  /** GPUs that the owner uses for himself, from the start. */
+  readonly claimed: number;
   readonly log: Log;
   readonly onState: (state: LinkState, detail: string) => void;
   readonly onEnd: (end: LinkEnd) => void;
@@ -45,6 +49,8 @@ export interface ControlOptions {
 
 export interface Control {
   start(): void;
+  /** The owner uses so many GPUs for himself from now on. */
+  claim(gpus: number): void;
   /** Takes no more holds and says so. */
   drain(deadlineS: number): Promise<void>;
   stop(): void;
@@ -59,6 +65,7 @@ export function createControl(options: ControlOptions): Control {
   const { house, credentials, leases, journal, log } = options;
   let holds = options.holds;
   let draining = false;
+  let { claimed } = options;
 
   const enter = (entry: HoldEntry) => {
     holds = rememberedHolds(enterHold(holds, entry), Date.now());
@@ -84,6 +91,7 @@ export function createControl(options: ControlOptions): Control {
           .slice(0, HELLO_LEASES)
           .map(({ id }) => id),
         draining,
+        claimed,
       }),
     onWelcome: (frame) => {
       log({
@@ -131,6 +139,14 @@ export function createControl(options: ControlOptions): Control {
       case "rest":
         await leases.rest(frame.lease);
         return;
+      case "yield":
+        log({
+          level: "info",
+          event: "lease.yield",
+          text: `${frame.lease} gives its GPUs back within ${frame.notice_s} s`,
+        });
+        leases.yield(frame.lease, frame.notice_s);
+        return;
       case "dial":
         await leases.dial(frame.lease);
         return;
@@ -166,7 +182,8 @@ export function createControl(options: ControlOptions): Control {
     const admission = admitTerms(house, { lease, terms, resources }, Math.floor(Date.now() / 1_000));
     if (!admission.ok) return admission;
     const working = leases.list().filter(({ isResting }) => !isResting);
-    return admitResources(house.offer, resources, takenResources(holds, working, Date.now(), lease));
+    const taken = takenResources(holds, working, Date.now(), lease);
+    return admitResources(house.offer, resources, { ...taken, gpus: taken.gpus + claimed });
   }
 
   async function open(lease: LeaseId, terms: LeaseTerms): Promise<void> {
@@ -195,6 +212,10 @@ export function createControl(options: ControlOptions): Control {
 
   return {
     start: () => link.start(),
+    claim(gpus) {
+      claimed = gpus;
+      say({ t: "claim", gpus });
+    },
     async drain(deadlineS) {
       draining = true;
       say({ t: "drain", deadline_s: deadlineS });

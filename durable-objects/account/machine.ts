@@ -89,6 +89,7 @@ export interface AccountLease {
 /** Whether what the lease bought would also be sold for this demand. */
 export function fits(text: QuoteText, demand: Demand): boolean {
   const { prices, resources } = text;
+  if (text.tier !== demand.tier) return false;
   const offer = {
     gpus: text.gpus,
     cpu: resources.cpu,

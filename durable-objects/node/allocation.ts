@@ -9,6 +9,11 @@ import { type Allocation, freeGpus, type NodeState, statusOf, type ToNodeBody, t
 /** How long after its expiry an open lease may still occupy its GPUs, should its release never come. */
 const OVERSTAY_MS = 3_600_000;
 
+/** What a yieldable lease is told ahead. */
+export const NOTICE_S = 30;
+/** How long after it a firm demand has the first word. */
+const COMING_MS = 60_000;
+
 /** Resting leases take no GPUs, but each is a row here and a name in every welcome. */
 const MAX_ALLOCATIONS = 256;
 
@@ -33,11 +38,20 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     inventory.offer.memory_gb < resources.memory_gb
   )
     return refused("no_capacity", "the node's offer has changed");
-  if (freeGpus(state) < resources.gpus) return refused("no_capacity", "the node's GPUs are taken");
+  if (freeGpus(state) < resources.gpus) {
+    const room = request.text.tier === "firm" ? makeRoom(state, resources.gpus, now) : null;
+    const outcome = refused("no_capacity", "the node's GPUs are taken");
+    if (room === null || !room.ok) return outcome;
+    const soon = { ...outcome, detail: `the node's GPUs come free in ${NOTICE_S} s` };
+    return { ...room, effects: [...room.effects, { t: "answer", lease: request.lease, outcome: soon }] };
+  }
   if (state.allocations.size >= MAX_ALLOCATIONS)
     return refused("no_capacity", "the node serves too many leases");
   const allocation: Allocation = {
     phase: "asked",
+    tier: request.text.tier,
+    yielding: false,
+    notBefore: 0,
     turn: 0,
     resources,
     terms: request.terms,
@@ -81,12 +95,12 @@ export function isOpen({ phase }: Allocation): boolean {
 export function rest(state: NodeState, lease: LeaseId, turn: number): NodeStep {
   const allocation = state.allocations.get(lease);
   if (allocation === undefined || !isOpen(allocation) || turn <= allocation.turn) return unchanged(state);
-  const next = allocate(state, lease, { ...allocation, phase: "resting", turn });
+  const next = allocate(state, lease, { ...allocation, phase: "resting", yielding: false, turn });
   return allocation.phase === "open" ? tell(next, { t: "rest", lease }) : { ok: true, next, effects: [] };
 }
 
 /** Beside what others have got meanwhile. */
-export function rouse(state: NodeState, lease: LeaseId, turn: number): NodeStep {
+export function rouse(state: NodeState, lease: LeaseId, turn: number, now: number): NodeStep {
   const { inventory } = state;
   const allocation = state.allocations.get(lease);
   if (allocation === undefined || inventory === null || !isOpen(allocation))
@@ -97,14 +111,44 @@ export function rouse(state: NodeState, lease: LeaseId, turn: number): NodeStep 
   const status = statusOf(state);
   if (status === "offline") return refused("node_offline");
   if (status !== "online") return refused("node_draining");
-  const { resources, terms } = allocation;
+  const { resources, terms, notBefore } = allocation;
   const fits =
+    now >= notBefore &&
     resources.gpus <= freeGpus(state) &&
     taken(roused, "cpu") <= inventory.offer.cpu &&
     taken(roused, "memory_gb") <= inventory.offer.memory_gb;
   return fits
     ? tell(roused, { t: "open", lease, terms })
     : refused("no_capacity", "the node's GPUs are taken");
+}
+
+/**
+ * LSE-11: has as many yieldable leases give way, the newest first, as `gpus` more need; null when they would not do.
+ * One that gave way to a demand is not roused at once: the demand is on its way back.
+ */
+export function makeRoom(state: NodeState, gpus: number, now: number): NodeStep | null {
+  const all = state.inventory?.offer.gpus.length ?? 0;
+  let short = taken(state, "gpus") + (state.inventory?.claimed ?? 0) + gpus - all;
+  let step: NodeStep = { ok: true, next: state, effects: [] };
+  const newestFirst = [...state.allocations].reverse();
+  for (const [lease, allocation] of newestFirst) {
+    if (short <= 0) break;
+    if (allocation.phase !== "open" || allocation.tier !== "yieldable") continue;
+    short -= allocation.resources.gpus;
+    if (allocation.yielding || !step.ok) continue;
+    const notBefore = gpus === 0 ? 0 : now + NOTICE_S * 1_000 + COMING_MS;
+    const marked = allocate(step.next, lease, { ...allocation, yielding: true, notBefore });
+    const told = tell(marked, { t: "yield", lease, notice_s: NOTICE_S });
+    step = told.ok ? { ...told, effects: [...step.effects, ...told.effects] } : told;
+  }
+  return short > 0 && gpus > 0 ? null : step;
+}
+
+/** The owner uses so many GPUs for himself. Whoever has them in the yieldable tier gives way. */
+export function claim(state: NodeState, gpus: number, now: number): NodeStep {
+  const { inventory } = state;
+  if (inventory === null) return unchanged(state);
+  return makeRoom({ ...state, inventory: { ...inventory, claimed: gpus } }, 0, now) ?? unchanged(state);
 }
 
 export function dial(state: NodeState, lease: LeaseId): NodeStep {
@@ -156,5 +200,5 @@ export function say(state: NodeState, body: ToNodeBody): NodeEffect {
 
 function leaseNamed(frame: ToNode): LeaseId | null {
   if (frame.t === "hold" || frame.t === "release") return frame.hold;
-  return frame.t === "open" || frame.t === "rest" || frame.t === "dial" ? frame.lease : null;
+  return "lease" in frame ? frame.lease : null;
 }

@@ -2,7 +2,7 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
-import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { Offer, Resources, Tier } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 
 /** What the agent said about its machine; it stays when the socket goes. */
@@ -11,6 +11,8 @@ export interface Inventory {
   readonly agentVersion: string;
   readonly offer: Offer;
   readonly draining: boolean;
+  /** GPUs that the owner uses for himself. */
+  readonly claimed: number;
 }
 
 /**
@@ -24,6 +26,11 @@ export interface Allocation {
   readonly terms: LeaseTerms;
   /** Milliseconds; the GPUs are free again after it. */
   readonly until: number;
+  readonly tier: Tier;
+  /** Of an open yieldable lease: it was told to give way. */
+  readonly yielding: boolean;
+  /** Milliseconds; before, a firm demand may have what it gave way for. */
+  readonly notBefore: number;
   /** Of the lease's questions to rest or to be roused, the highest that was dealt with. */
   readonly turn: number;
 }
@@ -85,7 +92,19 @@ export function statusOf(state: NodeState): NodeView["status"] {
 
 /** GPUs neither held nor leased; 0 for a node that is unknown. */
 export function freeGpus(state: NodeState): number {
-  return Math.max(0, (state.inventory?.offer.gpus.length ?? 0) - taken(state, "gpus"));
+  const { offer, claimed } = state.inventory ?? { offer: { gpus: [] }, claimed: 0 };
+  return Math.max(0, offer.gpus.length - taken(state, "gpus") - claimed);
+}
+
+/** What a firm demand could have, at once or after the notice: yieldable leases give way to it. */
+export function gpusForFirm(state: NodeState): number {
+  let sum = freeGpus(state);
+  for (const { phase, tier, resources } of state.allocations.values())
+    if (phase === "open" && tier === "yieldable") sum += resources.gpus;
+  return Math.min(
+    sum,
+    Math.max(0, (state.inventory?.offer.gpus.length ?? 0) - (state.inventory?.claimed ?? 0)),
+  );
 }
 
 /** What of a kind of resource is promised; a resting lease takes none. */
@@ -103,7 +122,7 @@ export function entryOf(state: NodeState): BookEntry | null {
   return {
     node: state.node,
     offer: inventory.offer,
-    free: freeGpus(state),
+    free: gpusForFirm(state),
     provider: inventory.provider,
     agentVersion: inventory.agentVersion,
     status: statusOf(state),

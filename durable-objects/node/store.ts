@@ -1,7 +1,7 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { ToNode } from "@gpux/protocol/frames";
 import { Address, LeaseId } from "@gpux/protocol/ids";
-import { Offer, Resources } from "@gpux/protocol/resources";
+import { Offer, Resources, Tier } from "@gpux/protocol/resources";
 import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
@@ -31,6 +31,9 @@ const STEPS = [
   "CREATE TABLE unacknowledged (seq INTEGER PRIMARY KEY, frame TEXT NOT NULL)",
   NONCE_TABLE,
   "ALTER TABLE allocations ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
+  "ALTER TABLE allocations ADD COLUMN tier TEXT NOT NULL DEFAULT 'firm'",
+  "ALTER TABLE allocations ADD COLUMN yielding INTEGER NOT NULL DEFAULT 0",
+  "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -39,6 +42,7 @@ const InventoryRow = z.strictObject({
   agentVersion: z.string(),
   offer: Offer,
   draining: z.boolean(),
+  claimed: z.int().default(0),
 });
 const PublicationRow = z.strictObject({ version: z.int(), attempts: z.int(), retryAt: z.int() });
 const Phase = z.enum(["asked", "held", "reserved", "open", "resting"]);
@@ -49,6 +53,9 @@ type AllocationRow = {
   terms: string;
   until: number;
   turn: number;
+  tier: string;
+  yielding: number;
+  not_before: number;
 };
 type NodeRow = {
   address: string;
@@ -77,7 +84,9 @@ export class NodeStore {
     const row = this.#sql.exec<NodeRow>("SELECT * FROM node").toArray()[0];
     if (row === undefined) return null;
     const allocations = this.#sql
-      .exec<AllocationRow>("SELECT lease, phase, resources, terms, until, turn FROM allocations")
+      .exec<AllocationRow>(
+        "SELECT lease, phase, resources, terms, until, turn, tier, yielding, not_before FROM allocations",
+      )
       .toArray();
     const frames = this.#sql
       .exec<{ frame: string }>("SELECT frame FROM unacknowledged ORDER BY seq")
@@ -93,7 +102,7 @@ export class NodeStore {
       publication: row.publication === null ? null : PublicationRow.parse(JSON.parse(row.publication)),
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       allocations: new Map(
-        allocations.map(({ lease, phase, resources, terms, until, turn }) => [
+        allocations.map(({ lease, phase, resources, terms, until, turn, tier, yielding, not_before }) => [
           LeaseId.parse(lease),
           {
             phase: Phase.parse(phase),
@@ -101,6 +110,9 @@ export class NodeStore {
             terms: LeaseTerms.parse(JSON.parse(terms)),
             until,
             turn,
+            tier: Tier.parse(tier),
+            yielding: yielding === 1,
+            notBefore: not_before,
           },
         ]),
       ),
@@ -135,13 +147,16 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, tier, yielding, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
         JSON.stringify(z.encode(LeaseTerms, allocation.terms)),
         allocation.until,
         allocation.turn,
+        allocation.tier,
+        allocation.yielding ? 1 : 0,
+        allocation.notBefore,
       );
     }
   }

@@ -63,6 +63,8 @@ export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
     return fail("terms.unattended", "a serverless lease needs an allowance for all it spends");
   if (text.keep_warm_s !== expected.keepWarmS)
     return fail("text.keep_warm_s", `it is ${text.keep_warm_s}, not ${expected.keepWarmS}`);
+  if (text.tier !== expected.demand.tier)
+    return fail("text.tier", `it is ${text.tier}, not ${expected.demand.tier}`);
   const rate = checkRate(terms.ratePerHour, text, expected);
   if (!rate.ok) return rate;
   return checkTimes(quote, expected);

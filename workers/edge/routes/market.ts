@@ -87,7 +87,7 @@ const listOffers = openRoute(
   },
   async ({ env, query }) => {
     const { gpus, cpu, memory_gb, limit, ...rest } = query;
-    const demand: Demand = { ...rest, resources: { gpus, cpu, memory_gb } };
+    const demand: Demand = { ...rest, tier: "firm", resources: { gpus, cpu, memory_gb } };
     const found = await env.BOOK.getByName(bookFor(demand)).find(demand, limit + 1);
     const offers = found.entries.slice(0, limit).map((entry) => ({
       ...nodeViewOf(entry),
