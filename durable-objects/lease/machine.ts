@@ -5,6 +5,7 @@ import type { FundingAuthorization } from "@gpux/protocol/lease";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, note, put, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
+import { eventsOf, type LeaseEntry } from "./events.ts";
 import { fund, funded, fundingRefused, topUp } from "./funding.ts";
 import { type Arrival, admit, cancel, dispatch, type Refusal, refuse } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
@@ -58,7 +59,12 @@ interface Signed {
 }
 
 export type Step =
-  | ({ readonly ok: true; readonly next: State } & Pick<Draft, "frames" | "journal" | "passing">)
+  | ({
+      readonly ok: true;
+      readonly next: State;
+      /** Of the lease itself; those of its jobs are in `journal`. */
+      readonly events: readonly LeaseEntry[];
+    } & Pick<Draft, "frames" | "journal" | "passing">)
   | Refusal;
 
 /**
@@ -73,7 +79,8 @@ export function step(state: State, event: Event, now: number): Step {
   tend(draft);
   dispatch(draft);
   const { lease, jobs, frames, journal, passing } = draft;
-  return { ok: true, next: { lease, jobs }, frames, journal, passing };
+  const events = eventsOf(state.lease, lease);
+  return { ok: true, next: { lease, jobs }, frames, journal, passing, events };
 }
 
 /** After the store has kept them, jobs that nothing more can happen to leave memory. */

@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import { CLOSE, ToLease } from "@gpux/protocol/frames";
 import { Address, type HexBytes, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { JobEvent, JobRequest, SignedReceipt } from "@gpux/protocol/job";
+import { LeaseEvent } from "@gpux/protocol/lease-event";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { privateKeyToAccount } from "viem/accounts";
@@ -266,6 +267,38 @@ test("an idle lease hibernates with its data socket, answers heartbeats, and hea
   expect(await agent.next()).toBe("pong");
   agent.hello();
   expect((await agent.frame("welcome")).epoch).toBe(epoch + 1);
+});
+
+test("LSE-12 many read the lease's events, each from where it left off, and reading keeps nothing awake", async () => {
+  const { stub } = await active();
+  const watch = async (query: string) => {
+    const url = `https://lease/watch?as=${CONSUMER}&${query}`;
+    return stub.fetch(new Request(url, { headers: { upgrade: "websocket" } }));
+  };
+  const read = async (line: Line) => LeaseEvent.parse(JSON.parse(await line.next()));
+  const first = new Line((await watch("after=0")).webSocket);
+  const opening = [await read(first), await read(first), await read(first)];
+  expect(opening.map(({ id, type }) => [id, type])).toEqual([
+    [1, "status"],
+    [2, "funded"],
+    [3, "status"],
+  ]);
+  const late = new Line((await watch("after=3")).webSocket);
+  await evictDurableObject(stub);
+
+  const agent = await Line.dial(stub);
+  agent.hello();
+  await agent.frame("welcome");
+  for (const line of [first, late])
+    expect(await read(line)).toMatchObject({ id: 4, type: "node_back", lease: opening[0]?.lease });
+  expect(await stub.close(CONSUMER)).toMatchObject({ ok: true });
+  for (const line of [first, late])
+    expect(await read(line)).toMatchObject({
+      id: 5,
+      data: { status: "closing", reason: "closed_by_consumer" },
+    });
+  const as = `https://lease/watch?as=${STRANGER}`;
+  expect((await stub.fetch(new Request(as, { headers: { upgrade: "websocket" } }))).status).toBe(403);
 });
 
 test("an alarm that throws is caught and set again", async () => {

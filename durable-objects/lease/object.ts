@@ -169,7 +169,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return { ok: true, lease: leaseView(this.#state) };
   }
 
-  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of a job's events). */
+  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
@@ -185,10 +185,13 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     }
     if (this.#state === null) return new Response(null, { status: 404 });
     const as = Address.safeParse(url.searchParams.get("as"));
-    const job = JobId.safeParse(url.searchParams.get("job"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
-    if (!as.success || !job.success || mayNot(this.#state, as.data) !== null)
-      return new Response(null, { status: 403 });
+    if (!as.success || mayNot(this.#state, as.data) !== null) return new Response(null, { status: 403 });
+    const { lease } = this.#state;
+    if (!url.searchParams.has("job"))
+      return this.#watchers.acceptLease(this.#store.leaseEvents(lease.id, after), isSettled(lease));
+    const job = JobId.safeParse(url.searchParams.get("job"));
+    if (!job.success) return new Response(null, { status: 404 });
     const found = this.#job(job.data);
     if (found === null) return new Response(null, { status: 404 });
     return this.#watchers.accept(job.data, this.#store.events(job.data, after, 10_000), isTerminal(found));
@@ -263,11 +266,14 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const result = step(woken?.ok ? woken.next : before, event, now);
     if (!result.ok) return result;
     const journal = this.#store.append([...(woken?.ok ? woken.journal : []), ...result.journal], now);
+    const events = [...(woken?.ok ? woken.events : []), ...result.events];
+    const told = this.#store.appendLease(before.lease.id, events, now);
     this.#keep(before, result.next);
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
     for (const frame of result.frames) this.#agent.send(frame);
     this.#watchers.tell(journal, result.next);
+    this.#watchers.tellLease(told, isSettled(result.next.lease));
     const last = result.passing.length === 0 ? 0 : this.#store.lastEvent();
     this.#watchers.tell(
       result.passing.map((entry) => eventOf(entry, last, now)),

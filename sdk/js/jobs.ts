@@ -7,7 +7,8 @@ import {
   type DispatchSettings,
   type JobInput,
 } from "./job-dispatch.ts";
-import { type EventOptions, jobEvents } from "./job-events.ts";
+import { jobEvents } from "./job-events.ts";
+import type { EventOptions } from "./journal.ts";
 import { matching } from "./objects.ts";
 import { backoff } from "./timing.ts";
 

@@ -3,9 +3,12 @@ import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import { KEEP_WARM_S, LeaseView, Quote, QuoteRequest, type Settlement } from "@gpux/protocol/lease";
+import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { Demand } from "@gpux/protocol/resources";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
+import type { EventOptions } from "./journal.ts";
+import { leaseEvents } from "./lease-events.ts";
 import { pages } from "./pages.ts";
 import { checkIdentity, checkQuote } from "./quote-check.ts";
 import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
@@ -59,6 +62,8 @@ export interface Leases {
   topUp(id: string, amount: bigint, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
+  events(id: string, options?: EventOptions): AsyncGenerator<LeaseEvent>;
   /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
   adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
 }
@@ -191,6 +196,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       warm.raise(id, capped(after.funded));
       return after;
     },
+    events: (id, options = {}) => leaseEvents(transport, timing, id, options),
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);

@@ -3,11 +3,11 @@ import type { PaymentNeeded, Principal, Refused } from "@gpux/durable-objects/in
 import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
 import { ClientJobId, JobId, LeaseId, leaseOfJob } from "@gpux/protocol/ids";
-import { JobRequest, JobView, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
+import { JobEvent, JobRequest, JobView, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import { z } from "zod";
+import { eventStream } from "../event-stream.ts";
 import { checkFunction } from "../functions.ts";
-import { jobEventStream } from "../job-event-stream.ts";
 import { jsonAnswer } from "../json-answer.ts";
 import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
@@ -193,7 +193,7 @@ const getEvents = signedRoute(
     const watch = await lease.fetch(
       new Request(`https://lease/watch?${query}`, { headers: { upgrade: "websocket" } }),
     );
-    return watch.webSocket ? jobEventStream(watch.webSocket) : refuse("job_unknown");
+    return watch.webSocket ? eventStream(watch.webSocket, JobEvent) : refuse("job_unknown");
   },
 );
 
