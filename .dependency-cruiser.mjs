@@ -163,10 +163,23 @@ export default {
       },
     },
 
-    packages("protocol", "^protocol/", ["zod", "viem"], {
+    packages("protocol", "^protocol/(?!secp256k1/(node|workerd)\\.ts$)", ["zod", "viem"], {
       node: false,
       comment: "The protocol runs on Node, workerd and browsers alike.",
     }),
+    packages("protocol-secp256k1", "^protocol/secp256k1/(node|workerd)\\.ts$", ["viem", "@bitauth/libauth"], {
+      node: true,
+      comment:
+        "Two files fetch the compiled libsecp256k1, each as its runtime does it; nothing else of the package is used.",
+    }),
+    {
+      name: "protocol-secp256k1-by-condition",
+      comment:
+        "package.json chooses the runtime's file (#secp256k1): who names one would load it where it cannot run.",
+      severity: "error",
+      from: { path: "^(protocol|durable-objects|workers|sdk|agent|cli)/", pathNot: besides },
+      to: { path: "^protocol/secp256k1/(node|workerd)\\.ts$" },
+    },
     packages("sdk-core", "^sdk/js/", ["viem"], {
       node: false,
       comment: "The SDK's core asks nothing of those who install it but the protocol and viem.",

@@ -23,6 +23,7 @@ const bindings = {
     FEE_BPS: "500",
     RPC_URL: "http://127.0.0.1:9",
     PUBLIC_ORIGIN: "https://edge.test",
+    SESSION_KEYS: `test:${"5e".repeat(32)}`,
     METRICS_TOKEN: "only-for-tests-0123456789abcdef01",
   },
   relayer: {
@@ -73,6 +74,8 @@ export default defineConfig({
         test: {
           name: "node",
           environment: "node",
+          // A time-out ends a test that hangs; how busy the machine is must not decide.
+          testTimeout: 60_000,
           include: [
             "protocol/**/*.test.ts",
             "test/foreign/**/*.test.ts",
@@ -104,6 +107,7 @@ export default defineConfig({
         ],
         test: {
           name: "edge",
+          testTimeout: 60_000,
           globalSetup: "./test/setup/devnet.ts",
           include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
           exclude: [

@@ -1,6 +1,7 @@
 import { Address } from "@gpux/protocol/ids";
+import { keyAccount } from "@gpux/protocol/key-account";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import { type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
+import type { PrivateKeyAccount } from "viem/accounts";
 import type { AgentConfig } from "./config.ts";
 import type { House } from "./control/admission.ts";
 import { createControl } from "./control/control.ts";
@@ -75,7 +76,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
 }
 
 async function accountOf(key: AgentOptions["key"]): Promise<PrivateKeyAccount> {
-  if (typeof key === "string") return privateKeyToAccount(key);
+  if (typeof key === "string") return keyAccount(key);
   const opened = await openKeystore(key.keystore, key.password);
   if (opened.ok) return opened.account;
   const code = opened.code === "wrong_password" ? EXIT.forbidden : EXIT.usage;

@@ -229,10 +229,13 @@ async function runAgent(options: {
       log: (line) => log({ level: "info", event: "gpu", text: line }),
     }),
   });
-  // Of an agent that was asked and died before it could heed it.
-  await takeDrainRequest(paths);
+  // Of an agent that was asked and died before it could heed it. Not waited for here: a signal may come any moment.
+  const forgotten = takeDrainRequest(paths);
   let signals = 0;
-  const drain = async () => agent.drain((await takeDrainRequest(paths)) ?? loaded.config.drain_s);
+  const drain = async () => {
+    await forgotten;
+    await agent.drain((await takeDrainRequest(paths)) ?? loaded.config.drain_s);
+  };
   const onSignal = () => {
     signals += 1;
     void (signals === 1 ? drain() : agent.kill());

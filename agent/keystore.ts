@@ -1,8 +1,9 @@
 import { randomBytes, scrypt } from "node:crypto";
 import { mkdir, open, readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { keyAccount } from "@gpux/protocol/key-account";
 import * as Keystore from "ox/Keystore";
-import { type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
+import type { PrivateKeyAccount } from "viem/accounts";
 import { z } from "zod";
 
 /**
@@ -48,7 +49,7 @@ export async function createKeystore(
   password: string,
   n = SCRYPT_N,
 ): Promise<PrivateKeyAccount> {
-  const account = privateKeyToAccount(privateKey);
+  const account = keyAccount(privateKey);
   const kdfparams = { dklen: 32, n, p: 1, r: 8, salt: randomBytes(32).toString("hex") };
   const iv = new Uint8Array(randomBytes(16));
   const key = await deriveKey(password, kdfparams);
@@ -85,7 +86,7 @@ export async function openKeystore(path: string, password: string): Promise<Keys
   try {
     const key = await deriveKey(password, crypto.kdfparams);
     const privateKey = Keystore.decrypt({ crypto, id, version }, key);
-    return { ok: true, account: privateKeyToAccount(privateKey) };
+    return { ok: true, account: keyAccount(privateKey) };
   } catch {
     // The MAC failed; ox says no more than that, and there is nothing else to tell the owner.
     return { ok: false, code: "wrong_password", detail: `The password does not open ${path}.` };

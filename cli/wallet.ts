@@ -1,7 +1,8 @@
 import { mkdir, open, readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { keyAccount } from "@gpux/protocol/key-account";
 import * as Keystore from "ox/node/Keystore";
-import { generatePrivateKey, type PrivateKeyAccount, privateKeyToAccount } from "viem/accounts";
+import { generatePrivateKey, type PrivateKeyAccount } from "viem/accounts";
 import { z } from "zod";
 import { WalletError } from "./outcome.ts";
 
@@ -40,7 +41,7 @@ export async function createWallet(
   privateKey: `0x${string}` = generatePrivateKey(),
   scryptN = SCRYPT_N,
 ): Promise<PrivateKeyAccount> {
-  const account = privateKeyToAccount(privateKey);
+  const account = keyAccount(privateKey);
   const [key, options] = await Keystore.scryptAsync({ password, n: scryptN });
   const wallet = {
     address: account.address.slice(2).toLowerCase(),
@@ -80,7 +81,7 @@ export async function openWallet(path: string, password: () => Promise<string>):
   const secret = await password();
   try {
     const key = await Keystore.toKeyAsync(keystore, { password: secret });
-    return privateKeyToAccount(Keystore.decrypt(keystore, key));
+    return keyAccount(Keystore.decrypt(keystore, key));
   } catch {
     // The MAC failed: ox knows no more than that.
     throw new WalletError(`The password does not open ${path}`, "Check GPUX_PASSWORD or the password file.");
@@ -109,7 +110,7 @@ async function readWallet(path: string): Promise<z.output<typeof WalletFile>> {
 /** From an environment variable, for demos and CI: no file, no password. */
 export function accountOfKey(key: string, variable = "GPUX_PRIVATE_KEY"): PrivateKeyAccount {
   try {
-    return privateKeyToAccount(z.templateLiteral(["0x", z.string().regex(/^[0-9a-fA-F]{64}$/)]).parse(key));
+    return keyAccount(z.templateLiteral(["0x", z.string().regex(/^[0-9a-fA-F]{64}$/)]).parse(key));
   } catch {
     // Never quote what was given: it may be a mistyped key.
     throw new WalletError(`${variable} is no private key`, "It is 0x and 64 hex digits.");

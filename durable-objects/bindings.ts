@@ -30,5 +30,6 @@ export interface ObjectEnv {
   readonly FEE_BPS: string;
   readonly RPC_URL: string;
   readonly PUBLIC_ORIGIN: string;
+  readonly SESSION_KEYS: string;
   readonly METRICS_TOKEN?: string;
 }

@@ -1,3 +1,4 @@
+import { createSeal, type SessionSeal } from "@gpux/protocol/http-signature/session-token";
 import { Address } from "@gpux/protocol/ids";
 import type { Settlement } from "@gpux/protocol/lease";
 import { placeOf } from "@gpux/protocol/place";
@@ -22,6 +23,7 @@ const Vars = z.object({
   FEE_BPS: whole(5_000),
   RPC_URL: z.url(),
   PUBLIC_ORIGIN: z.url().refine((url) => new URL(url).origin === url, "an origin, without a path"),
+  SESSION_KEYS: z.string(),
   METRICS_TOKEN: z
     .string()
     .regex(/^[!-~]{32,512}$/, "32 to 512 printable characters")
@@ -38,6 +40,8 @@ export interface EdgeConfig {
   readonly feeBps: number;
   readonly rpcUrl: string;
   readonly publicOrigin: string;
+  /** Seals the grants of sessions, and tells which it has sealed. */
+  readonly seal: SessionSeal;
   /** Who has it may read `/metrics`; null: nobody may. */
   readonly metricsToken: string | null;
 }
@@ -65,6 +69,7 @@ export function configOf(env: ObjectEnv): EdgeConfig {
     feeBps: vars.FEE_BPS,
     rpcUrl: vars.RPC_URL,
     publicOrigin: vars.PUBLIC_ORIGIN,
+    seal: createSeal(vars.SESSION_KEYS),
     metricsToken: vars.METRICS_TOKEN ?? null,
   };
   parsed.set(env, config);

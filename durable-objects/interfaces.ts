@@ -12,6 +12,7 @@ import type {
 } from "@gpux/protocol/lease";
 
 import type { Blocker, Demand, Offer } from "@gpux/protocol/resources";
+import type { SessionGrant, SessionId, SessionScope, SessionView } from "@gpux/protocol/session";
 
 /**
  * What the objects may ask of each other, over RPC. Awaited calls run one way, Account -> Book, Node, Lease;
@@ -26,11 +27,27 @@ export type Outcome<T extends object = object> = ({ readonly ok: true } & T) | R
 
 /** Who signed the request, and the signature's nonce for the replay window of the object it lands on. */
 export interface Principal {
+  /** The wallet: that signed, or that granted the session. */
   readonly address: Address;
+  /** Unique for the address: a session's nonces carry its id. */
   readonly nonce: string;
   /** Seconds; after this the signature is refused anyway, so the nonce may be forgotten. */
   readonly expires: number;
+  /** Under which the wallet's session signed; absent when the wallet itself did. */
+  readonly session?: SessionUse;
 }
+
+export interface SessionUse {
+  readonly id: SessionId;
+  readonly scopes: readonly SessionScope[];
+  /** The edge knows its key (HMAC). */
+  readonly bearer: boolean;
+}
+
+/** Who asks something of a lease: a wallet, or a session in the name of one. */
+export type Caller =
+  | Address
+  | { readonly address: Address; readonly session: SessionId; readonly bearer: boolean };
 
 export interface BookEntry {
   readonly node: Address;
@@ -101,14 +118,14 @@ export interface LeaseRpc {
   /** The payer's authorization: the lease goes to `funding`; the relayer lands it. Idempotent by salt. */
   fund(funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
   /** More money from the payer, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt. */
-  topUp(as: Address, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
+  topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
    * `as`: the principal must be the payer or the consumer signer. Answers when the job has ended or after
    * `waitMs` (0 to 60,000) with its then present state.
    */
   submit(
-    as: Address,
+    as: Caller,
     job: JobId,
     request: JobRequest,
     clientId: string | null,
@@ -118,12 +135,18 @@ export interface LeaseRpc {
    * Answers when the job has ended or after `waitMs` (at most 60,000) with its then present state; for a job that
    * has ended already, when its receipt has both signatures.
    */
-  job(as: Address, job: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>>;
-  events(as: Address, job: JobId, after: number, limit: number): Promise<Outcome<{ events: JobEvent[] }>>;
-  cancel(as: Address, job: JobId): Promise<Outcome<{ job: JobView }>>;
+  job(as: Caller, job: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>>;
+  events(as: Caller, job: JobId, after: number, limit: number): Promise<Outcome<{ events: JobEvent[] }>>;
+  cancel(as: Caller, job: JobId): Promise<Outcome<{ job: JobView }>>;
+  /** The Account vouches for a session: until `until` (ms), and for jobs up to `ceiling` altogether. */
+  admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome>;
+  /** Lowers the session's ceiling to what its jobs have cost and may cost yet, and answers that; null: no such lease. */
+  trimSession(session: SessionId): Promise<bigint | null>;
+  /** Idempotent, and final: it stands also when the session is vouched for later. */
+  revokeSession(session: SessionId, until: number): Promise<void>;
   /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */
-  close(as: Address): Promise<Outcome<{ lease: LeaseView }>>;
-  view(as: Address): Promise<Outcome<{ lease: LeaseView }>>;
+  close(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
+  view(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
 }
 
 export interface AccountRpc {
@@ -153,6 +176,19 @@ export interface AccountRpc {
   resolve(clientId: string): Promise<JobId | null>;
   /** Leases of this account that have not ended, newest first. */
   leases(): Promise<LeaseId[]>;
+  /** The wallet grants a session. */
+  openSession(by: Principal, grant: SessionGrant): Promise<Outcome<{ session: SessionView }>>;
+  /** Newest first, also those that are over and not forgotten yet. */
+  sessions(by: Principal): Promise<Outcome<{ sessions: SessionView[] }>>;
+  /** By the wallet, or by the session itself. Idempotent; tells the leases that know it. */
+  revokeSession(by: Principal, session: SessionId): Promise<Outcome<{ session: SessionView }>>;
+  /** Whether the session by which the principal comes stands: open, and not revoked. */
+  sessionStands(by: Principal): Promise<Outcome>;
+  /**
+   * Vouches for the principal's session at a lease that does not know it (`needs` of 0), or asks for a ceiling of
+   * `needs` there, out of the session's cap.
+   */
+  admitSession(by: Principal, lease: LeaseId, needs: bigint): Promise<Outcome>;
 }
 
 export interface Wait {
@@ -169,4 +205,6 @@ export interface PaymentNeeded extends Refused {
     readonly cumulative: string;
   };
   readonly wait?: Wait;
+  /** Of `session_cap_exceeded`, from a Lease to who asks the Account: the ceiling that the job needs there. */
+  readonly needs?: bigint;
 }

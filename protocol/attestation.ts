@@ -17,8 +17,9 @@ export const OpenRequest = z.strictObject({ terms: LeaseTerms, openedAt: Seconds
 export type OpenRequest = z.output<typeof OpenRequest>;
 
 /**
- * Asks for the meter's signature over `Usage` and over each receipt; with `close` also over `Close` at the same
- * cumulative. `receipts` follow the last attested one without a gap; those attested before may be named again.
+ * Asks for the meter's signature over `Usage`, whose evidence commits to each receipt; with `close` also over `Close`
+ * at the same cumulative. `receipts` follow the last attested one without a gap; those attested before may be named
+ * again.
  * `allowance` is needed above the terms' `unattended`.
  */
 export const AttestRequest = z.strictObject({
@@ -63,8 +64,6 @@ export const Attestation = z.strictObject({
   ok: z.literal(true),
   leaseId: Bytes32,
   usageSignature: HexBytes,
-  /** One for each receipt of the request, in its order. */
-  receiptSignatures: z.array(z.strictObject({ sequence: z.int(), signature: HexBytes })),
   closeSignature: HexBytes.optional(),
 });
 export type Attestation = z.infer<typeof Attestation>;

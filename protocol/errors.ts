@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type ErrorEntry, type Fault, later, tenant } from "./error-entry.ts";
 import { RELAY_ERRORS } from "./relay-errors.ts";
+import { SESSION_ERRORS } from "./session-errors.ts";
 
 export type { Fault } from "./error-entry.ts";
 
@@ -196,6 +197,7 @@ export const ERRORS = {
     "Ask again with the same Idempotency-Key; quote request_id when you report it.",
   ),
 
+  ...SESSION_ERRORS,
   ...RELAY_ERRORS,
 } as const satisfies Record<string, ErrorEntry>;
 

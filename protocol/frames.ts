@@ -115,10 +115,19 @@ export const FromLease = z.discriminatedUnion("t", [
   }),
   /** The attempt was stopped as `cancel` asked. */
   frame("stopped", { ...attempt, ms: z.int().min(0), gpu: z.string().max(128) }),
-  /** The provider's signatures that `settle` or `close` asked for. */
+  /** The provider's signature that `settle` asked for: over the usage, whose evidence commits to every receipt. */
   frame("signed", {
-    usage: z.strictObject({ cumulative: Amount, signature: HexBytes }),
-    receipts: z.array(z.strictObject({ sequence: z.int().min(1), signature: HexBytes })).max(1_024),
+    usage: z.strictObject({
+      cumulative: Amount,
+      /** Missing from what agents before 0.2 have journalled: then nothing that is asked for now is meant. */
+      evidence: Bytes32.optional(),
+      signature: HexBytes,
+    }),
+    /** Agents before 0.2 signed each receipt by itself; passed over. */
+    receipts: z
+      .array(z.strictObject({ sequence: z.int().min(1), signature: HexBytes }))
+      .max(1_024)
+      .optional(),
   }),
   frame("close_signed", { cumulative: Amount, valid_before: z.int(), signature: HexBytes }),
   /** The node stops in so long: nothing new is begun, and what runs may end until then. */
@@ -153,7 +162,7 @@ export const ToLease = z.discriminatedUnion("t", [
     allowance: SignedAllowance.optional(),
   }),
   frame("cancel", { ...attempt, reason: z.string().max(200) }),
-  /** Sign this usage and these receipts (in order; evidence is the Merkle root with them). */
+  /** Sign this usage; `receipts` are what it adds, in order, and its evidence the Merkle root with them. */
   frame("settle", {
     usage: z.strictObject({ cumulative: Amount, evidence: Bytes32 }),
     receipts: z.array(Receipt).max(1_024),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
-import { Address, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
+import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
 import { Amount } from "./money.ts";
 import { Demand } from "./resources.ts";
 
@@ -93,9 +93,15 @@ export type Output = z.infer<typeof Output>;
 
 const Time = z.iso.datetime();
 
-/** The receipt as published: the typed struct in wire form, and both signatures as soon as they are given. */
+/**
+ * The receipt as published: the typed struct in wire form and, as soon as both have signed, the lease's usage that
+ * covers it. The signatures are over `Usage(leaseId, cumulative, evidence)`; `proof` is the audit path of the receipt's
+ * digest, leaf `sequence - 1` of `size`, under that evidence (merkle.ts). So many receipts share two signatures.
+ */
 export const SignedReceipt = z.object({
   receipt: z.record(z.string(), z.unknown()),
+  usage: z.object({ cumulative: Amount, evidence: Bytes32, size: z.int().min(1) }).nullable(),
+  proof: z.array(Bytes32).max(53).nullable(),
   provider_signature: HexBytes.nullable(),
   edge_signature: HexBytes.nullable(),
 });

@@ -1,7 +1,16 @@
 import fc from "fast-check";
 import { concat, keccak256, toBytes } from "viem/utils";
 import { describe, expect, test } from "vitest";
-import { append, EMPTY_ROOT, emptyFrontier, Frontier, proof, root, verifyProof } from "./merkle.ts";
+import {
+  append,
+  EMPTY_ROOT,
+  emptyFrontier,
+  Frontier,
+  proof,
+  proofsAfter,
+  root,
+  verifyProof,
+} from "./merkle.ts";
 
 const leaf = (n: number) => keccak256(toBytes(`leaf ${n}`));
 const leavesTo = (size: number) => Array.from({ length: size }, (_, n) => leaf(n));
@@ -101,4 +110,14 @@ describe("proof", () => {
     expect(verifyProof(leaf(0), leaf(0), index, size, [])).toBe(false);
     expect(() => proof(leavesTo(size), index)).toThrow(RangeError);
   });
+});
+
+test("proves each leaf that is appended to a frontier, whose own leaves nobody has any more", () => {
+  for (let before = 0; before < 9; before += 1)
+    for (let size = before + 1; size <= 19; size += 1) {
+      const all = leavesTo(size);
+      const added = all.slice(before);
+      const paths = proofsAfter(frontierOf(all.slice(0, before)), added);
+      expect(paths).toEqual(added.map((_, i) => proof(all, before + i)));
+    }
 });

@@ -93,6 +93,34 @@ export function proof(leaves: readonly Bytes32[], index: number): Bytes32[] {
     : [...proof(right, index - split), rootOf(left)];
 }
 
+/**
+ * The audit paths of `leaves` under the root of the tree that they bring `frontier` to, with nothing else known of what
+ * came before: a leaf's siblings to the left are full subtrees, so those that hold old leaves only are peaks.
+ */
+export function proofsAfter(frontier: Frontier, leaves: readonly Bytes32[]): Bytes32[][] {
+  const { size } = frontier;
+  const paths = leaves.map((): Bytes32[] => []);
+  const peaks = new Map<number, Bytes32>();
+  let start = 0;
+  for (const peak of frontier.peaks) {
+    peaks.set(start, peak);
+    start += splitOf(size - start + 1);
+  }
+  const walk = (from: number, to: number): Bytes32 => {
+    const known = to <= size ? peaks.get(from) : undefined;
+    if (known !== undefined) return known;
+    const leaf = leaves[from - size];
+    if (to - from === 1 && leaf !== undefined) return leafHash(leaf);
+    const middle = from + splitOf(to - from);
+    const left = walk(from, middle);
+    const right = walk(middle, to);
+    for (let i = Math.max(from, size); i < to; i += 1) paths[i - size]?.push(i < middle ? right : left);
+    return nodeHash(left, right);
+  };
+  if (leaves.length > 0) walk(0, size + leaves.length);
+  return paths;
+}
+
 /** Whether `leaf` is number `index` (from 0) of the `size` leaves under `expected` (RFC 9162 section 2.1.3.2). */
 export function verifyProof(
   expected: Bytes32,

@@ -1,6 +1,7 @@
-import { recoverAddress } from "viem/utils";
+import { keccak256 } from "viem/utils";
 import { z } from "zod";
-import { Address, Bytes32, type HexBytes } from "./ids.ts";
+import { curve } from "#secp256k1";
+import { type Address, Bytes32, type HexBytes } from "./ids.ts";
 
 /**
  * secp256k1 signatures in two encodings: 65 bytes `r s v` as wallets return them, and EIP-2098 compact
@@ -65,14 +66,8 @@ export function serializeCompact(compact: CompactSignature): HexBytes {
 export async function recoverSigner(digest: Bytes32, signature: string): Promise<Address | null> {
   const parts = split(signature);
   if (parts === null) return null;
-  try {
-    const signer = await recoverAddress({
-      hash: digest,
-      signature: { r: word(parts.r), s: word(parts.s), yParity: parts.yParity },
-    });
-    return Address.parse(signer);
-  } catch {
-    // The curve library throws for r or s of zero, above the order, or an r that is no x coordinate.
-    return null;
-  }
+  const { r, s, yParity } = parts;
+  const key = await curve.recover(digest, { r: word(r), s: word(s), yParity });
+  // The first byte says only that the point is not compressed.
+  return key === null ? null : `0x${keccak256(`0x${key.slice(4)}`).slice(26)}`;
 }

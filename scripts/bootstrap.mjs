@@ -1,4 +1,4 @@
-// Makes a bare clone runnable, then runs a task: `node scripts/bootstrap.mjs start|test|test:long|bench|deploy|example:seed [args]`.
+// Makes a bare clone runnable, then runs a task: `node scripts/bootstrap.mjs start|test|test:long|bench|load|deploy|example:seed [args]`.
 //
 // Runs on any Node >= 18 with no dependency. What the task needs is put into the project folder only (scripts/setup.mjs).
 // Where all is there already it costs a few hundredths of a second.
@@ -15,6 +15,7 @@ const tasks = {
   test: "scripts/check.ts",
   "test:long": "contracts/long.ts",
   bench: "bench/run.ts",
+  load: "bench/crowd/run.ts",
   deploy: "scripts/deploy.ts",
   "example:seed": "scripts/seed/seed.ts",
 };

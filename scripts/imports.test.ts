@@ -40,6 +40,13 @@ const house: [file: string, source: string, ...broken: string[]][] = [
     "declared",
   ],
   ["protocol/files.ts", `import "node:fs";`, "protocol-packages"],
+  [
+    "protocol/secp256k1/node.ts",
+    `import "node:fs"; import { Hono } from "hono"; export const curve = Hono;`,
+    "protocol-secp256k1-packages",
+    "declared",
+  ],
+  ["protocol/digest.ts", `import "./secp256k1/node.ts";`, "protocol-secp256k1-by-condition"],
   ["protocol/lost.ts", `export * from "./nowhere.ts";`, "resolvable", "protocol-arrows"],
   ["protocol/tested.ts", `import { test } from "vitest"; test;`, "protocol-packages", "no-tools-in-product"],
   ["protocol/hen.ts", `import { egg } from "./egg.ts"; export const hen = () => egg;`],

@@ -28,7 +28,6 @@ export type SettleCheck =
       /** To be in the journal before any signature leaves. */
       signed: Signed;
       usage: Usage;
-      digests: { sequence: number; digest: Bytes32 }[];
     }
   | { ok: false; detail: string };
 
@@ -50,12 +49,10 @@ export function checkSettle(book: Book, self: Signer, request: SettleRequest): S
   const { ratePerHour } = book.terms;
   let { cumulative, totalMs, frontier, evidence } = book.signed;
   let usage = { cumulative, evidence };
-  const digests: { sequence: number; digest: Bytes32 }[] = [];
   const added: Receipted[] = [];
   for (const receipt of request.receipts) {
     const { sequence, job } = receipt;
     const digest = self.hasher.receipt(receipt);
-    digests.push({ sequence, digest });
     if (sequence <= book.signed.frontier.size) {
       const before = book.receipted.get(sequence);
       if (before?.digest !== digest)
@@ -88,7 +85,6 @@ export function checkSettle(book: Book, self: Signer, request: SettleRequest): S
     ok: true,
     signed: { cumulative, evidence, frontier, totalMs, receipts: added },
     usage: { leaseId: self.leaseId, cumulative: usage.cumulative, evidence: usage.evidence },
-    digests,
   };
 }
 

@@ -1,5 +1,3 @@
-import { setImmediate as turn } from "node:timers/promises";
-import type { HexBytes } from "@gpux/protocol/ids";
 import type { PrivateKeyAccount } from "viem/accounts";
 import type { LeaseBody } from "../link/frames.ts";
 import type { Book, BookEntry } from "./book.ts";
@@ -14,23 +12,16 @@ export interface SigningDesk {
   readonly persist: (entry: BookEntry) => Promise<void>;
 }
 
-/** A signature takes about a millisecond; the socket gets a turn after so many. */
-const BATCH = 16;
-
 const reasonOf = (detail: string): string => detail.slice(0, 400);
 
-/** The answer to `settle`: signatures over the usage and every receipt named, or why not. */
+/** The answer to `settle`: the signature over the usage, and so over every receipt named, or why not. */
 export async function answerSettle(desk: SigningDesk, request: SettleRequest): Promise<LeaseBody> {
   const check = checkSettle(desk.book, desk.self, request);
   if (!check.ok) return { t: "refused", what: "settle", reason: reasonOf(check.detail) };
   if (check.signed.receipts.length > 0) await desk.persist({ is: "signed", signed: check.signed });
-  const receipts: { sequence: number; signature: HexBytes }[] = [];
-  for (const { sequence, digest } of check.digests) {
-    receipts.push({ sequence, signature: await desk.account.sign({ hash: digest }) });
-    if (receipts.length % BATCH === 0) await turn();
-  }
   const signature = await desk.account.sign({ hash: desk.self.hasher.usage(check.usage) });
-  return { t: "signed", usage: { cumulative: check.usage.cumulative, signature }, receipts };
+  const { cumulative, evidence } = check.usage;
+  return { t: "signed", usage: { cumulative, evidence, signature } };
 }
 
 /** The answer to `close`: the signature that ends the lease at this usage, or why not. */

@@ -6,7 +6,7 @@ import { createEchoExecutor } from "./echo.ts";
 /**
  * Real agents in one process, each a node with its own key, sockets and journals: a node leases one GPU here, and a
  * lease runs one job per GPU at a time, so concurrency needs as many nodes. One process, as the servers that they are
- * measured against are one. Takes its setup as the first message.
+ * measured against are one. Each message is a setup of more agents, answered when they have started.
  */
 export interface AgentsSetup {
   readonly agents: readonly {
@@ -19,7 +19,7 @@ export interface AgentsSetup {
 // As a provider runs it: a line per event, into a file.
 const log: Log = (entry) => console.log(humanLine(entry, new Date(), false));
 
-process.once("message", ({ agents }: AgentsSetup) => {
+process.on("message", ({ agents }: AgentsSetup) => {
   Promise.all(agents.map((agent) => startAgent({ ...agent, log, executor: createEchoExecutor() }))).then(
     () => process.send?.({ started: agents.length }),
     (error: unknown) => {

@@ -211,11 +211,7 @@ async function finish(
 }
 
 /** Not wrong, only not there yet. */
-const PENDING: ReadonlySet<string> = new Set([
-  "receipt_missing",
-  "provider_signature_missing",
-  "edge_signature_missing",
-]);
+const PENDING: ReadonlySet<string> = new Set(["receipt_missing", "not_settled"]);
 
 async function checkReceipt(client: Client, request: JobInput, job: JobView): Promise<ReceiptCheck | null> {
   if (job.receipt === undefined) return null;

@@ -10,6 +10,7 @@ import {
   type QuoteRequest,
 } from "@gpux/protocol/lease";
 import { type Blocker, blockersOf } from "@gpux/protocol/resources";
+import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
 import { bookFor } from "../books.ts";
@@ -28,10 +29,13 @@ import { takeNonce } from "../nonce-window.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
 import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from "./machine.ts";
 import { amountOf, draftQuote, quoteOf } from "./quote.ts";
+import { AccountSessions } from "./sessions.ts";
 import { AccountStore } from "./store.ts";
 
 /** Offers that are asked to hold, one after another, before the answer is "no capacity". */
 const TRIES = 5;
+/** Until leases are told of a revocation once more, when this life ends before they have heard. */
+const TELL_AGAIN_MS = 2_000;
 
 type Submitted = Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded;
 type Quoted = Outcome<{ quote: Quote }> | (Refused & { wait?: Wait });
@@ -52,6 +56,7 @@ const UNFIT: ReadonlySet<ErrorCode> = new Set(["lease_underfunded", "queue_full"
  */
 export class AccountObject extends DurableObject<ObjectEnv> implements AccountRpc {
   readonly #store: AccountStore;
+  readonly #sessions: AccountSessions;
   /** Quotes under way, which have no row yet. */
   #quoting = 0;
   /** Scopes of the requests that this life is dealing with. */
@@ -60,6 +65,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   constructor(ctx: DurableObjectState, env: ObjectEnv) {
     super(ctx, env);
     this.#store = new AccountStore(ctx.storage.sql);
+    this.#sessions = new AccountSessions(ctx.storage.sql, env.LEASE);
   }
 
   async quote(by: Principal, request: QuoteRequest): Promise<Quoted> {
@@ -98,18 +104,14 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
-      const known = await this.env.LEASE.getByName(lease).job(by.address, job, 0);
+      const known = await this.#sessions.onLease(by, lease, (as) =>
+        this.env.LEASE.getByName(lease).job(as, job, 0),
+      );
       return known.ok ? { ...known, replayed: true } : known;
     }
     this.#underway.add(scope);
     try {
-      const submitted = await this.#submit(
-        by.address,
-        scope,
-        begun.next?.chosen?.lease ?? null,
-        request,
-        clientId,
-      );
+      const submitted = await this.#submit(by, scope, begun.next?.chosen?.lease ?? null, request, clientId);
       const chosen = submitted.ok && { job: submitted.job.id, lease: submitted.job.lease_id };
       this.#stepKey(scope, chosen ? { t: "succeeded", chosen } : { t: "refused" });
       return submitted;
@@ -130,8 +132,42 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       .map((lease) => lease.id);
   }
 
+  async openSession(by: Principal, grant: SessionGrant): Promise<Outcome<{ session: SessionView }>> {
+    return this.#admit(by) ?? this.#sessions.open(grant, Date.now());
+  }
+
+  async sessions(by: Principal): Promise<Outcome<{ sessions: SessionView[] }>> {
+    return this.#sessions.refusal(by, Date.now()) ?? { ok: true, sessions: this.#sessions.list() };
+  }
+
+  async revokeSession(by: Principal, session: SessionId): Promise<Outcome<{ session: SessionView }>> {
+    const refusal = this.#admit(by);
+    if (refusal !== null) return refusal;
+    if (!this.#sessions.revoke(session, Date.now())) return { ok: false, code: "session_unknown" };
+    // Written with the revocation: a crash before all leases have heard leaves the alarm.
+    void this.ctx.storage.setAlarm(Date.now() + TELL_AGAIN_MS);
+    await this.alarm();
+    return this.#sessions.view(session);
+  }
+
+  async sessionStands(by: Principal): Promise<Outcome> {
+    return this.#sessions.refusal(by, Date.now()) ?? { ok: true };
+  }
+
+  async admitSession(by: Principal, lease: LeaseId, needs: bigint): Promise<Outcome> {
+    return this.#sessions.admit(by, lease, needs, Date.now());
+  }
+
+  /** Leases that could not be told of a revocation are told again. */
+  override async alarm(): Promise<void> {
+    const wait = await this.#sessions.tell(Date.now());
+    if (wait !== null) await this.ctx.storage.setAlarm(Date.now() + wait);
+  }
+
   #admit(by: Principal): Refused | null {
     const now = Date.now();
+    const over = this.#sessions.refusal(by, now);
+    if (over !== null) return over;
     this.#store.prune(now);
     const { address: signer, nonce, expires } = by;
     if (takeNonce(this.ctx.storage.sql, { signer, nonce, expires }, now)) return null;
@@ -146,7 +182,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   }
 
   async #submit(
-    by: Address,
+    by: Principal,
     scope: string,
     chosen: LeaseId | null,
     request: RoutedJobRequest,
@@ -156,9 +192,11 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     let full: Refused | null = null;
     const now = Date.now();
     for (const lease of candidates(this.#store.liveLeases(now), request, chosen, now)) {
-      const id = await jobIdFor(lease, by, scope);
+      const id = await jobIdFor(lease, by.address, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
-      const submitted = await this.env.LEASE.getByName(lease).submit(by, id, job, clientId, 0);
+      const submitted = await this.#sessions.onLease(by, lease, (as) =>
+        this.env.LEASE.getByName(lease).submit(as, id, job, clientId, 0),
+      );
       if (!submitted.ok && OVER.has(submitted.code)) {
         this.#store.endLease(lease);
         if (named !== lease) continue;
@@ -170,7 +208,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       return submitted;
     }
     if (full !== null) return full;
-    return this.#paymentFor(by, request);
+    return this.#paymentFor(by.address, request);
   }
 
   async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {

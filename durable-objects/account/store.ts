@@ -4,6 +4,7 @@ import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import { type AccountLease, type KeyEntry, RETENTION_MS } from "./machine.ts";
+import { SESSION_TABLES } from "./sessions.ts";
 
 const STEPS = [
   NONCE_TABLE,
@@ -24,6 +25,7 @@ const STEPS = [
     created_at INTEGER NOT NULL
   ) WITHOUT ROWID`,
   "CREATE INDEX leases_by_phase ON leases (phase, expires_at)",
+  ...SESSION_TABLES,
 ];
 
 /** Results are kept this long, so client-made ids and leases are too. */

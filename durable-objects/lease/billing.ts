@@ -93,7 +93,8 @@ export function bill(
     cumulative: spent,
     endedAt: Math.floor(end.now / 1_000),
   };
-  const frontier = append(lease.frontier, hasherOf(lease.place).receipt(receipt));
+  const digest = hasherOf(lease.place).receipt(receipt);
+  const frontier = append(lease.frontier, digest);
   return {
     lease: { ...lease, billedMs: lease.billedMs + ms, spent, frontier },
     job: {
@@ -102,10 +103,10 @@ export function bill(
       price,
       receipt: {
         receipt,
+        digest,
         evidence: root(frontier),
         before: { billedMs: lease.billedMs, spent: lease.spent, frontier: lease.frontier },
-        provider: null,
-        edge: null,
+        settled: null,
       },
     },
   };

@@ -1,10 +1,10 @@
 import type { AttestRequest } from "@gpux/protocol/attestation";
-import { MAX_ATTESTED_RECEIPTS } from "@gpux/protocol/attestation";
 import type { Intent, SettleIntent } from "@gpux/protocol/intent";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
-import { inOrder, isOver, isTerminal, type Lease, type State } from "./state.ts";
+import { blockReceipts } from "./blocks.ts";
+import { isOver, type Lease, type State } from "./state.ts";
 import { holdAt, RECLAIM_MS } from "./timers.ts";
 
 type Voucher = z.output<typeof SettleIntent>;
@@ -111,30 +111,26 @@ function voucherOf({ voucher, terms, allowance }: Lease): Voucher | null {
   };
 }
 
-/** Receipts that the provider signed and the meter has not, in turns; or the close, once the provider signed that. */
+/** The block that the provider signed and the meter has not; or the close, once the provider signed that. */
 function attestationOf(state: State): Duty | null {
   const { lease } = state;
-  const signed = inOrder(state.jobs.values())
-    .flatMap((job) => (isTerminal(job) && job.receipt?.provider && !job.receipt.edge ? [job.receipt] : []))
-    .sort((a, b) => a.receipt.sequence - b.receipt.sequence)
-    .slice(0, MAX_ATTESTED_RECEIPTS);
-  const last = signed.at(-1);
+  const block = lease.block !== null && lease.block.provider !== null ? lease.block : null;
   const closes = lease.closing?.provider && !lease.closing.meter && lease.status === "closing";
-  if (last === undefined && !closes) return null;
+  if (block === null && !closes) return null;
   const usage =
-    last === undefined
+    block === null
       ? { cumulative: lease.spent, evidence: evidenceOf(lease) }
-      : { cumulative: last.receipt.cumulative, evidence: last.evidence };
+      : { cumulative: block.cumulative, evidence: block.evidence };
   const isFinalUsage = usage.cumulative === lease.spent && usage.evidence === evidenceOf(lease);
   return {
     key: "meter",
     t: "attest",
-    sequence: last?.receipt.sequence ?? lease.frontier.size,
+    sequence: block?.sequence ?? lease.frontier.size,
     request: {
       terms: lease.terms,
       ...(lease.allowance === null ? {} : { allowance: lease.allowance }),
       usage,
-      receipts: signed.map((each) => each.receipt),
+      receipts: block === null ? [] : blockReceipts(state).map(({ asked }) => asked.receipt),
       ...(closes && isFinalUsage && lease.closing
         ? { close: { validBefore: lease.closing.validBefore } }
         : {}),

@@ -95,7 +95,6 @@ export class Errands {
           t: "attested",
           sequence: duty.sequence,
           usage: answer.usageSignature,
-          receipts: answer.receiptSignatures,
           close: answer.closeSignature ?? null,
         };
       }

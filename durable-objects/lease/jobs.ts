@@ -1,10 +1,10 @@
 import { type ErrorCode, JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
+import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
-import { unsignedReceipts } from "./signatures.ts";
 import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -21,9 +21,6 @@ export const WIND_UP_MS = 120_000;
 /** The meter of a canceled job stops at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
-/** A receipt with as many outputs as a job may have is 5 KB of JSON: so many fit a frame. */
-const RECEIPTS_PER_FRAME = 12;
-
 export type Refusal =
   | { readonly ok: false; readonly code: ErrorCode; readonly detail?: string }
   | { readonly ok: false; readonly code: "allowance_required"; readonly cumulative: bigint };
@@ -37,6 +34,8 @@ export interface Arrival {
   readonly clientId: string | null;
   readonly request: JobRequest;
   readonly inputHash: string;
+  /** That asked for it; absent or null: the wallet. */
+  readonly session?: SessionId | null;
 }
 
 /** JOB-1: nothing is queued that the lease's funding and the consumer's allowance do not cover in full. */
@@ -74,6 +73,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   put(draft, {
     id: arrival.job,
     clientId: arrival.clientId,
+    session: arrival.session ?? null,
     n: draft.lease.arrivals,
     request: arrival.request,
     inputHash: arrival.inputHash,
@@ -191,31 +191,12 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
         })
       : { lease: draft.lease, job: ended };
   draft.lease = { ...billed.lease, jobsEnded: billed.lease.jobsEnded + 1 };
-  const isAsking = unsignedReceipts(draft.jobs.values()).length > 0;
   put(draft, billed.job);
   note(draft, job.id, "status", {
     status: ending.status,
     price: billed.job.price.toString(),
     billed_ms: billed.job.billedMs,
     ...(code === undefined ? {} : { error: code }),
-  });
-  if (!isAsking) askSignatures(draft);
-}
-
-/**
- * MTR-4: the edge puts usage and receipts into order; the agent checks them against what it did, and signs. One question
- * is open at a time: what ends meanwhile is asked for together when the answer comes.
- */
-export function askSignatures(draft: Draft): void {
-  const receipts = unsignedReceipts(draft.jobs.values())
-    .slice(0, RECEIPTS_PER_FRAME)
-    .map(({ asked }) => asked);
-  const last = receipts.at(-1);
-  if (last === undefined) return;
-  send(draft, {
-    t: "settle",
-    usage: { cumulative: last.receipt.cumulative, evidence: last.evidence },
-    receipts: receipts.map((each) => each.receipt),
   });
 }
 

@@ -1,22 +1,13 @@
 import type { FromLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
+import { askBlock } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
-import {
-  askSignatures,
-  begin,
-  fail,
-  fenced,
-  finish,
-  lose,
-  type Refusal,
-  sendCancel,
-  sendRun,
-} from "./jobs.ts";
-import { newlySigned, unsignedReceipts } from "./signatures.ts";
-import { currentAttempt, inOrder, isOver, isSettled, isTerminal } from "./state.ts";
+import { begin, fail, fenced, finish, lose, type Refusal, sendCancel, sendRun } from "./jobs.ts";
+import { isAnswer } from "./signatures.ts";
+import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
 
 const HEARTBEAT_S = 25;
 
@@ -126,28 +117,15 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
     } else if (job.status === "starting") sendRun(draft, job, token);
     else lose(draft, job, { code: "node_lost" });
   }
-  askSignatures(draft);
+  askBlock(draft);
   askClose(draft);
 }
 
-/** The shell has checked each signature against the digest of what was asked. */
+/** The shell has checked the signature against the digest of what was asked. */
 function signed(draft: Draft, said: Extract<FromLease, { t: "signed" }>): void {
-  const newly = newlySigned(draft.jobs.values(), said);
-  for (const { job, asked, signature } of newly)
-    put(draft, { ...job, receipt: { ...asked, provider: signature } });
-  if (newly.length > 0) askSignatures(draft);
-  const last = newly.at(-1)?.asked;
-  if (last === undefined || last.receipt.cumulative !== said.usage.cumulative) return;
-  const { cumulative, sequence } = last.receipt;
-  if (sequence <= (draft.lease.voucher?.sequence ?? 0)) return;
-  const voucher = {
-    cumulative,
-    evidence: last.evidence,
-    sequence,
-    provider: said.usage.signature,
-    meter: null,
-  };
-  draft.lease = { ...draft.lease, voucher };
+  const { block } = draft.lease;
+  if (block === null || !isAnswer(draft.lease, said)) return;
+  draft.lease = { ...draft.lease, block: { ...block, provider: said.usage.signature } };
 }
 
 /** The node will not. What its agent already signed stands; nothing new is begun on this lease. */
@@ -164,10 +142,12 @@ export function refused(draft: Draft, detail: string): void {
 
 /** MTR-6: what the node refuses to sign is not owed, or a single disputed receipt would hold the money for ever. */
 function forgive(draft: Draft): void {
-  const unsigned = unsignedReceipts(draft.jobs.values());
+  const unsigned = unsignedReceipts(draft);
   const [first] = unsigned;
   if (first === undefined) return;
-  draft.lease = { ...draft.lease, ...first.asked.before };
+  const { block } = draft.lease;
+  const signed = block !== null && block.provider !== null ? block : null;
+  draft.lease = { ...draft.lease, ...first.asked.before, block: signed };
   for (const { job, asked } of unsigned) {
     put(draft, { ...job, receipt: null, price: 0n, billedMs: 0 });
     note(draft, job.id, "receipt", { sequence: asked.receipt.sequence, refused: true });

@@ -5,7 +5,7 @@ import { duties } from "./duties.ts";
 import { step } from "./machine.ts";
 import { Lease } from "./state.ts";
 import { HELLO, jobId, said, submission } from "./testing/fixtures.ts";
-import { active, gpu, of, type Scene } from "./testing/scene.ts";
+import { active, attested, gpu, of, type Scene, signed } from "./testing/scene.ts";
 import { LOST_MS, wakeAt } from "./timers.ts";
 import { jobView, leaseView } from "./view.ts";
 
@@ -49,14 +49,8 @@ describe("a serverless lease's capacity", () => {
     scene.after(30_000).tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 30_000, gpu, outputs: [] }));
     scene.after(WARM_MS);
     expect(asked(scene)).toEqual([]);
-    const usage = { cumulative: scene.state.lease.spent, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }), {
-      t: "attested",
-      sequence: 1,
-      usage: "0x04",
-      receipts: [{ sequence: 1, signature: "0x05" }],
-      close: null,
-    });
+    scene.tell(signed(scene, 3));
+    scene.tell(attested(scene));
     scene.after(WARM_MS - 1);
     expect(asked(scene)).toEqual([]);
     scene.after(1);

@@ -1,9 +1,10 @@
 import { LeaseEvent } from "@gpux/protocol/lease-event";
 import { describe, expect, it } from "vitest";
+import { BLOCK_MS } from "./blocks.ts";
 import { eventsOf, isKept, type LeaseEntry } from "./events.ts";
 import type { Event } from "./machine.ts";
 import { done, FUND, funded, HELLO, START, said, submission } from "./testing/fixtures.ts";
-import { active, ended, gpu, of, Scene } from "./testing/scene.ts";
+import { active, attested, ended, gpu, of, Scene, signed } from "./testing/scene.ts";
 import { LOST_MS } from "./timers.ts";
 
 /** What the lease tells of these events, one after another. */
@@ -91,16 +92,8 @@ describe("LSE-12 a lease tells", () => {
   });
 
   it("of each voucher to who watches, and keeps none of them", () => {
-    const scene = ended();
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    const receipts = [{ sequence: 1, signature: "0x02" as const }];
-    const entries = told(scene, said({ t: "signed", seq: 3, usage, receipts }), {
-      t: "attested",
-      sequence: 1,
-      usage: "0x04",
-      receipts: [{ sequence: 1, signature: "0x05" }],
-      close: null,
-    });
+    const scene = ended().after(BLOCK_MS);
+    const entries = [...told(scene, signed(scene, 3)), ...told(scene, attested(scene))];
     expect(brief(entries)).toEqual(["voucher 2000"]);
     expect(entries.map(isKept)).toEqual([false]);
   });

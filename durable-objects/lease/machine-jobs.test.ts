@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { duties } from "./duties.ts";
 import { CANCEL_MS } from "./jobs.ts";
 import { ALLOWANCE, FUND, FUNDED, funded, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
-import { active, gpu, of, running, Scene } from "./testing/scene.ts";
+import { active, gpu, of, running, Scene, signed } from "./testing/scene.ts";
 import { GRACE_MS } from "./timers.ts";
 
 describe("a job", () => {
@@ -157,8 +157,7 @@ describe("LSE-10 a node that is about to stop", () => {
     const scene = busy().tell(draining(60));
     scene.after(59_000).tell(said({ t: "result", seq: 3, ...of(scene, 1), ms: 59_000, gpu, outputs: [] }));
     expect(scene.job(1)).toMatchObject({ status: "succeeded", billedMs: 59_000 });
-    const usage = { cumulative: scene.state.lease.spent, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 4, usage, receipts: [{ sequence: 1, signature: "0x02" }] }));
+    scene.tell(signed(scene, 4));
     expect(scene.state.lease).toMatchObject({
       status: "closing",
       end: { reason: "node_drained", fault: "provider" },

@@ -1,8 +1,12 @@
+import { verifyProof } from "@gpux/protocol/merkle";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { BLOCK_MS, BLOCK_RECEIPTS, BLOCK_VALUE } from "./blocks.ts";
 import { duties } from "./duties.ts";
 import { prune } from "./machine.ts";
+import { isFinal, Job } from "./state.ts";
 import { HELLO, START, said, submission } from "./testing/fixtures.ts";
-import { active, ended, gpu, of, running } from "./testing/scene.ts";
+import { active, attested, ended, gpu, of, running, type Scene, signed } from "./testing/scene.ts";
 import { wakeAt } from "./timers.ts";
 
 describe("the meter", () => {
@@ -68,70 +72,116 @@ describe("the meter", () => {
     expect(scene.job(1)).toMatchObject({ billedMs: 250, price: 250n });
   });
 
-  it("MTR-4 numbers receipts without a gap and asks the provider for exactly those it has not signed", () => {
+  /** Another job that ends after a second. */
+  const another = (scene: Scene, n: number, ms = 1_000) => {
+    scene.tell(submission(scene.state, n), said({ t: "started", seq: 2 * n - 1, ...of(scene, n) }));
+    scene.now += ms;
+    scene.tell(said({ t: "result", seq: 2 * n, ...of(scene, n), ms, gpu, outputs: [] }));
+  };
+  const asked = (scene: Scene) =>
+    scene.frames("settle").map((frame) => frame.receipts.map(({ sequence }) => sequence));
+
+  it("MTR-4 numbers receipts without a gap and asks for all of a block in one question", () => {
     const scene = ended();
-    scene.tell(submission(scene.state, 2), said({ t: "started", seq: 3, ...of(scene, 2) }));
-    scene.now += 1_000;
-    scene.tell(said({ t: "result", seq: 4, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
-    const asked = () => scene.frames("settle").map((frame) => frame.receipts.map(({ sequence }) => sequence));
-    expect(asked(), "one question at a time").toEqual([[1]]);
+    another(scene, 2);
+    expect(asked(scene), "nobody waits, little is at stake").toEqual([]);
+    scene.tell({ t: "settle" }, { t: "settle" });
+    expect(asked(scene), "one question at a time").toEqual([[1, 2]]);
+    expect(scene.frames("settle")[0]?.usage.cumulative).toBe(3_000n);
     scene.tell({ t: "gone" }, HELLO);
-    expect(asked()).toEqual([[1], [1, 2]]);
-    expect(scene.frames("settle")[1]?.usage.cumulative).toBe(3_000n);
+    expect(asked(scene), "again after a new hello").toEqual([
+      [1, 2],
+      [1, 2],
+    ]);
   });
 
-  it("MTR-4 asks together for what ended while the provider was asked", () => {
+  it("MTR-4 asks when the oldest receipt has waited long enough, and wakes for it", () => {
     const scene = ended();
-    for (const n of [2, 3]) {
-      scene.tell(submission(scene.state, n), said({ t: "started", seq: 2 * n - 1, ...of(scene, n) }));
-      scene.now += 1_000;
-      scene.tell(said({ t: "result", seq: 2 * n, ...of(scene, n), ms: 1_000, gpu, outputs: [] }));
+    expect(wakeAt(scene.state, scene.now)).toBe(scene.now + BLOCK_MS);
+    another(scene, 2, BLOCK_MS - 1);
+    expect(asked(scene)).toEqual([]);
+    scene.after(1);
+    expect(asked(scene)).toEqual([[1, 2]]);
+  });
+
+  it("MTR-4 asks when so much is at stake, or so many receipts are", () => {
+    const dear = ended(Number(BLOCK_VALUE));
+    expect(asked(dear)).toEqual([[1]]);
+    const many = ended(1);
+    for (let n = 2; n < BLOCK_RECEIPTS; n++) another(many, n, 1);
+    expect(asked(many)).toEqual([]);
+    another(many, BLOCK_RECEIPTS, 1);
+    expect(asked(many).map((each) => each.length)).toEqual([BLOCK_RECEIPTS - 8]);
+  });
+
+  it("MTR-4 asks at once when the lease winds up, and while the agent is away not at all", () => {
+    const scene = ended().tell({ t: "gone" });
+    scene.tell({ t: "settle" }).after(BLOCK_MS);
+    expect(asked(scene)).toEqual([]);
+    expect(wakeAt(scene.state, scene.now)).toBeGreaterThan(scene.now);
+    scene.tell(HELLO);
+    expect(asked(scene)).toEqual([[1]]);
+    expect(asked(ended().tell({ t: "close" }))).toEqual([[1]]);
+  });
+
+  it("MTR-4 asks together for what ended while a block was under way, and passes over stale answers", () => {
+    const scene = ended().tell({ t: "settle" });
+    for (const n of [2, 3]) another(scene, n);
+    const first = signed(scene, 7);
+    scene.tell(said({ t: "signed", seq: 6, usage: { cumulative: 2_000n, signature: "0x07" } }));
+    expect(scene.state.lease.block, "an answer of an agent before 0.2").toMatchObject({ provider: null });
+    scene.tell(first, attested(scene), { t: "settle" });
+    expect(asked(scene)).toEqual([[1], [2, 3]]);
+    expect(scene.frames("settle")[1]?.usage.cumulative).toBe(4_000n);
+    if (first.t === "frame") scene.tell({ t: "frame", frame: { ...first.frame, seq: 8 } });
+    expect(scene.state.lease.block).toMatchObject({ sequence: 3, provider: null });
+  });
+
+  it("MTR-5 completes a block by the meter's signature: each receipt has its proof, and leaves memory", () => {
+    const scene = ended();
+    for (const n of [2, 3, 4, 5]) another(scene, n, 100);
+    scene.tell({ t: "settle" });
+    scene.tell(signed(scene, 11));
+    expect(prune(scene.state).jobs.size).toBe(5);
+    scene.tell(attested(scene));
+    const { voucher } = scene.state.lease;
+    expect(voucher).toMatchObject({ cumulative: 2_400n, provider: "0x01", meter: "0x04" });
+    for (const n of [1, 2, 3, 4, 5]) {
+      const { digest, settled } = scene.job(n).receipt ?? {};
+      expect(settled).toMatchObject({ size: 5, provider: "0x01", meter: "0x04" });
+      expect(
+        verifyProof(voucher?.evidence ?? "0x", digest ?? "0x", n - 1, 5, settled?.path ?? []),
+        `receipt ${n}`,
+      ).toBe(true);
     }
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    const signed = (seq: number, sequence: number) =>
-      said({ t: "signed", seq, usage, receipts: [{ sequence, signature: "0x02" }] });
-    scene.tell(signed(7, 2));
-    expect(scene.frames("settle"), "nothing of what was asked is signed").toHaveLength(1);
-    scene.tell(signed(8, 1));
-    const [, second] = scene.frames("settle");
-    expect(second?.receipts.map(({ sequence }) => sequence)).toEqual([2, 3]);
-    expect(second?.usage.cumulative).toBe(4_000n);
-  });
-
-  it("MTR-4 takes the usage's signature for the last receipt that it signs, and for none that costs as much", () => {
-    const scene = ended(0);
-    scene.tell(submission(scene.state, 2), said({ t: "started", seq: 3, ...of(scene, 2) }));
-    scene.now += 1_000;
-    scene.tell(said({ t: "result", seq: 4, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
-    const receipts = [1, 2].map((sequence) => ({ sequence, signature: "0x02" as const }));
-    scene.tell(said({ t: "signed", seq: 5, usage: { cumulative: 0n, signature: "0x01" }, receipts }));
-    expect(scene.state.lease.voucher).toBeNull();
-    expect([1, 2].map((n) => scene.job(n).receipt?.provider)).toEqual(["0x02", "0x02"]);
-  });
-
-  it("MTR-5 completes a receipt by the meter's signature, and the job then leaves memory", () => {
-    const scene = ended();
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }));
-    expect(prune(scene.state).jobs.size).toBe(1);
-    scene.tell({
-      t: "attested",
-      sequence: 1,
-      usage: "0x04",
-      receipts: [{ sequence: 1, signature: "0x05" }],
-      close: null,
-    });
-    expect(scene.state.lease.voucher).toMatchObject({ cumulative: 2_000n, provider: "0x01", meter: "0x04" });
     expect(prune(scene.state).jobs.size).toBe(0);
     expect(duties(scene.state, scene.now).filter((duty) => duty.t === "attest")).toEqual([]);
+  });
+
+  it("MTR-5 keeps the voucher that it has until the next is complete", () => {
+    const scene = ended().tell({ t: "settle" });
+    scene.tell(signed(scene, 3));
+    scene.tell(attested(scene));
+    another(scene, 2);
+    scene.tell({ t: "settle" });
+    scene.tell(signed(scene, 5), { t: "gone" });
+    expect(scene.state.lease.voucher).toMatchObject({ cumulative: 2_000n, meter: "0x04" });
+  });
+
+  it("reads a receipt that was stored when each was signed by itself", () => {
+    const job = ended().job(1);
+    const { settled: _settled, digest: _digest, ...receipt } = z.encode(Job, job).receipt ?? {};
+    const older = (edge: string | null) =>
+      Job.parse({ ...z.encode(Job, job), receipt: { ...receipt, provider: "0x02", edge } });
+    expect([older("0x03"), older(null)].map(isFinal)).toEqual([true, false]);
   });
 });
 
 describe("a dispute", () => {
   it("MTR-6 does not owe what the node refuses to sign, and the lease then closes on what it did sign", () => {
     const scene = ended();
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }));
+    scene.tell({ t: "settle" });
+    scene.tell(signed(scene, 3));
     scene.tell(submission(scene.state, 2), said({ t: "started", seq: 4, ...of(scene, 2) }));
     scene.now += 1_000;
     scene.tell(said({ t: "result", seq: 5, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));

@@ -13,7 +13,7 @@ import { duties } from "./duties.ts";
 import { YIELDED } from "./jobs.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
-import { isOver, isTerminal, Job, Lease, type State } from "./state.ts";
+import { isOver, isTerminal, Job, Lease, type State, unsignedReceipts } from "./state.ts";
 import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
@@ -125,11 +125,10 @@ class Witness {
   /** MTR-6: only a refusal takes receipts back, only those that the node had not signed, and what they cost. */
   #forgive(event: Event, before: State, after: State): void {
     expect(event.t === "frame" ? event.frame.t : event.t).toMatch(/refused$/);
-    for (const job of after.jobs.values()) {
-      const was = before.jobs.get(job.id);
-      if (was?.receipt?.provider !== null) continue;
-      expect(job).toEqual({ ...was, receipt: null, price: 0n, billedMs: 0 });
-      this.#jobs.set(job.id, job);
+    for (const { job: was } of unsignedReceipts(before)) {
+      const forgiven = { ...was, receipt: null, price: 0n, billedMs: 0 };
+      expect(after.jobs.get(was.id)).toEqual(forgiven);
+      this.#jobs.set(was.id, forgiven);
     }
     this.#frontier = emptyFrontier();
     this.#receipts = 0;

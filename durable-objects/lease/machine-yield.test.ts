@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { duties } from "./duties.ts";
 import { HELLO, said, submission } from "./testing/fixtures.ts";
-import { active, gpu, of, type Scene } from "./testing/scene.ts";
+import { active, attested, gpu, of, type Scene, signed } from "./testing/scene.ts";
 import { wakeAt } from "./timers.ts";
 import { jobView } from "./view.ts";
 
@@ -30,14 +30,8 @@ describe("LSE-11 a yieldable lease", () => {
     expect(jobView(scene.state, scene.job(2), scene.now).wait).toMatchObject({ blockers: { yielding: 1 } });
     // The receipt is to be signed before the agent hangs up.
     expect(asked(scene)).toEqual([]);
-    const usage = { cumulative: scene.state.lease.spent, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 4, usage, receipts: [{ sequence: 1, signature: "0x02" }] }), {
-      t: "attested",
-      sequence: 1,
-      usage: "0x04",
-      receipts: [{ sequence: 1, signature: "0x05" }],
-      close: null,
-    });
+    scene.tell(signed(scene, 4));
+    scene.tell(attested(scene));
     expect(scene.state.lease.capacity).toMatchObject({ state: "resting", turn: 1 });
   });
 

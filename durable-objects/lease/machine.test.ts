@@ -3,7 +3,7 @@ import { z } from "zod";
 import { duties } from "./duties.ts";
 import { Lease } from "./state.ts";
 import { ALLOWANCE, done, FUND, FUNDED, funded, HELLO, START, said, submission } from "./testing/fixtures.ts";
-import { active, ended, gpu, of, running, Scene } from "./testing/scene.ts";
+import { active, attested, ended, gpu, of, running, Scene, signed } from "./testing/scene.ts";
 import { HOLD_EVERY_MS, HOLD_VALUE, isForgotten, LOST_MS, wakeAt } from "./timers.ts";
 
 describe("a lease", () => {
@@ -72,8 +72,7 @@ describe("a lease", () => {
     scene.now += 2_000;
     scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 2_000, gpu, outputs: [] }));
     expect(scene.state.lease.status).toBe("draining");
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }));
+    scene.tell(signed(scene, 3));
     expect(scene.state.lease.status).toBe("closing");
     const [close] = scene.frames("close");
     expect(close).toMatchObject({ cumulative: 2_000n, evidence: scene.job(1).receipt?.evidence });
@@ -95,7 +94,6 @@ describe("a lease", () => {
       t: "attested",
       sequence: 1,
       usage: "0x04",
-      receipts: [{ sequence: 1, signature: "0x05" }],
       close: "0x06",
     });
     const relay = duties(scene.state, scene.now).find((duty) => duty.key === "relay:close");
@@ -118,11 +116,10 @@ describe("a lease", () => {
 
   it("LNK-7 gives the agent the meter's signature at once, and again after every hello", () => {
     const scene = ended();
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    const receipts = [{ sequence: 1, signature: "0x02" as const }];
-    scene.tell(said({ t: "signed", seq: 3, usage, receipts }));
+    scene.tell({ t: "settle" });
+    scene.tell(signed(scene, 3));
     expect(scene.frames("voucher"), "nothing before the meter signed").toEqual([]);
-    scene.tell({ t: "attested", sequence: 1, usage: "0x04", receipts, close: null });
+    scene.tell(attested(scene));
     const voucher = {
       seq: 0,
       cumulative: 2_000n,
@@ -136,18 +133,9 @@ describe("a lease", () => {
 
   it("LSE-6 is lost after a quarter of an hour without its node: the voucher is settled, the rest reclaimed later", () => {
     const scene = ended();
-    const usage = { cumulative: 2_000n, signature: "0x01" } as const;
-    scene.tell(
-      said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }),
-      {
-        t: "attested",
-        sequence: 1,
-        usage: "0x04",
-        receipts: [{ sequence: 1, signature: "0x05" }],
-        close: null,
-      },
-      { t: "gone" },
-    );
+    scene.tell({ t: "settle" });
+    scene.tell(signed(scene, 3));
+    scene.tell(attested(scene), { t: "gone" });
     scene.after(LOST_MS);
     expect(scene.state.lease).toMatchObject({
       status: "lost",
@@ -263,7 +251,7 @@ describe("a lease", () => {
   });
 
   it("reads a lease that was stored before a field came", () => {
-    const { held: _held, topUps: _topUps, ...older } = z.encode(Lease, active().state.lease);
+    const { held: _held, topUps: _topUps, block: _block, ...older } = z.encode(Lease, active().state.lease);
     expect(Lease.parse(older)).toEqual(active().state.lease);
   });
 
@@ -307,14 +295,9 @@ function vouched(price: bigint): Scene {
   scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms, gpu, outputs: [] }));
   const { spent } = scene.state.lease;
   expect(spent).toBe(price);
-  const usage = { cumulative: spent, signature: "0x01" } as const;
-  scene.tell(said({ t: "signed", seq: 3, usage, receipts: [{ sequence: 1, signature: "0x02" }] }), {
-    t: "attested",
-    sequence: 1,
-    usage: "0x04",
-    receipts: [{ sequence: 1, signature: "0x05" }],
-    close: null,
-  });
+  scene.tell({ t: "settle" });
+  scene.tell(signed(scene, 3));
+  scene.tell(attested(scene));
   scene.now = START;
   return scene;
 }

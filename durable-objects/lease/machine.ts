@@ -2,8 +2,9 @@ import type { FromLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
+import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
-import { type Draft, draftOf, note, put, tellVoucher } from "./draft.ts";
+import { type Draft, draftOf, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { eventsOf, type LeaseEntry } from "./events.ts";
 import { fund, funded, fundingRefused, topUp } from "./funding.ts";
@@ -42,9 +43,10 @@ export type Event =
       readonly t: "attested";
       readonly sequence: number;
       readonly usage: HexBytes;
-      readonly receipts: readonly Signed[];
       readonly close: HexBytes | null;
     }
+  /** Somebody waits for a receipt. */
+  | { readonly t: "settle" }
   | ({ readonly t: "submit" } & Arrival)
   | { readonly t: "cancel"; readonly job: JobId }
   | { readonly t: "close" }
@@ -52,11 +54,6 @@ export type Event =
   | { readonly t: "gone" }
   | { readonly t: "wake"; readonly connected: boolean }
   | { readonly t: "tick" };
-
-interface Signed {
-  readonly sequence: number;
-  readonly signature: HexBytes;
-}
 
 export type Step =
   | ({
@@ -78,6 +75,7 @@ export function step(state: State, event: Event, now: number): Step {
   advance(draft);
   tend(draft);
   dispatch(draft);
+  settleDue(draft);
   const { lease, jobs, frames, journal, passing } = draft;
   const events = eventsOf(state.lease, lease);
   return { ok: true, next: { lease, jobs }, frames, journal, passing, events };
@@ -113,7 +111,11 @@ function apply(draft: Draft, event: Event): Refusal | null {
       refused(draft, event.detail);
       return null;
     case "attested":
-      return attested(draft, event);
+      attested(draft, event);
+      return null;
+    case "settle":
+      settleNow(draft);
+      return null;
     case "submit":
       return admit(draft, event);
     case "cancel": {
@@ -226,24 +228,14 @@ function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }
   return null;
 }
 
-/** MTR-5: the meter's signatures complete the voucher, the receipts and the close. */
-function attested(draft: Draft, event: Extract<Event, { t: "attested" }>): Refusal | null {
-  const bySequence = new Map(event.receipts.map((each) => [each.sequence, each.signature]));
-  for (const job of draft.jobs.values()) {
-    const edge = job.receipt === null ? undefined : bySequence.get(job.receipt.receipt.sequence);
-    if (job.receipt === null || edge === undefined || job.receipt.edge !== null) continue;
-    put(draft, { ...job, receipt: { ...job.receipt, edge } });
-    note(draft, job.id, "receipt", { sequence: job.receipt.receipt.sequence });
-  }
-  const { voucher, closing } = draft.lease;
-  const completed = voucher !== null && voucher.sequence === event.sequence;
-  draft.lease = {
-    ...draft.lease,
-    voucher: completed ? { ...voucher, meter: event.usage } : voucher,
-    closing: closing !== null && event.close !== null ? { ...closing, meter: event.close } : closing,
-  };
-  if (completed) tellVoucher(draft);
-  return null;
+/** MTR-5: the meter's signatures complete the voucher with its receipts, and the close. */
+function attested(draft: Draft, event: Extract<Event, { t: "attested" }>): void {
+  const { block, closing } = draft.lease;
+  if (closing !== null && event.close !== null)
+    draft.lease = { ...draft.lease, closing: { ...closing, meter: event.close } };
+  if (block === null || block.sequence !== event.sequence) return;
+  completeBlock(draft, event.usage);
+  tellVoucher(draft);
 }
 
 /** LSE-5: the consumer is done. Queued and running jobs still end; new ones are refused. */

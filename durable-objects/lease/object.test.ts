@@ -4,6 +4,7 @@ import { CLOSE, ToLease } from "@gpux/protocol/frames";
 import { Address, type HexBytes, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { JobEvent, JobRequest, SignedReceipt } from "@gpux/protocol/job";
 import { LeaseEvent } from "@gpux/protocol/lease-event";
+import { verifyProof } from "@gpux/protocol/merkle";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { privateKeyToAccount } from "viem/accounts";
@@ -166,7 +167,7 @@ test("a lease that was never quoted knows nothing, and takes no socket", async (
   expect((await stub.fetch("https://lease/agent")).status).toBe(426);
 });
 
-test("a job runs over the data socket, its watcher sees all of it, and both signatures stand in the receipt", async () => {
+test("a job runs over the data socket, its watcher sees all of it, and both signatures cover the receipt", async () => {
   const { stub, job, hash } = await active();
   await stub.submit(CONSUMER, job(1), request, null, 0);
   const watch = new Request(`https://lease/watch?job=${job(1)}&as=${CONSUMER}&after=0`, {
@@ -188,24 +189,19 @@ test("a job runs over the data socket, its watcher sees all of it, and both sign
   expect(seen.map(({ type, data }) => data.status ?? type)).toEqual(["running", "progress", "succeeded"]);
   expect(await watcher.closed).toBe(1000);
 
+  const waiting = stub.job(CONSUMER, job(1), 5_000);
   const { usage, receipts } = await agent.frame("settle");
   const [receipt] = receipts;
   if (receipt === undefined) throw new Error("nothing is asked for");
-  const sign = (digest: `0x${string}`) => node.sign({ hash: digest });
-  const signed = { sequence: 1, signature: await sign(hasher.receipt(receipt)) };
-  const signature = await sign(hasher.usage({ leaseId: hash, ...usage }));
-  agent.say({
-    t: "signed",
-    seq: 3,
-    usage: { cumulative: usage.cumulative.toString(), signature },
-    receipts: [signed],
-  });
-  const answer = await stub.job(CONSUMER, job(1), 5_000);
-  const both = z.object({ job: z.object({ receipt: SignedReceipt }) }).parse(answer).job.receipt;
-  expect(both.provider_signature).toBe(signed.signature);
-  expect(await recoverSigner(hasher.receipt(receipt), both.edge_signature ?? "0x")).toBe(
-    Address.parse(env.METER_ADDRESS),
-  );
+  const digest = hasher.usage({ leaseId: hash, ...usage });
+  const signature = await node.sign({ hash: digest });
+  const wire = { cumulative: usage.cumulative.toString(), evidence: usage.evidence };
+  agent.say({ t: "signed", seq: 3, usage: { ...wire, signature } });
+  const both = z.object({ job: z.object({ receipt: SignedReceipt.extend({ usage: z.unknown() }) }) });
+  const settled = both.parse(await waiting).job.receipt;
+  expect(settled).toMatchObject({ provider_signature: signature, proof: [], usage: { size: 1 } });
+  expect(await recoverSigner(digest, settled.edge_signature ?? "0x")).toBe(Address.parse(env.METER_ADDRESS));
+  expect(verifyProof(usage.evidence, hasher.receipt(receipt), 0, 1, [])).toBe(true);
 
   const late = new Line((await stub.fetch(watch)).webSocket);
   expect(JobEvent.parse(JSON.parse(await late.next()))).toMatchObject({ data: { status: "queued" } });
@@ -227,22 +223,20 @@ test.each([
 });
 
 test("a signature that is not the provider's closes with 4403 and leaves the receipt unsigned", async () => {
-  const { stub, job } = await active();
+  const { stub, job, hash } = await active();
   const agent = await Line.dial(stub);
   agent.hello();
   await agent.frame("welcome");
   await stub.submit(CONSUMER, job(1), request, null, 0);
   const { attempt } = await agent.frame("run");
   agent.say({ t: "result", seq: 1, job: job(1), attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] });
-  const { receipts } = await agent.frame("settle");
-  const [receipt] = receipts;
-  if (receipt === undefined) throw new Error("nothing is asked for");
-  const forged = await consumer.sign({ hash: hasher.receipt(receipt) });
-  const usage = { cumulative: receipt.cumulative.toString(), signature: forged };
-  agent.say({ t: "signed", seq: 2, usage, receipts: [{ sequence: 1, signature: forged }] });
+  const waiting = stub.job(CONSUMER, job(1), 200);
+  const { usage } = await agent.frame("settle");
+  const forged = await consumer.sign({ hash: hasher.usage({ leaseId: hash, ...usage }) });
+  const wire = { cumulative: usage.cumulative.toString(), evidence: usage.evidence };
+  agent.say({ t: "signed", seq: 2, usage: { ...wire, signature: forged } });
   expect(await agent.closed).toBe(CLOSE.forbidden);
-  const answer = await stub.job(CONSUMER, job(1), 0);
-  expect(answer).toMatchObject({ ok: true, job: { receipt: { provider_signature: null } } });
+  expect(await waiting).toMatchObject({ ok: true, job: { receipt: { provider_signature: null } } });
 });
 
 test("a newer data socket takes over from the older, whose upgrade cannot be used again", async () => {

@@ -5,10 +5,11 @@ import { Address, JobId } from "@gpux/protocol/ids";
 import { inputHash, type JobEvent, type JobRequest, type JobView } from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
 import { placeOf } from "@gpux/protocol/place";
+import type { SessionId } from "@gpux/protocol/session";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
-import type { HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
+import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
 import { fundingAnswer, isLanding, mayNot, paymentNeeded, refusalOf, topUpAnswer } from "./answers.ts";
@@ -18,6 +19,7 @@ import { Errands } from "./errands.ts";
 import { fundingFault } from "./funding.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
+import { LeaseSessions } from "./sessions.ts";
 import { claimsOf } from "./signatures.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
 import { isFinal, isSettled, isTerminal, type Job, type State } from "./state.ts";
@@ -39,6 +41,7 @@ const CONFIRM_MS = 30 * 60_000;
 export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   #store = new LeaseStore(this.ctx.storage.sql);
   #state = this.#store.load();
+  #sessions = this.#openSessions();
   readonly #errands = new Errands(this.env);
   readonly #agent = new AgentSocket(this.ctx);
   readonly #watchers = new Watchers(this.ctx);
@@ -73,8 +76,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return fundingAnswer(this.#state);
   }
 
-  async topUp(as: Address, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = mayNot(this.#state, as);
+  async topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const fault = fundingFault(funding, Date.now());
     if (fault !== null) return refusalOf(fault);
@@ -86,19 +89,25 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   }
 
   async submit(
-    as: Address,
+    as: Caller,
     id: JobId,
     request: JobRequest,
     clientId: string | null,
     waitMs: number,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
     const hash = await inputHash(request);
-    const refusal = mayNot(this.#state, as);
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const known = this.#job(id);
     if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
     if (known === null) {
       const { lease } = this.#state;
+      if (typeof as !== "string" && as.bearer && lease.terms.unattended > 0n)
+        return {
+          ok: false,
+          code: "forbidden",
+          detail: "the edge knows this session's key, and the lease spends without the consumer's signature",
+        };
       const allowance = request.allowance;
       if (allowance !== undefined && allowance.cumulative > (lease.allowance?.cumulative ?? 0n)) {
         const digest = hasherOf(lease.place).allowance({
@@ -108,41 +117,47 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
         if ((await consumerOf(digest, allowance.signature)) !== lease.terms.consumerSigner)
           return { ok: false, code: "allowance_invalid" };
       }
-      const result = this.#apply({ t: "submit", job: id, clientId, request, inputHash: hash });
+      const session = typeof as === "string" ? null : as.session;
+      const needs = session === null ? null : this.#sessions.needs(session, request.max_price);
+      if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
+      const result = this.#apply({ t: "submit", job: id, clientId, request, inputHash: hash, session });
       if (!result.ok) return paymentNeeded(this.#state, result);
+      if (session !== null) this.#sessions.take(session, id, request.max_price);
     }
     const answer = await this.job(as, id, waitMs);
     return answer.ok ? { ...answer, replayed: known !== null } : answer;
   }
 
-  async job(as: Address, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
-    const refusal = mayNot(this.#state, as);
+  async job(as: Caller, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
+    const refusal = this.#mayNot(as);
     let job = this.#job(id);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     if (job === null) return { ok: false, code: "job_unknown" };
-    const isReached = isTerminal(job) ? isFinal : isTerminal;
+    const isReceiptWanted = isTerminal(job);
     const until = Date.now() + Math.min(waitMs, LONGEST_WAIT_MS);
-    while (!isReached(job) && Date.now() < until) {
-      await this.#waiters.change(id, until - Date.now());
+    while (!(isReceiptWanted ? isFinal(job) : isTerminal(job)) && Date.now() < until) {
+      // A block that is under way may not have it: then it is in the next.
+      if (isReceiptWanted && this.#state.lease.block === null) this.#apply({ t: "settle" });
+      await this.#waiters.change(isReceiptWanted ? "block" : id, until - Date.now());
       job = this.#job(id) ?? job;
     }
     return { ok: true, job: jobView(this.#state, job, Date.now()) };
   }
 
   async events(
-    as: Address,
+    as: Caller,
     id: JobId,
     after: number,
     limit: number,
   ): Promise<Outcome<{ events: JobEvent[] }>> {
-    const refusal = mayNot(this.#state, as);
+    const refusal = this.#mayNot(as);
     if (refusal !== null) return refusal;
     if (this.#job(id) === null) return { ok: false, code: "job_unknown" };
     return { ok: true, events: this.#store.events(id, after, limit) };
   }
 
-  async cancel(as: Address, id: JobId): Promise<Outcome<{ job: JobView }>> {
-    const refusal = mayNot(this.#state, as);
+  async cancel(as: Caller, id: JobId): Promise<Outcome<{ job: JobView }>> {
+    const refusal = this.#mayNot(as);
     if (refusal !== null) return refusal;
     const job = this.#job(id);
     if (job === null) return { ok: false, code: "job_unknown" };
@@ -156,17 +171,31 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return this.job(as, id, 0);
   }
 
-  async close(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = mayNot(this.#state, as);
+  async close(as: Caller): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const result = this.#apply({ t: "close" });
     return result.ok ? { ok: true, lease: leaseView(this.#state) } : refusalOf(result);
   }
 
-  async view(as: Address): Promise<Outcome<{ lease: LeaseView }>> {
-    const refusal = mayNot(this.#state, as);
+  async view(as: Caller): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#mayNot(as);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     return { ok: true, lease: leaseView(this.#state) };
+  }
+
+  async admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome> {
+    if (this.#state === null) return { ok: false, code: "lease_unknown" };
+    return this.#sessions.admit(session, until, ceiling, Date.now());
+  }
+
+  async trimSession(session: SessionId): Promise<bigint | null> {
+    return this.#state === null ? null : this.#sessions.trim(session);
+  }
+
+  async revokeSession(session: SessionId, until: number): Promise<void> {
+    // One that is not there (any more) is not to be filled for this.
+    if (this.#state !== null) this.#sessions.revoke(session, until);
   }
 
   /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
@@ -280,6 +309,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       result.next,
     );
     for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#waiters.changed(id);
+    if (before.lease.block !== null && result.next.lease.block === null) this.#waiters.changed("block");
     const { status, topUps } = result.next.lease;
     if (before.lease.status !== status || before.lease.topUps !== topUps) this.#waiters.changed("lease");
     if (isSettled(result.next.lease)) this.#agent.end();
@@ -323,6 +353,19 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     void this.ctx.blockConcurrencyWhile(async () => {
       await this.ctx.storage.deleteAll();
       this.#store = new LeaseStore(this.ctx.storage.sql);
+      this.#sessions = this.#openSessions();
+    });
+  }
+
+  /** A lease is its parties', by their wallets or by sessions that their Account has vouched for. */
+  #mayNot(as: Caller): Refused | null {
+    return mayNot(this.#state, typeof as === "string" ? as : as.address) ?? this.#sessions.refusal(as);
+  }
+
+  #openSessions(): LeaseSessions {
+    return new LeaseSessions(this.ctx.storage.sql, {
+      find: (id) => this.#job(id),
+      ofSession: (session) => this.#store.jobsOfSession(session),
     });
   }
 

@@ -26,6 +26,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     spent: 0n,
     allowance: null,
     frontier: emptyFrontier(),
+    block: null,
     voucher: null,
     closing: null,
     topUps: [],

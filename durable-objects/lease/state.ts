@@ -11,6 +11,7 @@ import {
 } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
+import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
 
 /** Everything here is in milliseconds since the epoch unless it says seconds. */
@@ -25,21 +26,37 @@ export const Attempt = z.strictObject({
 });
 export type Attempt = z.infer<typeof Attempt>;
 
-/** The typed struct as the parties sign it; the edge's signature is the meter's. */
+/** The usage that provider and meter have both signed, with what shows that this receipt is in its evidence. */
+const Settled = z.strictObject({
+  cumulative: Amount,
+  evidence: Bytes32,
+  /** Receipts under the evidence. */
+  size: z.int().min(1),
+  path: z.array(Bytes32),
+  provider: HexBytes,
+  meter: HexBytes,
+});
+
 const ReceiptState = z.strictObject({
   receipt: Receipt,
+  /** Its leaf in the evidence; documents of before 0.2 lack it. */
+  digest: Bytes32.optional(),
   /** The lease's evidence with this receipt as its last. */
   evidence: Bytes32,
   /** The meter before it: what it falls back to when the node refuses to sign. */
   before: z.strictObject({ billedMs: z.int().min(0), spent: Amount, frontier: Frontier }),
-  provider: HexBytes.nullable(),
-  edge: HexBytes.nullable(),
+  settled: Settled.nullable().default(null),
+  /** Before 0.2 each receipt was signed by itself; one with both signatures is not asked for again. */
+  provider: HexBytes.nullable().optional(),
+  edge: HexBytes.nullable().optional(),
 });
 
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({
   id: JobId,
   clientId: ClientJobId.nullable(),
+  /** Under whose cap it counts, when a session and not the wallet asked for it. */
+  session: SessionId.nullable().default(null),
   /** Order of arrival in the lease. */
   n: z.int().min(1),
   request: JobRequest,
@@ -58,13 +75,22 @@ export const Job = z.strictObject({
 });
 export type Job = z.output<typeof Job>;
 
-/** The newest usage that the provider signed; with the meter's signature it is a voucher that settles. */
+/** The newest usage that provider and meter have signed; before 0.2 the meter's could be missing yet. */
 const Voucher = z.strictObject({
   cumulative: Amount,
   evidence: Bytes32,
   sequence: z.int().min(0),
   provider: HexBytes,
   meter: HexBytes.nullable(),
+});
+
+/** A usage under way: what the provider was asked to sign, or has signed and the meter not yet. */
+const Block = z.strictObject({
+  /** Its last receipt. */
+  sequence: z.int().min(1),
+  cumulative: Amount,
+  evidence: Bytes32,
+  provider: HexBytes.nullable(),
 });
 
 const Closing = z.strictObject({
@@ -140,6 +166,7 @@ export const Lease = z.strictObject({
   allowance: SignedAllowance.nullable(),
   /** Evidence over all receipts so far; its size is the last receipt's sequence. */
   frontier: Frontier,
+  block: Block.nullable().default(null),
   voucher: Voucher.nullable(),
   closing: Closing.nullable(),
   topUps: z.array(TopUp).default([]),
@@ -159,7 +186,7 @@ export const Lease = z.strictObject({
 });
 export type Lease = z.output<typeof Lease>;
 
-/** The lease and its live jobs: those that have not ended, and those whose receipt lacks a signature. */
+/** The lease and its live jobs: those that have not ended, and those whose receipt no voucher covers. */
 export interface State {
   readonly lease: Lease;
   readonly jobs: ReadonlyMap<JobId, Job>;
@@ -171,7 +198,32 @@ export function isTerminal(job: Job): boolean {
 
 /** Nothing more will happen to it: it may leave memory. */
 export function isFinal(job: Job): boolean {
-  return isTerminal(job) && (job.receipt === null || job.receipt.edge !== null);
+  return isTerminal(job) && (job.receipt === null || isSettledReceipt(job.receipt));
+}
+
+type ReceiptState = NonNullable<Job["receipt"]>;
+
+function isSettledReceipt({ settled, edge }: ReceiptState): boolean {
+  return settled !== null || (edge ?? null) !== null;
+}
+
+export interface Unsettled {
+  readonly job: Job;
+  readonly asked: ReceiptState;
+}
+
+/** The receipts that no voucher covers yet, in order. */
+export function unsettledReceipts(jobs: Iterable<Job>): Unsettled[] {
+  const unsettled: Unsettled[] = [];
+  for (const job of jobs)
+    if (job.receipt !== null && !isSettledReceipt(job.receipt)) unsettled.push({ job, asked: job.receipt });
+  return unsettled.sort((a, b) => a.asked.receipt.sequence - b.asked.receipt.sequence);
+}
+
+/** Those of them that the provider has not signed for. */
+export function unsignedReceipts({ lease, jobs }: State): Unsettled[] {
+  const signed = lease.block !== null && lease.block.provider !== null ? lease.block.sequence : 0;
+  return unsettledReceipts(jobs.values()).filter(({ asked }) => asked.receipt.sequence > signed);
 }
 
 export function currentAttempt(job: Job): Attempt | undefined {

@@ -1,11 +1,13 @@
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobEvent } from "@gpux/protocol/job";
 import { LeaseEvent } from "@gpux/protocol/lease-event";
+import type { SessionId } from "@gpux/protocol/session";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import { documentOf } from "./document.ts";
 import type { Entry } from "./draft.ts";
 import { isKept, type LeaseEntry } from "./events.ts";
+import { SESSION_TABLE } from "./sessions.ts";
 import { isFinal, Job, Lease, type State } from "./state.ts";
 
 /** Described in docs/storage-schema.md. Amounts are TEXT, inside the documents too: SQLite's numbers would round them. */
@@ -18,6 +20,7 @@ const MIGRATIONS = [
      data TEXT NOT NULL)`,
   "CREATE INDEX journal_job ON journal (job, id)",
   NONCE_TABLE,
+  SESSION_TABLE,
   "CREATE TABLE events (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL)",
 ] as const;
 
@@ -63,6 +66,14 @@ export class LeaseStore {
   job(id: JobId): Job | null {
     const [row] = this.#sql.exec<JobRow>("SELECT request, doc FROM jobs WHERE id = ?", id).toArray();
     return row === undefined ? null : jobOf(row);
+  }
+
+  /** Every job that was asked for under a session, ended or not. */
+  jobsOfSession(session: SessionId): Job[] {
+    return this.#sql
+      .exec<JobRow>("SELECT request, doc FROM jobs WHERE json_extract(doc, '$.session') = ?", session)
+      .toArray()
+      .map(jobOf);
   }
 
   /** Writes what differs from `before`. Jobs never leave the table with their lease alive. */

@@ -1,8 +1,9 @@
+import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
 import { deadline, expire, giveUp, giveWay, lose, sendCancel, WIND_UP_MS } from "./jobs.ts";
-import { isOver, isTerminal, type Lease, type State } from "./state.ts";
+import { isOver, isTerminal, type Lease, type State, unsignedReceipts } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
 export const GRACE_MS = 120_000;
@@ -88,7 +89,8 @@ function lost(draft: Draft): void {
 function windUp(draft: Draft): void {
   const { lease, now } = draft;
   if (lease.status === "draining") {
-    for (const job of draft.jobs.values()) if (!isTerminal(job) || job.receipt?.provider === null) return;
+    for (const job of draft.jobs.values()) if (!isTerminal(job)) return;
+    if (unsignedReceipts(draft).length > 0) return;
     draft.lease = { ...lease, status: "closing" };
     if (!isHeld(lease)) expectAgent(draft);
     askAgain(draft);
@@ -132,6 +134,7 @@ export function wakeAt(state: State, now: number): number {
   if (lease.drainAt !== null && lease.drainAt > now) at = Math.min(at, lease.drainAt);
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
+  if (lease.awayAt === null) at = Math.min(at, blockAt(state));
   let attempts = false;
   for (const job of state.jobs.values()) {
     if (isTerminal(job)) continue;

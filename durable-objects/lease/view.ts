@@ -65,9 +65,18 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
 
 function receiptOf(job: Job): Pick<JobView, "receipt"> {
   if (job.receipt === null) return {};
-  const { receipt, provider, edge } = job.receipt;
+  const { receipt, settled } = job.receipt;
   return {
-    receipt: { receipt: z.encode(Receipt, receipt), provider_signature: provider, edge_signature: edge },
+    receipt: {
+      receipt: z.encode(Receipt, receipt),
+      usage:
+        settled === null
+          ? null
+          : { cumulative: settled.cumulative, evidence: settled.evidence, size: settled.size },
+      proof: settled?.path ?? null,
+      provider_signature: settled?.provider ?? null,
+      edge_signature: settled?.meter ?? null,
+    },
   };
 }
 

@@ -1,8 +1,8 @@
 import type { JobId } from "@gpux/protocol/ids";
 
-type Subject = JobId | "lease";
+type Subject = JobId | "lease" | "block";
 
-/** Calls that wait for a job to change, or for the lease's status. In memory: with the object its calls end as well. */
+/** Calls that wait for a job to change, for the lease's status, or for the block of receipts under way. In memory: with the object its calls end as well. */
 export class Waiters {
   readonly #waiting = new Map<Subject, Set<() => void>>();
 

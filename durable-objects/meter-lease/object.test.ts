@@ -85,7 +85,7 @@ async function allowanceOf(leaseId: Bytes32, cumulative: bigint) {
 }
 
 describe("MTR-5 the meter", () => {
-  test("signs usage, each receipt and the close, with its own key", async () => {
+  test("signs usage and close, with its own key", async () => {
     const terms = await termsOf();
     const book = bookOf(terms);
     const [first, second] = [book.sell(30n), book.sell(40n)];
@@ -100,12 +100,6 @@ describe("MTR-5 the meter", () => {
     expect(await recoverSigner(hasher.close({ ...usage, validBefore }), answer.closeSignature ?? "")).toBe(
       address,
     );
-    expect(answer.receiptSignatures.map((each) => each.sequence)).toEqual([1, 2]);
-    for (const [index, { signature }] of answer.receiptSignatures.entries()) {
-      const receipt = book.receipts[index];
-      if (receipt === undefined) throw new Error("a signature too many");
-      expect(await recoverSigner(hasher.receipt(receipt), signature)).toBe(address);
-    }
   });
 
   test("remembers over evictions: the same request, the same signatures; going back, none", async () => {
@@ -126,8 +120,7 @@ describe("MTR-5 the meter", () => {
       await evictDurableObject(stub);
       expect(await meter.attest(earlier)).toMatchObject({ ok: false, code: "usage_decreased" });
     }
-    const all = await attested(book.request({ receipts: [...book.receipts] }));
-    expect(all.receiptSignatures).toHaveLength(5);
+    await attested(book.request({ receipts: [...book.receipts] }));
   });
 
   test("requests at the same time cannot go apart", async () => {

@@ -3,9 +3,9 @@ import type { Attestation, AttestRefusal, AttestRequest } from "@gpux/protocol/a
 import { consumerOf } from "@gpux/protocol/consumer-signature";
 import { type Address, Bytes32 } from "@gpux/protocol/ids";
 import type { SignedAllowance } from "@gpux/protocol/job";
+import { keyAccount } from "@gpux/protocol/key-account";
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import { privateKeyToAccount } from "viem/accounts";
 import { step } from "./machine.ts";
 import { openStore } from "./store.ts";
 
@@ -24,7 +24,7 @@ export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
   readonly #hasher = createHasher(placeOf(this.env));
   /** The last allowance that was found to be the consumer's; the object is one lease's, and so are its terms. */
   #known: SignedAllowance | null = null;
-  readonly #account = privateKeyToAccount(Bytes32.parse(this.env.METER_KEY));
+  readonly #account = keyAccount(Bytes32.parse(this.env.METER_KEY));
 
   /** Starts the clock; the first call counts. */
   open(openedAt: number): void {
@@ -61,15 +61,10 @@ export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
 
     const sign = (hash: Bytes32) => this.#account.sign({ hash });
     const usage = { leaseId, ...request.usage };
-    const receiptSignatures = [];
-    for (const { receipt, digest } of receipts) {
-      receiptSignatures.push({ sequence: receipt.sequence, signature: await sign(digest) });
-    }
     return {
       ok: true,
       leaseId,
       usageSignature: await sign(this.#hasher.usage(usage)),
-      receiptSignatures,
       ...(request.close === undefined
         ? {}
         : { closeSignature: await sign(this.#hasher.close({ ...usage, ...request.close })) }),

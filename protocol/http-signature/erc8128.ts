@@ -1,20 +1,17 @@
 import { bytesToHex, hashMessage, hexToBytes } from "viem/utils";
 import { Address, type Bytes32, type HexBytes } from "../ids.ts";
 import { recoverSigner } from "../signature.ts";
-import { contentDigest } from "./content-digest.ts";
 import {
   CLOCK_SKEW_S,
-  isNonce,
-  MAX_WINDOW_S,
   type RequestPolicy,
   type RequestRefusal,
-  requiredComponents,
   type SignedRequest,
   signedClaims,
 } from "./request-signature.ts";
-import { signatureBase } from "./signature-base.ts";
-import { parseSignature, serializeSignatureInput, writeSignature } from "./signature-fields.ts";
-import { encodeBase64 } from "./structured-fields.ts";
+import { type SignOptions, signedCopy } from "./request-signing.ts";
+import { parseSignature } from "./signature-fields.ts";
+
+export type { SignOptions } from "./request-signing.ts";
 
 /**
  * ERC-8128: HTTP requests signed by an Ethereum account, RFC 9421 over EIP-191. The draft moves: this is the form
@@ -25,7 +22,6 @@ import { encodeBase64 } from "./structured-fields.ts";
 
 /** The label we write; any is read. */
 const LABEL = "eth";
-const DEFAULT_LIFETIME_S = 60;
 const KEY_ID = /^erc8128:([1-9][0-9]{0,14}):(0x[0-9a-fA-F]{40})$/;
 
 export type RequestSigner = {
@@ -50,17 +46,6 @@ export function accountSigner(
   };
 }
 
-export type SignOptions = {
-  /** Milliseconds since the epoch; the clock by default. */
-  readonly now?: number;
-  /** Seconds since the epoch; `now` by default. */
-  readonly created?: number;
-  /** At most 300, 60 by default. */
-  readonly expiresInS?: number;
-  /** 8 to 128 printable characters, never used before with this key; 16 random bytes by default. */
-  readonly nonce?: string;
-};
-
 export function formatKeyId(chainId: number, address: string): string {
   return `erc8128:${chainId}:${address.toLowerCase()}`;
 }
@@ -71,49 +56,15 @@ export function parseKeyId(keyId: string): { chainId: number; address: Address }
   return { chainId: Number(chainId), address: Address.parse(address) };
 }
 
-function randomNonce(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return encodeBase64(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
-
-/**
- * A copy of `request` with `Signature-Input`, `Signature` and, where there is a body, `Content-Digest`; earlier
- * ones are replaced. The body is read whole. Sign last: changing method, URL, body or Idempotency-Key afterwards
- * voids the signature. Throws a RangeError on a lifetime or nonce that no server would take.
- */
-export async function signRequest(
+/** A copy of `request`, signed by a wallet; see {@link signedCopy}. */
+export function signRequest(
   request: Request,
   signer: RequestSigner,
   options: SignOptions = {},
 ): Promise<Request> {
-  const created = options.created ?? Math.floor((options.now ?? Date.now()) / 1000);
-  const lifetime = options.expiresInS ?? DEFAULT_LIFETIME_S;
-  if (!(lifetime > 0 && lifetime <= MAX_WINDOW_S)) throw new RangeError(`1 to ${MAX_WINDOW_S} seconds`);
-  const nonce = options.nonce ?? randomNonce();
-  if (!isNonce(nonce)) throw new RangeError("a nonce has 8 to 128 printable characters");
-
-  const body = new Uint8Array(await request.clone().arrayBuffer());
-  const headers = new Headers(request.headers);
-  headers.delete("content-digest");
-  // An empty body that is present (`body: ""`) is digested too: other verifiers ask for it.
-  const hasBody = body.length > 0 || Boolean(request.body);
-  if (hasBody) headers.set("content-digest", await contentDigest(body));
-
-  const head = { method: request.method, url: request.url, headers, body };
-  const components = requiredComponents(head);
-  const input = serializeSignatureInput(components, {
-    created,
-    expires: created + lifetime,
-    nonce,
-    keyid: formatKeyId(signer.chainId, signer.address),
-  });
-  const base = signatureBase(head, components, input);
-  if (base === null) throw new TypeError("a header to be signed has characters that HTTP does not carry");
-  const signed = hexToBytes(await signer.signMessage(new TextEncoder().encode(base)));
-  const fields = writeSignature(LABEL, input, signed);
-  headers.set("signature-input", fields.signatureInput);
-  headers.set("signature", fields.signature);
-  return new Request(request, hasBody ? { headers, body } : { headers });
+  const keyid = formatKeyId(signer.chainId, signer.address);
+  const sign = async (base: Uint8Array) => hexToBytes(await signer.signMessage(base));
+  return signedCopy(request, { label: LABEL, keyid, sign }, options);
 }
 
 export type VerifyPolicy = RequestPolicy & {
@@ -124,8 +75,6 @@ export type VerifyPolicy = RequestPolicy & {
     hash: Bytes32,
     signature: HexBytes,
   ) => Promise<boolean>;
-  /** A faster secp256k1 (WASM) in place of viem's; same contract as {@link recoverSigner}. */
-  readonly recover?: (digest: Bytes32, signature: HexBytes) => Promise<Address | null>;
 };
 
 export type VerifyRefusal =
@@ -171,9 +120,8 @@ export async function verifyRequest(
   const { base, nonce, created, expires } = claims.value;
   const hash = hashMessage({ raw: base });
   const signature = bytesToHex(parsed.value.signature);
-  const recover = policy.recover ?? recoverSigner;
   const signed =
-    (await recover(hash, signature)) === key.address ||
+    (await recoverSigner(hash, signature)) === key.address ||
     (await policy.verifyContractSignature?.(key.address, hash, signature)) === true;
   if (!signed) return { ok: false, code: "signature_invalid" };
   return {

@@ -1,4 +1,5 @@
 import { matchesContentDigest, namesSha256 } from "./content-digest.ts";
+import { SESSION_HEADER } from "./session-token.ts";
 import { type RequestHead, signatureBase } from "./signature-base.ts";
 import type { ParsedSignature } from "./signature-fields.ts";
 
@@ -57,12 +58,13 @@ function hasBody(request: SignedRequest): boolean {
   return request.streamed !== undefined || request.body.length > 0;
 }
 
-/** What a request has to cover: what it does, where, with which body, and under which idempotency key. */
+/** What a request has to cover: what it does, where, with which body, under which idempotency key and session. */
 export function requiredComponents(request: SignedRequest): string[] {
   const required = ["@method", "@authority", "@path"];
   if (new URL(request.url).search !== "") required.push("@query");
   if (hasBody(request) || request.headers.get("content-digest") !== null) required.push("content-digest");
-  if (request.headers.get("idempotency-key") !== null) required.push("idempotency-key");
+  for (const name of ["idempotency-key", SESSION_HEADER])
+    if (request.headers.get(name) !== null) required.push(name);
   return required;
 }
 

@@ -1,10 +1,11 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { JobView } from "@gpux/protocol/job";
+import { type JobView, SignedReceipt } from "@gpux/protocol/job";
 import type { LeaseView } from "@gpux/protocol/lease";
 import { packManifest } from "@gpux/protocol/manifest";
 import { formatAmount } from "@gpux/protocol/money";
 import { type Client, verifyReceipt } from "@gpux/sdk";
+import { z } from "zod";
 import { packFunction } from "../../examples/functions/pack.ts";
 import type { Balances, Ledger } from "./balances.ts";
 import type { Timeline, TimelineEntry } from "./timeline.ts";
@@ -12,7 +13,7 @@ import type { Timeline, TimelineEntry } from "./timeline.ts";
 /** What the run of the main job produced; `--report` writes exactly this. Amounts are decimal strings. */
 export interface Report {
   readonly images: readonly { readonly path: string; readonly sha256: string }[];
-  readonly receipts: readonly NonNullable<JobView["receipt"]>[];
+  readonly receipts: readonly z.input<typeof SignedReceipt>[];
   readonly transactions: LeaseView["transactions"];
   readonly balances: { readonly before: Record<string, string>; readonly after: Record<string, string> };
   readonly timeline: readonly TimelineEntry[];
@@ -103,7 +104,9 @@ export async function runDemo({
 
   return {
     images: [noisy, clean],
-    receipts: jobs.flatMap((job) => (job.receipt === undefined ? [] : [job.receipt])),
+    receipts: jobs.flatMap((job) =>
+      job.receipt === undefined ? [] : [z.encode(SignedReceipt, job.receipt)],
+    ),
     transactions: lease.transactions,
     balances: { before: strings(before), after: strings(after) },
     timeline: timeline.entries,

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -105,10 +106,16 @@ export function edgeBindings(options: EdgeOptions): Record<EdgeWorker, Record<st
       FEE_BPS: String(options.feeBps),
       RPC_URL: options.rpcUrl,
       PUBLIC_ORIGIN: edgeUrl(options),
+      SESSION_KEYS: sessionKeys(options.meterKey),
     },
     relayer: { ...place, RPC_URLS: options.rpcUrl, RELAYER_KEYS: options.relayerKey },
     meter: { ...place, METER_KEY: options.meterKey },
   };
+}
+
+/** Of a local edge: as secret as its meter's key, and the same after a restart, so that sessions live on. */
+function sessionKeys(meterKey: string): string {
+  return `local:${createHash("sha256").update(`gpux session keys ${meterKey}`).digest("hex")}`;
 }
 
 /** Starts edge, relayer and meter in one real workerd. @throws PortTaken */

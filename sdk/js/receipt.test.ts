@@ -26,8 +26,10 @@ it("passes a receipt that says what the job says and has both signatures", async
 
 const OTHER = `0x${"0d".repeat(20)}` as const;
 type Change = (job: JobView, context: ReceiptContext) => [JobView, ReceiptContext];
-const receiptOf = (job: JobView) =>
-  job.receipt ?? { receipt: {}, provider_signature: "0x" as const, edge_signature: null };
+const receiptOf = (job: JobView) => {
+  if (job.receipt === undefined) throw new Error("the scripted edge gave no receipt");
+  return job.receipt;
+};
 
 const BAD: [code: string, what: string, change: Change][] = [
   ["receipt_missing", "no receipt", ({ receipt: _, ...job }, context) => [job, context]],
@@ -73,19 +75,53 @@ const BAD: [code: string, what: string, change: Change][] = [
     ],
   ],
   [
-    "provider_signature_missing",
-    "no signature of the node yet",
-    (job, context) => [{ ...job, receipt: { ...receiptOf(job), provider_signature: null } }, context],
+    "not_settled",
+    "nothing that the node and the edge signed yet",
+    (job, context) => [
+      {
+        ...job,
+        receipt: {
+          ...receiptOf(job),
+          usage: null,
+          proof: null,
+          provider_signature: null,
+          edge_signature: null,
+        },
+      },
+      context,
+    ],
+  ],
+  [
+    "proof_invalid",
+    "a proof that leads elsewhere",
+    (job, context) => [{ ...job, receipt: { ...receiptOf(job), proof: [`0x${"00".repeat(32)}`] } }, context],
+  ],
+  [
+    "proof_invalid",
+    "a usage below the receipt",
+    (job, context) => {
+      const { usage, ...receipt } = receiptOf(job);
+      return [
+        { ...job, receipt: { ...receipt, usage: usage && { ...usage, cumulative: 39_999n } } },
+        context,
+      ];
+    },
+  ],
+  [
+    "provider_signature_invalid",
+    "another usage than was signed",
+    (job, context) => {
+      const { usage, ...receipt } = receiptOf(job);
+      return [
+        { ...job, receipt: { ...receipt, usage: usage && { ...usage, cumulative: 40_000n } } },
+        context,
+      ];
+    },
   ],
   [
     "lease_mismatch",
     "a job that says it ran on another lease",
     (job, context) => [{ ...job, lease_id: JobView.shape.lease_id.parse(`lse_${"z".repeat(32)}`) }, context],
-  ],
-  [
-    "edge_signature_missing",
-    "no signature of the edge yet",
-    (job, context) => [{ ...job, receipt: { ...receiptOf(job), edge_signature: null } }, context],
   ],
   [
     "edge_signature_invalid",

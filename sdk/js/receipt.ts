@@ -1,6 +1,7 @@
 import { digest, escrowDomain, type LeaseTerms, leaseIdHash, Receipt } from "@gpux/protocol/eip712";
 import { type Address, leaseIdOf } from "@gpux/protocol/ids";
 import { inputHash, type JobRequest, type JobView } from "@gpux/protocol/job";
+import { verifyProof } from "@gpux/protocol/merkle";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 
@@ -21,10 +22,9 @@ export type ReceiptRefusal =
   | "input_mismatch"
   | "output_mismatch"
   | "price_mismatch"
-  | "provider_signature_missing"
-  | "provider_signature_missing"
+  | "not_settled"
+  | "proof_invalid"
   | "provider_signature_invalid"
-  | "edge_signature_missing"
   | "edge_signature_invalid";
 
 export type ReceiptCheck =
@@ -35,7 +35,7 @@ const fail = (code: ReceiptRefusal, detail: string): ReceiptCheck => ({ ok: fals
 
 /**
  * Whether the job's receipt says what the job's view says, and both the node (`terms.providerSigner`) and the edge
- * (`terms.meter`) signed it. A missing signature right after the end only means: ask again.
+ * (`terms.meter`) signed a usage of the lease that covers it. `not_settled` right after the end only means: ask again.
  */
 export async function verifyReceipt(job: JobView, context: ReceiptContext): Promise<ReceiptCheck> {
   if (job.receipt === undefined) return fail("receipt_missing", "the job has none (yet)");
@@ -56,19 +56,19 @@ export async function verifyReceipt(job: JobView, context: ReceiptContext): Prom
   if (receipt.price !== job.price || receipt.billedMs !== BigInt(job.billed_ms)) {
     return fail("price_mismatch", `it says ${receipt.price}, the job ${job.price}`);
   }
-  const hash = digest(domain, "Receipt", receipt);
-  const { provider_signature, edge_signature } = job.receipt;
-  if (provider_signature === null)
-    return fail("provider_signature_missing", "the node has not signed it yet");
-  if (provider_signature === null) {
-    return fail("provider_signature_missing", "the node has not signed it yet");
-  }
-  if ((await recoverSigner(hash, provider_signature)) !== context.terms.providerSigner) {
+  const { usage, proof, provider_signature, edge_signature } = job.receipt;
+  if (usage === null || proof === null || provider_signature === null || edge_signature === null)
+    return fail("not_settled", "the node and the edge have not signed for it yet");
+  const { sequence, cumulative } = receipt;
+  const leaf = digest(domain, "Receipt", receipt);
+  const isIncluded =
+    cumulative <= usage.cumulative && verifyProof(usage.evidence, leaf, sequence - 1, usage.size, proof);
+  if (!isIncluded) return fail("proof_invalid", "the usage that was signed does not cover it");
+  const { leaseId } = receipt;
+  const hash = digest(domain, "Usage", { leaseId, cumulative: usage.cumulative, evidence: usage.evidence });
+  if ((await recoverSigner(hash, provider_signature)) !== context.terms.providerSigner)
     return fail("provider_signature_invalid", "it is not the node's");
-  }
-  if (edge_signature === null) return fail("edge_signature_missing", "the edge has not signed it yet");
-  if ((await recoverSigner(hash, edge_signature)) !== context.terms.meter) {
+  if ((await recoverSigner(hash, edge_signature)) !== context.terms.meter)
     return fail("edge_signature_invalid", "it is not the meter's");
-  }
   return { ok: true, receipt };
 }

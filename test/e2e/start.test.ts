@@ -8,7 +8,15 @@ import { devnetAccount } from "@gpux/contracts/roles";
 import { WellKnown } from "@gpux/protocol/answers";
 import { types } from "@gpux/protocol/eip712";
 import { Address } from "@gpux/protocol/ids";
-import { createPublicClient, type Hex, http, recoverTypedDataAddress, verifyTypedData } from "viem";
+import { verifyProof } from "@gpux/protocol/merkle";
+import {
+  createPublicClient,
+  type Hex,
+  hashTypedData,
+  http,
+  recoverTypedDataAddress,
+  verifyTypedData,
+} from "viem";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { startChain } from "../../scripts/stack/stack.ts";
@@ -150,12 +158,20 @@ describe("npm start, which stays up", () => {
       verifyingContract: settlement.escrow,
     } as const;
     const node = devnetAccount("agent").address;
-    for (const { receipt, provider_signature, edge_signature } of report.receipts) {
-      const typed = {
+    for (const { receipt, usage, proof, provider_signature, edge_signature } of report.receipts) {
+      const leaf = hashTypedData({
         domain,
         types: { Receipt: types.Receipt },
         primaryType: "Receipt",
         message: receipt,
+      });
+      expect(verifyProof(usage.evidence, leaf, receipt.sequence - 1, usage.size, proof)).toBe(true);
+      const { cumulative, evidence } = usage;
+      const typed = {
+        domain,
+        types: { Usage: types.Usage },
+        primaryType: "Usage",
+        message: { leaseId: receipt.leaseId, cumulative, evidence },
       } as const;
       expect(receipt.node).toBe(node);
       expect(await verifyTypedData({ ...typed, address: node, signature: provider_signature })).toBe(true);

@@ -25,7 +25,8 @@ export async function connectAgent(request: Request, env: ObjectEnv): Promise<An
     return refuse("invalid_request", "a WebSocket upgrade is needed here");
   const length = Number(request.headers.get("content-length") ?? 0);
   if (length > 0) return refuse("body_too_large", "an upgrade has no body");
-  const authentic = await authenticate(request, { bytes: new Uint8Array() }, configOf(env));
+  const agents = { scope: null, contracts: false } as const;
+  const authentic = await authenticate(request, { bytes: new Uint8Array() }, configOf(env), agents);
   if (!authentic.ok) return authentic;
   const { address, nonce, expires } = authentic.principal;
   const headers = {

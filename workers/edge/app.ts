@@ -13,6 +13,7 @@ import { leaseRoutes } from "./routes/leases.ts";
 import { marketRoutes } from "./routes/market.ts";
 import { objectRoutes } from "./routes/objects.ts";
 import { relayRoutes } from "./routes/relay.ts";
+import { sessionRoutes } from "./routes/sessions.ts";
 
 /** Every operation of the API. */
 export const routes: readonly Mounted[] = [
@@ -22,6 +23,7 @@ export const routes: readonly Mounted[] = [
   ...marketRoutes,
   ...objectRoutes,
   ...relayRoutes,
+  ...sessionRoutes,
   ...factRoutes,
 ];
 
@@ -37,10 +39,11 @@ app.use(async (c, next) => {
 app.use(
   cors({
     origin: "*",
-    allowMethods: ["GET", "HEAD", "POST", "PUT"],
+    allowMethods: ["GET", "HEAD", "POST", "PUT", "DELETE"],
     allowHeaders: [
       "content-type",
       "content-digest",
+      "gpux-session",
       "idempotency-key",
       "last-event-id",
       "prefer",

@@ -3,11 +3,12 @@ import { ERRORS } from "@gpux/protocol/errors";
 import { IntentView } from "@gpux/protocol/intent-view";
 import { JobEvent, JobView } from "@gpux/protocol/job";
 import { LeaseView, NodeView, Quote } from "@gpux/protocol/lease";
+import { SessionView } from "@gpux/protocol/session";
 import { z } from "zod";
 import type { Mounted } from "./route.ts";
 
 /** Schemas that several operations answer with, by the name that the document gives them. */
-const NAMED = { IntentView, JobView, JobEvent, LeaseView, NodeView, Quote, Problem };
+const NAMED = { IntentView, JobView, JobEvent, LeaseView, NodeView, Quote, SessionView, Problem };
 
 const registry = z.registry<{ id: string }>();
 for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id });
@@ -52,7 +53,12 @@ function parameters(schema: z.ZodType, where: "path" | "query"): unknown[] {
 
 function operation({ route, signed }: Mounted, recursive: Recursive): unknown {
   const refusals = [
-    ...new Set([...route.refusals, ...(signed ? SIGNATURE_REFUSALS : []), "internal" as const]),
+    ...new Set([
+      ...route.refusals,
+      ...(signed ? SIGNATURE_REFUSALS : []),
+      ...(signed && route.scope !== undefined ? SESSION_REFUSALS : []),
+      "internal" as const,
+    ]),
   ];
   const byStatus = Map.groupBy(refusals, (code) => ERRORS[code].status);
   const headers = Object.entries(route.headers ?? {}).map(([name, description]) => ({
@@ -64,7 +70,8 @@ function operation({ route, signed }: Mounted, recursive: Recursive): unknown {
   }));
   return {
     summary: route.summary,
-    ...(signed ? { security: [{ erc8128: [] }] } : { security: [] }),
+    security: signed ? [{ erc8128: [] }, ...(route.scope === undefined ? [] : [{ session: [] }])] : [],
+    ...(route.scope === undefined ? {} : { "x-gpux-scope": route.scope }),
     parameters: [...parameters(route.params, "path"), ...parameters(route.query, "query"), ...headers],
     ...(route.body instanceof z.ZodUndefined
       ? {}
@@ -113,6 +120,8 @@ const SIGNATURE_REFUSALS = [
   "chain_unavailable",
 ] as const;
 
+const SESSION_REFUSALS = ["session_invalid", "session_expired", "session_revoked", "scope_missing"] as const;
+
 /** OpenAPI 3.1, generated from the schemas that validate the requests. */
 export function openApiDocument(routes: readonly Mounted[], origin: string) {
   const paths: Record<string, Record<string, unknown>> = {};
@@ -145,6 +154,13 @@ export function openApiDocument(routes: readonly Mounted[], origin: string) {
           name: "Signature",
           description:
             "ERC-8128: HTTP message signature (RFC 9421) by an Ethereum account, with Signature-Input.",
+        },
+        session: {
+          type: "apiKey",
+          in: "header",
+          name: "gpux-session",
+          description:
+            "The token of POST /v1/sessions, covered by an HTTP message signature (RFC 9421) of the session's key whose keyid is the session's id.",
         },
       },
     },

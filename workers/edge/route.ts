@@ -2,8 +2,10 @@ import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { configOf, type EdgeConfig } from "@gpux/durable-objects/config";
 import type { Principal } from "@gpux/durable-objects/interfaces";
 import type { ErrorCode } from "@gpux/protocol/errors";
+import type { SessionScope } from "@gpux/protocol/session";
 import { z } from "zod";
-import { authenticate } from "./auth/authenticate.ts";
+import { type Admission, authenticate } from "./auth/authenticate.ts";
+import { standing } from "./auth/standing.ts";
 import { readLimited } from "./limited-body.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -15,7 +17,7 @@ export const NO_BODY = z.undefined();
 /** Of an operation without parameters of a kind. */
 export const NONE = z.strictObject({});
 
-export type Method = "get" | "put" | "post";
+export type Method = "get" | "put" | "post" | "delete";
 
 /** One operation: what `/openapi.json` says of it and what validates its requests are the same schemas. */
 export interface Route<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType> {
@@ -34,6 +36,15 @@ export interface Route<Params extends z.ZodType, Query extends z.ZodType, Body e
     Record<number, { readonly description: string; readonly schema: z.ZodType | null }>
   >;
   readonly refusals: readonly ErrorCode[];
+  /** What a session needs to come here; absent: the wallet itself must sign. */
+  readonly scope?: SessionScope | "any";
+  /**
+   * Who finds a revoked session out: the object that the handler asks as the session (absent), or this edge, which asks
+   * the Account before the handler.
+   */
+  readonly standing?: "asked";
+  /** Smart wallets may sign for this (ERC-1271); elsewhere they come by a session. */
+  readonly contracts?: true;
 }
 
 /** What a handler gets: everything validated, nothing raw but `request`'s headers. */
@@ -87,12 +98,23 @@ export function signedRoute<Params extends z.ZodType, Query extends z.ZodType, B
       const config = configOf(env);
       const read = await readBody(route, request);
       if (!read.ok) return read;
-      const authentic = await authenticate(request, { bytes: read.bytes }, config);
+      const authentic = await authenticate(request, { bytes: read.bytes }, config, admissionOf(route));
       if (!authentic.ok) return authentic;
+      const { principal } = authentic;
       const parsed = parse(route, request, params, read.bytes);
-      return parsed.ok ? handle({ env, config, request, ...parsed.value }, authentic.principal) : parsed;
+      if (!parsed.ok) return parsed;
+      if (route.standing === "asked") {
+        const stands = await standing(env, principal);
+        if (!stands.ok) return stands;
+      }
+      return handle({ env, config, request, ...parsed.value }, principal);
     },
   };
+}
+
+/** Who may come to a route, for {@link authenticate}. */
+export function admissionOf({ scope, contracts }: Pick<AnyRoute, "scope" | "contracts">): Admission {
+  return { scope: scope ?? null, contracts: contracts === true };
 }
 
 type AnyRoute = Route<z.ZodType, z.ZodType, z.ZodType>;

@@ -2,6 +2,7 @@ import type { FromLease } from "@gpux/protocol/frames";
 import { type Bytes32, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
+import { EMPTY_ROOT } from "@gpux/protocol/merkle";
 import fc from "fast-check";
 import type { Duty } from "../duties.ts";
 import type { Event } from "../machine.ts";
@@ -44,6 +45,8 @@ const consumer = {
     retries: fc.integer({ min: 0, max: 2 }),
   }),
   cancel: fc.record({ t: fc.constant("cancel"), job: anyJob }),
+  /** Somebody waits for a receipt. */
+  settle: fc.record({ t: fc.constant("settle") }),
   close: fc.record({ t: fc.constant("close") }),
 } as const;
 
@@ -65,7 +68,7 @@ const agent = {
   log: fc.record({ t: fc.constant("log"), ...attempt }),
   signed: fc.record({
     t: fc.constant("signed"),
-    which: fc.constantFrom("all", "all", "first", "last", "made_up"),
+    which: fc.constantFrom("asked", "asked", "asked", "made_up", "older"),
     amount: fc.constantFrom("asked", "asked", "asked", "other"),
   }),
   closeSigned: fc.record({
@@ -113,6 +116,7 @@ const single = fc.oneof(
   { weight: 2, arbitrary: consumer.topUp },
   { weight: 8, arbitrary: consumer.submit },
   { weight: 4, arbitrary: consumer.cancel },
+  { weight: 4, arbitrary: consumer.settle },
   { weight: 1, arbitrary: consumer.close },
   { weight: 6, arbitrary: agent.hello },
   { weight: 8, arbitrary: agent.started },
@@ -178,7 +182,7 @@ const moves = fc
 /** The consumer closes, and the others do their part. */
 const ending: Move[] = [
   { t: "close" },
-  { t: "signed", which: "all", amount: "asked" },
+  { t: "signed", which: "asked", amount: "asked" },
   { t: "close_signed", amount: "asked", until: "asked" },
   { t: "answer", duty: 0, refusal: null, enough: true },
   { t: "answer", duty: 0, refusal: null, enough: true },
@@ -238,6 +242,7 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     case "cancel":
       return { t: "cancel", job: jobId(state, move.job) };
     case "close":
+    case "settle":
     case "gone":
     case "wake":
       return move;
@@ -355,20 +360,17 @@ function reported(state: State, which: Extract<Move, { t: "hello" }>["attempts"]
 }
 
 function signatures(move: Extract<Move, { t: "signed" }>, state: State): Event | null {
-  const asked = [...state.jobs.values()]
-    .flatMap((job) => (job.receipt?.provider === null ? [job.receipt.receipt] : []))
-    .sort((a, b) => a.sequence - b.sequence);
-  const chosen = { all: asked, made_up: asked, first: asked.slice(0, 1), last: asked.slice(-1) }[move.which];
-  const last = chosen.at(-1);
-  if (last === undefined) return null;
-  const receipts = chosen.map(({ sequence }) => ({ sequence, signature: "0x02" as const }));
-  if (move.which === "made_up") receipts.push({ sequence: last.sequence + 90, signature: "0x02" });
-  const cumulative = move.amount === "asked" ? last.cumulative : (asked[0]?.cumulative ?? 0n);
+  const { block, seen } = state.lease;
+  if (block === null) return null;
+  const evidence = move.which === "asked" ? block.evidence : EMPTY_ROOT;
   return said({
     t: "signed",
-    seq: state.lease.seen + 1,
-    usage: { cumulative, signature: `0x01${last.sequence.toString(16).padStart(2, "0")}` },
-    receipts,
+    seq: seen + 1,
+    usage: {
+      cumulative: block.cumulative + (move.amount === "asked" ? 0n : 1n),
+      ...(move.which === "older" ? {} : { evidence }),
+      signature: `0x01${block.sequence.toString(16).padStart(2, "0")}`,
+    },
   });
 }
 
@@ -396,12 +398,8 @@ export function answerTo(
     case "node_dial":
       return said({ t: "hello", seq: 0, attempts: [], last_seq: 0 });
     case "attest": {
-      const receipts = duty.request.receipts.map(({ sequence }) => ({
-        sequence,
-        signature: "0x05" as const,
-      }));
       const close = duty.request.close === undefined ? null : ("0x06" as const);
-      return { t: "attested", sequence: duty.sequence, usage: "0x04", receipts, close };
+      return { t: "attested", sequence: duty.sequence, usage: "0x04", close };
     }
     case "relay":
       break;

@@ -68,3 +68,17 @@ export function ended(ms = 2_000): Scene {
   scene.now += ms;
   return scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms, gpu, outputs: [] }));
 }
+
+/** The provider's answer to the block that it was asked for. */
+export function signed(scene: Scene, seq: number): Event {
+  const { block } = scene.state.lease;
+  if (block === null) throw new Error("nothing is asked for");
+  const { cumulative, evidence } = block;
+  return said({ t: "signed", seq, usage: { cumulative, evidence, signature: "0x01" } });
+}
+
+/** The meter's. */
+export function attested(scene: Scene): Event {
+  const sequence = scene.state.lease.block?.sequence ?? scene.state.lease.frontier.size;
+  return { t: "attested", sequence, usage: "0x04", close: null };
+}

@@ -2,6 +2,7 @@ import { canonicalJson } from "@gpux/protocol/canonical";
 import { digest, escrowDomain, LeaseTerms, leaseIdHash, Receipt } from "@gpux/protocol/eip712";
 import { leaseIdOf } from "@gpux/protocol/ids";
 import { Quote, type QuoteText, type Settlement } from "@gpux/protocol/lease";
+import { append, emptyFrontier, proof, root } from "@gpux/protocol/merkle";
 import { privateKeyToAccount } from "viem/accounts";
 import { keccak256, stringToBytes } from "viem/utils";
 
@@ -87,11 +88,17 @@ export function quoteAt(
   };
 }
 
-/** A receipt in wire form with both signatures. */
+/** A lease's first receipt in wire form, with the usage that covers it and another, signed by both. */
 export async function signedReceipt(receipt: Receipt) {
-  const hash = digest(domain, "Receipt", receipt);
+  const leaf = digest(domain, "Receipt", receipt);
+  const leaves = [leaf, keccak256(leaf)];
+  const evidence = root(leaves.reduce(append, emptyFrontier()));
+  const usage = { cumulative: receipt.cumulative + 5n, evidence };
+  const hash = digest(domain, "Usage", { leaseId: receipt.leaseId, ...usage });
   return {
     receipt: Receipt.encode(receipt),
+    usage: { cumulative: usage.cumulative.toString(), evidence, size: leaves.length },
+    proof: proof(leaves, 0),
     provider_signature: await provider.sign({ hash }),
     edge_signature: await meter.sign({ hash }),
   };

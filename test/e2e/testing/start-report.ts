@@ -1,5 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { Receipt } from "@gpux/protocol/eip712";
+import { Bytes32 } from "@gpux/protocol/ids";
+import { Amount } from "@gpux/protocol/money";
 import { z } from "zod";
 
 /** `--report`, as the issue that asked for it words it; whatever else is in it is an error. */
@@ -14,7 +16,15 @@ const Books = z.strictObject({
 });
 export const Report = z.strictObject({
   images: z.array(z.strictObject({ path: z.string(), sha256: Sha256 })),
-  receipts: z.array(z.strictObject({ receipt: Receipt, provider_signature: Hash, edge_signature: Hash })),
+  receipts: z.array(
+    z.strictObject({
+      receipt: Receipt,
+      usage: z.strictObject({ cumulative: Amount, evidence: Bytes32, size: z.int() }),
+      proof: z.array(Bytes32),
+      provider_signature: Hash,
+      edge_signature: Hash,
+    }),
+  ),
   transactions: z.array(
     z.strictObject({
       hash: Hash,

@@ -6,6 +6,7 @@ import { ClientJobId, JobId, LeaseId, leaseOfJob } from "@gpux/protocol/ids";
 import { JobEvent, JobRequest, JobView, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import { z } from "zod";
+import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
 import { checkFunction } from "../functions.ts";
 import { jsonAnswer } from "../json-answer.ts";
@@ -50,6 +51,7 @@ const SUBMIT_REFUSALS = [
   "lease_closed",
   "queue_full",
   "forbidden",
+  "session_cap_exceeded",
 ] as const;
 const ROUTED_REFUSALS = [
   ...SUBMIT_REFUSALS,
@@ -71,6 +73,7 @@ const createJob = signedRoute(
     headers: REQUEST_HEADERS,
     body: RoutedJobRequest,
     answers: JOB_ANSWERS,
+    scope: "jobs",
     refusals: ROUTED_REFUSALS,
   },
   ({ env, request, body }, principal) => submitRouted(env, request, principal, body, null),
@@ -86,6 +89,7 @@ const putJob = signedRoute(
     headers: { Prefer: REQUEST_HEADERS.Prefer },
     body: RoutedJobRequest,
     answers: JOB_ANSWERS,
+    scope: "jobs",
     refusals: ROUTED_REFUSALS,
   },
   ({ env, request, params, body }, principal) => submitRouted(env, request, principal, body, params.id),
@@ -101,6 +105,7 @@ const createLeaseJob = signedRoute(
     headers: REQUEST_HEADERS,
     body: JobRequest,
     answers: JOB_ANSWERS,
+    scope: "jobs",
     refusals: SUBMIT_REFUSALS,
   },
   async ({ env, request, params, body }, principal) => {
@@ -110,8 +115,9 @@ const createLeaseJob = signedRoute(
     const checked = await checkFunction(env.OBJECTS, body);
     if (!checked.ok) return checked;
     const job = await jobIdFor(params.id, principal.address, scopeOf(null, key.key, principal.nonce));
-    const lease = env.LEASE.getByName(params.id);
-    const submitted = await lease.submit(principal.address, job, body, null, (wait ?? 0) * 1_000);
+    const submitted = await onLease(env, principal, params.id, (lease, as) =>
+      lease.submit(as, job, body, null, (wait ?? 0) * 1_000),
+    );
     return submitted.ok ? jobAnswer(submitted.job, submitted.replayed, wait) : paymentRefusal(submitted);
   },
 );
@@ -137,7 +143,9 @@ async function submitRouted(
   const { job, replayed } = submitted;
   if (wait === null || TERMINAL.has(job.status)) return jobAnswer(job, replayed, wait);
   // Not inside the Account: a caller that waits must not keep it awake, nor others of the account waiting.
-  const ended = await env.LEASE.getByName(job.lease_id).job(principal.address, job.id, wait * 1_000);
+  const ended = await onLease(env, principal, job.lease_id, (lease, as) =>
+    lease.job(as, job.id, wait * 1_000),
+  );
   return ended.ok ? jobAnswer(ended.job, replayed, wait) : ended;
 }
 
@@ -150,15 +158,14 @@ const getJob = signedRoute(
     query: z.strictObject({ wait: z.coerce.number().int().min(0).max(MOST_WAIT_S).default(0) }),
     body: NO_BODY,
     answers: { 200: { description: "The job", schema: JobView } },
+    scope: "read",
     refusals: ["job_unknown", "lease_unknown", "forbidden"],
   },
   async ({ env, params, query }, principal) => {
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const answer = await env.LEASE.getByName(found.lease).job(
-      principal.address,
-      found.job,
-      query.wait * 1_000,
+    const answer = await onLease(env, principal, found.lease, (lease, as) =>
+      lease.job(as, found.job, query.wait * 1_000),
     );
     return answer.ok ? jsonAnswer(JobView, answer.job) : answer;
   },
@@ -175,6 +182,7 @@ const getEvents = signedRoute(
     headers: { "Last-Event-ID": "only events after this one" },
     body: NO_BODY,
     answers: { 200: { description: "Server-sent events; each `data` is a JobEvent", schema: null } },
+    scope: "read",
     refusals: ["job_unknown", "lease_unknown", "forbidden", "invalid_request"],
   },
   async ({ env, request, params }, principal) => {
@@ -186,11 +194,10 @@ const getEvents = signedRoute(
     if (!after.success) return refuse("invalid_request", "Last-Event-ID must be an id of this stream");
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const lease = env.LEASE.getByName(found.lease);
-    const known = await lease.job(principal.address, found.job, 0);
+    const known = await onLease(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
     if (!known.ok) return known;
     const query = new URLSearchParams({ job: found.job, after: String(after.data), as: principal.address });
-    const watch = await lease.fetch(
+    const watch = await env.LEASE.getByName(found.lease).fetch(
       new Request(`https://lease/watch?${query}`, { headers: { upgrade: "websocket" } }),
     );
     return watch.webSocket ? eventStream(watch.webSocket, JobEvent) : refuse("job_unknown");
@@ -206,12 +213,13 @@ const getOutput = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The bytes, as an attachment", schema: null } },
+    scope: "read",
     refusals: ["job_unknown", "lease_unknown", "object_unknown", "forbidden"],
   },
   async ({ env, params }, principal) => {
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const answer = await env.LEASE.getByName(found.lease).job(principal.address, found.job, 0);
+    const answer = await onLease(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
     if (!answer.ok) return answer;
     const output = answer.job.outputs[params.n];
     const object = output === undefined ? null : await env.OBJECTS.get(output.sha256);
@@ -229,12 +237,13 @@ const cancelJob = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The job, canceled or about to be", schema: JobView } },
+    scope: "jobs",
     refusals: ["job_unknown", "job_ended", "lease_unknown", "forbidden"],
   },
   async ({ env, params }, principal) => {
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const answer = await env.LEASE.getByName(found.lease).cancel(principal.address, found.job);
+    const answer = await onLease(env, principal, found.lease, (lease, as) => lease.cancel(as, found.job));
     return answer.ok ? jsonAnswer(JobView, answer.job) : answer;
   },
 );

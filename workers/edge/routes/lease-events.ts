@@ -1,6 +1,7 @@
 import { LeaseId } from "@gpux/protocol/ids";
 import { LeaseEvent } from "@gpux/protocol/lease-event";
 import { z } from "zod";
+import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
 import { refuse } from "../refusal.ts";
 import { type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
@@ -11,6 +12,7 @@ const WATCH = "https://lease/watch";
 const getLeaseEvents = signedRoute(
   {
     method: "get",
+    scope: "read",
     path: "/v1/leases/{id}/events",
     summary:
       "What happens to the lease as a stream (text/event-stream), from its first event or after Last-Event-ID to its end",
@@ -28,11 +30,12 @@ const getLeaseEvents = signedRoute(
       .min(0)
       .safeParse(request.headers.get("last-event-id") ?? "0");
     if (!after.success) return refuse("invalid_request", "Last-Event-ID must be an id of this stream");
-    const lease = env.LEASE.getByName(params.id);
-    const known = await lease.view(principal.address);
+    const known = await onLease(env, principal, params.id, (lease, as) => lease.view(as));
     if (!known.ok) return known;
     const query = new URLSearchParams({ after: String(after.data), as: principal.address });
-    const watch = await lease.fetch(new Request(`${WATCH}?${query}`, { headers: { upgrade: "websocket" } }));
+    const watch = await env.LEASE.getByName(params.id).fetch(
+      new Request(`${WATCH}?${query}`, { headers: { upgrade: "websocket" } }),
+    );
     return watch.webSocket ? eventStream(watch.webSocket, LeaseEvent) : refuse("lease_unknown");
   },
 );

@@ -8,6 +8,7 @@ import {
   TopUpRequest,
 } from "@gpux/protocol/lease";
 import { z } from "zod";
+import { onLease } from "../auth/standing.ts";
 import { jsonAnswer } from "../json-answer.ts";
 import { listOf, Page } from "../list.ts";
 import { refuse } from "../refusal.ts";
@@ -26,6 +27,7 @@ const createQuote = signedRoute(
     query: NONE,
     body: QuoteRequest,
     answers: { 201: { description: "The quote", schema: Quote } },
+    scope: "quotes",
     refusals: [
       "invalid_json",
       "invalid_request",
@@ -51,6 +53,8 @@ const createLease = signedRoute(
     query: NONE,
     body: LeaseRequest,
     answers: { 201: { description: "The lease, funding or active", schema: LeaseView } },
+    scope: "leases",
+    contracts: true,
     refusals: [
       "invalid_json",
       "invalid_request",
@@ -79,6 +83,8 @@ const listLeases = signedRoute(
     query: Page.extend({ after: LeaseId.optional() }),
     body: NO_BODY,
     answers: { 200: { description: "Leases", schema: listOf(LeaseView) } },
+    scope: "read",
+    standing: "asked",
     refusals: ["invalid_request"],
   },
   async ({ env, query }, principal) => {
@@ -104,10 +110,11 @@ const getLease = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The lease", schema: LeaseView } },
+    scope: "read",
     refusals: ["lease_unknown", "forbidden"],
   },
   async ({ env, params }, principal) => {
-    const view = await env.LEASE.getByName(params.id).view(principal.address);
+    const view = await onLease(env, principal, params.id, (lease, as) => lease.view(as));
     return view.ok ? jsonAnswer(LeaseView, view.lease) : view;
   },
 );
@@ -121,6 +128,8 @@ const topUpLease = signedRoute(
     query: NONE,
     body: TopUpRequest,
     answers: { 200: { description: "The lease; `top_ups` names what has not landed", schema: LeaseView } },
+    scope: "leases",
+    contracts: true,
     refusals: [
       "invalid_json",
       "invalid_request",
@@ -133,7 +142,7 @@ const topUpLease = signedRoute(
     ],
   },
   async ({ env, params, body }, principal) => {
-    const toppedUp = await env.LEASE.getByName(params.id).topUp(principal.address, body.funding);
+    const toppedUp = await onLease(env, principal, params.id, (lease, as) => lease.topUp(as, body.funding));
     return toppedUp.ok ? jsonAnswer(LeaseView, toppedUp.lease) : toppedUp;
   },
 );
@@ -147,10 +156,11 @@ const closeLease = signedRoute(
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The lease, on its way to closed", schema: LeaseView } },
+    scope: "leases",
     refusals: ["lease_unknown", "lease_closed", "forbidden"],
   },
   async ({ env, params }, principal) => {
-    const closed = await env.LEASE.getByName(params.id).close(principal.address);
+    const closed = await onLease(env, principal, params.id, (lease, as) => lease.close(as));
     return closed.ok ? jsonAnswer(LeaseView, closed.lease) : closed;
   },
 );

@@ -4,9 +4,10 @@ import { Sha256 } from "@gpux/protocol/ids";
 import { hexToBytes } from "viem/utils";
 import { z } from "zod";
 import { authenticate } from "../auth/authenticate.ts";
+import { standing } from "../auth/standing.ts";
 import { jsonAnswer } from "../json-answer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
-import { type Answer, type Mounted, NO_BODY, NONE, openRoute, type Route } from "../route.ts";
+import { type Answer, admissionOf, type Mounted, NO_BODY, NONE, openRoute, type Route } from "../route.ts";
 import { tenantBytes } from "../tenant-bytes.ts";
 
 /** The largest object: what all of a job's inputs or outputs may come to. */
@@ -28,6 +29,8 @@ const putRoute: Route<typeof ObjectParams, typeof NONE, typeof NO_BODY> = {
     201: { description: "Stored", schema: ObjectView },
   },
   refusals: ["object_mismatch", "body_too_large", "digest_missing", "digest_mismatch", "invalid_request"],
+  scope: "jobs",
+  standing: "asked",
 };
 
 /**
@@ -51,8 +54,15 @@ async function storeObject(
     .safeParse(request.headers.get("content-length") ?? "x");
   if (!length.success) return refuse("invalid_request", "Content-Length is needed");
   if (length.data > OBJECT_LIMIT) return refuse("body_too_large", `at most ${OBJECT_LIMIT} bytes`);
-  const authentic = await authenticate(request, { sha256: hexToBytes(`0x${sha256}`) }, configOf(env));
+  const authentic = await authenticate(
+    request,
+    { sha256: hexToBytes(`0x${sha256}`) },
+    configOf(env),
+    admissionOf(putRoute),
+  );
   if (!authentic.ok) return authentic;
+  const stands = await standing(env, authentic.principal);
+  if (!stands.ok) return stands;
   const view = { object: "object" as const, sha256, bytes: length.data };
   const stored = await env.OBJECTS.head(sha256);
   if (stored !== null) return jsonAnswer(ObjectView, { ...view, bytes: stored.size });

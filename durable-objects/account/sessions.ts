@@ -1,0 +1,268 @@
+import { LeaseId } from "@gpux/protocol/ids";
+import { Amount } from "@gpux/protocol/money";
+import {
+  type SessionGrant,
+  SessionId,
+  SessionKey,
+  SessionScope,
+  type SessionView,
+} from "@gpux/protocol/session";
+import { z } from "zod";
+import type { Namespace } from "../bindings.ts";
+import { callerOf, neededFor } from "../caller.ts";
+import type { Caller, LeaseRpc, Outcome, Principal, Refused } from "../interfaces.ts";
+
+/** Steps for the Account's migrations. Amounts are TEXT. */
+export const SESSION_TABLES = [
+  `CREATE TABLE sessions (
+    id TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    cap TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER
+  ) WITHOUT ROWID`,
+  `CREATE TABLE session_leases (
+    session TEXT NOT NULL,
+    lease TEXT NOT NULL,
+    reserved TEXT NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (session, lease)
+  ) WITHOUT ROWID`,
+] as const;
+
+/** Sessions that have not ended: whoever needs more has lost count of them. */
+export const MAX_SESSIONS = 64;
+/** Over sessions are shown so long. */
+const KEEP_MS = 24 * 3_600_000;
+/** A lease gets this part of what is free of a cap beyond what it needs, so that it seldom asks again. */
+const SLACK = 4n;
+const FIRST_RETRY_MS = 2_000;
+const LAST_RETRY_MS = 300_000;
+
+const json = <Schema extends z.ZodType>(schema: Schema) =>
+  z.string().transform((text) => schema.parse(JSON.parse(text)));
+const Row = z.strictObject({
+  id: SessionId,
+  key: json(SessionKey),
+  scopes: json(z.array(SessionScope)),
+  cap: Amount,
+  createdAt: z.int(),
+  expiresAt: z.int(),
+  revokedAt: z.int().nullable(),
+});
+type Row = z.output<typeof Row>;
+/** A lease that knows the session, and what of its cap is set aside there. */
+const Place = z.strictObject({ lease: LeaseId, reserved: Amount, told: z.int() });
+type Place = z.output<typeof Place>;
+
+/**
+ * The sessions of one wallet (SPEC SES-*). What a session may spend is set aside here per lease before the lease lets
+ * it spend, so that all leases together never pass the cap; a revocation is told to every lease that was told of the
+ * session.
+ */
+export class AccountSessions {
+  readonly #sql: SqlStorage;
+  readonly #leases: Namespace<LeaseRpc>;
+  /** Reservations are made one after another: each reads what the others have set aside. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #retryMs = FIRST_RETRY_MS;
+
+  constructor(sql: SqlStorage, leases: Namespace<LeaseRpc>) {
+    this.#sql = sql;
+    this.#leases = leases;
+  }
+
+  open(grant: SessionGrant, now: number): Outcome<{ session: SessionView }> {
+    this.#sql.exec(
+      "DELETE FROM session_leases WHERE session IN (SELECT id FROM sessions WHERE expires_at <= ?)",
+      now - KEEP_MS,
+    );
+    this.#sql.exec("DELETE FROM sessions WHERE expires_at <= ?", now - KEEP_MS);
+    const live = this.#rows().filter((row) => row.expiresAt > now && row.revokedAt === null);
+    if (live.length >= MAX_SESSIONS) return { ok: false, code: "too_many_sessions" };
+    this.#sql.exec(
+      "INSERT INTO sessions (id, key, scopes, cap, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+      grant.id,
+      JSON.stringify(grant.key),
+      JSON.stringify(grant.scopes),
+      grant.cap.toString(),
+      now,
+      grant.expires * 1_000,
+    );
+    return this.view(grant.id);
+  }
+
+  view(id: SessionId): Outcome<{ session: SessionView }> {
+    const row = this.#row(id);
+    return row === null ? { ok: false, code: "session_unknown" } : { ok: true, session: this.#viewOf(row) };
+  }
+
+  list(): SessionView[] {
+    return this.#rows().map((row) => this.#viewOf(row));
+  }
+
+  /** Why the principal's session may do nothing any more; null when it stands, and for the wallet itself. */
+  refusal({ session }: Principal, now: number): Refused | null {
+    if (session === undefined) return null;
+    const row = this.#row(session.id);
+    // Only after the account was lost could a sealed session be unknown; who holds its key is nobody then.
+    if (row === null || row.revokedAt !== null) return { ok: false, code: "session_revoked" };
+    return row.expiresAt <= now ? { ok: false, code: "session_expired" } : null;
+  }
+
+  /** Asks a lease on behalf of the principal; a session that the lease must be told of is told, and asks again. */
+  async onLease<Answer extends object>(
+    by: Principal,
+    lease: LeaseId,
+    ask: (as: Caller) => Promise<Answer | Refused>,
+  ): Promise<Answer | Refused> {
+    const answer = await ask(callerOf(by));
+    const needs = neededFor(answer);
+    if (needs === null) return answer;
+    const admitted = await this.admit(by, lease, needs, Date.now());
+    if (!admitted.ok) return admitted;
+    const again = await ask(callerOf(by));
+    // Another of the session's requests took what was set aside: that is between its own requests.
+    return neededFor(again) === null ? again : { ok: false, code: "session_cap_exceeded" };
+  }
+
+  /** See AccountRpc. */
+  admit(by: Principal, lease: LeaseId, needs: bigint, now: number): Promise<Outcome> {
+    const admitted = this.#turn.then(() => this.#admit(by, lease, needs, now));
+    this.#turn = admitted.catch(() => undefined);
+    return admitted;
+  }
+
+  async #admit(by: Principal, lease: LeaseId, needs: bigint, now: number): Promise<Outcome> {
+    const refused = this.refusal(by, now);
+    const row = by.session === undefined ? null : this.#row(by.session.id);
+    if (refused !== null || row === null) return refused ?? { ok: false, code: "session_unknown" };
+    const before = this.#place(row.id, lease)?.reserved ?? 0n;
+    const more = needs > before ? needs - before : 0n;
+    if (more > this.#free(row)) await this.#trim(row, lease);
+    // It may have been revoked meanwhile, and those leases told that were known then.
+    const late = this.refusal(by, now);
+    if (late !== null) return late;
+    const free = this.#free(row);
+    if (more > free)
+      return {
+        ok: false,
+        code: "session_cap_exceeded",
+        detail: `of the cap of ${row.cap}, ${free} is left beside what other jobs have cost or may cost`,
+      };
+    const extra = more === 0n || free / SLACK <= more ? more : free / SLACK;
+    const reserved = before + extra;
+    // Before the lease hears of it: whatever happens between, no more than this can be spent there.
+    this.#reserve(row.id, lease, reserved);
+    return this.#leases.getByName(lease).admitSession(row.id, row.expiresAt, reserved);
+  }
+
+  /** Takes back from the other leases what was set aside there and is not used. */
+  async #trim(row: Row, besides: LeaseId): Promise<void> {
+    for (const { lease, reserved } of this.#places(row.id)) {
+      if (lease === besides || reserved === 0n) continue;
+      const used = await this.#leases.getByName(lease).trimSession(row.id);
+      if (used !== null && used < reserved) this.#reserve(row.id, lease, used);
+    }
+  }
+
+  /** False when there is none. The leases are yet to be told ({@link tell}). */
+  revoke(id: SessionId, now: number): boolean {
+    if (this.#row(id) === null) return false;
+    this.#sql.exec("UPDATE sessions SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", now, id);
+    this.#retryMs = FIRST_RETRY_MS;
+    return true;
+  }
+
+  /** Tells leases of revocations; answers when to try again (ms from now), null when all have heard. */
+  async tell(now: number): Promise<number | null> {
+    const untold = this.#untold(now);
+    await Promise.all(
+      untold.map(async ({ session, until, lease }) => {
+        try {
+          await this.#leases.getByName(lease).revokeSession(session, until);
+          this.#sql.exec(
+            "UPDATE session_leases SET told = 1 WHERE session = ? AND lease = ?",
+            session,
+            lease,
+          );
+        } catch (error) {
+          console.error(JSON.stringify({ event: "revocation_untold", session, lease, error: String(error) }));
+        }
+      }),
+    );
+    if (this.#untold(now).length === 0) return null;
+    const wait = this.#retryMs;
+    this.#retryMs = Math.min(this.#retryMs * 2, LAST_RETRY_MS);
+    return wait;
+  }
+
+  /** A token that has ended opens nothing anywhere, so nobody needs to hear of its end. */
+  #untold(now: number): { session: SessionId; until: number; lease: LeaseId }[] {
+    return this.#rows()
+      .filter((row) => row.revokedAt !== null && row.expiresAt > now)
+      .flatMap((row) =>
+        this.#places(row.id)
+          .filter((place) => place.told === 0)
+          .map(({ lease }) => ({ session: row.id, until: row.expiresAt, lease })),
+      );
+  }
+
+  #free(row: Row): bigint {
+    const reserved = this.#places(row.id).reduce((sum, place) => sum + place.reserved, 0n);
+    return row.cap > reserved ? row.cap - reserved : 0n;
+  }
+
+  #reserve(session: SessionId, lease: LeaseId, reserved: bigint): void {
+    this.#sql.exec(
+      `INSERT INTO session_leases (session, lease, reserved) VALUES (?, ?, ?)
+       ON CONFLICT DO UPDATE SET reserved = excluded.reserved`,
+      session,
+      lease,
+      reserved.toString(),
+    );
+  }
+
+  #viewOf(row: Row): SessionView {
+    const places = this.#places(row.id);
+    return {
+      id: row.id,
+      object: "session",
+      key: row.key,
+      scopes: row.scopes,
+      cap: row.cap,
+      reserved: places.reduce((sum, place) => sum + place.reserved, 0n),
+      created_at: new Date(row.createdAt).toISOString(),
+      expires_at: new Date(row.expiresAt).toISOString(),
+      revoked_at: row.revokedAt === null ? null : new Date(row.revokedAt).toISOString(),
+      untold_leases: row.revokedAt === null ? 0 : places.filter((place) => place.told === 0).length,
+    };
+  }
+
+  #row(id: SessionId): Row | null {
+    return this.#rows().find((row) => row.id === id) ?? null;
+  }
+
+  #rows(): Row[] {
+    return this.#sql
+      .exec(
+        `SELECT id, key, scopes, cap, created_at AS createdAt, expires_at AS expiresAt, revoked_at AS revokedAt
+         FROM sessions ORDER BY created_at DESC, id`,
+      )
+      .toArray()
+      .map((row) => Row.parse(row));
+  }
+
+  #place(session: SessionId, lease: LeaseId): Place | null {
+    return this.#places(session).find((place) => place.lease === lease) ?? null;
+  }
+
+  #places(session: SessionId): Place[] {
+    return this.#sql
+      .exec("SELECT lease, reserved, told FROM session_leases WHERE session = ?", session)
+      .toArray()
+      .map((place) => Place.parse(place));
+  }
+}
