@@ -1,7 +1,7 @@
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
-import type { JobEvent, JobRequest, JobView, RoutedJobRequest } from "@gpux/protocol/job";
+import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type {
   FundingAuthorization,
   LeaseView,
@@ -129,6 +129,14 @@ export interface LeaseRpc {
     job: JobId,
     request: JobRequest,
     clientId: string | null,
+    waitMs: number,
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  /** The request of an ended job again, as the job `next`. As `submit`. */
+  retry(
+    as: Caller,
+    job: JobId,
+    next: JobId,
+    allowance: SignedAllowance | null,
     waitMs: number,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
   /**

@@ -5,7 +5,7 @@ import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
-import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
+import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
 
@@ -32,6 +32,8 @@ export function refuse(code: ErrorCode, detail?: string): Refusal {
 export interface Arrival {
   readonly job: JobId;
   readonly clientId: string | null;
+  /** The job that it does again. */
+  readonly retryOf?: JobId | null;
   readonly request: JobRequest;
   readonly inputHash: string;
   /** That asked for it; absent or null: the wallet. */
@@ -73,6 +75,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   put(draft, {
     id: arrival.job,
     clientId: arrival.clientId,
+    retryOf: arrival.retryOf ?? null,
     session: arrival.session ?? null,
     n: draft.lease.arrivals,
     request: arrival.request,
@@ -93,13 +96,13 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   return null;
 }
 
-/** Sends queued jobs, oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
+/** JOB-3: sends queued jobs, by priority and then the oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
   if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
-  for (const job of inOrder(draft.jobs.values())) {
+  for (const job of inTurn(draft.jobs.values())) {
     if (busy >= text.resources.gpus) return;
     if (job.status !== "queued") continue;
     busy += 1;
@@ -172,7 +175,11 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
   const closed =
     attempt === undefined
       ? job
-      : withAttempt(job, { ...attempt, endedAt: draft.now, outcome: ending.status });
+      : withAttempt(job, {
+          ...attempt,
+          endedAt: draft.now,
+          outcome: ending.failure?.code ?? ending.status,
+        });
   const { code, detail } = ending.failure ?? {};
   const ended: Job = {
     ...closed,

@@ -117,6 +117,7 @@ class Witness {
       if (job !== before.jobs.get(job.id)) this.#checkJob(job, result.next.lease);
     this.#checkMoney(result.next);
     this.#checkCapacity(before.lease, result.next);
+    this.#checkTurns(before, result.next);
     this.#checkReadable(result.next);
     this.state = prune(result.next);
     noteDuties(this.around, duties(this.state, this.now));
@@ -228,6 +229,17 @@ class Witness {
       expect(voucher).toMatchObject({ cumulative: covered?.receipt.cumulative, evidence: covered?.evidence });
       // The play's agent writes into the signature which receipt it closes.
       expect(voucher.provider).toBe(`0x01${voucher.sequence.toString(16).padStart(2, "0")}`);
+    }
+  }
+
+  /** JOB-3: none that waits has precedence over one that was sent just now. */
+  #checkTurns(before: State, { jobs }: State): void {
+    const precedes = (a: Job, b: Job) =>
+      a.request.priority === b.request.priority ? a.n < b.n : a.request.priority > b.request.priority;
+    for (const job of jobs.values()) {
+      if (job.attempts.length === (before.jobs.get(job.id)?.attempts.length ?? 0)) continue;
+      const passedOver = [...jobs.values()].filter((each) => each.status === "queued" && precedes(each, job));
+      expect(passedOver).toEqual([]);
     }
   }
 

@@ -2,7 +2,13 @@ import { DurableObject } from "cloudflare:workers";
 import { consumerOf } from "@gpux/protocol/consumer-signature";
 import { CLOSE, FRAME_LIMIT, FRAME_VERSION, FromLease } from "@gpux/protocol/frames";
 import { Address, JobId } from "@gpux/protocol/ids";
-import { inputHash, type JobEvent, type JobRequest, type JobView } from "@gpux/protocol/job";
+import {
+  inputHash,
+  type JobEvent,
+  type JobRequest,
+  type JobView,
+  type SignedAllowance,
+} from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
@@ -94,6 +100,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     request: JobRequest,
     clientId: string | null,
     waitMs: number,
+    retryOf: JobId | null = null,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
     const hash = await inputHash(request);
     const refusal = this.#mayNot(as);
@@ -120,12 +127,37 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       const session = typeof as === "string" ? null : as.session;
       const needs = session === null ? null : this.#sessions.needs(session, request.max_price);
       if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
-      const result = this.#apply({ t: "submit", job: id, clientId, request, inputHash: hash, session });
+      const result = this.#apply({
+        t: "submit",
+        job: id,
+        clientId,
+        retryOf,
+        request,
+        inputHash: hash,
+        session,
+      });
       if (!result.ok) return paymentNeeded(this.#state, result);
       if (session !== null) this.#sessions.take(session, id, request.max_price);
     }
     const answer = await this.job(as, id, waitMs);
     return answer.ok ? { ...answer, replayed: known !== null } : answer;
+  }
+
+  async retry(
+    as: Caller,
+    id: JobId,
+    next: JobId,
+    allowance: SignedAllowance | null,
+    waitMs: number,
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
+    const refusal = this.#mayNot(as);
+    if (refusal !== null) return refusal;
+    const job = this.#job(id);
+    if (job === null) return { ok: false, code: "job_unknown" };
+    if (!isTerminal(job)) return { ok: false, code: "job_not_ended" };
+    const { allowance: _spent, ...request } = job.request;
+    const again = allowance === null ? request : { ...request, allowance };
+    return this.submit(as, next, again, null, waitMs, id);
   }
 
   async job(as: Caller, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {

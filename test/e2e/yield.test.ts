@@ -51,8 +51,18 @@ it("LSE-11 a yieldable lease leaves the GPU to its owner, and goes on when he is
   const two = await client.jobs.wait(waiting.id);
   expect(two.status).toBe("succeeded");
 
+  const again = await client.jobs.retry(two.id);
+  expect(again).toMatchObject({ retry_of: two.id, lease_id: lease.id });
+  expect((await client.jobs.retry(two.id)).id).toBe(again.id);
+  const three = await client.jobs.wait(again.id);
+  expect(three).toMatchObject({
+    status: "succeeded",
+    attempts: [{ n: 1, outcome: "succeeded", paid: three.price }],
+  });
+  expect(three.outputs.map(({ sha256 }) => sha256)).toEqual(two.outputs.map(({ sha256 }) => sha256));
+
   await market.close(client, lease.id);
-  const jobs = await found(client, [one.id, two.id]);
+  const jobs = await found(client, [one.id, two.id, three.id]);
   await checkPapers(market, await client.leases.get(lease.id), jobs);
   await checkChain(market, before, jobs);
 });

@@ -43,6 +43,7 @@ const consumer = {
     startS: fc.constantFrom(5, 60),
     executionS: fc.constantFrom(1, 10, 120, 3_600),
     retries: fc.integer({ min: 0, max: 2 }),
+    priority: fc.constantFrom(-10, 0, 0, 10),
   }),
   cancel: fc.record({ t: fc.constant("cancel"), job: anyJob }),
   /** Somebody waits for a receipt. */
@@ -235,6 +236,7 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
         max_price: move.maxPrice,
         timeouts: { queue_s: move.queueS, start_s: move.startS, execution_s: move.executionS },
         retries: move.retries,
+        priority: move.priority,
         ...(move.allow === 0n ? {} : { allowance: { cumulative: move.allow, signature: "0x00" } }),
       });
       return move.otherInput ? { ...event, inputHash: "e".repeat(64) } : event;

@@ -3,7 +3,7 @@ import type { PaymentNeeded, Principal, Refused } from "@gpux/durable-objects/in
 import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
 import { ClientJobId, JobId, LeaseId, leaseOfJob } from "@gpux/protocol/ids";
-import { JobEvent, JobRequest, JobView, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
+import { JobEvent, JobRequest, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
@@ -248,6 +248,35 @@ const cancelJob = signedRoute(
   },
 );
 
+const retryJob = signedRoute(
+  {
+    method: "post",
+    path: "/v1/jobs/{id}/retry",
+    summary:
+      "Do an ended job again on its lease, as a new job; without an Idempotency-Key, the same one however often it is asked",
+    params: JobParams,
+    query: NONE,
+    headers: REQUEST_HEADERS,
+    body: RetryRequest,
+    answers: JOB_ANSWERS,
+    scope: "jobs",
+    refusals: [...SUBMIT_REFUSALS, "job_unknown", "job_not_ended"],
+  },
+  async ({ env, request, params, body }, principal) => {
+    const key = idempotencyKey(request);
+    if (!key.ok) return key;
+    const found = await findJob(env, principal, params.id);
+    if (!found.ok) return found;
+    const wait = waitOf(request);
+    // Another key is another retry of the same job.
+    const next = await jobIdFor(found.lease, principal.address, `retry:${found.job} ${key.key ?? ""}`);
+    const submitted = await onLease(env, principal, found.lease, (lease, as) =>
+      lease.retry(as, found.job, next, body.allowance ?? null, (wait ?? 0) * 1_000),
+    );
+    return submitted.ok ? jobAnswer(submitted.job, submitted.replayed, wait) : paymentRefusal(submitted);
+  },
+);
+
 export const jobRoutes: readonly Mounted[] = [
   createJob,
   putJob,
@@ -255,6 +284,7 @@ export const jobRoutes: readonly Mounted[] = [
   getEvents,
   getOutput,
   cancelJob,
+  retryJob,
   createLeaseJob,
 ];
 
