@@ -68,6 +68,7 @@ class ScriptedExecutor implements Executor<FunctionJob> {
     software: true,
     maxBufferBytes: 2 ** 28,
     maxBindingBytes: 2 ** 27,
+    features: ["webgpu"],
   });
 
   run: Executor<FunctionJob>["run"] = (job, on, signal) =>

@@ -40,6 +40,10 @@ describe("config", () => {
     { change: { max_fee_bps: 5_001 }, names: "max_fee_bps" },
     { change: { meters: [] }, names: "meters" },
     { change: { region: "Berlin!" }, names: "region" },
+    { change: { yieldable_prices: { gpu_hour: "0.61" } }, names: "yieldable_prices.gpu_hour" },
+    { change: { min_lease_minutes: 61, max_lease_hours: 1 }, names: "min_lease_minutes" },
+    { change: { features: ["CUDA 12"] }, names: "features" },
+    { change: { gpus_per_lease: 0 }, names: "gpus_per_lease" },
   ])("refuses $change and names the key", ({ change, names }) => {
     const outcome = configOf({ ...text, ...change }, {});
     expect(outcome.ok).toBe(false);

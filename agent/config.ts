@@ -2,7 +2,7 @@ import { open, readFile, rename } from "node:fs/promises";
 import { Address } from "@gpux/protocol/ids";
 import { LIMITS, Limits } from "@gpux/protocol/manifest";
 import { formatAmount, parseAmount } from "@gpux/protocol/money";
-import { Region } from "@gpux/protocol/resources";
+import { Feature, ModelName, Region } from "@gpux/protocol/resources";
 import { z } from "zod";
 
 /** Text as people write it (`"0.60"`), base units in code. */
@@ -12,13 +12,15 @@ const Usdc = z.codec(
   { decode: (text) => parseAmount(text) ?? 0n, encode: (amount) => formatAmount(amount) },
 );
 
+const PricesInUsdc = z.strictObject({
+  gpu_hour: Usdc,
+  core_hour: Usdc.prefault("0"),
+  gb_hour: Usdc.prefault("0"),
+});
+
 const HttpUrl = z.url({ protocol: /^https?$/, error: "an http or https URL" });
 
-/**
- * The provider's own word on what its machine does and for how much; the file `config.json` of the state folder. An
- * unknown key is an error, so that a misspelt price is never a silent default.
- */
-export const AgentConfig = z.strictObject({
+const Keys = z.strictObject({
   /** The marketplace's public URL. */
   edge: HttpUrl,
   /** A JSON-RPC node of the owner's choice: what the agent believes about money, it reads here. */
@@ -27,12 +29,16 @@ export const AgentConfig = z.strictObject({
   escrow: Address,
   /** Where earnings go; no key of it lies on this machine. */
   payout: Address,
-  prices: z.strictObject({
-    gpu_hour: Usdc,
-    core_hour: Usdc.prefault("0"),
-    gb_hour: Usdc.prefault("0"),
-  }),
+  prices: PricesInUsdc,
+  /** In the yieldable tier: cheaper, and you may take the GPU back. Not sold there when left out. */
+  yieldable_prices: PricesInUsdc.optional(),
   region: Region,
+  /** The most GPUs that one lease may have; all of them when left out. */
+  gpus_per_lease: z.int().min(1).max(64).optional(),
+  /** What this machine can do beside what its executors say, such as cuda-12. */
+  features: z.array(Feature).max(32).default([]),
+  /** Models that you keep loaded, as people ask for them. */
+  models: z.array(ModelName).max(64).default([]),
   /** Jobs that run at once on this machine. */
   concurrency: z.int().min(1).max(64).default(1),
   /** The highest marketplace fee that terms may have, in hundredths of a percent. */
@@ -42,6 +48,8 @@ export const AgentConfig = z.strictObject({
   /** USDC: a lease funded with more is worked for only once its funding is in a block that L1 has (minutes later). */
   safe_above: Usdc.prefault("50"),
   max_lease_hours: z.int().min(1).max(2_160).default(168),
+  /** Leases are asked for at least so long, in minutes. */
+  min_lease_minutes: z.int().min(0).max(1_440).default(0),
   /** Ctrl-C lets running jobs go on for so long. */
   drain_s: z.int().min(0).max(86_400).default(120),
   /** What is offered; all of the machine when left out. */
@@ -52,6 +60,26 @@ export const AgentConfig = z.strictObject({
   /** The most that one job may use. */
   limits: Limits.extend({ wallMs: z.int().min(1).max(3_600_000) }).prefault({ ...LIMITS, wallMs: 3_600_000 }),
 });
+/**
+ * The provider's own word on what its machine does and for how much; the file `config.json` of the state folder. An
+ * unknown key is an error, so that a misspelt price is never a silent default.
+ */
+export const AgentConfig = Keys.superRefine(
+  ({ min_lease_minutes, max_lease_hours, prices, yieldable_prices }, context) => {
+    if (min_lease_minutes > max_lease_hours * 60)
+      context.addIssue({
+        code: "custom",
+        path: ["min_lease_minutes"],
+        message: `${min_lease_minutes} minutes are more than max_lease_hours (${max_lease_hours})`,
+      });
+    if (yieldable_prices !== undefined && yieldable_prices.gpu_hour > prices.gpu_hour)
+      context.addIssue({
+        code: "custom",
+        path: ["yieldable_prices", "gpu_hour"],
+        message: "the yieldable tier is the cheaper one: at most prices.gpu_hour",
+      });
+  },
+);
 export type AgentConfig = z.output<typeof AgentConfig>;
 /** As in the file. */
 export type AgentConfigText = z.input<typeof AgentConfig>;

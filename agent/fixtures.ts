@@ -48,6 +48,12 @@ export const offer: Offer = {
   region: "local",
   prices: configWith().prices,
   concurrency: 1,
+  yieldable: null,
+  gpus_per_lease: 64,
+  duration_s: { min: 0, max: 604_800 },
+  features: ["webgpu"],
+  isolation: "process",
+  models: [],
 };
 
 export const house: House = { config: configWith(), offer, address: NODE, hasher };

@@ -14,11 +14,13 @@ describe("npm run bench", () => {
     const { status, stdout } = bench();
     expect(status).toBe(0);
     expect(stdout).toMatch(/^ {2}dispatch /m);
+    expect(stdout).toMatch(/^ {2}match /m);
+    expect(stdout).toMatch(/^ {2}signatures /m);
     expect(stdout).toMatch(/^ {2}settlement /m);
   });
 
   test.each([
-    [["nonesuch"], "There is no bench nonesuch; there are: dispatch, settlement."],
+    [["nonesuch"], "There is no bench nonesuch; there are: dispatch, match, signatures, settlement."],
     [["dispatch", "--rounds", "0"], "--rounds takes a number from 1 to 100."],
     [["dispatch", "--rounds", "1.5"], "--rounds takes a whole number."],
     [["dispatch", "--seconds", "soon"], "--seconds takes a number from 0.1 to 60."],

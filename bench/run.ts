@@ -15,6 +15,16 @@ const BENCHES: Readonly<Record<string, Listed>> = {
     timed: { rounds: 3, seconds: 1 },
     load: async () => (await import("./dispatch/dispatch.ts")).dispatch,
   },
+  match: {
+    about: "finding and holding among a thousand to a million offers beside the same market in SQLite",
+    timed: { rounds: 5, seconds: 0.5 },
+    load: async () => (await import("./match/match.ts")).match,
+  },
+  signatures: {
+    about: "checking and making signatures in workerd: JavaScript, WebAssembly, WebCrypto, whole requests",
+    timed: { rounds: 5, seconds: 1 },
+    load: async () => (await import("./signatures/signatures.ts")).signatures,
+  },
   settlement: {
     about: "gas, calldata and L1 fee beside an ERC-2771 forwarder and x402 exact",
     timed: null,

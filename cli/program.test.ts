@@ -72,6 +72,7 @@ it.each([
   ["leases", "topup"],
   ["leases", "close"],
   ["nodes"],
+  ["offers"],
   ["wallet", "new"],
   ["wallet", "show"],
   ["rescue", "status"],
@@ -106,6 +107,21 @@ it("prints a refusal's title, hint, code and request id, as JSON where asked", a
   const json = await gpux("leases", "get", id, "--json");
   expect(JSON.parse(json.out)).toMatchObject({ error: { code: "lease_unknown", request_id: "req_test" } });
   expect([plain.code, json.code]).toEqual([1, 1]);
+});
+
+it("searches offers as Vast's command line does, and says why there is none", async () => {
+  const search = "gpu_name=RTX_4090 num_gpus>=4 reliability>0.98";
+  expect((await gpux("offers", search, "-o", "dph_total")).out).toMatch(/NODE.*\n0x.*1x SWIFTSHADER.*3\.60/);
+  expect(decodeURIComponent(edge.seen.at(-1)?.query ?? "")).toBe(
+    "?gpu_name=RTX_4090&num_gpus[gte]=4&reliability[gt]=0.98&order=dph_total",
+  );
+  const blockers = { vram: 2, price: 7 };
+  const none = { object: "list", data: [], has_more: false, blockers, wait: { possible: true, blockers } };
+  edge.script("GET /v1/offers", async () => Response.json(none));
+  const empty = await gpux("offers");
+  expect([empty.code, empty.out]).toEqual([0, ""]);
+  expect(empty.err).toContain("price 7, vram 2. Waiting may help");
+  expect(await gpux("offers", "num_gpus about 4")).toMatchObject({ code: 2, out: "" });
 });
 
 it("shows nodes, leases and jobs as tables and as JSON", async () => {

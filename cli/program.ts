@@ -1,11 +1,16 @@
+import { GpuxError } from "@gpux/sdk";
 import { Command, CommanderError } from "commander";
 import { addJobs } from "./commands/jobs.ts";
 import { addLeases } from "./commands/leases.ts";
 import { addNodes } from "./commands/nodes.ts";
+import { addOffers } from "./commands/offers.ts";
 import { addRescue } from "./commands/rescue.ts";
 import { addRun } from "./commands/run.ts";
+import { addSession } from "./commands/session.ts";
 import { addWallet } from "./commands/wallet.ts";
+import { configFolder } from "./config.ts";
 import { EXIT, exitCodeOf, explain, failureJson } from "./outcome.ts";
+import { forgetSession } from "./session-file.ts";
 import { printJson, type Terminal } from "./terminal.ts";
 
 /** Runs one command line (without node and script); answers the exit code. Never throws. */
@@ -20,6 +25,9 @@ export async function main(args: readonly string[], terminal: Terminal): Promise
   } catch (error) {
     // Commander has said what was wrong; help and version end by an "error" of exit code 0.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    // It opens nothing any more: the next command is the wallet's again.
+    if (error instanceof GpuxError && error.code === "session_revoked")
+      await forgetSession(configFolder(terminal.environment));
     if (args.includes("--json")) printJson(terminal, failureJson(error));
     terminal.err.write(explain(error, terminal.environment.GPUX_DEBUG === "1"));
     return exitCodeOf(error);
@@ -46,7 +54,7 @@ Example:
 Settings: flags, then GPUX_URL, GPUX_MAX_PRICE, GPUX_DEPOSIT, GPUX_MAX_RATE, GPUX_GPU, GPUX_REGION, GPUX_WALLET,
 GPUX_RPC, then the profile in config.json (GPUX_CONFIG_DIR). GPUX_PRIVATE_KEY stands in for a wallet, GPUX_PASSWORD opens one.`,
     );
-  for (const add of [addRun, addJobs, addLeases, addNodes, addWallet, addRescue])
+  for (const add of [addRun, addJobs, addLeases, addNodes, addOffers, addSession, addWallet, addRescue])
     add(program, terminal, done);
   return program;
 }

@@ -1,11 +1,13 @@
+import { Address } from "@gpux/protocol/ids";
 import { parseAmount } from "@gpux/protocol/money";
-import { type Account, type Client, createClient } from "@gpux/sdk";
+import { type Account, type Client, createClient, type KeptSession } from "@gpux/sdk";
 import type { Command } from "commander";
 import { configFolder, loadSettings, type Settings } from "./config.ts";
 import { keepLease } from "./kept-leases.ts";
 import { UsageError } from "./outcome.ts";
+import { keptSession } from "./session-file.ts";
 import type { Terminal } from "./terminal.ts";
-import { accountOfKey, openWallet, readPasswordFile } from "./wallet.ts";
+import { accountOfKey, openWallet, readPasswordFile, walletAddress } from "./wallet.ts";
 
 /** Flags that every command takes; they stand behind the command's name. */
 export interface CommonFlags {
@@ -55,27 +57,81 @@ export function settingsOf(terminal: Terminal, flags: CommonFlags, limits: Limit
   return loadSettings(Object.fromEntries(given), terminal.environment);
 }
 
-/** Settings, wallet and client of one command. `limits` are flags that stand over the profile's. */
+/**
+ * Settings, wallet and client of one command. `limits` are flags that stand over the profile's. Where this machine keeps
+ * a session of the wallet (`gpux session open`), that one signs, and the wallet is opened only for what needs itself.
+ */
 export async function openSession(
   terminal: Terminal,
   flags: CommonFlags,
   limits: Limits = {},
 ): Promise<Session> {
   const settings = await settingsOf(terminal, flags, limits);
+  const kept = await keptFor(terminal, settings);
+  const account =
+    kept === null
+      ? await openAccount(terminal, flags, settings)
+      : openedWhenAsked(kept.address, () => openAccount(terminal, flags, settings));
+  const client = clientOf(terminal, settings, account, kept?.session ?? null);
+  return { terminal, settings, client, json: flags.json === true };
+}
+
+/** As {@link openSession}, by the wallet itself. */
+export async function walletOf(
+  terminal: Terminal,
+  flags: CommonFlags,
+): Promise<Session & { readonly account: Account }> {
+  const settings = await settingsOf(terminal, flags);
   const account = await openAccount(terminal, flags, settings);
+  const client = clientOf(terminal, settings, account, null);
+  return { terminal, settings, client, account, json: flags.json === true };
+}
+
+function clientOf(
+  terminal: Terminal,
+  settings: Settings,
+  account: Account,
+  session: KeptSession | null,
+): Client {
   const maxAmount = usdc(settings.deposit, "--deposit");
   const autoOpen = {
     maxAmount,
     ...(settings.max_rate === undefined ? {} : { maxRatePerHour: usdc(settings.max_rate, "--max-rate") }),
   };
   const folder = configFolder(terminal.environment);
-  const client = createClient({
+  return createClient({
     url: settings.url,
     account,
     autoOpen,
     keep: (funding) => keepLease(folder, funding),
+    ...(session === null ? {} : { session }),
   });
-  return { terminal, settings, client, json: flags.json === true };
+}
+
+async function keptFor(terminal: Terminal, settings: Settings) {
+  const { GPUX_PRIVATE_KEY } = terminal.environment;
+  // A wallet that is not there, or does not say whose it is, is a matter for when it is opened.
+  const address = GPUX_PRIVATE_KEY
+    ? accountOfKey(GPUX_PRIVATE_KEY).address
+    : await walletAddress(settings.wallet).catch(() => null);
+  if (address === null) return null;
+  const folder = configFolder(terminal.environment);
+  const session = await keptSession(folder, settings.url, address, Date.now());
+  return session === null ? null : { session, address: Address.parse(address) };
+}
+
+/** The wallet's account, opened (and its password asked for) with the first signature that it has to make. */
+function openedWhenAsked(address: Address, open: () => Promise<Account>): Account {
+  let opened: Promise<Account> | null = null;
+  const account = () => {
+    opened ??= open();
+    return opened;
+  };
+  return {
+    address,
+    signMessage: async (message) => (await account()).signMessage(message),
+    signTypedData: async (typedData) => (await account()).signTypedData(typedData),
+  };
 }
 
 /** `GPUX_PRIVATE_KEY`, else the wallet. The password comes from a file, the environment or a prompt; never from argv. */

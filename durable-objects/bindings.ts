@@ -32,4 +32,5 @@ export interface ObjectEnv {
   readonly PUBLIC_ORIGIN: string;
   readonly SESSION_KEYS: string;
   readonly METRICS_TOKEN?: string;
+  readonly BOOK_SHARDS?: string;
 }

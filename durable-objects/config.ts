@@ -2,9 +2,11 @@ import { createSeal, type SessionSeal } from "@gpux/protocol/http-signature/sess
 import { Address } from "@gpux/protocol/ids";
 import type { Settlement } from "@gpux/protocol/lease";
 import { placeOf } from "@gpux/protocol/place";
+import { GpuModel } from "@gpux/protocol/resources";
 import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { z } from "zod";
 import type { ObjectEnv } from "./bindings.ts";
+import type { Shards } from "./books.ts";
 
 const whole = (max: number) =>
   z
@@ -28,6 +30,18 @@ const Vars = z.object({
     .string()
     .regex(/^[!-~]{32,512}$/, "32 to 512 printable characters")
     .optional(),
+  BOOK_SHARDS: z
+    .string()
+    .transform((text, context) => {
+      try {
+        return JSON.parse(text);
+      } catch {
+        context.addIssue({ code: "custom", message: 'JSON such as {"RTX_4090": 4}' });
+        return z.NEVER;
+      }
+    })
+    .pipe(z.record(z.union([GpuModel, z.literal("any")]), z.int().min(1).max(64)))
+    .optional(),
 });
 
 export interface EdgeConfig {
@@ -44,6 +58,8 @@ export interface EdgeConfig {
   readonly seal: SessionSeal;
   /** Who has it may read `/metrics`; null: nobody may. */
   readonly metricsToken: string | null;
+  /** How many shards the Books of a GPU model have, and under `any` the directory. */
+  readonly bookShards: Shards;
 }
 
 const parsed = new WeakMap<object, EdgeConfig>();
@@ -71,6 +87,7 @@ export function configOf(env: ObjectEnv): EdgeConfig {
     publicOrigin: vars.PUBLIC_ORIGIN,
     seal: createSeal(vars.SESSION_KEYS),
     metricsToken: vars.METRICS_TOKEN ?? null,
+    bookShards: (model) => vars.BOOK_SHARDS?.[model] ?? 1,
   };
   parsed.set(env, config);
   return config;

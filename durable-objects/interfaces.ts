@@ -11,8 +11,10 @@ import type {
   QuoteText,
 } from "@gpux/protocol/lease";
 
+import type { Condition, OrderTerm } from "@gpux/protocol/offer-query";
 import type { Blocker, Demand, Offer } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionScope, SessionView } from "@gpux/protocol/session";
+import type { Presence } from "./presence.ts";
 
 /**
  * What the objects may ask of each other, over RPC. Awaited calls run one way, Account -> Book, Node, Lease;
@@ -58,28 +60,77 @@ export interface BookEntry {
   readonly agentVersion: string;
   readonly status: NodeView["status"];
   readonly lastSeen: number;
+  readonly presence: Presence;
 }
 
-/** Of a Book's online offers: those that fit, cheapest first, and why the others do not. */
+/** What an offer is ordered by, for who puts the answers of several Books together. */
+export interface Rank {
+  readonly node: string;
+  /** Of the search's own order. */
+  readonly keys: readonly (bigint | string | null)[];
+  /** Rate times weight in thousandths. */
+  readonly weighted: bigint;
+  /** That are free for one lease. */
+  readonly gpus: number;
+}
+
+/** Of a Book's online offers: those that fit, best first (docs/matching.md), and if none does, why not. */
 export interface Found {
   readonly entries: BookEntry[];
-  /** By how many offers each condition fails; an offer may fail several. */
+  /** One for each entry, where they were asked for. */
+  readonly ranks?: Rank[];
+  /** By how many offers each condition fails (SPEC MKT-3); empty where something fits. */
   readonly blockers: Partial<Record<Blocker, number>>;
   readonly offers: number;
-  /** Offers that a higher max_rate_per_hour alone would make fit. */
+  /** Offers that a higher max_rate_per_hour alone would make fit; 0 where something fits. */
   readonly onlyPrice: number;
-  /** Offers that would fit if all of their GPUs were free. */
+  /** Offers that would fit if all of their GPUs were free; 0 where something fits. */
   readonly onlyBusy: number;
+}
+
+/** How to search beside what is demanded. */
+export interface FindOptions {
+  /** At most one offer of each payout address. */
+  readonly distinctProviders?: boolean;
+  /** Conditions of a search by query (protocol/offer-query.ts), as blockers where they fail. */
+  readonly where?: readonly Condition[];
+  /** Instead of best first. */
+  readonly order?: readonly OrderTerm[];
+  /** The answer is to be put together with others: `ranks`. */
+  readonly ranked?: boolean;
+  /** Somebody wants to buy: if nothing fits, the nodes are told why (`skipped`). */
+  readonly toBuy?: boolean;
+}
+
+/** A price per GPU-hour, and how many GPUs of online nodes ask it. */
+export interface Ask {
+  readonly price: bigint;
+  readonly gpus: number;
+}
+
+/** What the GPUs of one model ask, cheapest first. */
+export interface Asks {
+  readonly model: string;
+  readonly nodes: number;
+  readonly gpus: number;
+  readonly free: number;
+  readonly firm: readonly Ask[];
+  readonly yieldable: readonly Ask[];
 }
 
 export interface BookRpc {
   /** Replaces the node's row; an older `lastSeen` than the row's is ignored. */
   put(entry: BookEntry): Promise<void>;
   remove(node: Address): Promise<void>;
-  find(demand: Demand, limit: number): Promise<Found>;
+  find(demand: Demand, limit: number, options?: FindOptions): Promise<Found>;
   /** By address, whatever their status. */
   list(after: Address | null, limit: number): Promise<BookEntry[]>;
   get(node: Address): Promise<BookEntry | null>;
+  /** Why the node was not bought from: of demands of the last hour that nothing here met, by the conditions it failed. */
+  skipped(node: Address): Promise<Partial<Record<Blocker, number>>>;
+  asks(): Promise<Asks[]>;
+  /** The rows that belong into another Book, by address; only the directory (books.ts) is asked. */
+  rowsOf(book: string, after: Address | null, limit: number): Promise<BookEntry[]>;
 }
 
 export interface HoldRequest {

@@ -1,13 +1,15 @@
 import type { NodeView } from "@gpux/protocol/lease";
 import type { BookEntry } from "./interfaces.ts";
+import { standingOf } from "./presence.ts";
 
-/** A Book's row as the API shows a node. */
-export function nodeViewOf(entry: BookEntry): NodeView {
-  const { offer } = entry;
+/** A Book's row as the API shows a node. `now` in milliseconds. */
+export function nodeViewOf(entry: BookEntry, now: number): NodeView {
+  const { offer, presence, status } = entry;
+  const { reliability, observedMs, score } = standingOf(presence, status !== "offline", now);
   return {
     id: entry.node,
     object: "node",
-    status: entry.status,
+    status,
     provider: entry.provider,
     gpus: offer.gpus,
     gpus_free: entry.free,
@@ -15,6 +17,15 @@ export function nodeViewOf(entry: BookEntry): NodeView {
     memory_gb: offer.memory_gb,
     region: offer.region,
     prices: offer.prices,
+    yieldable: offer.yieldable,
+    gpus_per_lease: offer.gpus_per_lease,
+    duration_s: offer.duration_s,
+    features: offer.features,
+    isolation: offer.isolation,
+    models: offer.models,
+    reliability: observedMs === 0 ? null : reliability / 10_000,
+    observed_s: Math.floor(observedMs / 1_000),
+    score: score / 10_000,
     agent_version: entry.agentVersion,
     last_seen: new Date(entry.lastSeen).toISOString(),
   };

@@ -68,7 +68,7 @@ export const ERRORS = {
   signature_invalid: tenant(
     401,
     "The signature does not verify",
-    "Sign exactly the request that is sent: method, host, path, query and body.",
+    "Sign exactly the request that is sent: method, host, path, query and body. Smart wallets open a session (POST /v1/sessions).",
   ),
   signature_replayed: tenant(
     401,

@@ -45,6 +45,12 @@ const offer = {
   region: "local",
   prices: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
   concurrency: 1,
+  yieldable: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
+  gpus_per_lease: 1,
+  duration_s: { min: 0, max: 3_600 },
+  features: ["webgpu"],
+  isolation: "process",
+  models: ["sdxl"],
 };
 const ended = { ...attempt, ms: 5, gpu: "RTX_4090" };
 const resources = { gpus: 1, cpu: 0, memory_gb: 0 };
@@ -55,11 +61,12 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
     link: "from a node",
     schema: FromNode,
     frames: {
-      hello: { agent_version: "1", provider: address, offer, leases: [lease], draining: false },
+      hello: { agent_version: "1", provider: address, offer, leases: [lease], draining: false, claimed: 1 },
       offer: { offer },
       held: { hold: lease },
       declined: { hold: lease, reason: "busy" },
       drain: { deadline_s: 1 },
+      claim: { gpus: 1 },
       ack: {},
     },
   },
@@ -69,10 +76,11 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
     frames: {
       welcome: { heartbeat_s: 25, leases: [lease] },
       reject: { code: "forbidden" },
-      hold: { hold: lease, resources, terms, expires_at: "2026-11-22T00:00:00.000Z" },
+      hold: { hold: lease, resources, terms, tier: "yieldable", expires_at: "2026-11-22T00:00:00.000Z" },
       release: { hold: lease },
       open: { lease, terms },
       rest: { lease },
+      yield: { lease, notice_s: 30 },
       dial: { lease },
       ack: {},
     },
@@ -94,6 +102,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       signed: { usage: { ...usage, signature } },
       close_signed: { cumulative: "1", valid_before: 1, signature },
       drain: { deadline_s: 1 },
+      yield: { notice_s: 30 },
       refused: { what: "lease", reason: "no" },
       ack: {},
     },

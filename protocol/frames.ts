@@ -3,7 +3,7 @@ import { LeaseTerms, Receipt } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
 import { AttemptToken, InputValue, Output, SignedAllowance } from "./job.ts";
 import { Amount } from "./money.ts";
-import { Offer, Resources } from "./resources.ts";
+import { Offer, Resources, Tier } from "./resources.ts";
 
 /**
  * The agent link. Two sockets, both dialled by the agent: one control socket per node (Node object) and one data
@@ -70,7 +70,14 @@ export const ToNode = z.discriminatedUnion("t", [
     leases: z.array(LeaseId),
   }),
   frame("reject", { code: z.string(), detail: z.string().optional() }),
-  frame("hold", { hold: LeaseId, resources: Resources, terms: LeaseTerms, expires_at: z.iso.datetime() }),
+  frame("hold", {
+    hold: LeaseId,
+    resources: Resources,
+    terms: LeaseTerms,
+    /** Whose prices apply; firm in frames that were stored without. */
+    tier: Tier.default("firm"),
+    expires_at: z.iso.datetime(),
+  }),
   frame("release", { hold: LeaseId }),
   /** The funding is on chain, or the lease has work again: its resources are its own, dial its data socket. */
   frame("open", { lease: LeaseId, terms: LeaseTerms }),

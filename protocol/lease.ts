@@ -2,7 +2,7 @@ import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, LeaseId } from "./ids.ts";
 import { Amount } from "./money.ts";
-import { Demand, Gpu, Resources, Tier } from "./resources.ts";
+import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./resources.ts";
 
 /** `lost`: the node stayed away beyond its grace; `expired`: the terms ran out or the funding never landed. */
 export const LeaseStatus = z.enum([
@@ -72,6 +72,10 @@ export const QuoteText = z.strictObject({
   /** `dedicated`: resources reserved, billed by the wall clock; `serverless`: billed while a job runs. */
   mode: LeaseMode,
   region: z.string(),
+  /** What is promised beside the sizes: of features and models those that were asked for. */
+  isolation: Isolation.optional(),
+  features: z.array(Feature).max(16).optional(),
+  models: z.array(ModelName).max(16).optional(),
   /** Usage is co-signed at least this often while a job runs. */
   tick_s: z.int(),
   /** As asked; {@link KEEP_WARM_S} in a text of before it could be. No default: the text's hash stands in the terms. */
@@ -194,6 +198,21 @@ export const NodeView = z.object({
   memory_gb: z.int(),
   region: z.string(),
   prices: z.object({ gpu_hour: Amount, core_hour: Amount, gb_hour: Amount }),
+  /** In the yieldable tier; null: not sold there. */
+  yieldable: z.object({ gpu_hour: Amount, core_hour: Amount, gb_hour: Amount }).nullable().optional(),
+  gpus_per_lease: z.int().optional(),
+  duration_s: z.object({ min: z.int(), max: z.int() }).optional(),
+  features: z.array(z.string()).optional(),
+  isolation: z.string().optional(),
+  models: z.array(z.string()).optional(),
+  /** Share of the observed time of the last seven days that it was there, 0 to 1; null before anything was observed. */
+  reliability: z.number().nullable().optional(),
+  /** Seconds that `reliability` is a share of. */
+  observed_s: z.int().optional(),
+  /** What prices are weighed by, 0 to 1 (docs/matching.md). */
+  score: z.number().optional(),
+  /** Of one node: demands of the last hour that nothing met, by the conditions that this node failed. */
+  skipped: z.record(z.string(), z.int()).optional(),
   agent_version: z.string(),
   last_seen: z.iso.datetime(),
 });

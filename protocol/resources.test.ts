@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { blockersOf, Demand, gpuModelOf, type Offer, Resources, ratePerHour } from "./resources.ts";
+import { z } from "zod";
+import { blockersOf, Demand, gpuModelOf, Offer, Prices, Resources, ratePerHour } from "./resources.ts";
 
 it.each([
   ["NVIDIA GeForce RTX 4090", "RTX_4090"],
@@ -44,14 +45,15 @@ const gpu = {
   backend: "vulkan",
   software: false,
 };
-const offer: Offer = {
+// As a version from before tiers, features and isolation said it.
+const offer = Offer.parse({
   gpus: [gpu, { ...gpu, model: "RTX_3060", vram_mb: 12_000 }],
   cpu: 8,
   memory_gb: 32,
   region: "eu-west",
-  prices,
+  prices: z.encode(Prices, prices),
   concurrency: 1,
-};
+});
 const NODE = `0x${"ab".repeat(20)}`;
 
 it.each([
@@ -71,4 +73,57 @@ it.each([
   ["several things at once", { region: "us-east", max_rate_per_hour: "1" }, ["region", "price"]],
 ])("an offer asked for %s is blocked by exactly what does not fit", (_, demand, blockers) => {
   expect(blockersOf(offer, NODE, 2, Demand.parse(demand))).toEqual(blockers);
+});
+
+const rich = Offer.parse({
+  ...z.encode(Offer, offer),
+  yieldable: { gpu_hour: "200000", core_hour: "0", gb_hour: "0" },
+  gpus_per_lease: 1,
+  duration_s: { min: 600, max: 7_200 },
+  features: ["webgpu", "shader-f16"],
+  isolation: "vm",
+  models: ["llama-3.1-8b"],
+});
+const PROVIDER = `0x${"ef".repeat(20)}` as const;
+
+it.each([
+  ["everything that it has", { features: ["webgpu"], isolation: "container", model: "llama-3.1-8b" }, []],
+  ["a feature that it lacks", { features: ["webgpu", "cuda"] }, ["features"]],
+  ["more isolation", { isolation: "tee" }, ["isolation"]],
+  ["another model", { model: "sdxl" }, ["model"]],
+  ["a lease as long as it may be", { duration_s: 7_200 }, []],
+  ["a longer lease", { duration_s: 7_201 }, ["duration"]],
+  ["a shorter lease", { duration_s: 599 }, ["duration"]],
+  ["more GPUs than one lease may have", { resources: { gpus: 2 } }, ["gpus"]],
+  ["the yieldable tier's price", { tier: "yieldable", max_rate_per_hour: "200000" }, []],
+  ["less than that", { tier: "yieldable", max_rate_per_hour: "199999" }, ["price"]],
+  ["exactly its reliability", { min_reliability: 0.98 }, []],
+  ["more reliability", { min_reliability: 0.9801 }, ["reliability"]],
+  ["other nodes than it", { exclude: { nodes: [NODE] } }, ["excluded"]],
+  ["other providers than its own", { exclude: { providers: [PROVIDER] } }, ["excluded"]],
+  ["a region that may be given up", { region: "us-east", spill: ["region"] }, []],
+  ["a model that may be given up", { gpu_model: "H200_SXM", spill: ["gpu_model"] }, []],
+])("a rich offer asked for %s is blocked by exactly what does not fit", (_, demand, blockers) => {
+  const seller = { provider: PROVIDER, reliability: 9_800 };
+  expect(blockersOf(rich, NODE, 2, Demand.parse(demand), seller)).toEqual(blockers);
+});
+
+it("counts as free only GPUs of the model that is asked for", () => {
+  const demand = Demand.parse({ gpu_model: "RTX_4090", resources: { gpus: 2 } });
+  expect(blockersOf(offer, NODE, 2, demand)).toEqual(["gpus"]);
+});
+
+it("an offer is not sold in a tier that it has no prices for", () => {
+  expect(blockersOf(offer, NODE, 2, Demand.parse({ tier: "yieldable" }))).toEqual(["tier"]);
+});
+
+it.each([
+  { duration_s: { min: 2, max: 1 } },
+  { features: ["Web GPU"] },
+  { isolation: "none" },
+  { models: ["../etc"] },
+  { gpus_per_lease: 0 },
+  { start: "1" },
+])("refuses %j in an offer", (change) => {
+  expect(Offer.safeParse({ ...z.encode(Offer, offer), ...change }).success).toBe(false);
 });

@@ -49,22 +49,75 @@ export function ratePerHour(prices: Prices, resources: Resources): bigint {
   );
 }
 
+/** What a machine can do beside its sizes: `webgpu`, `shader-f16`, `cuda-12`. */
+export const Feature = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9.-]{0,47}$/, "a feature such as webgpu or shader-f16");
+
+/** A model that a node keeps loaded: `llama-3.1-8b`, `stabilityai/sdxl-turbo`. */
+export const ModelName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._:-]*(\/[A-Za-z0-9][A-Za-z0-9._:-]*)*$/, "a model such as llama-3.1-8b")
+  .max(96);
+
+/** What stands between a tenant's code and the machine, weakest first. */
+export const ISOLATIONS = ["process", "container", "vm", "tee"] as const;
+export const Isolation = z.enum(ISOLATIONS);
+export type Isolation = z.infer<typeof Isolation>;
+
+/** As a number that grows with the strength: `process` is 0. */
+export function isolationRank(isolation: Isolation): number {
+  return ISOLATIONS.indexOf(isolation);
+}
+
 /** `yieldable`: cheaper, and the owner or a firm demand may take the GPU back. */
 export const TIERS = ["firm", "yieldable"] as const;
 export const Tier = z.enum(TIERS);
 export type Tier = z.infer<typeof Tier>;
 
-/** What a node has and asks: sent in its hello, kept by its Node object, copied to the Book. */
+/** The escrow's longest term, 90 days, in seconds. */
+export const MAX_DURATION_S = 7_776_000;
+
+/**
+ * What a node has and asks: sent in its hello, kept by its Node object, copied to the Book. Everything after
+ * `concurrency` has a default, so that hellos and rows from before it are read.
+ */
 export const Offer = z.strictObject({
   gpus: z.array(Gpu).min(1).max(64),
   cpu: z.int().min(0).max(1024),
   memory_gb: z.int().min(0).max(65_536),
   region: Region,
+  /** In the firm tier. */
   prices: Prices,
   /** Jobs that may run at once in one lease; more wait in the lease's queue. */
   concurrency: z.int().min(1).max(64),
+  /** In the yieldable tier; null: not sold there. */
+  yieldable: Prices.nullable().default(null),
+  /** The most GPUs that one lease may have. */
+  gpus_per_lease: z.int().min(1).max(64).default(64),
+  /** How long a lease may be asked for, seconds. */
+  duration_s: z
+    .strictObject({ min: z.int().min(0).max(MAX_DURATION_S), max: z.int().min(0).max(MAX_DURATION_S) })
+    .refine(({ min, max }) => min <= max, "min is above max")
+    .default({ min: 0, max: MAX_DURATION_S }),
+  features: z.array(Feature).max(64).default([]),
+  isolation: Isolation.default("process"),
+  /** Loaded and waiting: no start-up for a job that uses one. */
+  models: z.array(ModelName).max(64).default([]),
 });
 export type Offer = z.output<typeof Offer>;
+
+/** The tier's prices; null where the offer is not sold in it. */
+export function pricesIn(offer: Pick<Offer, "prices" | "yieldable">, tier: Tier): Prices | null {
+  return tier === "firm" ? offer.prices : offer.yieldable;
+}
+
+/** As our answers write addresses; plain text in code too, so that callers need no cast. */
+const AddressText = z.string().regex(/^0x[0-9a-f]{40}$/, "an address in lower case");
+
+/** What of a demand may be given up when nothing fits all of it. */
+export const Spill = z.enum(["region", "gpu_model"]);
+export type Spill = z.infer<typeof Spill>;
 
 /** What a developer asks for. Everything that is left out fits everything. */
 export const Demand = z.strictObject({
@@ -73,37 +126,118 @@ export const Demand = z.strictObject({
   gpu_model: GpuModel.optional(),
   min_vram_mb: z.int().min(0).optional(),
   region: Region.optional(),
-  node: z
-    .string()
-    .regex(/^0x[0-9a-f]{40}$/)
+  node: AddressText.optional(),
+  /** All of them. */
+  features: z.array(Feature).max(16).optional(),
+  /** At least this. */
+  isolation: Isolation.optional(),
+  /** Loaded and waiting. */
+  model: ModelName.optional(),
+  /** Share of the time that the node was there, 0 to 1 (docs/matching.md). */
+  min_reliability: z.number().min(0).max(1).optional(),
+  /** The offer takes leases of so many seconds. */
+  duration_s: z.int().min(0).max(MAX_DURATION_S).optional(),
+  /** Not these nodes, and none of these payout addresses. */
+  exclude: z
+    .strictObject({
+      nodes: z.array(AddressText).max(64).default([]),
+      providers: z.array(AddressText).max(64).default([]),
+    })
     .optional(),
   max_rate_per_hour: Amount.optional(),
+  /** Preferences rather than conditions: searched for first, given up when nothing has them. */
+  spill: z.array(Spill).max(2).optional(),
 });
 export type Demand = z.output<typeof Demand>;
 
-/** Why an offer does not fit; the market's answer to "why am I waiting" counts offers by these. */
-export type Blocker = "gpus" | "gpu_model" | "vram" | "cpu" | "memory" | "region" | "node" | "price";
+/** Why an offer does not fit; the market's answer to "why am I waiting" counts offers by these (SPEC MKT-3). */
+export const BLOCKERS = [
+  "gpus",
+  "gpu_model",
+  "vram",
+  "cpu",
+  "memory",
+  "region",
+  "tier",
+  "isolation",
+  "features",
+  "model",
+  "duration",
+  "node",
+  "excluded",
+  "reliability",
+  "price",
+] as const;
+export const Blocker = z.enum(BLOCKERS);
+export type Blocker = z.infer<typeof Blocker>;
+
+/** What is known of who sells; conditions on what is left out are not judged. */
+export interface Seller {
+  readonly provider?: string;
+  /** Hundredths of a percent. */
+  readonly reliability?: number;
+}
 
 /** `free`: GPUs that the node has not held or leased. Returns each condition that the offer fails. */
-export function blockersOf(offer: Offer, node: string, free: number, demand: Demand): Blocker[] {
+export function blockersOf(
+  offer: Offer,
+  node: string,
+  free: number,
+  demand: Demand,
+  seller: Seller = {},
+): Blocker[] {
   const { resources } = demand;
-  const blockers: Blocker[] = [];
-  if (free < resources.gpus) blockers.push("gpus");
-  if (demand.gpu_model !== undefined && offer.gpus.every((gpu) => gpu.model !== demand.gpu_model))
-    blockers.push("gpu_model");
-  if (
-    demand.min_vram_mb !== undefined &&
-    Math.max(...offer.gpus.map((gpu) => gpu.vram_mb)) < demand.min_vram_mb
-  )
-    blockers.push("vram");
-  if (offer.cpu < resources.cpu) blockers.push("cpu");
-  if (offer.memory_gb < resources.memory_gb) blockers.push("memory");
-  if (demand.region !== undefined && offer.region !== demand.region) blockers.push("region");
-  if (demand.node !== undefined && node !== demand.node) blockers.push("node");
-  if (
-    demand.max_rate_per_hour !== undefined &&
-    ratePerHour(offer.prices, resources) > demand.max_rate_per_hour
-  )
-    blockers.push("price");
-  return blockers;
+  const soft = (part: Spill) => demand.spill?.includes(part) === true;
+  const failed: Record<Blocker, boolean> = {
+    ...gpusFailed(offer, free, demand, soft("gpu_model")),
+    cpu: offer.cpu < resources.cpu,
+    memory: offer.memory_gb < resources.memory_gb,
+    region: demand.region !== undefined && !soft("region") && offer.region !== demand.region,
+    tier: pricesIn(offer, demand.tier) === null,
+    isolation:
+      demand.isolation !== undefined && isolationRank(offer.isolation) < isolationRank(demand.isolation),
+    features: demand.features?.some((feature) => !offer.features.includes(feature)) === true,
+    model: demand.model !== undefined && !offer.models.includes(demand.model),
+    duration:
+      demand.duration_s !== undefined &&
+      (demand.duration_s < offer.duration_s.min || demand.duration_s > offer.duration_s.max),
+    node: demand.node !== undefined && node !== demand.node,
+    excluded: isExcluded(node, seller.provider, demand),
+    reliability:
+      demand.min_reliability !== undefined &&
+      seller.reliability !== undefined &&
+      seller.reliability < basisPointsOf(demand.min_reliability),
+    price: isAbove(offer, demand),
+  };
+  return BLOCKERS.filter((blocker) => failed[blocker]);
+}
+
+function gpusFailed(offer: Offer, free: number, demand: Demand, anyModel: boolean) {
+  const wanted = anyModel ? undefined : demand.gpu_model;
+  const usable = offer.gpus.filter((gpu) => wanted === undefined || gpu.model === wanted);
+  const most = Math.min(free, offer.gpus_per_lease, usable.length || offer.gpus.length);
+  return {
+    gpu_model: usable.length === 0,
+    gpus: most < demand.resources.gpus,
+    vram:
+      demand.min_vram_mb !== undefined &&
+      usable.length > 0 &&
+      Math.max(...usable.map((gpu) => gpu.vram_mb)) < demand.min_vram_mb,
+  };
+}
+
+export function isExcluded(node: string, provider: string | undefined, { exclude }: Demand): boolean {
+  if (exclude === undefined) return false;
+  return exclude.nodes.some((each) => each === node) || exclude.providers.some((each) => each === provider);
+}
+
+function isAbove(offer: Offer, { max_rate_per_hour: most, tier, resources }: Demand): boolean {
+  const prices = pricesIn(offer, tier);
+  return most !== undefined && prices !== null && ratePerHour(prices, resources) > most;
+}
+
+/** A share of 0 to 1 in hundredths of a percent, rounded up: what `min_reliability` asks for at least. */
+export function basisPointsOf(share: number): number {
+  // 0.98 * 10,000 is 9,800.000000000002 on some shares; a millionth is no claim about anybody's presence.
+  return Math.ceil(share * 10_000 - 1e-6);
 }

@@ -1,7 +1,7 @@
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { type Address, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import { formatAmount } from "@gpux/protocol/money";
-import { type Offer, type Resources, ratePerHour } from "@gpux/protocol/resources";
+import { type Offer, type Resources, ratePerHour, type Tier } from "@gpux/protocol/resources";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import type { AgentConfig } from "../config.ts";
 
@@ -13,6 +13,7 @@ export type DeclineCode =
   | "provider_mismatch"
   | "signer_mismatch"
   | "shared_key"
+  | "tier_not_sold"
   | "price_too_low"
   | "fee_too_high"
   | "meter_unknown"
@@ -36,6 +37,8 @@ export interface Proposal {
   readonly lease: LeaseId;
   readonly terms: LeaseTerms;
   readonly resources: Resources;
+  /** Firm when left out. */
+  readonly tier?: Tier;
 }
 
 /** Resources that other holds and leases have. */
@@ -46,7 +49,11 @@ export interface Taken {
 }
 
 /** Whether terms are what this provider agreed to sell. `nowS` in seconds. The first wrong field is the answer. */
-export function admitTerms(house: House, { lease, terms, resources }: Proposal, nowS: number): Admission {
+export function admitTerms(
+  house: House,
+  { lease, terms, resources, tier = "firm" }: Proposal,
+  nowS: number,
+): Admission {
   const { config } = house;
   const decline = (code: DeclineCode, detail: string): Admission => ({ ok: false, code, detail });
   if (leaseIdOf(house.hasher.leaseTerms(terms)) !== lease)
@@ -65,7 +72,9 @@ export function admitTerms(house: House, { lease, terms, resources }: Proposal, 
     terms.meter === terms.consumerSigner
   )
     return decline("shared_key", "Consumer, provider and meter must have three keys.");
-  const least = ratePerHour(config.prices, resources);
+  const prices = tier === "firm" ? config.prices : config.yieldable_prices;
+  if (prices === undefined) return decline("tier_not_sold", "This node sells nothing in the yieldable tier.");
+  const least = ratePerHour(prices, resources);
   if (terms.ratePerHour < least)
     return decline(
       "price_too_low",
@@ -87,6 +96,12 @@ export function admitTerms(house: House, { lease, terms, resources }: Proposal, 
 
 /** Whether the machine has room for it beside what is taken. */
 export function admitResources(offer: Offer, resources: Resources, taken: Taken): Admission {
+  if (resources.gpus > offer.gpus_per_lease)
+    return {
+      ok: false,
+      code: "resources_short",
+      detail: `A lease may have ${offer.gpus_per_lease} GPUs here, not ${resources.gpus}.`,
+    };
   const machine = { gpus: offer.gpus.length, cpu: offer.cpu, memory_gb: offer.memory_gb };
   for (const kind of ["gpus", "cpu", "memory_gb"] as const) {
     if (resources[kind] > machine[kind])

@@ -8,7 +8,7 @@ import { type NodeBody, nodeBody, parseToNode } from "../link/frames.ts";
 import type { LinkEnd, LinkState } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
-import { type Admission, admitResources, admitTerms, type House } from "./admission.ts";
+import { type Admission, admitResources, admitTerms, type House, type Proposal } from "./admission.ts";
 import { enterHold, type HoldEntry, type Holds, rememberedHolds, takenResources } from "./holds.ts";
 
 /** As package.json of this workspace. */
@@ -158,9 +158,9 @@ export function createControl(options: ControlOptions): Control {
   }
 
   async function hold(frame: Extract<ToNode, { t: "hold" }>): Promise<void> {
-    const { hold: lease, terms, resources } = frame;
+    const { hold: lease, terms, resources, tier } = frame;
     const expiresAt = Date.parse(frame.expires_at);
-    const admission = admit(lease, terms, resources);
+    const admission = admit({ lease, terms, resources, tier });
     if (!admission.ok) {
       log({
         level: "warn",
@@ -177,10 +177,11 @@ export function createControl(options: ControlOptions): Control {
     say({ t: "held", hold: lease });
   }
 
-  function admit(lease: LeaseId, terms: LeaseTerms, resources: Resources): Admission {
+  function admit(proposal: Proposal): Admission {
     if (draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
-    const admission = admitTerms(house, { lease, terms, resources }, Math.floor(Date.now() / 1_000));
+    const admission = admitTerms(house, proposal, Math.floor(Date.now() / 1_000));
     if (!admission.ok) return admission;
+    const { lease, resources } = proposal;
     const working = leases.list().filter(({ isResting }) => !isResting);
     const taken = takenResources(holds, working, Date.now(), lease);
     return admitResources(house.offer, resources, { ...taken, gpus: taken.gpus + claimed });

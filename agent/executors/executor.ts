@@ -78,6 +78,8 @@ export type ExecutorDescription = {
   software: boolean;
   maxBufferBytes: number;
   maxBindingBytes: number;
+  /** `webgpu`, and what the device was opened with beyond it (WebGPU's names: `shader-f16`, ...). */
+  features: string[];
 };
 
 /**

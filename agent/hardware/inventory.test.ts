@@ -10,6 +10,7 @@ const software = {
   software: true,
   maxBufferBytes: 2 ** 28,
   maxBindingBytes: 2 ** 27,
+  features: ["webgpu"],
 };
 const nvidia = {
   ...software,
@@ -46,6 +47,27 @@ describe("inventory", () => {
     const whole = await takeInventory(software, configWith({ cpu: 1_024, memory_gb: 65_536 }));
     expect(whole.cpu).toBeLessThan(1_024);
     expect(whole.memory_gb).toBeLessThan(65_536);
+    expect(whole).toMatchObject({
+      yieldable: null,
+      duration_s: { min: 0, max: 168 * 3_600 },
+      features: ["webgpu"],
+      isolation: "process",
+    });
+    const changed = configWith({
+      yieldable_prices: { gpu_hour: "0.2" },
+      min_lease_minutes: 10,
+      max_lease_hours: 2,
+      features: ["webgpu", "cuda-12"],
+      models: ["sdxl"],
+      gpus_per_lease: 1,
+    });
+    expect(await takeInventory(software, changed)).toMatchObject({
+      yieldable: { gpu_hour: 200_000n, core_hour: 0n, gb_hour: 0n },
+      duration_s: { min: 600, max: 7_200 },
+      features: ["webgpu", "cuda-12"],
+      models: ["sdxl"],
+      gpus_per_lease: 1,
+    });
     expect(await takeInventory(software, configWith({ cpu: 1, memory_gb: 0 }))).toMatchObject({
       cpu: 1,
       memory_gb: 0,

@@ -62,5 +62,12 @@ export async function takeInventory(description: ExecutorDescription, config: Ag
     region: config.region,
     prices: config.prices,
     concurrency: config.concurrency,
+    yieldable: config.yieldable_prices ?? null,
+    gpus_per_lease: config.gpus_per_lease ?? 64,
+    duration_s: { min: config.min_lease_minutes * 60, max: config.max_lease_hours * 3_600 },
+    features: [...new Set([...description.features, ...config.features])].slice(0, 64),
+    // Jobs run in a child process of the agent, whichever GPU it has.
+    isolation: "process",
+    models: config.models,
   };
 }

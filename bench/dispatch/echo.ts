@@ -64,6 +64,7 @@ export function createEchoExecutor(): Executor<FunctionJob> {
         software: true,
         maxBufferBytes: 2 ** 28,
         maxBindingBytes: 2 ** 27,
+        features: ["webgpu"],
       };
     },
     async run({ manifest, inputs }, on, signal): Promise<ExecutionResult> {

@@ -1,7 +1,7 @@
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
-import { Amount } from "@gpux/protocol/money";
-import { blockersOf, type Demand } from "@gpux/protocol/resources";
+import { textBlockersOf } from "@gpux/protocol/quote-text";
+import type { Demand } from "@gpux/protocol/resources";
 import type { Refused } from "../interfaces.ts";
 
 /** How long a finished request answers its retries. */
@@ -88,21 +88,7 @@ export interface AccountLease {
 
 /** Whether what the lease bought would also be sold for this demand. */
 export function fits(text: QuoteText, demand: Demand): boolean {
-  const { prices, resources } = text;
-  if (text.tier !== demand.tier) return false;
-  const offer = {
-    gpus: text.gpus,
-    cpu: resources.cpu,
-    memory_gb: resources.memory_gb,
-    region: text.region,
-    prices: {
-      gpu_hour: Amount.parse(prices.gpu_hour),
-      core_hour: Amount.parse(prices.core_hour),
-      gb_hour: Amount.parse(prices.gb_hour),
-    },
-    concurrency: 1,
-  };
-  return blockersOf(offer, text.node, resources.gpus, demand).length === 0;
+  return textBlockersOf(text, demand).length === 0;
 }
 
 /**

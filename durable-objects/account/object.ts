@@ -13,11 +13,12 @@ import { type Blocker, blockersOf } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
-import { bookFor } from "../books.ts";
+import { askAs } from "../caller.ts";
 import { configOf } from "../config.ts";
 import type {
   AccountRpc,
   BookEntry,
+  Caller,
   Found,
   Outcome,
   PaymentNeeded,
@@ -26,6 +27,7 @@ import type {
   Wait,
 } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
+import { findOffers } from "../offers.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
 import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from "./machine.ts";
 import { amountOf, draftQuote, quoteOf } from "./quote.ts";
@@ -87,7 +89,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       const expiresAt = funded.lease.terms.expiry * 1000;
       this.#store.saveLease({ ...known, phase: "open", expiresAt });
     }
-    return funded;
+    // An RPC's answer carries a disposer. Handed on, it would keep this object from leaving memory until called.
+    return structuredClone(funded);
   }
 
   async submit(
@@ -104,9 +107,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
-      const known = await this.#sessions.onLease(by, lease, (as) =>
-        this.env.LEASE.getByName(lease).job(as, job, 0),
-      );
+      const known = await this.#onLease(by, lease, (as) => this.env.LEASE.getByName(lease).job(as, job, 0));
       return known.ok ? { ...known, replayed: true } : known;
     }
     this.#underway.add(scope);
@@ -132,6 +133,15 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       .map((lease) => lease.id);
   }
 
+  /** Without the disposer that the Lease's answer carries, for it is handed on. */
+  async #onLease<Answer extends object>(
+    by: Principal,
+    lease: LeaseId,
+    ask: (as: Caller) => Promise<Answer>,
+  ): Promise<Answer | Refused> {
+    return structuredClone(await askAs(by, ask, (needs) => this.#sessions.admit(by, lease, needs)));
+  }
+
   async openSession(by: Principal, grant: SessionGrant): Promise<Outcome<{ session: SessionView }>> {
     return this.#admit(by) ?? this.#sessions.open(grant, Date.now());
   }
@@ -155,7 +165,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   }
 
   async admitSession(by: Principal, lease: LeaseId, needs: bigint): Promise<Outcome> {
-    return this.#sessions.admit(by, lease, needs, Date.now());
+    return this.#sessions.admit(by, lease, needs);
   }
 
   /** Leases that could not be told of a revocation are told again. */
@@ -194,7 +204,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     for (const lease of candidates(this.#store.liveLeases(now), request, chosen, now)) {
       const id = await jobIdFor(lease, by.address, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
-      const submitted = await this.#sessions.onLease(by, lease, (as) =>
+      const submitted = await this.#onLease(by, lease, (as) =>
         this.env.LEASE.getByName(lease).submit(as, id, job, clientId, 0),
       );
       if (!submitted.ok && OVER.has(submitted.code)) {
@@ -224,8 +234,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       return { ok: false, code: "too_many_quotes" };
     this.#quoting += 1;
     try {
-      const book = this.env.BOOK.getByName(bookFor(request.demand));
-      const found = await book.find(request.demand, TRIES);
+      const demand = { ...request.demand, duration_s: request.demand.duration_s ?? request.duration_s };
+      const found = await findOffers(this.env, demand, TRIES, { toBuy: true });
       const blockers = { ...found.blockers };
       for (const entry of found.entries) {
         const held = await this.#hold(by, request, entry, atLeast);

@@ -9,8 +9,7 @@ import {
 } from "@gpux/protocol/session";
 import { z } from "zod";
 import type { Namespace } from "../bindings.ts";
-import { callerOf, neededFor } from "../caller.ts";
-import type { Caller, LeaseRpc, Outcome, Principal, Refused } from "../interfaces.ts";
+import type { LeaseRpc, Outcome, Principal, Refused } from "../interfaces.ts";
 
 /** Steps for the Account's migrations. Amounts are TEXT. */
 export const SESSION_TABLES = [
@@ -112,24 +111,8 @@ export class AccountSessions {
     return row.expiresAt <= now ? { ok: false, code: "session_expired" } : null;
   }
 
-  /** Asks a lease on behalf of the principal; a session that the lease must be told of is told, and asks again. */
-  async onLease<Answer extends object>(
-    by: Principal,
-    lease: LeaseId,
-    ask: (as: Caller) => Promise<Answer | Refused>,
-  ): Promise<Answer | Refused> {
-    const answer = await ask(callerOf(by));
-    const needs = neededFor(answer);
-    if (needs === null) return answer;
-    const admitted = await this.admit(by, lease, needs, Date.now());
-    if (!admitted.ok) return admitted;
-    const again = await ask(callerOf(by));
-    // Another of the session's requests took what was set aside: that is between its own requests.
-    return neededFor(again) === null ? again : { ok: false, code: "session_cap_exceeded" };
-  }
-
   /** See AccountRpc. */
-  admit(by: Principal, lease: LeaseId, needs: bigint, now: number): Promise<Outcome> {
+  admit(by: Principal, lease: LeaseId, needs: bigint, now = Date.now()): Promise<Outcome> {
     const admitted = this.#turn.then(() => this.#admit(by, lease, needs, now));
     this.#turn = admitted.catch(() => undefined);
     return admitted;
@@ -156,7 +139,9 @@ export class AccountSessions {
     const reserved = before + extra;
     // Before the lease hears of it: whatever happens between, no more than this can be spent there.
     this.#reserve(row.id, lease, reserved);
-    return this.#leases.getByName(lease).admitSession(row.id, row.expiresAt, reserved);
+    const admitted = await this.#leases.getByName(lease).admitSession(row.id, row.expiresAt, reserved);
+    // An RPC's answer carries a disposer. Handed on, it would keep this object from leaving memory until called.
+    return structuredClone(admitted);
   }
 
   /** Takes back from the other leases what was set aside there and is not used. */

@@ -1,86 +1,77 @@
-import { Address } from "@gpux/protocol/ids";
-import { blockersOf, Demand, Offer, ratePerHour } from "@gpux/protocol/resources";
+import type { Address } from "@gpux/protocol/ids";
+import { Demand } from "@gpux/protocol/resources";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { BookEntry } from "../interfaces.ts";
-import { type BookState, find, list, step } from "./machine.ts";
+import { DAY_MS, NEVER_SEEN, observed, type Presence } from "../presence.ts";
+import { Book, REFRESH_MS } from "./machine.ts";
+import { bruteForce } from "./testing/brute-force.ts";
+import { address, entry } from "./testing/entries.ts";
 
-const address = (n: number) => Address.parse(`0x${n.toString(16).padStart(40, "0")}`);
+const NOW = 20_000 * DAY_MS;
 
-function entry(
-  n: number,
-  change: Partial<BookEntry> & { price?: number; models?: readonly string[] } = {},
-): BookEntry {
-  const { price = 1_000, models = ["RTX_4090"], ...rest } = change;
-  const offer = Offer.parse({
-    gpus: models.map((model) => ({
-      model,
-      reported: model,
-      vram_mb: 24_000,
-      driver: "1",
-      backend: "vulkan",
-      software: false,
-    })),
-    cpu: 8,
-    memory_gb: 32,
-    region: "eu-west",
-    prices: { gpu_hour: String(price), core_hour: "0", gb_hour: "0" },
-    concurrency: 1,
-  });
-  return {
-    node: address(n),
-    offer,
-    free: models.length,
-    provider: address(1_000 + n),
-    agentVersion: "1.0.0",
-    status: "online",
-    lastSeen: 1,
-    ...rest,
-  };
-}
-
-const book = (...entries: BookEntry[]): BookState => {
-  let state: BookState = new Map();
-  for (const each of entries) state = step(state, { t: "put", entry: each }).next;
-  return state;
+const bookOf = (...entries: BookEntry[]): Book => {
+  const book = new Book();
+  for (const each of entries) book.apply({ t: "put", entry: each }, NOW);
+  return book;
 };
-const nodes = (entries: BookEntry[]) => entries.map((each) => Number(each.node));
+const numbers = (entries: readonly BookEntry[]) => entries.map((each) => Number(each.node));
+const ask = (book: Book, demand: object, limit = 10, now = NOW) =>
+  book.find(Demand.parse(demand), limit, now);
 
-test("the cheapest offer comes first, then the one with most free GPUs, then the lower address", () => {
+/** As of a node that was there for `on` of the four days until NOW. */
+const present = (on: number): Presence =>
+  observed(
+    observed(observed(NEVER_SEEN, NOW - 4 * DAY_MS, "off"), NOW - 4 * DAY_MS * (1 - on), "on"),
+    NOW,
+    "off",
+  );
+
+test("MKT-1 the cheapest offer comes first, then the one with most free GPUs, then the lower address", () => {
   const two = ["RTX_4090", "RTX_4090"];
-  const state = book(
+  const book = bookOf(
     entry(1, { price: 5 }),
     entry(4),
     entry(3),
     entry(2, { models: two }),
     entry(5, { price: 9_000 }),
   );
-  expect(nodes(find(state, Demand.parse({}), 10).entries)).toEqual([1, 2, 3, 4, 5]);
-  expect(nodes(find(state, Demand.parse({}), 2).entries)).toEqual([1, 2]);
+  expect(numbers(ask(book, {}).entries)).toEqual([1, 2, 3, 4, 5]);
+  expect(numbers(ask(book, {}, 2).entries)).toEqual([1, 2]);
+});
+
+test("MKT-1 a node that is often away has to be cheaper by what that costs", () => {
+  const steady = entry(1, { price: 1_000, presence: present(1) });
+  const rare = (price: number) => entry(2, { price, presence: present(0.7) });
+  // Scores 0.98 and 0.74: weights 1.020 and 1.538.
+  expect(numbers(ask(bookOf(steady, rare(664)), {}).entries)).toEqual([1, 2]);
+  expect(numbers(ask(bookOf(steady, rare(663)), {}).entries)).toEqual([2, 1]);
+});
+
+test("MKT-6 weights follow the scores without any event of the node", () => {
+  const steady = entry(1, { price: 1_100, presence: present(1) });
+  const newcomer = entry(2, { price: 1_040, presence: observed(NEVER_SEEN, NOW, "off") });
+  const book = bookOf(steady, newcomer);
+  expect(numbers(ask(book, {}).entries)).toEqual([1, 2]);
+  expect(numbers(ask(book, {}, 10, NOW + 5 * DAY_MS).entries)).toEqual([2, 1]);
+  expect(REFRESH_MS).toBeLessThan(DAY_MS);
 });
 
 test("nodes that are not online are no offers", () => {
-  const state = book(entry(1, { status: "offline" }), entry(2, { status: "draining" }));
-  expect(find(state, Demand.parse({}), 10)).toEqual({
-    entries: [],
-    blockers: {},
-    offers: 0,
-    onlyPrice: 0,
-    onlyBusy: 0,
-  });
+  const book = bookOf(entry(1, { status: "offline" }), entry(2, { status: "draining" }));
+  expect(ask(book, {})).toEqual({ entries: [], blockers: {}, offers: 0, onlyPrice: 0, onlyBusy: 0 });
 });
 
-test("what does not fit is counted by each condition that it fails", () => {
-  const state = book(
+test("MKT-3 what does not fit is counted by the conditions of shape, and by price where the shape fits", () => {
+  const book = bookOf(
     entry(1, { price: 2_000 }),
     entry(2, { price: 2_000, free: 0 }),
     entry(3, { free: 0 }),
     entry(4, { models: ["A100"] }),
   );
-  const found = find(state, Demand.parse({ gpu_model: "RTX_4090", max_rate_per_hour: "1500" }), 10);
-  expect(found).toEqual({
+  expect(ask(book, { gpu_model: "RTX_4090", max_rate_per_hour: "1500" })).toEqual({
     entries: [],
-    blockers: { price: 2, gpus: 2, gpu_model: 1 },
+    blockers: { gpus: 2, gpu_model: 1, price: 1 },
     offers: 4,
     onlyPrice: 1,
     onlyBusy: 1,
@@ -88,73 +79,178 @@ test("what does not fit is counted by each condition that it fails", () => {
 });
 
 test("a node that is too small is not busy: waiting would not help", () => {
-  const found = find(book(entry(1)), Demand.parse({ resources: { gpus: 2 } }), 10);
-  expect(found).toMatchObject({ blockers: { gpus: 1 }, onlyBusy: 0 });
+  expect(ask(bookOf(entry(1)), { resources: { gpus: 2 } })).toMatchObject({
+    blockers: { gpus: 1 },
+    onlyBusy: 0,
+  });
+});
+
+test("sizes between two tiers are looked at exactly", () => {
+  const book = bookOf(
+    entry(1, { vram: 24_564, offer: { cpu: 9, memory_gb: 37 } }),
+    entry(2, { vram: 24_100, offer: { cpu: 8, memory_gb: 33 } }),
+  );
+  expect(numbers(ask(book, { min_vram_mb: 24_200 }).entries)).toEqual([1]);
+  expect(numbers(ask(book, { resources: { cpu: 9 } }).entries)).toEqual([1]);
+  expect(ask(book, { resources: { memory_gb: 38 } })).toMatchObject({ entries: [], blockers: { memory: 2 } });
+  expect(ask(book, { resources: { cpu: 9 }, min_vram_mb: 24_565 })).toMatchObject({
+    blockers: { cpu: 1, vram: 2 },
+  });
+});
+
+test("who names a node is told of that node", () => {
+  const book = bookOf(entry(1, { price: 5 }), entry(2, { free: 0 }));
+  expect(numbers(ask(book, { node: address(1) }).entries)).toEqual([1]);
+  expect(ask(book, { node: address(2) })).toMatchObject({ blockers: { gpus: 1 }, offers: 1, onlyBusy: 1 });
+  expect(ask(book, { node: address(1), max_rate_per_hour: "4" })).toMatchObject({
+    blockers: { price: 1 },
+    onlyPrice: 1,
+  });
+  expect(ask(book, { node: address(3) })).toMatchObject({ blockers: { node: 1 }, offers: 0 });
+});
+
+test("an offer is sold in the tiers that it has prices for", () => {
+  const yieldable = { gpu_hour: "400", core_hour: "0", gb_hour: "0" };
+  const book = bookOf(entry(1), entry(2, { price: 2_000, offer: { yieldable } }));
+  expect(numbers(ask(book, {}).entries)).toEqual([1, 2]);
+  expect(numbers(ask(book, { tier: "yieldable" }).entries)).toEqual([2]);
+  expect(ask(book, { tier: "yieldable", max_rate_per_hour: "399" })).toMatchObject({
+    blockers: { tier: 1, price: 1 },
+    onlyPrice: 1,
+  });
+});
+
+test("MKT-4 a demand that nothing met is told to the nodes that it passed by, for an hour", () => {
+  const book = bookOf(entry(1), entry(2, { models: ["A100"] }));
+  const demand = Demand.parse({ gpu_model: "RTX_4090", resources: { cpu: 64 } });
+  book.find(demand, 1, NOW, { toBuy: true });
+  book.find(demand, 1, NOW + 1);
+  book.find(Demand.parse({ region: "us-east" }), 1, NOW + 2, { toBuy: true });
+  expect(book.skipped(address(1), NOW + 3)).toEqual({ cpu: 1, region: 1 });
+  expect(book.skipped(address(2), NOW + 3)).toEqual({ cpu: 1, region: 1, gpu_model: 1 });
+  expect(book.skipped(address(3), NOW + 3)).toEqual({});
+  expect(book.skipped(address(1), NOW + 3_600_001)).toEqual({ region: 1 });
 });
 
 test("an entry that arrives late does not replace a newer one", () => {
-  const state = book(entry(1, { lastSeen: 5 }));
-  expect(step(state, { t: "put", entry: entry(1, { lastSeen: 4, free: 0 }) })).toEqual({
-    ok: true,
-    next: state,
-    written: null,
-  });
-  expect(
-    step(state, { t: "put", entry: entry(1, { lastSeen: 5, free: 0 }) }).next.get(address(1))?.free,
-  ).toBe(0);
+  const book = bookOf(entry(1, { lastSeen: 5 }));
+  expect(book.apply({ t: "put", entry: entry(1, { lastSeen: 4, free: 0 }) }, NOW)).toBeNull();
+  expect(book.get(address(1))?.free).toBe(1);
+  expect(book.apply({ t: "put", entry: entry(1, { lastSeen: 5, free: 0 }) }, NOW)).toBe(address(1));
+  expect(book.get(address(1))?.free).toBe(0);
 });
 
 test("removing a node twice is removing it once", () => {
-  const once = step(book(entry(1), entry(2)), { t: "remove", node: address(1) });
-  expect(once.written).toBe(address(1));
-  expect(step(once.next, { t: "remove", node: address(1) })).toEqual({
-    ok: true,
-    next: once.next,
-    written: null,
-  });
+  const book = bookOf(entry(1), entry(2));
+  expect(book.apply({ t: "remove", node: address(1) }, NOW)).toBe(address(1));
+  expect(book.apply({ t: "remove", node: address(1) }, NOW)).toBeNull();
+  expect(numbers(ask(book, {}).entries)).toEqual([2]);
 });
 
 test("pages of the list hold every node once, whatever their status", () => {
-  const state = book(
+  const book = bookOf(
     ...Array.from({ length: 7 }, (_, n) => entry(n + 1, n % 2 ? { status: "offline" } : {})),
   );
   const seen: number[] = [];
   for (let after: Address | null = null; ; ) {
-    const page: BookEntry[] = list(state, after, 3);
-    seen.push(...nodes(page));
+    const page: BookEntry[] = book.list(after, 3);
+    seen.push(...numbers(page));
     after = page.at(-1)?.node ?? null;
     if (after === null) break;
   }
   expect(seen).toEqual([1, 2, 3, 4, 5, 6, 7]);
 });
 
-test("find returns exactly the online offers without a blocker, in order of price", () => {
-  const anyEntry = fc
-    .record({
-      n: fc.integer({ min: 1, max: 9 }),
-      price: fc.nat(5),
-      free: fc.nat(2),
-      online: fc.boolean(),
-      models: fc.constantFrom(["RTX_4090"], ["A100"], ["A100", "RTX_4090"]),
-    })
-    .map(({ n, online, ...rest }) => entry(n, { ...rest, status: online ? "online" : "draining" }));
-  const anyDemand = fc
-    .record(
-      { gpu_model: fc.constantFrom("RTX_4090", "A100"), max_rate_per_hour: fc.nat(5).map(String) },
-      { requiredKeys: [] },
-    )
-    .map((demand) => Demand.parse(demand));
-  fc.assert(
-    fc.property(fc.array(anyEntry, { maxLength: 12 }), anyDemand, (entries, demand) => {
-      const state = book(...entries);
-      const found = find(state, demand, 100).entries;
-      const fitting = [...state.values()].filter(
-        (each) =>
-          each.status === "online" && blockersOf(each.offer, each.node, each.free, demand).length === 0,
-      );
-      expect(new Set(found)).toEqual(new Set(fitting));
-      const rates = found.map((each) => ratePerHour(each.offer.prices, demand.resources));
-      expect(rates.every((rate, i) => rate >= (rates[i - 1] ?? 0n))).toBe(true);
+const pick = fc.constantFrom;
+const anyPrices = fc.record({
+  gpu_hour: fc.nat(6).map(String),
+  core_hour: pick("0", "1"),
+  gb_hour: pick("0", "2"),
+});
+const anyEntry = fc
+  .record({
+    n: fc.integer({ min: 1, max: 9 }),
+    free: fc.nat(3),
+    vram: pick(8_000, 23_900, 24_000, 24_564),
+    status: pick("online" as const, "online" as const, "draining" as const),
+    models: pick(["A"], ["B"], ["B", "B"], ["B", "A"], ["B", "B", "B"]),
+    provider: pick(address(50), address(51), address(52)),
+    presence: pick(NEVER_SEEN, present(1), present(0.5), present(0.1)),
+    offer: fc.record({
+      prices: anyPrices,
+      yieldable: fc.option(anyPrices),
+      cpu: pick(4, 7, 8, 9),
+      memory_gb: pick(16, 31, 32, 40),
+      region: pick("eu-west", "us-east"),
+      gpus_per_lease: pick(1, 2, 64),
+      isolation: pick("process", "container", "vm", "tee"),
+      features: pick([], ["webgpu"], ["webgpu", "shader-f16"]),
+      models: pick([], ["sdxl"]),
+      duration_s: pick({ min: 0, max: 7_200 }, { min: 600, max: 600 }),
     }),
+  })
+  .map(({ n, models, ...rest }) =>
+    entry(n, {
+      ...rest,
+      models: models.map((model) => `MODEL_${model}`),
+      free: Math.min(rest.free, models.length),
+    }),
+  );
+const anyEvent = fc.oneof(
+  { weight: 6, arbitrary: anyEntry.map((each) => ({ t: "put" as const, entry: each })) },
+  {
+    weight: 1,
+    arbitrary: fc.integer({ min: 1, max: 9 }).map((n) => ({ t: "remove" as const, node: address(n) })),
+  },
+);
+const anyDemand = fc
+  .record(
+    {
+      resources: fc.record(
+        { gpus: fc.integer({ min: 1, max: 3 }), cpu: pick(0, 7, 8), memory_gb: pick(0, 31, 32) },
+        { requiredKeys: [] },
+      ),
+      tier: pick("firm", "yieldable"),
+      gpu_model: pick("MODEL_A", "MODEL_B"),
+      min_vram_mb: pick(24_000, 24_200),
+      region: pick("eu-west", "us-east"),
+      isolation: pick("process", "vm"),
+      features: pick(["webgpu"], ["shader-f16", "webgpu"]),
+      model: pick("sdxl"),
+      min_reliability: pick(0.1, 0.5, 0.95),
+      duration_s: pick(600, 3_600),
+      exclude: pick({ nodes: [address(1), address(2)] }, { providers: [address(50)] }),
+      max_rate_per_hour: fc.nat(90).map(String),
+    },
+    { requiredKeys: [] },
+  )
+  .map((demand) => Demand.parse(demand));
+
+test("MKT-1 MKT-3 a Book answers what looking at every row would, after any events", () => {
+  fc.assert(
+    fc.property(
+      fc.array(anyEvent, { maxLength: 25 }),
+      fc.array(fc.tuple(anyDemand, fc.integer({ min: 1, max: 4 }), fc.boolean()), {
+        minLength: 1,
+        maxLength: 6,
+      }),
+      fc.nat(3 * DAY_MS),
+      (events, demands, later) => {
+        const book = new Book();
+        const rows = new Map<Address, BookEntry>();
+        for (const event of events) {
+          book.apply(event, NOW);
+          if (event.t === "put") rows.set(event.entry.node, event.entry);
+          else rows.delete(event.node);
+        }
+        for (const [demand, limit, distinctProviders] of demands) {
+          // Scores are as fresh as the last refresh, which the first demand brings.
+          const now = NOW + later;
+          const found = book.find(demand, limit, now, { distinctProviders });
+          expect(found).toEqual(bruteForce(rows, demand, limit, now, { distinctProviders }));
+        }
+      },
+    ),
+    { numRuns: 500 },
   );
 });

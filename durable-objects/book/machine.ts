@@ -1,62 +1,182 @@
 import type { Address } from "@gpux/protocol/ids";
-import { type Blocker, blockersOf, type Demand, ratePerHour } from "@gpux/protocol/resources";
-import type { BookEntry, Found } from "../interfaces.ts";
-
-export type BookState = ReadonlyMap<Address, BookEntry>;
+import { type Blocker, blockersOf, type Demand, TIERS } from "@gpux/protocol/resources";
+import { asksOf } from "../asks.ts";
+import type { Asks, BookEntry, FindOptions, Found } from "../interfaces.ts";
+import { standingOf } from "../presence.ts";
+import { weightOf } from "../score.ts";
+import { Search } from "./search.ts";
+import { TierMarket } from "./tier-market.ts";
 
 export type BookEvent =
   | { readonly t: "put"; readonly entry: BookEntry }
   | { readonly t: "remove"; readonly node: Address };
 
-/** `written` names the row that changed; null when there was nothing to do. Never refuses: a Book believes its nodes. */
-export type BookStep = { readonly ok: true; readonly next: BookState; readonly written: Address | null };
+/** Scores rise and fall with time alone; the weights follow this often. */
+export const REFRESH_MS = 900_000;
+/** So many demands that nothing met are remembered, for so long. */
+const UNMET_MOST = 256;
+const UNMET_MS = 3_600_000;
 
-/** Events of one node may come twice or late: an entry older than the row is dropped. */
-export function step(state: BookState, event: BookEvent): BookStep {
-  const node = event.t === "put" ? event.entry.node : event.node;
-  const row = state.get(node);
-  if (event.t === "put" ? row !== undefined && row.lastSeen > event.entry.lastSeen : row === undefined)
-    return { ok: true, next: state, written: null };
-  const next = new Map(state);
-  if (event.t === "put") next.set(node, event.entry);
-  else next.delete(node);
-  return { ok: true, next, written: node };
+interface Unmet {
+  readonly demand: Demand;
+  readonly at: number;
 }
 
 /**
- * The offers that fit, cheapest first, then those with the most free GPUs, then by address so that the answer does
- * not depend on the order of arrival. Only nodes that are online count as offers.
+ * One Book in memory. Unlike the other machines it changes in place: a copy of an index of a hundred thousand offers
+ * for each event would be the index's whole price. Otherwise it is as pure: what it answers follows from its events
+ * and the `now` (milliseconds) that it is given.
  */
-export function find(state: BookState, demand: Demand, limit: number): Found {
-  const fitting: { entry: BookEntry; rate: bigint }[] = [];
-  const blockers: Partial<Record<Blocker, number>> = {};
-  let offers = 0;
-  let onlyPrice = 0;
-  let onlyBusy = 0;
-  for (const entry of state.values()) {
-    if (entry.status !== "online") continue;
-    offers += 1;
-    const failed = blockersOf(entry.offer, entry.node, entry.free, demand);
-    for (const blocker of failed) blockers[blocker] = (blockers[blocker] ?? 0) + 1;
-    if (failed.length === 0) fitting.push({ entry, rate: ratePerHour(entry.offer.prices, demand.resources) });
-    if (failed.length !== 1) continue;
-    if (failed[0] === "price") onlyPrice += 1;
-    if (failed[0] === "gpus" && entry.offer.gpus.length >= demand.resources.gpus) onlyBusy += 1;
+export class Book {
+  readonly #entries = new Map<string, BookEntry>();
+  readonly #tiers = { firm: new TierMarket("firm"), yieldable: new TierMarket("yieldable") };
+  #online = 0;
+  #refreshAt = 0;
+  /** By address; null: to be sorted again. */
+  #sorted: string[] | null = null;
+  #unmet: Unmet[] = [];
+
+  /**
+   * The node whose row changed; null when there was nothing to do. Events of one node may come twice or late: an
+   * entry older than the row is dropped. Never refuses: a Book believes its nodes.
+   */
+  apply(event: BookEvent, now: number): Address | null {
+    const node = event.t === "put" ? event.entry.node : event.node;
+    const row = this.#entries.get(node);
+    if (event.t === "put" ? row !== undefined && row.lastSeen > event.entry.lastSeen : row === undefined)
+      return null;
+    if (row?.status === "online") this.#takeOff(node);
+    if (event.t === "put") {
+      this.#entries.set(node, event.entry);
+      if (event.entry.status === "online") this.#putOn(event.entry, now);
+      if (row === undefined) this.#sorted = null;
+    } else {
+      this.#entries.delete(node);
+      this.#sorted = null;
+    }
+    return node;
   }
-  fitting.sort(
-    (a, b) =>
-      (a.rate < b.rate ? -1 : a.rate > b.rate ? 1 : 0) ||
-      b.entry.free - a.entry.free ||
-      (a.entry.node < b.entry.node ? -1 : 1),
-  );
-  const entries = fitting.slice(0, limit).map(({ entry }) => entry);
-  return { entries, blockers, offers, onlyPrice, onlyBusy };
+
+  /** The offers that fit, best first (docs/matching.md), and if none does, why not. Only nodes that are online count. */
+  find(demand: Demand, limit: number, now: number, options: FindOptions = {}): Found {
+    this.#refresh(now);
+    const search = new Search(demand, limit, options);
+    const market = this.#tiers[demand.tier];
+    market.find(search);
+    const { found } = search;
+    if (found.length > 0)
+      return {
+        entries: found.map(({ entry }) => entry),
+        ...(options.ranked === true ? { ranks: search.ranks } : {}),
+        blockers: {},
+        offers: this.#online,
+        onlyPrice: 0,
+        onlyBusy: 0,
+      };
+    if (options.toBuy === true) this.#remember(demand, now);
+    if (demand.node !== undefined) return this.#explainNode(demand.node, search, now);
+    return { entries: [], ...market.explain(search, this.#online) };
+  }
+
+  /** Who names a node is told of that one alone. */
+  #explainNode(node: string, search: Search, now: number): Found {
+    const { demand } = search;
+    const entry = this.#entries.get(node);
+    if (entry?.status !== "online")
+      return { entries: [], blockers: { node: 1 }, offers: 0, onlyPrice: 0, onlyBusy: 0 };
+    const { reliability } = standingOf(entry.presence, true, now);
+    const seller = { provider: entry.provider, reliability };
+    const failed = new Set([
+      ...blockersOf(entry.offer, node, entry.free, demand, seller),
+      ...this.#tiers[demand.tier].listingsOf(node, search).flatMap((listing) => search.failed(listing)),
+    ]);
+    const alone = (blocker: Blocker) => failed.size === 1 && failed.has(blocker);
+    const idle = blockersOf(entry.offer, node, entry.offer.gpus.length, demand, seller);
+    return {
+      entries: [],
+      blockers: Object.fromEntries(Array.from(failed, (blocker) => [blocker, 1])),
+      offers: 1,
+      onlyPrice: alone("price") ? 1 : 0,
+      onlyBusy: alone("gpus") && idle.length === 0 ? 1 : 0,
+    };
+  }
+
+  /** By address, whatever their status; `after` is the last address of the page before. */
+  list(
+    after: Address | null,
+    limit: number,
+    belongs: (entry: BookEntry) => boolean = () => true,
+  ): BookEntry[] {
+    this.#sorted ??= [...this.#entries.keys()].sort();
+    const page: BookEntry[] = [];
+    for (let at = after === null ? 0 : firstAfter(this.#sorted, after); page.length < limit; at += 1) {
+      const node = this.#sorted[at];
+      const entry = node === undefined ? undefined : this.#entries.get(node);
+      if (entry === undefined) break;
+      if (belongs(entry)) page.push(entry);
+    }
+    return page;
+  }
+
+  get(node: Address): BookEntry | null {
+    return this.#entries.get(node) ?? null;
+  }
+
+  /** Why demands of the last hour, which nothing here met, passed the node by: how many of them it failed by what. */
+  skipped(node: Address, now: number): Partial<Record<Blocker, number>> {
+    const entry = this.#entries.get(node);
+    if (entry?.status !== "online") return {};
+    const { reliability } = standingOf(entry.presence, true, now);
+    const skipped: Partial<Record<Blocker, number>> = {};
+    for (const { demand, at } of this.#unmet) {
+      if (at < now - UNMET_MS) continue;
+      const seller = { provider: entry.provider, reliability };
+      for (const blocker of blockersOf(entry.offer, node, entry.free, demand, seller))
+        skipped[blocker] = (skipped[blocker] ?? 0) + 1;
+    }
+    return skipped;
+  }
+
+  /** What online nodes ask, by model. */
+  asks(): Asks[] {
+    return asksOf(this.#entries.values());
+  }
+
+  #remember(demand: Demand, now: number): void {
+    if (this.#unmet.length === UNMET_MOST) this.#unmet.shift();
+    this.#unmet.push({ demand, at: now });
+  }
+
+  #putOn(entry: BookEntry, now: number): void {
+    const { reliability, score } = standingOf(entry.presence, true, now);
+    this.#online += 1;
+    for (const tier of TIERS) this.#tiers[tier].add(entry, weightOf(score), reliability);
+  }
+
+  #takeOff(node: string): void {
+    this.#online -= 1;
+    for (const tier of TIERS) this.#tiers[tier].remove(node);
+  }
+
+  #refresh(now: number): void {
+    if (now < this.#refreshAt) return;
+    this.#refreshAt = now + REFRESH_MS;
+    for (const entry of this.#entries.values()) {
+      if (entry.status !== "online") continue;
+      this.#takeOff(entry.node);
+      this.#putOn(entry, now);
+    }
+  }
 }
 
-/** By address, whatever their status; `after` is the last address of the page before. */
-export function list(state: BookState, after: Address | null, limit: number): BookEntry[] {
-  const nodes = [...state.keys()].sort();
-  const from = after === null ? 0 : nodes.findIndex((node) => node > after);
-  if (from === -1) return [];
-  return nodes.slice(from, from + limit).flatMap((node) => state.get(node) ?? []);
+function firstAfter(sorted: readonly string[], node: string): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const at = sorted[middle];
+    if (at !== undefined && at <= node) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -1,7 +1,7 @@
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
-import { ratePerHour } from "@gpux/protocol/resources";
+import { pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import type { HoldRequest } from "../interfaces.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
 import { type Allocation, freeGpus, type NodeState, statusOf, type ToNodeBody, taken } from "./state.ts";
@@ -29,17 +29,19 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     if (known.phase === "asked") return unchanged(state);
     return { ok: true, next: state, effects: [{ t: "answer", lease: request.lease, outcome: { ok: true } }] };
   }
-  const { resources } = request.text;
+  const { resources, tier } = request.text;
+  const prices = pricesIn(inventory.offer, tier);
   if (
     request.terms.providerSigner !== state.node ||
     request.terms.provider !== inventory.provider ||
-    request.terms.ratePerHour < ratePerHour(inventory.offer.prices, resources) ||
+    prices === null ||
+    request.terms.ratePerHour < ratePerHour(prices, resources) ||
     inventory.offer.cpu < resources.cpu ||
     inventory.offer.memory_gb < resources.memory_gb
   )
     return refused("no_capacity", "the node's offer has changed");
   if (freeGpus(state) < resources.gpus) {
-    const room = request.text.tier === "firm" ? makeRoom(state, resources.gpus, now) : null;
+    const room = tier === "firm" ? makeRoom(state, resources.gpus, now) : null;
     const outcome = refused("no_capacity", "the node's GPUs are taken");
     if (room === null || !room.ok) return outcome;
     const soon = { ...outcome, detail: `the node's GPUs come free in ${NOTICE_S} s` };
@@ -49,7 +51,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     return refused("no_capacity", "the node serves too many leases");
   const allocation: Allocation = {
     phase: "asked",
-    tier: request.text.tier,
+    tier,
     yielding: false,
     notBefore: 0,
     turn: 0,
@@ -62,6 +64,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     hold: request.lease,
     resources,
     terms: request.terms,
+    tier,
     expires_at: new Date(request.expiresAt).toISOString(),
   });
 }

@@ -8,7 +8,8 @@ export type NodeEvent =
   | { readonly t: "connected"; readonly connection: string }
   | { readonly t: "frame"; readonly connection: string; readonly frame: FromNode }
   | { readonly t: "bad_frame"; readonly connection: string; readonly reason: string }
-  | { readonly t: "disconnected"; readonly connection: string }
+  /** `lost`: found to be gone, nobody knows since when. */
+  | { readonly t: "disconnected"; readonly connection: string; readonly lost?: boolean }
   /** The socket's last ping, seen while somebody asked about the node. */
   | { readonly t: "heartbeat"; readonly at: number }
   | { readonly t: "hold"; readonly request: HoldRequest }

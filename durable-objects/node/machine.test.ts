@@ -3,6 +3,7 @@ import { Address, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { HoldRequest } from "../interfaces.ts";
+import { standingOf } from "../presence.ts";
 import type { NodeEffect, NodeEvent } from "./event.ts";
 import { publicationOf, SILENCE_MS, step } from "./machine.ts";
 import { dueAt, entryOf, freeGpus, type NodeState, statusOf, unknownNode } from "./state.ts";
@@ -27,6 +28,7 @@ const offer = {
   region: "eu-west",
   prices: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
   concurrency: 1,
+  yieldable: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
 };
 
 function frame(seq: number, ack: number, body: object): FromNode {
@@ -124,6 +126,38 @@ test("a node is offline until its hello, and again when its socket goes", () => 
   expect(statusOf(run(online.slice(0, 1)).state)).toBe("offline");
   expect(statusOf(run(online).state)).toBe("online");
   expect(statusOf(run([...online, [{ t: "disconnected", connection: "a" }, 3]]).state)).toBe("offline");
+});
+
+test("MKT-6 presence is written when the node comes or goes, and says nothing of time that nobody saw", () => {
+  const minute = 60_000;
+  const share = (events: [NodeEvent, number][], now: number) => {
+    const { state } = run(events);
+    const { reliability, observedMs } = standingOf(state.presence, statusOf(state) !== "offline", now);
+    return [reliability, observedMs];
+  };
+  const back = (at: number): [NodeEvent, number][] => [
+    [connected("b"), at],
+    [from("b", hello()), at],
+  ];
+  const gone: NodeEvent = { t: "disconnected", connection: "a" };
+  const heard: NodeEvent = { t: "heartbeat", at: minute };
+  expect(share(online, 2 + minute)).toEqual([10_000, minute]);
+  expect(share([...online, [gone, 2 + minute], ...back(2 + 2 * minute)], 2 + 4 * minute)).toEqual([
+    7_500,
+    4 * minute,
+  ]);
+  // Silent since its last ping, so away since then.
+  expect(share([...online, [heard, 2 * minute], [heard, 4 * minute]], 4 * minute)).toEqual([
+    Math.floor(((minute - 2) / (4 * minute - 2)) * 10_000),
+    4 * minute - 2,
+  ]);
+  const lost: NodeEvent = { ...gone, lost: true };
+  expect(share([...online, [heard, minute], [lost, 9 * minute], ...back(9 * minute)], 10 * minute)).toEqual([
+    10_000,
+    2 * minute - 2,
+  ]);
+  const { state } = run(online);
+  expect(run([[{ t: "heartbeat", at: 50 }, 60]], state).state.presence).toBe(state.presence);
 });
 
 test("hello is answered by welcome with the leases that are open", () => {
@@ -451,13 +485,13 @@ test("a publication of an older state leaves the newer one due, and failures bac
 test("a node with other GPUs leaves the book of its old model", () => {
   const before = run([
     ...online,
-    [{ t: "published", version: 1, books: ["any/any/0", "RTX_4090/any/0"] }, 3],
+    [{ t: "published", version: 1, books: ["any/any/0", "RTX_4090/any/0", "RTX_4090/eu-west/0"] }, 3],
   ]).state;
   const other = { ...offer, gpus: [{ ...gpu, model: "A100" }] };
   const { state } = run([[from("a", frame(1, 0, { t: "offer", offer: other })), 4]], before);
-  expect(publicationOf(state)).toMatchObject({
-    into: ["any/any/0", "A100/any/0"],
-    outOf: ["RTX_4090/any/0"],
+  expect(publicationOf(state, () => 1)).toMatchObject({
+    into: ["any/any/0", "A100/any/0", "A100/eu-west/0"],
+    outOf: ["RTX_4090/any/0", "RTX_4090/eu-west/0"],
   });
 });
 

@@ -1,5 +1,6 @@
 import { CLOSE, type FromNode } from "@gpux/protocol/frames";
-import { booksOf } from "../books.ts";
+import { booksOf, type Shards } from "../books.ts";
+import { observed, type Presence } from "../presence.ts";
 import {
   allocate,
   claim,
@@ -30,8 +31,13 @@ const RETRY_MOST_MS = 120_000;
  * Whatever changes the node's row in the Books leaves a publication behind.
  */
 export function step(state: NodeState, event: NodeEvent, now: number): NodeStep {
-  const result = decide(state, event, now);
-  if (!result.ok || !rowChanged(state, result.next)) return result;
+  const decided = decide(state, event, now);
+  if (!decided.ok) return decided;
+  const presence = presenceAfter(state, decided.next, event, now);
+  // The same state stays the same object: what has not changed is not written.
+  const result =
+    presence === decided.next.presence ? decided : { ...decided, next: { ...decided.next, presence } };
+  if (!rowChanged(state, result.next)) return result;
   const version = state.version + 1;
   const publication = { version, attempts: 0, retryAt: now + RETRY_FIRST_MS };
   return { ...result, next: { ...result.next, version, publication } };
@@ -88,6 +94,18 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
     case "tick":
       return lapse(state, now);
   }
+}
+
+/** Written when the node comes or goes. What is not known is what happened after the last sign of a lost socket. */
+function presenceAfter(before: NodeState, after: NodeState, event: NodeEvent, now: number): Presence {
+  const { presence } = before;
+  const [was, is] = [statusOf(before) !== "offline", statusOf(after) !== "offline"];
+  if (was === is) return presence;
+  if (is) return observed(presence, now, "off");
+  const silent = event.t === "heartbeat";
+  const lost = event.t === "disconnected" && event.lost === true;
+  if (!silent && !lost) return observed(presence, now, "on");
+  return observed(observed(presence, Math.min(now, after.lastSeen), "on"), now, silent ? "off" : "unknown");
 }
 
 function rowChanged(before: NodeState, after: NodeState): boolean {
@@ -210,9 +228,9 @@ function reliable(state: NodeState, frame: Exclude<FromNode, { t: "hello" | "ack
 }
 
 /** The node's row as the Books are to have it, with the books that should and those that should no longer. */
-export function publicationOf(state: NodeState) {
+export function publicationOf(state: NodeState, shards: Shards) {
   const entry = entryOf(state);
   if (entry === null) return null;
-  const into = booksOf(entry.offer);
+  const into = booksOf(entry.offer, entry.node, shards);
   return { entry, into, outOf: state.published.filter((book) => !into.includes(book)) };
 }

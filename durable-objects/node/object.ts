@@ -5,6 +5,7 @@ import type { LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
+import { configOf } from "../config.ts";
 import type { BookEntry, HoldRequest, NodeRpc, Outcome, Refused } from "../interfaces.ts";
 import { nodeViewOf } from "../node-view.ts";
 import { takeNonce } from "../nonce-window.ts";
@@ -36,7 +37,7 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     // A deploy or a crash drops sockets without a close event.
     const connection = this.#state?.connection;
     if (connection && ctx.getWebSockets(connection.id).length === 0)
-      this.#apply({ t: "disconnected", connection: connection.id });
+      this.#apply({ t: "disconnected", connection: connection.id, lost: true });
   }
 
   /** The control socket's upgrade; the edge has verified who calls. */
@@ -144,7 +145,7 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
   async view(): Promise<Outcome<{ node: NodeView }>> {
     const state = this.#heard();
     const entry = state === null ? null : entryOf(state);
-    return entry === null ? unknown : { ok: true, node: nodeViewOf(entry) };
+    return entry === null ? unknown : { ok: true, node: nodeViewOf(entry, Date.now()) };
   }
 
   /** The state after looking at when the socket last pinged: heartbeats themselves wake nothing. */
@@ -207,7 +208,7 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     this.#publishing = true;
     try {
       for (let state = this.#state; state?.publication; state = this.#state) {
-        const publication = publicationOf(state);
+        const publication = publicationOf(state, configOf(this.env).bookShards);
         if (publication === null) return;
         const { entry, into, outOf } = publication;
         const { version } = state.publication;

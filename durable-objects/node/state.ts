@@ -4,6 +4,7 @@ import type { Address, LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
 import type { Offer, Resources, Tier } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
+import { NEVER_SEEN, type Presence } from "../presence.ts";
 
 /** What the agent said about its machine; it stays when the socket goes. */
 export interface Inventory {
@@ -63,6 +64,8 @@ export interface NodeState {
   readonly received: number;
   /** Milliseconds; never goes back. */
   readonly lastSeen: number;
+  /** Written when the node comes or goes; since then it is what it is now. */
+  readonly presence: Presence;
   readonly version: number;
   readonly publication: Publication | null;
   /** The Books that may have a row of this node. */
@@ -79,6 +82,7 @@ export function unknownNode(node: Address): NodeState {
     sent: 0,
     received: 0,
     lastSeen: 0,
+    presence: NEVER_SEEN,
     version: 0,
     publication: null,
     published: [],
@@ -127,6 +131,7 @@ export function entryOf(state: NodeState): BookEntry | null {
     agentVersion: inventory.agentVersion,
     status: statusOf(state),
     lastSeen: state.lastSeen,
+    presence: state.presence,
   };
 }
 

@@ -5,6 +5,7 @@ import { Offer, Resources, Tier } from "@gpux/protocol/resources";
 import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
+import { NEVER_SEEN, Presence } from "../presence.ts";
 import { type NodeState, unknownNode } from "./state.ts";
 
 const STEPS = [
@@ -31,6 +32,7 @@ const STEPS = [
   "CREATE TABLE unacknowledged (seq INTEGER PRIMARY KEY, frame TEXT NOT NULL)",
   NONCE_TABLE,
   "ALTER TABLE allocations ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
+  "ALTER TABLE node ADD COLUMN presence TEXT",
   "ALTER TABLE allocations ADD COLUMN tier TEXT NOT NULL DEFAULT 'firm'",
   "ALTER TABLE allocations ADD COLUMN yielding INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
@@ -68,6 +70,7 @@ type NodeRow = {
   version: number;
   publication: string | null;
   published: string;
+  presence: string | null;
 };
 
 /** The node's tables. Reads once, after that writes what a step changed. */
@@ -101,6 +104,7 @@ export class NodeStore {
       version: row.version,
       publication: row.publication === null ? null : PublicationRow.parse(JSON.parse(row.publication)),
       published: z.array(z.string()).parse(JSON.parse(row.published)),
+      presence: row.presence === null ? NEVER_SEEN : Presence.parse(JSON.parse(row.presence)),
       allocations: new Map(
         allocations.map(({ lease, phase, resources, terms, until, turn, tier, yielding, not_before }) => [
           LeaseId.parse(lease),
@@ -123,7 +127,7 @@ export class NodeStore {
   /** Synchronous, so that everything of one step commits together. */
   save(before: NodeState | null, after: NodeState): void {
     this.#sql.exec(
-      "INSERT OR REPLACE INTO node VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO node VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       after.node,
       after.inventory === null ? null : JSON.stringify(z.encode(InventoryRow, after.inventory)),
       after.connection?.id ?? null,
@@ -134,6 +138,7 @@ export class NodeStore {
       after.version,
       after.publication === null ? null : JSON.stringify(after.publication),
       JSON.stringify(after.published),
+      JSON.stringify(after.presence),
     );
     this.#saveAllocations(before, after);
     this.#saveFrames(before, after);

@@ -27,6 +27,8 @@ export interface SessionSeal {
 export type WebCryptoKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
 
 const text = new TextEncoder();
+/** Tokens that one isolate has opened and keeps open: the same text was sealed once and for all. */
+const MAX_KNOWN = 1_000;
 const HMAC = { name: "HMAC", hash: "SHA-256" };
 
 /**
@@ -36,17 +38,35 @@ const HMAC = { name: "HMAC", hash: "SHA-256" };
 export function createSeal(secrets: string): SessionSeal {
   if (!SECRETS.test(secrets)) throw new Error("session secrets are `id:64 hex digits`, separated by commas");
   const keys = new Map<string, Promise<WebCryptoKey>>();
+  const known = new Map<string, SessionGrant>();
   const hexById = new Map(secrets.split(",").map((each): [string, string] => split(each, ":")));
   const [keyId = ""] = hexById.keys();
 
   function keyOf(id: string): Promise<WebCryptoKey> | null {
-    const known = keys.get(id);
+    const imported = keys.get(id);
     const hex = hexById.get(id);
-    if (known !== undefined || hex === undefined) return known ?? null;
+    if (imported !== undefined || hex === undefined) return imported ?? null;
     const raw = Uint8Array.from({ length: 32 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16));
     const made = crypto.subtle.importKey("raw", raw, HMAC, false, ["sign", "verify"]);
     keys.set(id, made);
     return made;
+  }
+
+  async function read(token: string): Promise<SessionGrant | null> {
+    const parts = token.length > MAX_TOKEN ? [] : token.split(".");
+    const [id = "", content = "", sealed = ""] = parts;
+    const key = parts.length === 3 ? keyOf(id) : null;
+    const mac = decodeBase64Url(sealed);
+    const bytes = decodeBase64Url(content);
+    if (key === null || mac?.length !== 32 || bytes === null) return null;
+    // Constant in time, as WebCrypto's verification is.
+    const genuine = await crypto.subtle.verify(
+      "HMAC",
+      await key,
+      mac,
+      text.encode(`token\n${id}.${content}`),
+    );
+    return genuine ? SessionGrant.parse(JSON.parse(new TextDecoder().decode(bytes))) : null;
   }
 
   return {
@@ -59,20 +79,14 @@ export function createSeal(secrets: string): SessionSeal {
       return `${head}.${encodeBase64Url(new Uint8Array(mac))}`;
     },
     async open(token) {
-      const parts = token.length > MAX_TOKEN ? [] : token.split(".");
-      const [id = "", content = "", sealed = ""] = parts;
-      const key = parts.length === 3 ? keyOf(id) : null;
-      const mac = decodeBase64Url(sealed);
-      const bytes = decodeBase64Url(content);
-      if (key === null || mac?.length !== 32 || bytes === null) return null;
-      // Constant in time, as WebCrypto's verification is.
-      const genuine = await crypto.subtle.verify(
-        "HMAC",
-        await key,
-        mac,
-        text.encode(`token\n${id}.${content}`),
-      );
-      return genuine ? SessionGrant.parse(JSON.parse(new TextDecoder().decode(bytes))) : null;
+      const grant = known.get(token) ?? (await read(token));
+      if (grant === null) return null;
+      // What was used last stands last, and what was not used for longest goes.
+      known.delete(token);
+      known.set(token, grant);
+      const [oldest] = known.keys();
+      if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest);
+      return grant;
     },
     async secretOf(session, id) {
       const key = keyOf(id);

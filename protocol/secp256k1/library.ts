@@ -3,7 +3,7 @@ import type { Bytes32 } from "../ids.ts";
 import type { Curve } from "./curve.ts";
 
 /**
- * libsecp256k1, the C library of Bitcoin Core, compiled to WebAssembly (the binary of @bitauth/libauth; ADR 11). Only
+ * libsecp256k1, the C library of Bitcoin Core, compiled to WebAssembly (the binary of @bitauth/libauth; ADR 12). Only
  * the binary is theirs: their loader carries it as base64, which workerd does not compile. What the binary imports is
  * Emscripten's of 2018, a fixed memory with the stack first and the heap behind it.
  */

@@ -19,6 +19,8 @@ export interface AgentSetup {
   readonly key: `0x${string}`;
   /** USDC per GPU-hour as text. */
   readonly gpuHour: string;
+  /** In the yieldable tier; not sold there when left out. */
+  readonly yieldableGpuHour?: string;
   /** Put before the command, to run the agent elsewhere (a network namespace). */
   readonly within?: readonly string[];
 }
@@ -49,6 +51,9 @@ export async function initAgent(setup: AgentSetup): Promise<void> {
     escrow: setup.escrow,
     payout: setup.payout,
     prices: { gpu_hour: setup.gpuHour },
+    ...(setup.yieldableGpuHour === undefined
+      ? {}
+      : { yieldable_prices: { gpu_hour: setup.yieldableGpuHour } }),
     region: "local",
     drain_s: 5,
   });

@@ -39,6 +39,17 @@ function setUp(options: Partial<ClientOptions> = {}) {
 const keysOf = (edge: ReturnType<typeof createScriptedEdge>) =>
   edge.seen.map((each) => each.headers.get("idempotency-key")).filter((key) => key !== null);
 
+it("searches offers with the operators as they are, in base units where amounts come back", async () => {
+  const { client, edge } = setUp();
+  const found = await client.offers.search({ gpu_name: "SWIFTSHADER", "num_gpus[gte]": 4, order: "-score" });
+  expect(found.data).toMatchObject([{ gpu_name: "SWIFTSHADER", rate_per_hour: 3_600_000n }]);
+  expect(edge.seen[0]).toMatchObject({
+    route: "GET /v1/offers",
+    query: "?gpu_name=SWIFTSHADER&num_gpus%5Bgte%5D=4&order=-score",
+    signer: null,
+  });
+});
+
 it("opens the quoted lease, allows the job's price and sends it again under the same key", async () => {
   const { client, edge } = setUp();
   const job = await client.jobs.create(request, { wait: 5 });

@@ -9,8 +9,15 @@ import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
-import { createNodes, type Nodes } from "./nodes.ts";
+import { createNodes, createOffers, type Nodes, type Offers } from "./nodes.ts";
 import { createObjects, type Objects } from "./objects.ts";
+import {
+  createSessionUse,
+  type KeptSession,
+  type Session,
+  type SessionOptions,
+  type Sessions,
+} from "./session.ts";
 import { SYSTEM_TIMING, type Timing } from "./timing.ts";
 import { createTransport } from "./transport.ts";
 import { createWarmLeases } from "./warm-leases.ts";
@@ -31,6 +38,8 @@ export interface ClientOptions {
    * (protocol/addresses.ts), that one; elsewhere the edge's own word (`/.well-known/gpux`).
    */
   readonly settlement?: Settlement;
+  /** A session that was opened before (`Client.session`), to sign requests from the first on. */
+  readonly session?: KeptSession;
   readonly fetch?: typeof fetch;
   /**
    * Called with each funding before it leaves, and waited for: whoever keeps it (its terms above all) gets the rest of
@@ -50,7 +59,15 @@ export interface Client {
   readonly leases: Omit<Leases, "adopt">;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
+  readonly offers: Offers;
   readonly intents: Intents;
+  /**
+   * Opens a session, by one signature of the account, and lets its key sign what the session may do: the account is
+   * asked no more for each request. It is renewed before its end. A revoked one throws `session_revoked` once; after
+   * that the account signs again.
+   */
+  session(options: SessionOptions): Promise<Session>;
+  readonly sessions: Sessions;
 }
 
 /**
@@ -93,11 +110,16 @@ export function createClient(options: ClientOptions): Client {
     timing,
     maxRetries: options.maxRetries ?? 2,
     fetch: options.fetch ?? ((request, init) => fetch(request, init)),
-    async sign(request) {
-      const chainId = options.settlement?.chain_id ?? (await wellKnown()).settlement.chain_id;
-      return signRequest(request, accountSigner(account, chainId), { now: timing.now() });
+    async sign(request, by) {
+      const bySession = by === "session" ? await session.sign(request) : null;
+      return (
+        bySession ?? signRequest(request, accountSigner(account, await chainId()), { now: timing.now() })
+      );
     },
+    recover: (error) => session.recover(error),
   });
+  const chainId = async () => options.settlement?.chain_id ?? (await wellKnown()).settlement.chain_id;
+  const session = createSessionUse({ transport, timing, chainId, kept: options.session ?? null });
 
   const warm = createWarmLeases();
   const spendLimit = options.spendLimit ?? null;
@@ -113,7 +135,10 @@ export function createClient(options: ClientOptions): Client {
     leases,
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
+    offers: createOffers(transport),
     intents: createIntents(transport, timing),
+    session: (given) => session.open(given),
+    sessions: session.sessions,
   };
 }
 

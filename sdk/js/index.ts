@@ -6,8 +6,15 @@ export type { IntentDoneView, IntentInput, Intents } from "./intents.ts";
 export type { AutoOpen, CreateOptions, JobInput } from "./job-dispatch.ts";
 export type { Jobs, RunOptions } from "./jobs.ts";
 export type { DemandInput, Leases, OpenOptions, QuoteInput, Quotes } from "./leases.ts";
-export { createMarket, type Nodes } from "./nodes.ts";
+export { createMarket, type Nodes, type OfferSearchInput, type Offers } from "./nodes.ts";
 export type { Objects } from "./objects.ts";
 export { checkQuote, type Expected, type QuoteCheck } from "./quote-check.ts";
 export { type ReceiptCheck, type ReceiptContext, type ReceiptRefusal, verifyReceipt } from "./receipt.ts";
+export type { KeptSession, Session, SessionOptions, Sessions } from "./session.ts";
+export {
+  newExportableSessionKey,
+  newSessionKey,
+  readSessionKey,
+  type SessionKeyPair,
+} from "./session-key.ts";
 export type { Timing } from "./timing.ts";

@@ -1,4 +1,3 @@
-import type { z } from "zod";
 import { abortedError, GpuxError, invalidResponse, jsonOf, networkError } from "./error.ts";
 import { createEventParser, type StreamEvent } from "./event-stream.ts";
 import { backoff, type Timing } from "./timing.ts";
@@ -10,6 +9,16 @@ export interface EventOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What this asks of a schema of the protocol. */
+interface Schema<Value> {
+  safeParse(value: unknown):
+    | { readonly success: true; readonly data: Value }
+    | {
+        readonly success: false;
+        readonly error: { readonly issues: readonly { readonly message: string }[] };
+      };
+}
+
 interface JournalEvent {
   readonly id: number;
   readonly type: string;
@@ -19,9 +28,9 @@ interface JournalEvent {
 export interface Journal<Event extends JournalEvent> {
   /** Of the stream. */
   readonly path: string;
-  readonly schema: z.ZodType<Event>;
+  readonly schema: Schema<Event>;
   /** Types that this client knows: a newer edge may have more. */
-  readonly types: z.ZodType<Event["type"]>;
+  readonly types: Schema<Event["type"]>;
   /** Passed on without a number of its own. */
   readonly isPassing: (event: Event) => boolean;
   readonly isEnd: (event: Event) => boolean;

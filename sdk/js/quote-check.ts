@@ -3,7 +3,8 @@ import { canonicalJson } from "@gpux/protocol/canonical";
 import { escrowDomain, type LeaseTerms, leaseIdHash } from "@gpux/protocol/eip712";
 import { leaseIdOf } from "@gpux/protocol/ids";
 import type { Quote, QuoteText, Settlement } from "@gpux/protocol/lease";
-import { blockersOf, type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
+import { textBlockersOf } from "@gpux/protocol/quote-text";
+import { type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
 import { keccak256, stringToBytes } from "viem/utils";
 
 /** What the caller asked for and trusts; the quote is held against it before anything is signed. */
@@ -102,23 +103,8 @@ function checkRate(rate: bigint, text: QuoteText, { demand, maxRatePerHour }: Ex
   if (maxRatePerHour !== null && rate > maxRatePerHour) {
     return fail("terms.ratePerHour", `${rate} per hour is above the limit of ${maxRatePerHour}`);
   }
-  const [blocker] = textBlockers(text, demand);
+  const [blocker] = textBlockersOf(text, demand);
   return blocker === undefined ? pass : fail("text", `the offer fails the demand's ${blocker}`);
-}
-
-/** What of the demand the quoted node fails; `gpus_free` is not at issue, the hold is confirmed. */
-export function textBlockers(text: QuoteText, demand: Demand) {
-  const prices = Prices.safeParse(text.prices);
-  if (!prices.success || text.gpus.length === 0) return ["price" as const];
-  const offer = {
-    gpus: text.gpus,
-    cpu: text.resources.cpu,
-    memory_gb: text.resources.memory_gb,
-    region: text.region,
-    prices: prices.data,
-    concurrency: 1,
-  };
-  return blockersOf(offer, text.node, text.resources.gpus, demand);
 }
 
 function checkTimes(quote: Quote, { now, durationS }: Expected): QuoteCheck {

@@ -3,19 +3,23 @@ import { backoff, type Timing } from "./timing.ts";
 
 /** One request, before signing. `path` is joined to the client's address; an absolute URL stands as it is. */
 export interface Call {
-  readonly method: "GET" | "HEAD" | "POST" | "PUT";
+  readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
   readonly path: string;
   readonly body?: Uint8Array<ArrayBuffer> | undefined;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
-  /** Public routes and other origins get no signature. */
-  readonly signed?: boolean;
+  /** Public routes and other origins get no signature; `wallet`: by no session. */
+  readonly signed?: boolean | "wallet";
   /** Every request here may be repeated: those that spend carry an Idempotency-Key or a salt. `false` sends once. */
   readonly retried?: boolean;
 }
 
+/** Who signs: a session where there is one, or the account in any case. */
+export type SignedBy = "session" | "wallet";
 /** The request with its signature's headers. Called anew for each try, because a nonce is good for one. */
-export type Sign = (request: Request) => Promise<Request>;
+export type Sign = (request: Request, by: SignedBy) => Promise<Request>;
+/** What to do about a refusal of what a session signed: let the account sign it, or nothing. */
+export type Recovery = "wallet" | null;
 
 export interface Answer {
   readonly status: number;
@@ -47,6 +51,7 @@ export interface TransportSettings {
   readonly url: string;
   readonly fetch: typeof fetch;
   readonly sign: Sign;
+  readonly recover: (error: GpuxError) => Recovery;
   readonly maxRetries: number;
   readonly timing: Timing;
 }
@@ -54,7 +59,11 @@ export interface TransportSettings {
 export function createTransport(settings: TransportSettings): Transport {
   const { timing } = settings;
 
-  async function once<Result>(call: Call, read: (response: Response) => Promise<Result>): Promise<Result> {
+  async function once<Result>(
+    call: Call,
+    by: SignedBy,
+    read: (response: Response) => Promise<Result>,
+  ): Promise<Result> {
     if (call.signal?.aborted) throw abortedError();
     const unsigned = new Request(new URL(call.path, settings.url), {
       method: call.method,
@@ -63,7 +72,7 @@ export function createTransport(settings: TransportSettings): Transport {
       // A signature names one target, so a redirect could only lose it or leak it.
       redirect: "error",
     });
-    const request = call.signed === false ? unsigned : await settings.sign(unsigned);
+    const request = call.signed === false ? unsigned : await settings.sign(unsigned, by);
     try {
       const response = await settings.fetch(request, { signal: call.signal ?? null });
       if (response.ok) return await read(response);
@@ -76,10 +85,17 @@ export function createTransport(settings: TransportSettings): Transport {
 
   async function attempt<Result>(call: Call, read: (response: Response) => Promise<Result>): Promise<Result> {
     const retries = call.retried === false ? 0 : settings.maxRetries;
+    let by: SignedBy = call.signed === "wallet" ? "wallet" : "session";
     for (let n = 0; ; n += 1) {
       try {
-        return await once(call, read);
+        return await once(call, by, read);
       } catch (error) {
+        if (error instanceof GpuxError && by === "session" && settings.recover(error) === "wallet") {
+          // Refused before it was looked at: nothing was tried yet.
+          by = "wallet";
+          n -= 1;
+          continue;
+        }
         if (!(error instanceof GpuxError) || n >= retries || !mayRetry(error)) throw error;
         await timing.sleep(error.retryAfterMs ?? backoff(n, timing), call.signal);
       }

@@ -2,8 +2,8 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import { type JobView, TERMINAL } from "@gpux/protocol/job";
 import type { QuoteText } from "@gpux/protocol/lease";
+import { textBlockersOf } from "@gpux/protocol/quote-text";
 import type { Demand } from "@gpux/protocol/resources";
-import { textBlockers } from "./quote-check.ts";
 
 /** A lease whose terms this client has checked and may sign allowances for. Amounts in base units. */
 export interface WarmLease {
@@ -69,7 +69,7 @@ export function createWarmLeases(): WarmLeases {
     find(demand, maxPrice, untilS) {
       for (const lease of leases.values()) {
         const roomy = committed(lease) + maxPrice <= lease.limit && lease.terms.expiry > untilS;
-        if (roomy && textBlockers(lease.text, demand).length === 0) return lease;
+        if (roomy && textBlockersOf(lease.text, demand).length === 0) return lease;
       }
       return undefined;
     },

@@ -16,7 +16,7 @@ let client: Client;
 let before: Balances;
 
 beforeAll(async () => {
-  market = await openMarket();
+  market = await openMarket({ gpuHour: "0.60", yieldableGpuHour: "0.20" });
   client = market.client();
   before = await market.ledger.balances();
 });
@@ -29,6 +29,7 @@ it("LSE-11 a yieldable lease leaves the GPU to its owner, and goes on when he is
   const matmul = await publish(client, "matmul");
   const quote = await client.quotes.create({ demand: yieldable, amount: 500_000n });
   const lease = await client.leases.open(quote, { demand: yieldable });
+  expect(lease.terms.ratePerHour).toBe(200_000n);
   const job = (scale: number) =>
     client.jobs.create({
       function: matmul,

@@ -56,6 +56,7 @@ function operation({ route, signed }: Mounted, recursive: Recursive): unknown {
     ...new Set([
       ...route.refusals,
       ...(signed ? SIGNATURE_REFUSALS : []),
+      ...(route.contracts ? ["chain_unavailable" as const] : []),
       ...(signed && route.scope !== undefined ? SESSION_REFUSALS : []),
       "internal" as const,
     ]),
@@ -117,7 +118,6 @@ const SIGNATURE_REFUSALS = [
   "signature_invalid",
   "digest_missing",
   "digest_mismatch",
-  "chain_unavailable",
 ] as const;
 
 const SESSION_REFUSALS = ["session_invalid", "session_expired", "session_revoked", "scope_missing"] as const;

@@ -33,6 +33,8 @@ export async function openDevice(): Promise<OpenedDevice | undefined> {
         /swiftshader|llvmpipe|lavapipe|warp/i.test(`${info.architecture} ${info.device} ${info.description}`),
       maxBufferBytes: limits.maxBufferSize,
       maxBindingBytes: limits.maxStorageBufferBindingSize,
+      // Of the device and not of the adapter: a feature that the device was not opened with is there for no job.
+      features: ["webgpu", ...device.features],
     },
   };
 }

@@ -12,6 +12,7 @@ const Description = z.strictObject({
   software: z.boolean(),
   maxBufferBytes: z.int(),
   maxBindingBytes: z.int(),
+  features: z.array(z.string()),
 });
 
 const Milliseconds = z.number().min(0);

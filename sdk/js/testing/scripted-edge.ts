@@ -8,9 +8,12 @@ import { type FundingAuthorization, LeaseRequest, type Quote, TopUpRequest } fro
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 import { domain, lower, provider, quoteAt, settlement, signedReceipt, wellKnown, wire } from "./market.ts";
+import { createScriptedSessions } from "./scripted-sessions.ts";
 
 export interface Seen {
   readonly route: string;
+  /** With its question mark; empty without one. */
+  readonly query: string;
   readonly headers: Headers;
   readonly body: string;
   /** Who signed it; null when nobody did. */
@@ -41,8 +44,10 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
   const objects = new Map<string, Uint8Array<ArrayBuffer>>();
   const jobs = new Map<string, Job>();
   const keys = new Map<string, Job>();
+  const sessions = createScriptedSessions(host, now);
   const edge = {
     seen,
+    sessions,
     objects,
     jobs,
     quote: quoteAt(now()),
@@ -65,14 +70,21 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const url = new URL(request.url);
     const body = new Uint8Array(await request.arrayBuffer());
     const { method, headers } = request;
-    const verified = await verifyRequest(
-      { method, url: url.href, headers, body },
-      { now: now(), audience: [host], chainId: settlement.chain_id },
-    );
+    const received = { method, url: url.href, headers, body };
+    const verified =
+      (await sessions.verdict(received)) ??
+      (await verifyRequest(received, { now: now(), audience: [host], chainId: settlement.chain_id }));
     const signer = verified.ok ? verified.address : null;
     const nonce = verified.ok ? verified.nonce : null;
     const text = new TextDecoder().decode(body);
-    const each: Seen = { route: `${method} ${url.pathname}`, headers, body: text, signer, nonce };
+    const each: Seen = {
+      route: `${method} ${url.pathname}`,
+      query: url.search,
+      headers,
+      body: text,
+      signer,
+      nonce,
+    };
     const replayed = nonce !== null && seen.some((before) => before.nonce === nonce);
     seen.push(each);
     const scripted = scripts.get(each.route)?.shift();
@@ -81,7 +93,9 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (reply !== undefined) return reply;
     if (url.pathname === "/.well-known/gpux") return Response.json(wellKnown);
     const open =
-      url.pathname === "/v1/nodes" || (url.pathname.startsWith("/v1/objects/") && method !== "PUT");
+      url.pathname === "/v1/nodes" ||
+      url.pathname === "/v1/offers" ||
+      (url.pathname.startsWith("/v1/objects/") && method !== "PUT");
     if (open) return route(method, url, each, body);
     if (!verified.ok)
       return refuse(verified.code === "signature_wrong_audience" ? "signature_invalid" : verified.code);
@@ -97,6 +111,11 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const [, , kind, id, action] = url.pathname.split("/");
     if (kind === "objects" && id !== undefined) return object(method, id, body);
     if (kind === "nodes") return list([nodeView()]);
+    if (kind === "sessions" && method === "POST") return sessions.open(each.body, each.signer);
+    if (kind === "sessions" && method === "DELETE")
+      return sessions.close(id ?? "") ?? refuse("session_unknown");
+    if (kind === "sessions") return list(sessions.list());
+    if (kind === "offers") return Response.json({ ...emptyList, data: [offerView()] });
     if (kind === "quotes") return Response.json(wire.quote(edge.quote), { status: 201 });
     if (kind === "leases" && id === undefined)
       return method === "GET" ? list(edge.lease ? [leaseView()] : []) : open(each);
@@ -321,8 +340,33 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     };
   }
 
+  function offerView() {
+    const node = nodeView();
+    const rate = "3600000";
+    return {
+      ...node,
+      object: "offer",
+      rate_per_hour: rate,
+      tier: "firm",
+      gpu_name: "SWIFTSHADER",
+      num_gpus: 1,
+      gpu_ram: 0,
+      cpu_cores: 0,
+      cpu_ram: 0,
+      geolocation: node.region,
+      dph_total: "3.60",
+      min_bid: null,
+      duration: 604_800,
+      machine_id: node.id,
+      host_id: node.provider,
+    };
+  }
+
   return edge;
 }
+
+const emptyList = { object: "list", data: [], has_more: false, blockers: {} };
+
 export type ScriptedEdge = ReturnType<typeof createScriptedEdge>;
 
 export function list(data: unknown[], has_more = false): Response {

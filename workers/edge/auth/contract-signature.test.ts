@@ -49,10 +49,13 @@ test("a chain that cannot be reached is not a no", async () => {
   await expect(contractAccepts("http://127.0.0.1:9", deployer, hash, "0xab")).rejects.toThrow();
 });
 
-test("a smart wallet's request is let in as the wallet's", async () => {
+test("a smart wallet's request about sessions is let in as the wallet's, and no other", async () => {
   const wallet = await deploy(TAKES_ALL);
   const signer = { address: wallet, chainId, signMessage: async () => "0xabcd" as const };
-  const response = await SELF.fetch(await signRequest(requestOf("/v1/leases"), signer));
+  const elsewhere = await SELF.fetch(await signRequest(requestOf("/v1/leases"), signer));
+  // Only where a session or money is granted: every other route would let strangers spend our calls to the chain.
+  expect([elsewhere.status, await elsewhere.json()]).toMatchObject([401, { code: "signature_invalid" }]);
+  const response = await SELF.fetch(await signRequest(requestOf("/v1/sessions"), signer));
   expect([response.status, await response.json()]).toEqual([
     200,
     { object: "list", data: [], has_more: false },

@@ -1,14 +1,20 @@
-import { bookFor, EVERYTHING } from "@gpux/durable-objects/books";
+import { bookOf, DIRECTORY, directoryFrom } from "@gpux/durable-objects/books";
+import type { BookEntry } from "@gpux/durable-objects/interfaces";
 import { nodeViewOf } from "@gpux/durable-objects/node-view";
+import { findOffers } from "@gpux/durable-objects/offers";
 import { Address } from "@gpux/protocol/ids";
 import { NodeView } from "@gpux/protocol/lease";
-import { Amount } from "@gpux/protocol/money";
-import { type Demand, GpuModel, Region, ratePerHour } from "@gpux/protocol/resources";
+import { GpuPrices, OfferList, type OfferView } from "@gpux/protocol/market";
+import { formatAmount } from "@gpux/protocol/money";
+import { OfferQuery, offerSearch } from "@gpux/protocol/offer-query";
+import { type Demand, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import { z } from "zod";
+import { gpuPrices } from "../gpu-prices.ts";
 import { jsonAnswer } from "../json-answer.ts";
 import { listOf, Page } from "../list.ts";
 import { refuse } from "../refusal.ts";
 import { type Mounted, NO_BODY, NONE, openRoute } from "../route.ts";
+import { skippedOf } from "../skipped.ts";
 
 const listNodes = openRoute(
   {
@@ -21,12 +27,17 @@ const listNodes = openRoute(
     answers: { 200: { description: "Nodes", schema: listOf(NodeView) } },
     refusals: ["invalid_request"],
   },
-  async ({ env, query }) => {
-    const entries = await env.BOOK.getByName(EVERYTHING).list(query.after ?? null, query.limit + 1);
+  async ({ env, config, query }) => {
+    const { after = null, limit } = query;
+    const entries: BookEntry[] = [];
+    for (const shard of directoryFrom(after, config.bookShards)) {
+      if (entries.length > limit) break;
+      entries.push(...(await env.BOOK.getByName(shard).list(after, limit + 1 - entries.length)));
+    }
     return jsonAnswer(listOf(NodeView), {
       object: "list",
-      data: entries.slice(0, query.limit).map(nodeViewOf),
-      has_more: entries.length > query.limit,
+      data: entries.slice(0, limit).map((entry) => nodeViewOf(entry, Date.now())),
+      has_more: entries.length > limit,
     });
   },
 );
@@ -35,72 +46,100 @@ const getNode = openRoute(
   {
     method: "get",
     path: "/v1/nodes/{id}",
-    summary: "A node, as it was last listed",
+    summary: "A node, as it was last listed, and why it was passed by",
     params: z.strictObject({ id: Address }),
     query: NONE,
     body: NO_BODY,
     answers: { 200: { description: "The node", schema: NodeView } },
     refusals: ["node_unknown", "invalid_request"],
   },
-  async ({ env, params }) => {
+  async ({ env, config, params }) => {
     // From the Book, not from the node's object: asking for an address that nobody has must create nothing.
-    const entry = await env.BOOK.getByName(EVERYTHING).get(params.id);
-    return entry === null ? refuse("node_unknown") : jsonAnswer(NodeView, nodeViewOf(entry));
+    const entry = await env.BOOK.getByName(bookOf(DIRECTORY, params.id, config.bookShards)).get(params.id);
+    if (entry === null) return refuse("node_unknown");
+    const skipped = await skippedOf(env, entry);
+    return jsonAnswer(NodeView, { ...nodeViewOf(entry, Date.now()), skipped });
   },
 );
-
-const whole = (max: number) => z.coerce.number().int().min(0).max(max);
-
-/** A demand as query parameters: its fields, those of `resources` beside the others. */
-const OfferQuery = z.strictObject({
-  gpus: whole(64).min(1).default(1),
-  cpu: whole(1024).default(0),
-  memory_gb: whole(65_536).default(0),
-  gpu_model: GpuModel.optional(),
-  min_vram_mb: whole(4_194_304).optional(),
-  region: Region.optional(),
-  max_rate_per_hour: Amount.optional(),
-  limit: Page.shape.limit,
-});
-
-const OfferView = NodeView.extend({
-  object: z.literal("offer"),
-  /** What the resources that were asked for cost per hour there. */
-  rate_per_hour: Amount,
-});
 
 const listOffers = openRoute(
   {
     method: "get",
     path: "/v1/offers",
-    summary: "What fits right now, cheapest first. Indicative: only a quote is held",
+    summary: "What fits right now, best first (docs/matching.md). Indicative: only a quote is held",
     params: NONE,
     query: OfferQuery,
     body: NO_BODY,
     answers: {
       200: {
-        description: "Offers; without any, `blockers` counts the offers that fail each condition",
-        schema: listOf(OfferView).extend({ blockers: z.record(z.string(), z.int()) }),
+        description: "Offers; without any, `wait` says why and whether waiting may help",
+        schema: OfferList,
       },
     },
     refusals: ["invalid_request"],
   },
   async ({ env, query }) => {
-    const { gpus, cpu, memory_gb, limit, ...rest } = query;
-    const demand: Demand = { ...rest, tier: "firm", resources: { gpus, cpu, memory_gb } };
-    const found = await env.BOOK.getByName(bookFor(demand)).find(demand, limit + 1);
-    const offers = found.entries.slice(0, limit).map((entry) => ({
-      ...nodeViewOf(entry),
-      object: "offer" as const,
-      rate_per_hour: ratePerHour(entry.offer.prices, demand.resources),
-    }));
-    return jsonAnswer(listOf(OfferView).extend({ blockers: z.record(z.string(), z.int()) }), {
+    const asked = offerSearch(query);
+    if (!asked.ok) {
+      const pointer = `query/${asked.parameter}`;
+      return refuse("invalid_request", `${pointer}: ${asked.detail}`, {
+        errors: [{ pointer, detail: asked.detail }],
+      });
+    }
+    const { demand, where, order, limit } = asked.search;
+    const found = await findOffers(env, demand, limit + 1, { thorough: true, where, order });
+    const empty = found.entries.length === 0;
+    return jsonAnswer(OfferList, {
       object: "list",
-      data: offers,
+      data: found.entries.slice(0, limit).map((entry) => offerViewOf(entry, demand)),
       has_more: found.entries.length > limit,
-      blockers: found.entries.length === 0 ? found.blockers : {},
+      blockers: found.blockers,
+      ...(empty ? { wait: { possible: found.onlyBusy > 0, blockers: found.blockers } } : {}),
     });
   },
 );
 
-export const marketRoutes: readonly Mounted[] = [listNodes, getNode, listOffers];
+function offerViewOf(entry: BookEntry, demand: Demand): OfferView {
+  const { offer } = entry;
+  const { resources } = demand;
+  // Who reads it finds what a search asks by, under the same names.
+  const model = demand.gpu_model ?? offer.gpus[0]?.model ?? "UNKNOWN_GPU";
+  const own = offer.gpus.filter((gpu) => demand.gpu_model === undefined || gpu.model === demand.gpu_model);
+  const rate = ratePerHour(pricesIn(offer, demand.tier) ?? offer.prices, resources);
+  return {
+    ...nodeViewOf(entry, Date.now()),
+    object: "offer",
+    rate_per_hour: rate,
+    tier: demand.tier,
+    gpu_name: model,
+    num_gpus: resources.gpus,
+    gpu_ram: Math.max(...own.map((gpu) => gpu.vram_mb)),
+    cpu_cores: resources.cpu,
+    cpu_ram: resources.memory_gb * 1_000,
+    geolocation: offer.region,
+    dph_total: formatAmount(rate),
+    min_bid: offer.yieldable === null ? null : formatAmount(ratePerHour(offer.yieldable, resources)),
+    duration: offer.duration_s.max,
+    machine_id: entry.node,
+    host_id: entry.provider,
+  };
+}
+
+const listGpuPrices = openRoute(
+  {
+    method: "get",
+    path: "/v1/gpu-prices",
+    summary: "What GPUs ask per hour, by model",
+    params: NONE,
+    query: NONE,
+    body: NO_BODY,
+    answers: { 200: { description: "Prices of the GPUs that are online", schema: GpuPrices } },
+    refusals: [],
+  },
+  async ({ env }) =>
+    jsonAnswer(GpuPrices, await gpuPrices(env), 200, {
+      "cache-control": "public, max-age=60, stale-while-revalidate=120",
+    }),
+);
+
+export const marketRoutes: readonly Mounted[] = [listNodes, getNode, listOffers, listGpuPrices];

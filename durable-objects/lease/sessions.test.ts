@@ -1,0 +1,100 @@
+import { runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import type { JobId } from "@gpux/protocol/ids";
+import { sessionIdOf } from "@gpux/protocol/session";
+import { expect, test } from "vitest";
+import { LeaseSessions, type SessionJobs } from "./sessions.ts";
+import type { Job } from "./state.ts";
+import { jobId, START } from "./testing/fixtures.ts";
+import { running } from "./testing/scene.ts";
+
+const UNTIL = START + 3_600_000;
+const session = sessionIdOf(new Uint8Array(16).fill(1));
+const another = sessionIdOf(new Uint8Array(16).fill(2));
+const as = { address: `0x${"aa".repeat(20)}`, session, bearer: false } as const;
+
+/** Jobs as a lease has them; `max_price` of each is 1,000. */
+class Jobs implements SessionJobs {
+  readonly #jobs = new Map<JobId, Job>();
+
+  add(n: number, change: Partial<Job> = {}): JobId {
+    const scene = running();
+    const id = jobId(scene.state, n);
+    const { request, ...rest } = scene.job(1);
+    this.#jobs.set(id, { ...rest, id, session, request: { ...request, max_price: 1_000n }, ...change });
+    return id;
+  }
+  find = (id: JobId) => this.#jobs.get(id) ?? null;
+  ofSession = (of: string) => [...this.#jobs.values()].filter((job) => job.session === of);
+}
+
+/** A lease's own storage; `life` is another life of the object over the same rows. */
+async function inLease(
+  name: string,
+  act: (life: () => LeaseSessions, jobs: Jobs, sql: SqlStorage) => void,
+): Promise<void> {
+  await runInDurableObject(env.LEASE.getByName(name), (_, { storage }) => {
+    const jobs = new Jobs();
+    act(() => new LeaseSessions(storage.sql, jobs), jobs, storage.sql);
+  });
+}
+
+test("SES-6 nobody here until the Account has vouched, and nobody again once it is revoked, over evictions", () =>
+  inLease("sessions-a", (life) => {
+    expect(life().refusal(as)).toEqual({ ok: false, code: "session_unknown" });
+    expect(life().refusal(as.address)).toBeNull();
+    expect(life().admit(session, UNTIL, 0n, START)).toEqual({ ok: true });
+    expect(life().refusal(as)).toBeNull();
+    expect(life().refusal({ ...as, session: another })).toMatchObject({ code: "session_unknown" });
+    life().revoke(session, UNTIL);
+    expect(life().refusal(as)).toEqual({ ok: false, code: "session_revoked" });
+  }));
+
+test("SES-6 a revocation that comes before the session stands", () =>
+  inLease("sessions-b", (life) => {
+    life().revoke(session, UNTIL);
+    expect(life().admit(session, UNTIL, 5_000n, START)).toEqual({ ok: false, code: "session_revoked" });
+    expect(life().refusal(as)).toMatchObject({ code: "session_revoked" });
+  }));
+
+test("SES-5 what jobs may cost is counted while they run, what they cost once they have ended", () =>
+  inLease("sessions-c", (life, jobs) => {
+    const mine = life();
+    mine.admit(session, UNTIL, 2_000n, START);
+    expect(mine.needs(session, 2_000n)).toBeNull();
+    mine.take(session, jobs.add(1), 1_000n);
+    expect(mine.needs(session, 1_000n)).toBeNull();
+    expect(mine.needs(session, 1_001n)).toBe(2_001n);
+    jobs.add(1, { status: "succeeded", price: 300n });
+    expect(mine.needs(session, 1_700n)).toBeNull();
+    expect(mine.needs(session, 1_701n)).toBe(2_001n);
+  }));
+
+test("SES-5 another life counts the same from the jobs themselves", () =>
+  inLease("sessions-d", (life, jobs) => {
+    life().admit(session, UNTIL, 2_000n, START);
+    jobs.add(1);
+    jobs.add(2, { status: "failed", price: 250n });
+    jobs.add(3, { session: another });
+    jobs.add(4, { session: null });
+    expect(life().needs(session, 750n)).toBeNull();
+    expect(life().needs(session, 751n)).toBe(2_001n);
+  }));
+
+test("SES-5 a trimmed ceiling is what is used, and holds", () =>
+  inLease("sessions-e", (life, jobs) => {
+    const mine = life();
+    mine.admit(session, UNTIL, 9_000n, START);
+    mine.take(session, jobs.add(1), 1_000n);
+    expect(mine.trim(session)).toBe(1_000n);
+    expect(life().needs(session, 1n)).toBe(1_001n);
+    jobs.add(1, { status: "canceled", price: 0n });
+    expect(mine.trim(session)).toBe(0n);
+  }));
+
+test("what has ended is forgotten when another comes, a revocation too, for no token opens it any more", () =>
+  inLease("sessions-f", (life, _jobs, sql) => {
+    life().revoke(another, START - 1);
+    life().admit(session, UNTIL, 0n, START);
+    expect(sql.exec("SELECT id FROM sessions").toArray()).toEqual([{ id: session }]);
+  }));

@@ -1,0 +1,26 @@
+import type { QuoteText } from "./lease.ts";
+import { type Blocker, blockersOf, type Demand, Offer, Prices } from "./resources.ts";
+
+/**
+ * What of a demand fails by a quote's text: whether a lease that was bought by it does for this demand, or a quote is
+ * what was asked for. GPUs are not at issue, they are held; what no text says (a duration, who else sells, how
+ * reliable the node is) is not judged. A firm lease does for who would take a yieldable one.
+ */
+export function textBlockersOf(text: QuoteText, demand: Demand): Blocker[] {
+  if (!Prices.safeParse(text.prices).success) return ["price"];
+  const offer = Offer.safeParse({
+    gpus: text.gpus,
+    cpu: text.resources.cpu,
+    memory_gb: text.resources.memory_gb,
+    region: text.region,
+    prices: text.prices,
+    concurrency: 1,
+    features: text.features ?? [],
+    isolation: text.isolation ?? "process",
+    models: text.models ?? [],
+  });
+  if (!offer.success) return ["gpus"];
+  const { duration_s: _, min_reliability: __, ...judged } = demand;
+  const failed = blockersOf(offer.data, text.node, text.resources.gpus, { ...judged, tier: "firm" });
+  return demand.tier === "firm" && text.tier === "yieldable" ? ["tier", ...failed] : failed;
+}
