@@ -49,6 +49,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
   if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
+  if (lease.drainAt !== null) return refuse("lease_closed", "its node is about to stop");
   if (now + arrival.request.timeouts.execution_s * 1_000 > lease.terms.expiry * 1_000 - WIND_UP_MS)
     return {
       ok: false,

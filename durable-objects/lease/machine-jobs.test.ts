@@ -234,7 +234,10 @@ describe("LSE-10 a node that is about to stop", () => {
 
   it("is heeded also when it is said before the funding has landed", () => {
     const scene = new Scene().tell(FUND, { t: "wake", connected: true });
-    scene.tell(said({ t: "drain", seq: 1, deadline_s: 60 }), funded(scene.state));
+    scene.tell(said({ t: "drain", seq: 1, deadline_s: 60 }));
+    // Seed 1015542807: it was taken, to be aborted in the same breath.
+    expect(scene.try(submission(scene.state, 1))).toMatchObject({ code: "lease_closed" });
+    scene.tell(funded(scene.state));
     expect(scene.state.lease.end).toEqual({ reason: "node_drained", fault: "provider" });
   });
 });
