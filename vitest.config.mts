@@ -88,6 +88,7 @@ export default defineConfig({
             "examples/**/*.test.ts",
             "bench/**/*.test.ts",
             "test/foreign/**/*.test.ts",
+            "test/simulation/**/*.test.ts",
             ...machineTests,
           ],
           exclude: [...never, benchTests],

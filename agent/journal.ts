@@ -1,3 +1,4 @@
+import { appendFileSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
@@ -12,6 +13,8 @@ import { z } from "zod";
  */
 export interface Journal<Entry> {
   append(entry: Entry): void;
+  /** Resolves when all that was appended so far has left this process: a kill of it takes nothing of that any more. */
+  written(): Promise<void>;
   /** Resolves when all that was appended so far is on the disk; calls that overlap share one fdatasync. */
   sync(): Promise<void>;
   /** Replaces the whole journal, atomically. `entries` must say all that was appended so far. */
@@ -28,6 +31,14 @@ export interface OpenedJournal<Entry> {
   readonly entries: Entry[];
   /** Bytes of a torn end that were cut off. */
   readonly cutBytes: number;
+}
+
+/**
+ * The text that `z.encode` with the entry's schema would come to, for schemas whose one codec is the amount, in a
+ * fraction of the time: a job is some five lines. Reading goes through the schema.
+ */
+export function wireText(entry: unknown): string {
+  return JSON.stringify(entry, (_, each: unknown) => (typeof each === "bigint" ? each.toString() : each));
 }
 
 /** One line of the file. */
@@ -83,7 +94,7 @@ export async function openJournal<Schema extends z.ZodType>(
   if (good < before.length) await file.truncate(good);
   if (before.length === 0) await syncFolder(path);
 
-  const encode = (entry: Entry): string => encodeLine(JSON.stringify(z.encode(schema, entry)));
+  const encode = (entry: Entry): string => encodeLine(wireText(entry));
   let length = texts.length;
   /** Lines that wait for their turn to be written. */
   type Batch = { lines: string[] };
@@ -100,13 +111,14 @@ export async function openJournal<Schema extends z.ZodType>(
     tail.catch(() => {});
     return tail;
   };
-  const write = async (due: Batch) => {
+  const write = (due: Batch): void => {
     if (batch === due) batch = null;
     const { lines } = due;
     due.lines = [];
     if (over || lines.length === 0) return;
     unsynced = true;
-    await file.appendFile(lines.join(""));
+    // Into the system's memory, in microseconds: a worker thread's turn would cost ten times as much.
+    appendFileSync(file.fd, lines.join(""));
   };
 
   const journal: Journal<Entry> = {
@@ -116,15 +128,20 @@ export async function openJournal<Schema extends z.ZodType>(
       if (batch === null) {
         const fresh: Batch = { lines: [] };
         batch = fresh;
-        void inTurn(() => write(fresh));
+        void inTurn(async () => write(fresh));
       }
       batch.lines.push(encode(entry));
+    },
+    written() {
+      if (batch === null) return tail;
+      const due = batch;
+      return inTurn(async () => write(due));
     },
     sync() {
       syncing ??= inTurn(async () => {
         // An append from here on belongs to the next round.
         syncing = null;
-        if (batch !== null) await write(batch);
+        if (batch !== null) write(batch);
         if (!unsynced || over) return;
         unsynced = false;
         await file.datasync();
@@ -162,7 +179,7 @@ export async function openJournal<Schema extends z.ZodType>(
     },
     close() {
       return inTurn(async () => {
-        if (batch !== null) await write(batch);
+        if (batch !== null) write(batch);
         if (over) return;
         over = true;
         if (unsynced) await file.datasync();

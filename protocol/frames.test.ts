@@ -90,6 +90,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
     schema: FromLease,
     frames: {
       hello: { attempts: [attempt], last_seq: 0 },
+      accepted: { ...attempt, function: "0".repeat(64), inputs: { n: { number: 8 } }, ticket: "0x12{}" },
       started: attempt,
       progress: { ...attempt, fraction: 0.5, note: "half" },
       log: { ...attempt, line: "a line" },

@@ -104,6 +104,16 @@ export const FromLease = z.discriminatedUnion("t", [
      */
     last_seq: z.int().min(0).max(MAX_KNOWN_SEQ),
   }),
+  /**
+   * Volatile, right after a welcome and before the ends that are said again: the job of such an end, as `run` gave it,
+   * with the ticket that came with it. Of an edge that crashed before it had written the job down.
+   */
+  frame("accepted", {
+    ...attempt,
+    function: Sha256,
+    inputs: z.record(z.string(), InputValue),
+    ticket: z.string().max(2_000),
+  }),
   frame("started", attempt),
   frame("progress", { ...attempt, fraction: z.number().min(0).max(1), note: z.string().max(200).optional() }),
   frame("log", { ...attempt, line: z.string().max(4_000) }),
@@ -167,6 +177,8 @@ export const ToLease = z.discriminatedUnion("t", [
     /** Cumulative usage that the lease would reach at most with this job and those before it. */
     committed: Amount,
     allowance: SignedAllowance.optional(),
+    /** The edge has not written the job down yet: to be kept with its end, and given back by `accepted`. */
+    ticket: z.string().max(2_000).optional(),
   }),
   frame("cancel", { ...attempt, reason: z.string().max(200) }),
   /** Sign this usage; `receipts` are what it adds, in order, and its evidence the Merkle root with them. */

@@ -1,7 +1,7 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { JOB_FAILURES, type JobFailureCode } from "@gpux/protocol/errors";
 import { Bytes32, HexBytes, JobId, Sha256 } from "@gpux/protocol/ids";
-import { AttemptToken, SignedAllowance } from "@gpux/protocol/job";
+import { AttemptToken, InputValue, SignedAllowance } from "@gpux/protocol/job";
 import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { Resources } from "@gpux/protocol/resources";
@@ -28,6 +28,10 @@ const Ended = z.strictObject({
   /** The most that may be billed for it: its time limit, and what `max_price` buys. */
   payableMs: z.number().min(0),
   body: FrameBody,
+  /** Of a job that the edge had not written down when it sent it: what makes it known to an edge that crashed. */
+  accepted: z
+    .strictObject({ function: Sha256, inputs: z.record(z.string(), InputValue), ticket: z.string() })
+    .optional(),
 });
 export type Ended = z.infer<typeof Ended>;
 

@@ -178,6 +178,9 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
         inputHash: await inputHash(frame),
         payableMs: Math.min(frame.execution_ms, affordableMs),
         body,
+        ...(frame.ticket === undefined
+          ? {}
+          : { accepted: { function: frame.function, inputs: frame.inputs, ticket: frame.ticket } }),
       },
     });
     options.send(body, true);

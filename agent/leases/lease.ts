@@ -71,6 +71,7 @@ const FLUSH_MS = 5_000;
 const CLOSE_MS = 5_000;
 /** The executor ends an aborted job at once; more than this is a hung one. */
 const CUT_OFF_MS = 10_000;
+const SYNC_MS = 25;
 /** A hello must fit into one frame; the edge has far fewer open on one lease. */
 const HELLO_ATTEMPTS = 400;
 
@@ -106,6 +107,16 @@ export function serveLease(options: LeaseOptions): ServedLease {
     if (journal.length < COMPACT_LINES) return;
     const entries = entriesOf(book);
     if (journal.length > 4 * entries.length) journal.rewrite(entries).catch(options.onFault);
+  };
+  // An end leaves when a kill cannot take it any more; a loss of power takes this much of what is unsigned.
+  let isSyncing = false;
+  const syncSoon = () => {
+    if (isSyncing) return;
+    isSyncing = true;
+    setTimeout(() => {
+      isSyncing = false;
+      journal.sync().catch(options.onFault);
+    }, SYNC_MS);
   };
   const desk: SigningDesk = {
     book,
@@ -159,7 +170,10 @@ export function serveLease(options: LeaseOptions): ServedLease {
         compact();
       },
       dealt: (seq) => record({ is: "dealt", seq }),
-      sync: () => journal.sync(),
+      written: () => {
+        syncSoon();
+        return journal.written();
+      },
     },
   });
 
@@ -178,6 +192,11 @@ export function serveLease(options: LeaseOptions): ServedLease {
 
   function onWelcome(frame: Extract<ToLease, { t: "welcome" }>): void {
     if (leaseIdOf(hasher.leaseTerms(frame.terms)) !== id) refuse("the welcome's terms are not this lease's");
+    // Before their ends, which follow: an edge that crashed may know nothing of these jobs.
+    for (const { job, attempt } of untoldEnds(book)) {
+      const accepted = findEnded(book, job, attempt)?.accepted;
+      if (accepted !== undefined) link.tell(leaseBody({ t: "accepted", job, attempt, ...accepted }));
+    }
     for (const attempt of attempts.list()) {
       const wanted = frame.attempts.some(
         (each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt),

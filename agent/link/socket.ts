@@ -24,7 +24,8 @@ export interface LinkStore {
   sent(seq: number, body: FrameBody): void;
   acknowledged(seq: number): void;
   dealt(seq: number): void;
-  sync(): Promise<void>;
+  /** Resolves when all of it so far survives a kill of the process. */
+  written(): Promise<void>;
 }
 
 export interface LinkOptions<In extends Frame> {
@@ -47,8 +48,8 @@ export interface LinkOptions<In extends Frame> {
 
 export interface Link {
   start(): void;
-  /** Reliable: replayed until acknowledged. `durable`: leaves only when the store has it on the disk. */
-  send(body: FrameBody, durable?: boolean): void;
+  /** Reliable: replayed until acknowledged. `kept`: leaves only when the store has written it down. */
+  send(body: FrameBody, kept?: boolean): void;
   /** Volatile: lost when the link is down. */
   tell(body: FrameBody): void;
   /** Resolves when the edge has acknowledged all that was sent, or the link has ended, or after `ms`. */
@@ -218,8 +219,8 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
     if (isWelcome(frame)) {
       if ("last_seq" in frame && typeof frame.last_seq === "number") take(frame.last_seq);
       left = outbox.acked;
-      options.onWelcome(frame);
       apply({ type: "welcomed", heartbeatMs: heartbeatOf(frame) });
+      options.onWelcome(frame);
       pump();
       return;
     }
@@ -268,16 +269,16 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
 
   return {
     start: () => apply({ type: "tick" }),
-    send(body, durable = false) {
+    send(body, kept = false) {
       const seq = outbox.nextSeq;
-      const held = durable && store !== undefined;
+      const held = kept && store !== undefined;
       outbox = enqueue(outbox, body, held);
       store?.sent(seq, body);
       if (!held) {
         pump();
         return;
       }
-      store.sync().then(() => {
+      store.written().then(() => {
         outbox = synced(outbox, seq);
         pump();
       }, fault);

@@ -25,7 +25,7 @@ export interface Draft {
  * meet every condition at once (a Book looks at the conditions one by one).
  */
 export function draftQuote(
-  config: EdgeConfig,
+  config: Pick<EdgeConfig, "hasher" | "meter" | "feeRecipient" | "feeBps">,
   by: Address,
   request: QuoteRequest,
   entry: BookEntry,
@@ -95,7 +95,7 @@ export function amountOf(request: QuoteRequest, ratePerHour: bigint): bigint {
   return amount > 0n ? amount : 1n;
 }
 
-export function quoteOf(config: EdgeConfig, draft: Draft, amount: bigint): Quote {
+export function quoteOf(config: Pick<EdgeConfig, "settlement">, draft: Draft, amount: bigint): Quote {
   const { lease, terms, text, expiresAt } = draft.hold;
   return {
     id: `qte_${base32(hexToBytes(terms.quote).subarray(0, 20))}`,

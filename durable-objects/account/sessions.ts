@@ -8,7 +8,6 @@ import {
   type SessionView,
 } from "@gpux/protocol/session";
 import { z } from "zod";
-import type { Namespace } from "../bindings.ts";
 import type { LeaseRpc, Outcome, Principal, Refused } from "../interfaces.ts";
 
 /** Steps for the Account's migrations. Amounts are TEXT. */
@@ -56,6 +55,11 @@ type Row = z.output<typeof Row>;
 const Place = z.strictObject({ lease: LeaseId, reserved: Amount, told: z.int() });
 type Place = z.output<typeof Place>;
 
+/** What is asked of leases here. */
+interface Leases {
+  getByName(id: LeaseId): Pick<LeaseRpc, "admitSession" | "trimSession" | "revokeSession">;
+}
+
 /**
  * The sessions of one wallet (SPEC SES-*). What a session may spend is set aside here per lease before the lease lets
  * it spend, so that all leases together never pass the cap; a revocation is told to every lease that was told of the
@@ -63,12 +67,12 @@ type Place = z.output<typeof Place>;
  */
 export class AccountSessions {
   readonly #sql: SqlStorage;
-  readonly #leases: Namespace<LeaseRpc>;
+  readonly #leases: Leases;
   /** Reservations are made one after another: each reads what the others have set aside. */
   #turn: Promise<unknown> = Promise.resolve();
   #retryMs = FIRST_RETRY_MS;
 
-  constructor(sql: SqlStorage, leases: Namespace<LeaseRpc>) {
+  constructor(sql: SqlStorage, leases: Leases) {
     this.#sql = sql;
     this.#leases = leases;
   }

@@ -54,7 +54,11 @@ function written(state: State | null, jobs: readonly Job[]): string {
   if (state === null) return "forgotten";
   const byId = (a: Job, b: Job) => (a.id < b.id ? -1 : 1);
   return JSON.stringify(
-    [z.encode(Lease, state.lease), [...jobs].sort(byId).map((job) => z.encode(Job, job))],
+    // The secret is each lease's own.
+    [
+      z.encode(Lease, { ...state.lease, secret: null }),
+      [...jobs].sort(byId).map((job) => z.encode(Job, job)),
+    ],
     null,
     1,
   );

@@ -6,6 +6,7 @@ import { bill, ceiling, committed, executionMs } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
+import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
 
@@ -49,6 +50,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
   if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
+  // A node may say that it stops before the funding has landed: what came then would be aborted at once.
   if (lease.drainAt !== null) return refuse("lease_closed", "its node is about to stop");
   if (now + arrival.request.timeouts.execution_s * 1_000 > lease.terms.expiry * 1_000 - WIND_UP_MS)
     return {
@@ -74,16 +76,29 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
 
   draft.lease = { ...draft.lease, arrivals: lease.arrivals + 1 };
   put(draft, {
-    id: arrival.job,
+    ...arrived(arrival.job, draft.lease.arrivals, arrival.request, now),
     clientId: arrival.clientId,
     retryOf: arrival.retryOf ?? null,
     session: arrival.session ?? null,
-    n: draft.lease.arrivals,
-    request: arrival.request,
     inputHash: arrival.inputHash,
+  });
+  note(draft, arrival.job, "status", { status: "queued" });
+  return null;
+}
+
+function arrived(
+  id: JobId,
+  n: number,
+  request: JobRequest,
+  at: number,
+): Omit<Job, "clientId" | "retryOf" | "session" | "inputHash"> {
+  return {
+    id,
+    n,
+    request,
     status: "queued",
-    createdAt: now,
-    queuedAt: now,
+    createdAt: at,
+    queuedAt: at,
     endedAt: null,
     cancelAskedAt: null,
     attempts: [],
@@ -92,9 +107,31 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     price: 0n,
     failure: null,
     receipt: null,
+  };
+}
+
+/**
+ * ACK-5: a job that was accepted, and perhaps answered, whose row a crash of the edge took. It is as it was when it was
+ * sent, so that the agent's word on its end counts. One that the consumer asked for again meanwhile runs again, and is
+ * charged for that alone.
+ */
+export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void {
+  const { lease, jobs } = draft;
+  if (lease.status !== "active" && lease.status !== "draining") return;
+  const needed = committed(draft) + request.max_price;
+  if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
+  const { attempt: token, sentAt } = ticket;
+  draft.lease = { ...lease, arrivals: lease.arrivals + 1 };
+  put(draft, {
+    ...arrived(ticket.job, draft.lease.arrivals, request, ticket.createdAt),
+    clientId: ticket.clientId,
+    retryOf: ticket.retryOf,
+    session: ticket.session,
+    inputHash: ticket.inputHash,
+    status: "starting",
+    attempts: [{ token, sentAt, startedAt: null, endedAt: null, outcome: null }],
   });
-  note(draft, arrival.job, "status", { status: "queued" });
-  return null;
+  note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
 }
 
 /** JOB-3: sends queued jobs, by priority and then the oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */

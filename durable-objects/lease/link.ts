@@ -22,6 +22,9 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
     case "hello":
       hello(draft, said);
       return null;
+    // The shell makes a `restore` of it.
+    case "accepted":
+      return null;
     case "started": {
       const job = fenced(draft, said);
       if (job !== null) begin(draft, job, 0);
@@ -114,7 +117,7 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
   for (const { job, token } of live) {
     if (has(job.id, token)) {
       if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");
-    } else if (job.status === "starting") sendRun(draft, job, token);
+    } else if (job.status === "starting" && job.cancelAskedAt === null) sendRun(draft, job, token);
     else lose(draft, job, { code: "node_lost" });
   }
   askBlock(draft);

@@ -151,6 +151,15 @@ describe("a job", () => {
     expect(scene.frames("run")).toHaveLength(1);
   });
 
+  it("JOB-7 canceled while its node is away is not run when the node is back, and costs nothing", () => {
+    const scene = active();
+    scene.tell(submission(scene.state, 1), { t: "gone" }, { t: "cancel", job: jobId(scene.state, 1) });
+    scene.now += 1_000;
+    scene.tell(HELLO);
+    expect(scene.job(1)).toMatchObject({ status: "canceled", price: 0n });
+    expect(scene.frames("run")).toHaveLength(1);
+  });
+
   it("JOB-7 canceled while running is billed until the agent stopped it", () => {
     const scene = running();
     scene.now += 3_000;

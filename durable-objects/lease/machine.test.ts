@@ -159,6 +159,14 @@ describe("a lease", () => {
     expect(wakeAt(scene.state, scene.now)).toBeGreaterThan(scene.now);
   });
 
+  it("LSE-6 expires when the chain no longer knows it: what a reorganisation took back cannot be reclaimed", () => {
+    const scene = active().tell({ t: "gone" }).after(LOST_MS);
+    scene.after((scene.state.lease.terms.expiry + 86_400) * 1_000 - scene.now);
+    scene.tell({ t: "relay_refused", kind: "reclaim", code: "lease_not_open", detail: "BadStatus(0)" });
+    expect(scene.state.lease).toMatchObject({ status: "expired", end: { reason: "node_lost" } });
+    expect(duties(scene.state, scene.now).map((duty) => duty.key)).toEqual(["node:release"]);
+  });
+
   it("LSE-3 waits for a funding that lands late without an alarm that rings for nothing", () => {
     const scene = new Scene().tell(FUND).after(4_000_000);
     expect(scene.state.lease.status).toBe("funding");

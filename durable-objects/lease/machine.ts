@@ -1,6 +1,7 @@
 import type { FromLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
+import type { JobRequest } from "@gpux/protocol/job";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
@@ -8,9 +9,10 @@ import { type Draft, draftOf, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { eventsOf, type LeaseEntry } from "./events.ts";
 import { fund, funded, fundingRefused, topUp } from "./funding.ts";
-import { type Arrival, admit, cancel, dispatch, type Refusal, refuse } from "./jobs.ts";
+import { type Arrival, admit, cancel, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { isFinal, isTerminal, type State } from "./state.ts";
+import type { Ticket } from "./tickets.ts";
 import { advance } from "./timers.ts";
 
 /** What happens to a lease. The shell has checked who may say so, and every signature that an event carries. */
@@ -52,8 +54,14 @@ export type Event =
   | { readonly t: "close" }
   | { readonly t: "frame"; readonly frame: FromLease }
   | { readonly t: "gone" }
-  | { readonly t: "wake"; readonly connected: boolean }
+  /** `secret`: random, for a lease that has none yet. */
+  | { readonly t: "wake"; readonly connected: boolean; readonly secret?: Bytes32 }
+  /** The agent brought back the ticket of a job whose row a crash took; the shell has checked it and the inputs. */
+  | { readonly t: "restore"; readonly ticket: Ticket; readonly request: JobRequest }
   | { readonly t: "tick" };
+
+/** More frames than one lease can send between two writes of its rows (store.ts). */
+const SENT_PER_MOMENT = 4_096;
 
 export type Step =
   | ({
@@ -138,10 +146,16 @@ function apply(draft: Draft, event: Event): Refusal | null {
       draft.lease = {
         ...lease,
         epoch: lease.epoch + 1,
+        secret: lease.secret ?? event.secret ?? null,
+        // What the last life sent in its last moments may be in no row, and the agent drops a number that it has seen.
+        sent: lease.sent + SENT_PER_MOMENT,
         awayAt: event.connected ? lease.awayAt : (lease.awayAt ?? now),
       };
       return null;
     }
+    case "restore":
+      restore(draft, event.ticket, event.request);
+      return null;
     case "tick":
       return null;
   }
@@ -223,6 +237,9 @@ function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }
     draft.lease.voucher !== null
   )
     draft.lease = { ...draft.lease, settled: draft.lease.voucher.cumulative };
+  // LSE-6: a reorganisation took its funding back and nothing can bring it again: of nothing, nothing is reclaimed.
+  if (event.kind === "reclaim" && event.code === "lease_not_open" && draft.lease.status === "lost")
+    end(draft, "expired");
   // Somebody else paid it out: anyone may.
   if (event.kind === "withdraw" && event.code === "nothing_due") paidOut(draft, event.account);
   return null;

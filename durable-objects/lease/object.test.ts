@@ -389,3 +389,75 @@ test("a quote that nobody funds gives its GPUs back and leaves nothing behind", 
   expect(left).toEqual({ rows: 0, alarm: null });
   expect(neighbours.asked).toContain("node:release");
 });
+
+/** A job whose answer its caller has, and whose rows a crash takes: nothing is written while timers stand still. */
+async function answeredAndLost(isAskedAgain = false) {
+  const lease = await active();
+  const { stub, job } = lease;
+  const agent = await Line.dial(stub);
+  agent.hello();
+  await agent.frame("welcome");
+  vi.useFakeTimers({ toFake: ["setTimeout"] });
+  const waiting = stub.submit(CONSUMER, job(1), request, "my-first-job-1", 5_000);
+  const run = await agent.frame("run");
+  const { attempt, ticket = "" } = run;
+  const end = { t: "result", seq: 2, job: job(1), attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] };
+  agent.say({ t: "started", seq: 1, job: job(1), attempt });
+  agent.say(end);
+  const answer = await waiting;
+  expect(answer).toMatchObject({ ok: true, job: { status: "succeeded" } });
+  await evictDurableObject(stub, { webSockets: "close" });
+  vi.useRealTimers();
+  expect(await stub.job(CONSUMER, job(1), 0)).toMatchObject({ code: "job_unknown" });
+  if (isAskedAgain) await stub.submit(CONSUMER, job(1), request, "my-first-job-1", 0);
+  const accepted = { t: "accepted", seq: 0, job: job(1), attempt, inputs: {}, ticket };
+  const back = await Line.dial(stub);
+  back.say({ t: "hello", seq: 0, attempts: [{ job: job(1), attempt }], last_seq: run.seq });
+  await back.frame("welcome");
+  return { ...lease, back, end, accepted: { ...accepted, function: request.function } };
+}
+
+test("ACK-5 a job that was answered before it was written is known again by what its agent kept", async () => {
+  const { stub, job, back, accepted, end } = await answeredAndLost();
+  back.say(accepted);
+  back.say(end);
+  expect(await back.frame("ack")).toMatchObject({ ack: 2 });
+  const answer = await stub.job(CONSUMER, job(1), 0);
+  expect(answer).toMatchObject({ ok: true, job: { status: "succeeded", client_id: "my-first-job-1" } });
+  // Said once more, it changes nothing.
+  back.say(accepted);
+  back.say({ ...end, seq: 3 });
+  await back.frame("ack");
+  expect(await stub.view(CONSUMER)).toMatchObject({ lease: { jobs_ended: 1, jobs_open: 0 } });
+});
+
+test("ACK-5 the same request again runs again, and is charged once", async () => {
+  const { stub, job, back, accepted, end } = await answeredAndLost(true);
+  const { attempt } = await back.frame("run");
+  back.say(accepted);
+  back.say(end);
+  await back.frame("ack");
+  expect(await stub.job(CONSUMER, job(1), 0)).toMatchObject({ ok: true, job: { status: "starting" } });
+  back.say({ ...end, seq: 3, attempt });
+  await back.frame("ack");
+  expect(await stub.view(CONSUMER)).toMatchObject({ lease: { jobs_ended: 1, jobs_open: 0 } });
+});
+
+test("ACK-5 a ticket that the lease did not make, or with other inputs, brings no job", async () => {
+  const { stub, job, back, accepted, end } = await answeredAndLost();
+  back.say({ ...accepted, inputs: { n: { number: 1 } } });
+  back.say({ ...accepted, ticket: accepted.ticket.replace('"retries":2', '"retries":5') });
+  back.say({ ...accepted, attempt: { ...accepted.attempt, n: 2 } });
+  back.say(end);
+  await back.frame("ack");
+  expect(await stub.job(CONSUMER, job(1), 0)).toMatchObject({ ok: false, code: "job_unknown" });
+});
+
+test("ACK-1 a job that is not waited for is in its row before the answer", async () => {
+  const { stub, job } = await active();
+  vi.useFakeTimers({ toFake: ["setTimeout"] });
+  expect(await stub.submit(CONSUMER, job(1), request, null, 0)).toMatchObject({ ok: true });
+  await evictDurableObject(stub, { webSockets: "close" });
+  vi.useRealTimers();
+  expect(await stub.job(CONSUMER, job(1), 0)).toMatchObject({ ok: true, job: { status: "queued" } });
+});

@@ -1,6 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import { consumerOf } from "@gpux/protocol/consumer-signature";
-import { CLOSE, FRAME_LIMIT, FRAME_VERSION, FromLease } from "@gpux/protocol/frames";
+import { CLOSE, FRAME_LIMIT, FromLease, type ToLease } from "@gpux/protocol/frames";
 import { Address, JobId } from "@gpux/protocol/ids";
 import {
   inputHash,
@@ -13,6 +13,7 @@ import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
 import { recoverSigner } from "@gpux/protocol/signature";
+import { bytesToHex } from "viem/utils";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
@@ -28,11 +29,13 @@ import { quotedLease } from "./quoted.ts";
 import { LeaseSessions } from "./sessions.ts";
 import { claimsOf } from "./signatures.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
-import { isFinal, isSettled, isTerminal, type Job, type State } from "./state.ts";
-import { eventOf, LeaseStore } from "./store.ts";
+import { isFinal, isSettled, isTerminal, type Job, type State, sameAttempt } from "./state.ts";
+import { LeaseStore } from "./store.ts";
+import { issue, redeem } from "./tickets.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView, leaseView } from "./view.ts";
 import { Waiters } from "./waiters.ts";
+import { BEHIND_MS, WriteBehind } from "./write-behind.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
@@ -40,9 +43,21 @@ const ALARM_RETRY_MS = 10_000;
 /** The longest that a landed funding may take to become as hard as its amount asks; `safe` takes minutes. */
 const CONFIRM_MS = 30 * 60_000;
 
+/** Frames whose effect the agent would tell again: their rows may follow a moment later. */
+const HOT: ReadonlySet<FromLease["t"]> = new Set([
+  "started",
+  "progress",
+  "log",
+  "result",
+  "failed",
+  "stopped",
+  "ack",
+]);
+
 /**
  * One lease; its name is the lease's id. The shell around the machine: load, step, write state, journal and alarm in
- * one synchronous block, then send frames, wake who waits, and carry out duties.
+ * one synchronous block, then send frames, wake who waits, and carry out duties. On the warm path the rows follow within
+ * milliseconds (write-behind.ts): nothing of it waits for the disk.
  */
 export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   #store = new LeaseStore(this.ctx.storage.sql);
@@ -52,6 +67,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #agent = new AgentSocket(this.ctx);
   readonly #watchers = new Watchers(this.ctx);
   readonly #waiters = new Waiters();
+  #behind = new WriteBehind();
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  /** The agent's highest seq whose effect is in the rows. */
+  #seen = this.#state?.lease.seen ?? 0;
   /** Frames are dealt with in order although some need a signature check first. */
   #inbox: Promise<void> = Promise.resolve();
   #asleep = true;
@@ -59,8 +78,11 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   async quote(request: HoldRequest & { amount: bigint }): Promise<Outcome> {
     if (this.#state !== null) return { ok: true };
-    const state = quotedLease(request, placeOf(this.env), Date.now());
-    this.#keep(null, state);
+    const now = Date.now();
+    this.#state = quotedLease(request, placeOf(this.env), now);
+    this.#behind.note(null, this.#state, [], [], now);
+    this.#write();
+    this.#arm();
     return { ok: true };
   }
 
@@ -127,20 +149,16 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       const session = typeof as === "string" ? null : as.session;
       const needs = session === null ? null : this.#sessions.needs(session, request.max_price);
       if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
-      const result = this.#apply({
-        t: "submit",
-        job: id,
-        clientId,
-        retryOf,
-        request,
-        inputHash: hash,
-        session,
-      });
+      const event = { t: "submit", job: id, clientId, retryOf, request, inputHash: hash, session } as const;
+      const result = this.#apply(event, waitMs > 0);
       if (!result.ok) return paymentNeeded(this.#state, result);
       if (session !== null) this.#sessions.take(session, id, request.max_price);
     }
-    const answer = await this.job(as, id, waitMs);
-    return answer.ok ? { ...answer, replayed: known !== null } : answer;
+    const job = await this.#ended(id, waitMs);
+    if (job === null) return { ok: false, code: "job_unknown" };
+    // ACK-1: who is told to come back finds the job, whatever happens meanwhile.
+    if (!isTerminal(job)) this.#write();
+    return { ok: true, job: jobView(this.#state, job, Date.now()), replayed: known !== null };
   }
 
   async retry(
@@ -162,18 +180,25 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   async job(as: Caller, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
     const refusal = this.#mayNot(as);
-    let job = this.#job(id);
     if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    this.#write();
+    const job = await this.#ended(id, waitMs);
     if (job === null) return { ok: false, code: "job_unknown" };
-    const isReceiptWanted = isTerminal(job);
+    return { ok: true, job: jobView(this.#state, job, Date.now()) };
+  }
+
+  /** Resolves when it has ended, or after so long; of one that has ended already, when a voucher covers its receipt. */
+  async #ended(id: JobId, waitMs: number): Promise<Job | null> {
+    let job = this.#job(id);
+    const isReceiptWanted = job !== null && isTerminal(job);
     const until = Date.now() + Math.min(waitMs, LONGEST_WAIT_MS);
-    while (!(isReceiptWanted ? isFinal(job) : isTerminal(job)) && Date.now() < until) {
+    while (job !== null && !(isReceiptWanted ? isFinal(job) : isTerminal(job)) && Date.now() < until) {
       // A block that is under way may not have it: then it is in the next.
-      if (isReceiptWanted && this.#state.lease.block === null) this.#apply({ t: "settle" });
+      if (isReceiptWanted && this.#state?.lease.block === null) this.#apply({ t: "settle" });
       await this.#waiters.change(isReceiptWanted ? "block" : id, until - Date.now());
       job = this.#job(id) ?? job;
     }
-    return { ok: true, job: jobView(this.#state, job, Date.now()) };
+    return job;
   }
 
   async events(
@@ -185,6 +210,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const refusal = this.#mayNot(as);
     if (refusal !== null) return refusal;
     if (this.#job(id) === null) return { ok: false, code: "job_unknown" };
+    this.#write();
     return { ok: true, events: this.#store.events(id, after, limit) };
   }
 
@@ -248,6 +274,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const as = Address.safeParse(url.searchParams.get("as"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
     if (!as.success || mayNot(this.#state, as.data) !== null) return new Response(null, { status: 403 });
+    this.#write();
     const { lease } = this.#state;
     if (!url.searchParams.has("job"))
       return this.#watchers.acceptLease(this.#store.leaseEvents(lease.id, after), isSettled(lease));
@@ -313,45 +340,101 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       }
       if (this.#state === null || !this.#agent.is(socket)) return;
     }
-    const result = this.#apply({ t: "frame", frame });
-    if (!result.ok || frame.seq === 0 || result.frames.length > 0) return;
-    this.#agent.send({ v: FRAME_VERSION, t: "ack", seq: 0, ack: result.next.lease.seen });
+    if (frame.t === "accepted") await this.#restore(frame);
+    else this.#apply({ t: "frame", frame }, HOT.has(frame.t));
   }
 
-  /** One event through the machine. State, journal and alarm are written with no await between them. */
-  #apply(event: Event): Step {
+  /** ACK-5: of a job that the last life answered and did not come to write down. */
+  async #restore(frame: Extract<FromLease, { t: "accepted" }>): Promise<void> {
+    const { job, attempt, inputs } = frame;
+    const secret = this.#state?.lease.secret ?? null;
+    const ticket = secret === null ? null : redeem(secret, frame.ticket);
+    if (ticket === null || ticket.job !== job || !sameAttempt(ticket.attempt, attempt)) return;
+    const { max_price, timeouts, retries, priority } = ticket;
+    const request: JobRequest = {
+      kind: "function",
+      function: frame.function,
+      inputs,
+      max_price,
+      timeouts,
+      retries,
+      priority,
+    };
+    if ((await inputHash(request)) !== ticket.inputHash) return;
+    if (this.#job(job) !== null) return;
+    this.#apply({ t: "restore", ticket, request });
+    if (ticket.session !== null && this.#job(job) !== null)
+      this.#sessions.take(ticket.session, job, ticket.max_price);
+  }
+
+  /**
+   * One event through the machine. With `mayWait` the rows may follow within {@link BEHIND_MS}, unless what follows
+   * from it must not be taken back: a lease's new life, or a signature that is asked for.
+   */
+  #apply(event: Event, mayWait = false): Step {
     if (this.#state === null) throw new Error("a lease that is not there was told something");
     const now = Date.now();
     const before = this.#state;
-    const woken = this.#asleep ? step(before, { t: "wake", connected: this.#agent.connected }, now) : null;
+    const woken = this.#asleep ? step(before, this.#wake(), now) : null;
     const result = step(woken?.ok ? woken.next : before, event, now);
     if (!result.ok) return result;
-    const journal = this.#store.append([...(woken?.ok ? woken.journal : []), ...result.journal], now);
-    const events = [...(woken?.ok ? woken.events : []), ...result.events];
-    const told = this.#store.appendLease(before.lease.id, events, now);
-    this.#keep(before, result.next);
+    const { lease } = result.next;
+    const journal = [...(woken?.ok ? woken.journal : []), ...result.journal];
+    this.#behind.note(before, result.next, journal, result.passing, now);
+    this.#state = prune(result.next);
+    const isHot = mayWait && woken === null && isRepeatable(before.lease, lease);
+    if (isHot && result.frames.every(({ t }) => t === "run" || t === "cancel")) this.#writeSoon();
+    else this.#write();
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
-    for (const frame of result.frames) this.#agent.send(frame);
-    this.#watchers.tell(journal, result.next);
-    this.#watchers.tellLease(told, isSettled(result.next.lease));
-    const last = result.passing.length === 0 ? 0 : this.#store.lastEvent();
-    this.#watchers.tell(
-      result.passing.map((entry) => eventOf(entry, last, now)),
-      result.next,
-    );
+    this.#arm();
+    const told = [...(woken?.ok ? woken.events : []), ...result.events];
+    if (told.length > 0)
+      this.#watchers.tellLease(this.#store.appendLease(lease.id, told, now), isSettled(lease));
+    for (const frame of result.frames) this.#agent.send(this.#ticketed(frame), this.#seen);
     for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#waiters.changed(id);
-    if (before.lease.block !== null && result.next.lease.block === null) this.#waiters.changed("block");
-    const { status, topUps } = result.next.lease;
+    if (before.lease.block !== null && lease.block === null) this.#waiters.changed("block");
+    const { status, topUps } = lease;
     if (before.lease.status !== status || before.lease.topUps !== topUps) this.#waiters.changed("lease");
-    if (isSettled(result.next.lease)) this.#agent.end();
+    if (isSettled(lease)) this.#agent.end();
     return result;
   }
 
-  #keep(before: State | null, after: State): void {
-    this.#store.save(before, after);
-    this.#state = prune(after);
-    this.#arm();
+  #wake(): Event {
+    const secret = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
+    return { t: "wake", connected: this.#agent.connected, secret };
+  }
+
+  /** A job that is sent before it is written down takes with it what makes it known again. */
+  #ticketed(frame: ToLease): ToLease {
+    if (frame.t !== "run" || !this.#behind.isUnborn(frame.job)) return frame;
+    const job = this.#job(frame.job);
+    const secret = this.#state?.lease.secret ?? null;
+    const ticket = job === null || secret === null ? null : issue(secret, job);
+    return ticket === null ? frame : { ...frame, ticket };
+  }
+
+  #writeSoon(): void {
+    if (this.#behind.isEmpty) return;
+    this.#timer ??= setTimeout(() => {
+      try {
+        this.#write();
+      } catch (error) {
+        // Nothing of it was written, and nothing of it was promised but what the agent keeps: begin again from the rows.
+        this.ctx.abort(`the rows cannot be written: ${error}`);
+      }
+    }, BEHIND_MS);
+  }
+
+  /** All that has changed, in one transaction; who watches hears of it, and the agent that it may forget. */
+  #write(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#behind.isEmpty || this.#state === null) return;
+    const events = this.#behind.write(this.ctx.storage, this.#store);
+    this.#watchers.tell(events, (id) => this.#job(id));
+    this.#seen = this.#state.lease.seen;
+    this.#agent.acknowledge(this.#seen);
   }
 
   /** Duties are begun, and the alarm set for whatever comes first: a time-out, or another try of a duty. */
@@ -380,6 +463,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   #forget(): void {
     this.#state = null;
+    this.#behind = new WriteBehind();
     this.#alarmAt = Number.POSITIVE_INFINITY;
     // Nobody may get in between: a new quote would be written and then deleted.
     void this.ctx.blockConcurrencyWhile(async () => {
@@ -397,13 +481,28 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   #openSessions(): LeaseSessions {
     return new LeaseSessions(this.ctx.storage.sql, {
       find: (id) => this.#job(id),
-      ofSession: (session) => this.#store.jobsOfSession(session),
+      ofSession: (session) => {
+        this.#write();
+        return this.#store.jobsOfSession(session);
+      },
     });
   }
 
   #job(id: JobId): Job | null {
-    return this.#state?.jobs.get(id) ?? this.#store.job(id);
+    return this.#state?.jobs.get(id) ?? this.#behind.job(id) ?? this.#store.job(id);
   }
+}
+
+/** Whether nothing was promised to anybody in this step but what agent and caller would bring again. */
+function isRepeatable(before: State["lease"], after: State["lease"]): boolean {
+  return (
+    before.status === after.status &&
+    before.allowance === after.allowance &&
+    before.capacity.turn === after.capacity.turn &&
+    before.drainAt === after.drainAt &&
+    before.block === after.block &&
+    before.closing === after.closing
+  );
 }
 
 function parseJson(text: string): unknown {

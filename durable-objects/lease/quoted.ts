@@ -18,6 +18,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     funded: 0n,
     openedAt: null,
     epoch: 0,
+    secret: null,
     sent: 0,
     seen: 0,
     awayAt: now,

@@ -1,9 +1,9 @@
-import { CLOSE, ToLease } from "@gpux/protocol/frames";
+import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
-import { z } from "zod";
-import { isTerminal, type State } from "./state.ts";
+import { documentOf } from "./document.ts";
+import { isTerminal, type Job } from "./state.ts";
 
 const AGENT = "agent";
 /** Of readers of the lease's own events; those of a job's bear its id. */
@@ -26,6 +26,8 @@ function closeQuietly(socket: WebSocket, code: number, reason: string): void {
 export class AgentSocket {
   readonly #ctx: DurableObjectState;
   #socket: WebSocket | null;
+  /** The acknowledgement that went out last. */
+  #told: number | null = 0;
 
   constructor(ctx: DurableObjectState) {
     this.#ctx = ctx;
@@ -42,6 +44,7 @@ export class AgentSocket {
     this.#ctx.acceptWebSocket(server, [AGENT]);
     this.#socket?.close(CLOSE.replaced, "a newer connection took over");
     this.#socket = server;
+    this.#told = null;
     return new Response(null, { status: 101, webSocket: client });
   }
 
@@ -55,9 +58,16 @@ export class AgentSocket {
     return socket === this.#socket;
   }
 
-  send(frame: ToLease): void {
-    if (this.#socket !== null && isOpen(this.#socket))
-      this.#socket.send(JSON.stringify(z.encode(ToLease, frame)));
+  /** `ack`: the highest seq of the agent's whose effect is in the rows, whatever the step knew that made the frame. */
+  send(frame: ToLease, ack: number): void {
+    if (this.#socket === null || !isOpen(this.#socket)) return;
+    this.#socket.send(documentOf({ ...frame, ack }));
+    this.#told = ack;
+  }
+
+  /** A frame of its own, unless another told it already. On a new connection the welcome is the first to speak. */
+  acknowledge(ack: number): void {
+    if (this.#told !== null && ack > this.#told) this.send({ v: FRAME_VERSION, t: "ack", seq: 0, ack }, ack);
   }
 
   /**
@@ -106,12 +116,14 @@ export class Watchers {
     }
   }
 
-  tell(events: readonly JobEvent[], state: State): void {
+  tell(events: readonly JobEvent[], find: (id: JobId) => Job | null): void {
     for (const event of events) {
-      const job = state.jobs.get(event.job);
+      const sockets = this.#ctx.getWebSockets(event.job);
+      if (sockets.length === 0) continue;
+      const job = find(event.job);
       const ends =
-        event.type === "status" && job !== undefined && isTerminal(job) && event.data.status === job.status;
-      for (const socket of this.#ctx.getWebSockets(event.job)) {
+        event.type === "status" && job !== null && isTerminal(job) && event.data.status === job.status;
+      for (const socket of sockets) {
         if (!isOpen(socket)) continue;
         socket.send(JSON.stringify(event));
         if (ends) socket.close(1000, "the job has ended");

@@ -156,6 +156,8 @@ export const Lease = z.strictObject({
   openedAt: Time.nullable(),
   /** Raised durably before the first frame of each life of the object; part of the fencing token. */
   epoch: z.int().min(0),
+  /** Of the tickets that stand for jobs whose rows are not written yet (tickets.ts); told to nobody. */
+  secret: Bytes32.nullable().default(null),
   /** Highest seq sent to the agent, and highest seq of the agent's that was dealt with. */
   sent: z.int().min(0),
   seen: z.int().min(0),
@@ -226,6 +228,10 @@ export function unsettledReceipts(jobs: Iterable<Job>): Unsettled[] {
 export function unsignedReceipts({ lease, jobs }: State): Unsettled[] {
   const signed = lease.block !== null && lease.block.provider !== null ? lease.block.sequence : 0;
   return unsettledReceipts(jobs.values()).filter(({ asked }) => asked.receipt.sequence > signed);
+}
+
+export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {
+  return a.n === b.n && a.epoch === b.epoch;
 }
 
 export function currentAttempt(job: Job): Attempt | undefined {

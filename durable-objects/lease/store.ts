@@ -46,6 +46,12 @@ interface EventRow extends LeaseEventRow {
   readonly job: string;
 }
 
+/** An entry and when it was made. */
+export interface Dated {
+  readonly entry: Entry;
+  readonly at: number;
+}
+
 /** The tables of one lease. Every method is synchronous: writes without an await between them commit together. */
 export class LeaseStore {
   readonly #sql: SqlStorage;
@@ -76,58 +82,64 @@ export class LeaseStore {
       .map(jobOf);
   }
 
-  /** Writes what differs from `before`. Jobs never leave the table with their lease alive. */
-  save(before: State | null, after: State): void {
-    if (before?.lease !== after.lease)
-      this.#sql.exec(
-        "INSERT INTO lease (id, status, doc) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc",
-        after.lease.status,
-        documentOf(after.lease),
-      );
-    for (const job of after.jobs.values()) {
-      const was = before?.jobs.get(job.id);
-      if (was === job) continue;
-      // The request never changes, so it is written once; the rest of the job at every step.
-      const { request, ...rest } = job;
-      const doc = documentOf(rest);
-      const live = isFinal(job) ? 0 : 1;
-      if (was === undefined)
-        this.#sql.exec(
-          "INSERT INTO jobs (id, n, status, price, live, request, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
-          job.id,
-          job.n,
-          job.status,
-          job.price.toString(),
-          live,
-          documentOf(request),
-          doc,
-        );
-      else
-        this.#sql.exec(
-          "UPDATE jobs SET status = ?, price = ?, live = ?, doc = ? WHERE id = ?",
-          job.status,
-          job.price.toString(),
-          live,
-          doc,
-          job.id,
-        );
-    }
+  saveLease(lease: Lease): void {
+    this.#sql.exec(
+      "INSERT INTO lease (id, status, doc) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc",
+      lease.status,
+      documentOf(lease),
+    );
   }
 
-  /** Numbers the entries and keeps them; answers them as the events that readers get. */
-  append(entries: readonly Entry[], now: number): JobEvent[] {
-    return entries.flatMap((entry) => {
-      if (entry.type === "log" && this.#logLines(entry.job) >= LOG_LIMIT) return [];
-      const { id } = this.#sql
-        .exec<{ id: number }>(
-          "INSERT INTO journal (job, at, type, data) VALUES (?, ?, ?, ?) RETURNING id",
-          entry.job,
-          now,
-          entry.type,
-          JSON.stringify(entry.data),
-        )
-        .one();
-      return [eventOf(entry, id, now)];
+  /** Jobs never leave the table with their lease alive. */
+  saveJob(job: Job, isNew: boolean): void {
+    // The request never changes, so it is written once; the rest of the job whenever it has.
+    const { request, ...rest } = job;
+    const doc = documentOf(rest);
+    const live = isFinal(job) ? 0 : 1;
+    if (isNew)
+      this.#sql.exec(
+        "INSERT INTO jobs (id, n, status, price, live, request, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        job.id,
+        job.n,
+        job.status,
+        job.price.toString(),
+        live,
+        documentOf(request),
+        doc,
+      );
+    else
+      this.#sql.exec(
+        "UPDATE jobs SET status = ?, price = ?, live = ?, doc = ? WHERE id = ?",
+        job.status,
+        job.price.toString(),
+        live,
+        doc,
+        job.id,
+      );
+  }
+
+  /** Numbers the entries and keeps them, in one statement; answers them as the events that readers get. */
+  append(entries: readonly Dated[]): JobEvent[] {
+    const kept = this.#withinLogLimit(entries);
+    const last = this.lastEvent();
+    if (kept.length === 0) return [];
+    this.#sql.exec(
+      `INSERT INTO journal (id, job, at, type, data)
+         SELECT ? + key + 1, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)`,
+      last,
+      JSON.stringify(kept.map(({ entry, at }) => [entry.job, at, entry.type, JSON.stringify(entry.data)])),
+    );
+    return kept.map(({ entry, at }, i) => eventOf(entry, last + i + 1, at));
+  }
+
+  #withinLogLimit(entries: readonly Dated[]): readonly Dated[] {
+    if (entries.every(({ entry }) => entry.type !== "log")) return entries;
+    const lines = new Map<JobId, number>();
+    return entries.filter(({ entry: { job, type } }) => {
+      if (type !== "log") return true;
+      const before = lines.get(job) ?? this.#logLines(job);
+      lines.set(job, before + 1);
+      return before < LOG_LIMIT;
     });
   }
 

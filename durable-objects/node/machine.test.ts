@@ -468,6 +468,15 @@ test("what the Books list is published whenever it changes, and only then", () =
   expect(run([[{ t: "hold", request: request(1) }, 10]], published).state.publication).not.toBeNull();
 });
 
+test("an alarm that rings while a publication is under way leaves another behind, lest this life end before it", () => {
+  const { state } = run(online);
+  const due = dueAt(state) ?? 0;
+  expect(state.publication?.retryAt).toBe(due);
+  const rung = run([[{ t: "tick" }, due]], state).state;
+  expect(dueAt(rung)).toBeGreaterThan(due);
+  expect(rung.publication).toMatchObject({ version: state.version, attempts: 0 });
+});
+
 test("a publication of an older state leaves the newer one due, and failures back off", () => {
   const { state } = run(held);
   const stale = run([[{ t: "published", version: state.version - 1, books: [] }, 5]], state).state;

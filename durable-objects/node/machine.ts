@@ -92,8 +92,18 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
       };
     }
     case "tick":
-      return lapse(state, now);
+      return lapse(standBy(state, now), now);
   }
+}
+
+/**
+ * The alarm that rings for a publication is spent on it, also when a try is under way already: should this life end
+ * before that one answers, nothing else would wake the next.
+ */
+function standBy(state: NodeState, now: number): NodeState {
+  const { publication } = state;
+  if (publication === null || publication.retryAt > now) return state;
+  return { ...state, publication: { ...publication, retryAt: now + RETRY_FIRST_MS } };
 }
 
 /** Written when the node comes or goes. What is not known is what happened after the last sign of a lost socket. */

@@ -9,7 +9,7 @@ import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
 import { checkFunction } from "../functions.ts";
-import { jsonAnswer } from "../json-answer.ts";
+import { jsonAnswer, viewAnswer } from "../json-answer.ts";
 import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
@@ -305,7 +305,7 @@ function idempotencyKey(request: Request): { readonly ok: true; readonly key: st
 }
 
 function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {
-  return jsonAnswer(JobView, job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
+  return viewAnswer(job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
     location: job.urls.get,
     ...(replayed ? { "idempotent-replayed": "true" } : {}),
     ...preferenceApplied(wait),

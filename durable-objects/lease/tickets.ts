@@ -1,0 +1,67 @@
+import { type Bytes32, ClientJobId, JobId, Sha256 } from "@gpux/protocol/ids";
+import { AttemptToken, Timeouts } from "@gpux/protocol/job";
+import { Amount } from "@gpux/protocol/money";
+import { SessionId } from "@gpux/protocol/session";
+import { keccak256, stringToBytes } from "viem/utils";
+import { z } from "zod";
+import { documentOf } from "./document.ts";
+import { currentAttempt, type Job } from "./state.ts";
+
+/**
+ * What the agent is given with a job whose row is not durable yet: the edge's own word that it took the job. Should the
+ * edge crash before the row is written, the agent brings the ticket back with the job's end, and the job is known again
+ * (SPEC ACK-5). Nobody but this lease can make one, so a provider cannot invent jobs to be paid for.
+ */
+const Ticket = z.strictObject({
+  job: JobId,
+  clientId: ClientJobId.nullable(),
+  session: SessionId.nullable(),
+  inputHash: Sha256,
+  max_price: Amount,
+  timeouts: Timeouts,
+  retries: z.int(),
+  priority: z.int().default(0),
+  retryOf: JobId.nullable().default(null),
+  createdAt: z.int(),
+  attempt: AttemptToken,
+  sentAt: z.int(),
+});
+export type Ticket = z.output<typeof Ticket>;
+
+const MAC_LENGTH = 66;
+
+/** Keccak is a sponge: with the key in front it is a MAC, and needs no HMAC around it. */
+function macOf(secret: Bytes32, text: string): Bytes32 {
+  return keccak256(stringToBytes(`${secret}${text}`));
+}
+
+/** Of a job that was just sent; null when it was not. */
+export function issue(secret: Bytes32, job: Job): string | null {
+  const attempt = currentAttempt(job);
+  if (attempt === undefined) return null;
+  const { max_price, timeouts, retries, priority } = job.request;
+  const ticket: Ticket = {
+    job: job.id,
+    clientId: job.clientId,
+    session: job.session,
+    inputHash: job.inputHash,
+    max_price,
+    timeouts,
+    retries,
+    priority,
+    retryOf: job.retryOf,
+    createdAt: job.createdAt,
+    attempt: attempt.token,
+    sentAt: attempt.sentAt,
+  };
+  const text = documentOf(ticket);
+  return `${macOf(secret, text)}${text}`;
+}
+
+/** What it says, when this lease made it; else null. */
+export function redeem(secret: Bytes32, ticket: string): Ticket | null {
+  const text = ticket.slice(MAC_LENGTH);
+  // Not in constant time: who could measure this is the one agent that was given the ticket.
+  if (macOf(secret, text) !== ticket.slice(0, MAC_LENGTH)) return null;
+  return Ticket.parse(JSON.parse(text));
+}

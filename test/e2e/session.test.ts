@@ -1,0 +1,77 @@
+import { devnetAccount } from "@gpux/contracts/roles";
+import { type Client, createClient, GpuxError, type Session } from "@gpux/sdk";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Market, openMarket, publish, smallProduct } from "./testing/market.ts";
+
+const MAX_PRICE = 1_000n;
+
+describe("a session on the whole stack", () => {
+  let market: Market;
+  let client: Client;
+  let session: Session;
+  let matmul: string;
+  let lease: string;
+  /** Requests that the wallet was asked to sign; allowances are typed data, and not counted. */
+  let prompts = 0;
+
+  beforeAll(async () => {
+    market = await openMarket();
+    const { account } = devnetAccount("consumer");
+    const signMessage: typeof account.signMessage = (message) => {
+      prompts += 1;
+      return account.signMessage(message);
+    };
+    client = market.client({ account: { ...account, signMessage } });
+    matmul = await publish(client, "matmul");
+    // The wallet opens the lease: a session with these scopes could not.
+    const first = await client.jobs.run({ function: matmul, inputs: smallProduct(1), max_price: MAX_PRICE });
+    lease = first.lease_id;
+    session = await client.session({ cap: 3n * MAX_PRICE });
+    prompts = 0;
+  });
+  afterAll(() => market?.stop());
+
+  const run = (n: number) =>
+    client.jobs.run({ function: matmul, inputs: smallProduct(n), max_price: MAX_PRICE, lease });
+  const codeOf = (work: Promise<unknown>) =>
+    work.then(
+      () => "none",
+      (error: unknown) => (error instanceof GpuxError ? error.code : String(error)),
+    );
+
+  it("runs jobs and reads their results without the wallet", async () => {
+    for (const n of [2, 3]) {
+      const job = await run(n);
+      expect(job).toMatchObject({ status: "succeeded", lease_id: lease });
+      const bytes = await client.jobs.output(job, 0);
+      expect([...new Float32Array(bytes.buffer)]).toEqual([n, 2 * n, 3 * n, 4 * n]);
+    }
+    expect(prompts).toBe(0);
+  });
+
+  it("lives on when the edge is killed, and so does what it has used of its cap", async () => {
+    await market.crashEdge();
+    expect(await run(4)).toMatchObject({ status: "succeeded" });
+    const tooMuch = { function: matmul, inputs: smallProduct(5), max_price: 3n * MAX_PRICE, lease };
+    expect(await codeOf(client.jobs.run(tooMuch))).toBe("session_cap_exceeded");
+    const [view] = await client.sessions.list();
+    expect(view).toMatchObject({ id: session.id, cap: 3n * MAX_PRICE });
+    expect(view?.reserved).toBeLessThanOrEqual(3n * MAX_PRICE);
+    expect(prompts).toBe(0);
+  });
+
+  it("is over for all once it is revoked, also after another crash", async () => {
+    const elsewhere = createClient({
+      url: market.edge.url,
+      account: devnetAccount("consumer").account,
+      session,
+    });
+    expect(await elsewhere.sessions.close(session.id)).toMatchObject({ untold_leases: 0 });
+    await market.crashEdge();
+    expect(await codeOf(run(6))).toBe("session_revoked");
+    // The wallet signs again.
+    expect(await run(7)).toMatchObject({ status: "succeeded" });
+    expect(prompts).toBeGreaterThan(0);
+    await market.close(client, lease);
+  });
+});

@@ -1,0 +1,224 @@
+import type { AccountLease, KeyEntry, KeyEvent } from "@gpux/durable-objects/account/machine";
+import { MAX_OPEN_QUOTES } from "@gpux/durable-objects/account/machine";
+import { amountOf, draftQuote, quoteOf } from "@gpux/durable-objects/account/quote";
+import { groupsFor, shardsOf } from "@gpux/durable-objects/books";
+import type { EdgeConfig } from "@gpux/durable-objects/config";
+import type { BookEntry, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import { type Address, type JobId, jobIdOf, type LeaseId } from "@gpux/protocol/ids";
+import type { RoutedJobRequest } from "@gpux/protocol/job";
+import {
+  type FundingAuthorization,
+  KEEP_WARM_S,
+  type LeaseStatus,
+  type Quote,
+  type QuoteRequest,
+} from "@gpux/protocol/lease";
+import { blockersOf } from "@gpux/protocol/resources";
+import { Actor, type Flow } from "./actor.ts";
+import type { JobSeen } from "./seen.ts";
+import { type AccountDoor, FEE_RECIPIENT, METER, ONE_SHARD, PLACE, type Setting } from "./setting.ts";
+
+/** As in durable-objects/account/object.ts. */
+const TRIES = 5;
+const OVER: ReadonlySet<string> = new Set([
+  "lease_closed",
+  "lease_unknown",
+  "quote_expired",
+  "quote_unknown",
+]);
+const UNFIT: ReadonlySet<string> = new Set(["lease_underfunded", "queue_full"]);
+
+type Submitted = Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded;
+
+/** The shell of durable-objects/account/object.ts over the same machine. */
+export class AccountObject extends Actor implements AccountDoor {
+  readonly #setting: Setting;
+  readonly #config: Pick<EdgeConfig, "hasher" | "settlement" | "meter" | "feeRecipient" | "feeBps">;
+  readonly #keys = new Map<string, KeyEntry>();
+  readonly #leases = new Map<LeaseId, AccountLease>();
+  #quoting = 0;
+  #underway = new Set<string>();
+
+  constructor(address: Address, setting: Setting) {
+    super(`account ${address.slice(2, 4)}`);
+    this.#setting = setting;
+    this.#config = {
+      hasher: setting.hasher,
+      settlement: {
+        chain_id: PLACE.chainId,
+        escrow: PLACE.escrow,
+        token: `0x${"70".repeat(20)}`,
+        token_name: "USD Coin",
+        token_version: "2",
+      },
+      meter: METER,
+      feeRecipient: FEE_RECIPIENT,
+      feeBps: 500,
+    };
+  }
+
+  override crash(): void {
+    super.crash();
+    this.#quoting = 0;
+    this.#underway = new Set();
+  }
+
+  *quote(by: Address, request: QuoteRequest, atLeast = 0n): Flow<Outcome<{ quote: Quote }>> {
+    const { machines, schedule, network } = this.#setting;
+    const now = schedule.now;
+    if (machines.account.openQuotes(this.#liveLeases(now), now) + this.#quoting >= MAX_OPEN_QUOTES)
+      return { ok: false, code: "too_many_quotes" };
+    this.#quoting += 1;
+    try {
+      const [group] = groupsFor(request.demand);
+      const [name] = group === undefined ? [] : shardsOf(group, ONE_SHARD);
+      if (name === undefined) return { ok: false, code: "no_capacity" };
+      const book = this.#setting.book(name);
+      const found = yield* network.call(this, book, "find", () => book.find(request.demand, TRIES));
+      for (const entry of found.entries) {
+        const quoted = yield* this.#hold(by, request, entry, atLeast);
+        if (quoted.ok) return quoted;
+      }
+      return { ok: false, code: "no_capacity" };
+    } finally {
+      this.#quoting -= 1;
+    }
+  }
+
+  *#hold(
+    by: Address,
+    request: QuoteRequest,
+    listed: BookEntry,
+    atLeast: bigint,
+  ): Flow<Outcome<{ quote: Quote }>> {
+    const { network, random, schedule, watch } = this.#setting;
+    const full: Refused = { ok: false, code: "no_capacity" };
+    const node = this.#setting.node(listed.node);
+    const described = yield* network.call(this, node, "describe", () => node.describe());
+    if (!described.ok) return full;
+    const { entry } = described;
+    if (blockersOf(entry.offer, entry.node, entry.free, request.demand).length > 0) return full;
+    const now = schedule.now;
+    const draft = draftQuote(this.#config, by, request, entry, random.bytes32(), now);
+    if (draft === null) return full;
+    const { hold } = draft;
+    const held = yield* network.call(this, node, "hold", () => node.hold(hold));
+    if (!held.ok) return full;
+    const usual = amountOf(request, hold.terms.ratePerHour);
+    const lease = this.#setting.lease(hold.lease);
+    const kept = yield* network.call(this, lease, "quote", () => lease.quote(hold));
+    if (!kept.ok) {
+      yield* network.call(this, node, "release", () => node.release(hold.lease));
+      return full;
+    }
+    this.#leases.set(hold.lease, {
+      id: hold.lease,
+      phase: "quoted",
+      text: hold.text,
+      expiresAt: hold.expiresAt,
+      createdAt: now,
+    });
+    watch.quotes(this.name, this.#liveLeases(schedule.now).filter((each) => each.phase === "quoted").length);
+    return { ok: true, quote: quoteOf(this.#config, draft, usual > atLeast ? usual : atLeast) };
+  }
+
+  *openLease(
+    by: Address,
+    id: LeaseId,
+    funding: FundingAuthorization,
+  ): Flow<Outcome<{ status: LeaseStatus }>> {
+    const known = this.#leases.get(id);
+    if (known === undefined) return { ok: false, code: "quote_unknown" };
+    const lease = this.#setting.lease(id);
+    const funded = yield* this.#setting.network.call(
+      this,
+      lease,
+      `fund by ${by.slice(2, 4)}`,
+      () => lease.fund(funding),
+      true,
+    );
+    if (funded.ok) this.#leases.set(id, { ...known, phase: "open", expiresAt: funded.expiry * 1_000 });
+    return funded;
+  }
+
+  *submit(by: Address, key: string, bodyHash: string, request: RoutedJobRequest): Flow<Submitted> {
+    const { network } = this.#setting;
+    const scope = `key:${key}`;
+    const begun = this.#stepKey(scope, { t: "begin", bodyHash, underway: this.#underway.has(scope) });
+    if (!begun.ok) return begun;
+    if (begun.replay !== null) {
+      const { job, lease } = begun.replay;
+      const door = this.#setting.lease(lease);
+      const known = yield* network.call(this, door, "job", () => door.job(by, job));
+      return known.ok ? { ...known, replayed: true } : known;
+    }
+    this.#underway.add(scope);
+    try {
+      const submitted = yield* this.#submit(by, scope, begun.next?.chosen?.lease ?? null, request);
+      this.#stepKey(
+        scope,
+        submitted.ok
+          ? { t: "succeeded", chosen: { job: submitted.job.id, lease: submitted.job.lease } }
+          : { t: "refused" },
+      );
+      return submitted;
+    } finally {
+      this.#underway.delete(scope);
+    }
+  }
+
+  *#submit(by: Address, scope: string, chosen: LeaseId | null, request: RoutedJobRequest): Flow<Submitted> {
+    const { machines, network, schedule } = this.#setting;
+    const { demand, lease: named, ...job } = request;
+    const now = schedule.now;
+    for (const id of machines.account.candidates(this.#liveLeases(now), request, chosen, now)) {
+      const jobId = jobIdFor(id, by, scope);
+      this.#stepKey(scope, { t: "choose", chosen: { lease: id, job: jobId } });
+      const lease = this.#setting.lease(id);
+      const submitted = yield* network.call(this, lease, "submit", () => lease.submit(by, jobId, job, null));
+      if (!submitted.ok && OVER.has(submitted.code)) {
+        const known = this.#leases.get(id);
+        if (known !== undefined) this.#leases.set(id, { ...known, phase: "ended" });
+        if (named !== id) continue;
+      }
+      if (!submitted.ok && UNFIT.has(submitted.code) && named !== id) continue;
+      return submitted;
+    }
+    const quoted = yield* this.quote(
+      by,
+      { demand, duration_s: 3_600, keep_warm_s: KEEP_WARM_S },
+      request.max_price,
+    );
+    return quoted.ok ? { ok: false, code: "payment_required", quote: quoted.quote } : quoted;
+  }
+
+  #stepKey(scope: string, event: KeyEvent) {
+    const result = this.#setting.machines.account.stepKey(
+      this.#keys.get(scope) ?? null,
+      event,
+      this.#setting.schedule.now,
+    );
+    if (!result.ok) return result;
+    if (result.next === null) this.#keys.delete(scope);
+    else this.#keys.set(scope, result.next);
+    return result;
+  }
+
+  #liveLeases(now: number): AccountLease[] {
+    return [...this.#leases.values()]
+      .filter(({ phase, expiresAt }) => phase !== "ended" && expiresAt > now)
+      .sort((a, b) => b.createdAt - a.createdAt);
+  }
+}
+
+/** As `jobIdFor` of request-scope.ts, with a hash that needs no WebCrypto: the same request is the same job. */
+export function jobIdFor(lease: LeaseId, by: Address, scope: string): JobId {
+  const seed = new Uint8Array(16);
+  let at = 0;
+  for (const letter of `${by} ${scope}`) {
+    const slot = at % 16;
+    seed[slot] = (Math.imul((seed[slot] ?? 0) + at, 31) + letter.charCodeAt(0)) & 0xff;
+    at += 1;
+  }
+  return jobIdOf(lease, seed);
+}

@@ -1,0 +1,337 @@
+import { AgentConfig } from "@gpux/agent/config";
+import { type Admission, admitResources, admitTerms, type House } from "@gpux/agent/control/admission";
+import { enterHold, type HoldEntry, type Holds, rememberedHolds } from "@gpux/agent/control/holds";
+import { type BookEntry, enter, newBook, readBook } from "@gpux/agent/leases/book";
+import { type NodeBody, nodeBody } from "@gpux/agent/link/frames";
+import type { LinkEnd } from "@gpux/agent/link/machine";
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import { type FromNode, FromNode as FromNodeFrame, type ToNode } from "@gpux/protocol/frames";
+import type { Address, LeaseId } from "@gpux/protocol/ids";
+import type { SettleIntent } from "@gpux/protocol/intent";
+import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { z } from "zod";
+import { Actor, type Flow } from "./actor.ts";
+import { Journal } from "./journal.ts";
+import { Link } from "./link.ts";
+import { ServedLease, settlementOf } from "./served-lease.ts";
+import { PLACE, type Setting } from "./setting.ts";
+import { Slots } from "./slots.ts";
+import type { Truth } from "./truth.ts";
+
+/** How long a draining machine waits for its leases to be closed. */
+const CLOSE_MS = 5_000;
+/** As in agent/control/control.ts, for a lease whose hold is forgotten. */
+const LEAST: Resources = { gpus: 1, cpu: 0, memory_gb: 0 };
+
+export interface Provider {
+  readonly address: Address;
+  readonly payout: Address;
+  readonly offer: Offer;
+  readonly skewMs: number;
+}
+
+/** The shell of agent/agent.ts and agent/control over the same admission, holds and books, in virtual time. */
+export class Agent extends Actor {
+  readonly provider: Provider;
+  readonly leases = new Map<LeaseId, ServedLease>();
+  readonly #resting = new Map<LeaseId, Resources>();
+  /** Vouchers of leases that are forgotten, kept until they are worth nothing. */
+  readonly aside = new Map<LeaseId, z.output<typeof SettleIntent>>();
+  readonly #setting: Setting;
+  readonly #truth: Truth;
+  readonly #house: House;
+  readonly #heldJournal: Journal<HoldEntry>;
+  readonly #books = new Map<LeaseId, Journal<BookEntry>>();
+  #holds: Holds = new Map();
+  #control: Link<FromNode, ToNode> | null = null;
+  #slots: Slots;
+  #draining = false;
+  /** It has read some of its journals, and not all. */
+  #starting = false;
+  rpcDownUntil = 0;
+
+  constructor(provider: Provider, setting: Setting, truth: Truth) {
+    super(`agent ${provider.address.slice(2, 4)}`);
+    this.provider = provider;
+    this.#setting = setting;
+    this.#truth = truth;
+    const { prices, region } = provider.offer;
+    const config = AgentConfig.parse({
+      edge: "http://edge.invalid",
+      rpc: "http://chain.invalid",
+      chain_id: PLACE.chainId,
+      escrow: PLACE.escrow,
+      payout: provider.payout,
+      prices: { gpu_hour: "0", core_hour: "0", gb_hour: "0" },
+      region,
+    });
+    this.#house = {
+      config: { ...config, prices },
+      offer: provider.offer,
+      address: provider.address,
+      hasher: setting.hasher,
+    };
+    this.#heldJournal = new Journal(setting.schedule, setting.random);
+    this.#slots = new Slots(provider.offer.concurrency);
+  }
+
+  get isRunning(): boolean {
+    return this.#control !== null;
+  }
+
+  start(): void {
+    if (this.isRunning) return;
+    const { schedule } = this.#setting;
+    this.#draining = false;
+    this.#slots = new Slots(this.provider.offer.concurrency);
+    this.#holds = rememberedHolds(
+      this.#heldJournal.entries.reduce<Holds>(enterHold, new Map()),
+      this.#wallClock(),
+    );
+    this.#control = this.#dialNode();
+    this.#starting = true;
+    for (const [id, journal] of this.#books) {
+      const book = readBook(journal.entries);
+      if (book === null) this.#books.delete(id);
+      else if (book.resting) this.#resting.set(id, book.resources);
+      else this.#serve(id, book, journal);
+    }
+    this.#starting = false;
+    this.#checkCapacity();
+    const control = this.#control;
+    schedule.at(schedule.now + 1, `${this.name} starts`, () => {
+      if (this.#control === control) control.start();
+    });
+  }
+
+  /** The process dies; `power`: and takes what had not reached the disk. The edge hears of it late or never. */
+  die(power: boolean): void {
+    const { random } = this.#setting;
+    const heardAfter = power && random.chance(0.5) ? random.int(30_000, 300_000) : random.int(5, 500);
+    for (const lease of this.leases.values()) lease.link.die(heardAfter);
+    this.#control?.die(heardAfter);
+    this.#control = null;
+    this.leases.clear();
+    this.#resting.clear();
+    this.#truth.lost(this.provider.address, this.#setting.schedule.now);
+    this.crash();
+    for (const journal of [this.#heldJournal, ...this.#books.values()]) journal.crash(power);
+  }
+
+  /** The owner stops it: no more holds, what runs may end within `ms`, then it is gone until it is started again. */
+  drain(ms: number): void {
+    if (!this.isRunning) return;
+    this.#draining = true;
+    this.#say({ t: "drain", deadline_s: Math.floor(ms / 1_000) });
+    for (const lease of this.leases.values()) lease.drain(ms);
+    const { life } = this;
+    const { schedule } = this.#setting;
+    const stillDraining = () => this.life === life && this.#draining;
+    schedule.at(schedule.now + ms, `${this.name} breaks off`, () => {
+      if (!stillDraining()) return;
+      for (const lease of this.leases.values())
+        for (const attempt of lease.attempts.list()) attempt.stop("leaving");
+    });
+    schedule.at(schedule.now + ms + CLOSE_MS, `${this.name} leaves`, () => {
+      if (stillDraining()) this.leave();
+    });
+  }
+
+  /** Ends all links with a goodbye and the process with them. */
+  leave(): void {
+    for (const lease of this.leases.values()) lease.leave();
+    this.#control?.stop();
+    this.die(false);
+  }
+
+  cut(agentAfter: number | null, objectAfter: number | null): void {
+    this.#control?.cut(agentAfter, objectAfter);
+    for (const lease of this.leases.values()) lease.link.cut(agentAfter, objectAfter);
+  }
+
+  /** What it holds and serves now by its own word. */
+  taken(): readonly Resources[] {
+    const now = this.#wallClock();
+    const held = [...this.#holds.values()].filter(
+      (hold) => hold.expiresAt > now && !this.#list().includes(hold.lease),
+    );
+    return [...this.#working(), ...held].map((each) =>
+      "book" in each ? each.book.resources : each.resources,
+    );
+  }
+
+  #checkCapacity(): void {
+    if (!this.#starting) this.#setting.watch.agentCapacity(this.provider.offer, this.name, this.taken());
+  }
+
+  /** Those that are not over, whether they are served now or not. */
+  #list(): LeaseId[] {
+    return [...this.leases.keys(), ...this.#resting.keys()];
+  }
+
+  #working(): ServedLease[] {
+    return [...this.leases.values()].filter((lease) => !lease.book.resting);
+  }
+
+  #wallClock(): number {
+    return this.#setting.schedule.now + this.provider.skewMs;
+  }
+
+  #dialNode(): Link<FromNode, ToNode> {
+    const node = this.#setting.node(this.provider.address);
+    return new Link<FromNode, ToNode>({
+      agent: this,
+      setting: this.#setting,
+      name: this.name,
+      dial: (end) => ({ actor: node, upgrade: () => node.accept(end) }),
+      parse: (wire) => FromNodeFrame.parse(wire),
+      hello: () =>
+        nodeBody({
+          t: "hello",
+          agent_version: "0.1.0",
+          provider: this.provider.payout,
+          offer: this.provider.offer,
+          leases: this.#list().slice(0, 64),
+          draining: this.#draining,
+          claimed: 0,
+        }),
+      onWelcome: (frame) => {
+        for (const id of this.#list()) if (!frame.leases.includes(id)) this.#forget(id, true);
+      },
+      onFrame: (frame) => this.#onFrame(frame),
+      onEnd: (end) => this.#setting.watch.controlEnded(this.name, end),
+    });
+  }
+
+  #say(body: NodeBody): void {
+    this.#control?.send(nodeBody(body));
+  }
+
+  *#onFrame(frame: Exclude<ToNode, { t: "welcome" | "ack" }>): Flow<void> {
+    switch (frame.t) {
+      case "hold": {
+        const { hold: lease, terms, resources } = frame;
+        const admission = this.#admit(lease, terms, resources);
+        if (!admission.ok)
+          return this.#say({
+            t: "declined",
+            hold: lease,
+            reason: `${admission.code}: ${admission.detail}`.slice(0, 200),
+          });
+        this.#enter({
+          is: "held",
+          hold: { lease, terms, resources, expiresAt: Date.parse(frame.expires_at) },
+        });
+        yield* this.#heldJournal.sync();
+        return this.#say({ t: "held", hold: lease });
+      }
+      case "release":
+        this.#enter({ is: "released", lease: frame.hold });
+        return this.#forget(frame.hold, true);
+      case "open":
+        return yield* this.#open(frame.lease, frame.terms);
+      case "rest": {
+        const lease = this.leases.get(frame.lease);
+        if (lease === undefined || lease.attempts.list().length > 0) return;
+        this.leases.delete(frame.lease);
+        this.#resting.set(frame.lease, lease.book.resources);
+        return yield* lease.rest();
+      }
+      case "dial": {
+        const journal = this.#books.get(frame.lease);
+        if (!this.#resting.has(frame.lease) || this.#draining || journal === undefined) return;
+        const book = readBook(journal.entries);
+        if (book !== null) this.#serve(frame.lease, book, journal);
+      }
+    }
+  }
+
+  #enter(entry: HoldEntry): void {
+    this.#holds = rememberedHolds(enterHold(this.#holds, entry), this.#wallClock());
+    this.#heldJournal.append(entry);
+    this.#checkCapacity();
+  }
+
+  #admit(lease: LeaseId, terms: LeaseTerms, resources: Resources): Admission {
+    if (this.#draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
+    const now = this.#wallClock();
+    const admission = admitTerms(this.#house, { lease, terms, resources }, Math.floor(now / 1_000));
+    if (!admission.ok) return admission;
+    const served = this.#working().map(({ id, book }) => ({ id, resources: book.resources }));
+    const taken = this.#setting.machines.agent.takenResources(this.#holds, served, now, lease);
+    return admitResources(this.provider.offer, resources, taken);
+  }
+
+  *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
+    const served = this.leases.get(id);
+    if (served !== undefined) return yield* served.rouse();
+    if (this.#draining) return;
+    const journal =
+      this.#books.get(id) ?? new Journal<BookEntry>(this.#setting.schedule, this.#setting.random);
+    const known = readBook(journal.entries);
+    if (known !== null) {
+      if (known.resting) {
+        const awake = { is: "resting", resting: false } as const;
+        journal.append(awake);
+        enter(known, awake);
+      }
+      yield* journal.sync();
+      return this.#serve(id, known, journal);
+    }
+    const held = this.#holds.get(id);
+    const resources = held?.resources ?? LEAST;
+    const { hasher } = this.#house;
+    const admission =
+      held !== undefined && hasher.leaseTerms(held.terms) === hasher.leaseTerms(terms)
+        ? { ok: true as const }
+        : admitTerms(this.#house, { lease: id, terms, resources }, Math.floor(this.#wallClock() / 1_000));
+    const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
+    this.#books.set(id, journal);
+    journal.append({ is: "lease", terms, resources, refusal });
+    yield* journal.sync();
+    this.#serve(id, newBook(terms, resources, refusal), journal);
+    this.#enter({ is: "released", lease: id });
+  }
+
+  #serve(id: LeaseId, book: ReturnType<typeof newBook>, journal: Journal<BookEntry>): void {
+    const lease = new ServedLease({
+      setting: this.#setting,
+      machine: {
+        actor: this,
+        address: this.provider.address,
+        slots: this.#slots,
+        truth: this.#truth,
+        gpu: this.provider.offer.gpus[0]?.model ?? "UNKNOWN_GPU",
+        skewMs: this.provider.skewMs,
+        rpcDownUntil: () => this.rpcDownUntil,
+      },
+      id,
+      book,
+      journal,
+      onEnd: (end: LinkEnd) => {
+        if (end.reason !== "stopped") this.#forget(id, end.reason === "gone");
+      },
+    });
+    this.#resting.delete(id);
+    this.leases.set(id, lease);
+    lease.link.start();
+    this.#checkCapacity();
+  }
+
+  /** `over`: the edge said that the lease has ended; else its journal stays for a later start. */
+  #forget(id: LeaseId, over: boolean): void {
+    const lease = this.leases.get(id);
+    const journal = this.#books.get(id);
+    const isResting = this.#resting.delete(id);
+    if (lease === undefined && !isResting) return;
+    this.leases.delete(id);
+    lease?.leave();
+    if (!over) return;
+    this.#books.delete(id);
+    const book = lease?.book ?? (journal === undefined ? null : readBook(journal.entries));
+    const settlement = book === null ? null : settlementOf(book);
+    if (book === null || settlement === null) return;
+    const onChain = this.#setting.chain.escrow.leases.get(this.#setting.hasher.leaseTerms(book.terms));
+    if (onChain?.status !== "closed") this.aside.set(id, settlement);
+  }
+}

@@ -1,0 +1,7 @@
+import type { Bug } from "./bug.ts";
+import { JOB_BUGS } from "./job-bugs.ts";
+import { MARKET_BUGS } from "./market-bugs.ts";
+import { MONEY_BUGS } from "./money-bugs.ts";
+
+/** All planted bugs. */
+export const BUGS: readonly Bug[] = [...JOB_BUGS, ...MONEY_BUGS, ...MARKET_BUGS];

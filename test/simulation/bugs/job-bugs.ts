@@ -1,0 +1,112 @@
+import { currentAttempt, isTerminal } from "@gpux/durable-objects/lease/state";
+import { type Bug, inLease, inShell } from "./bug.ts";
+
+/** Bugs in how a lease and an agent deal with jobs. */
+export const JOB_BUGS: readonly Bug[] = [
+  {
+    name: "believes-older-attempts",
+    about: "a lease takes the result of an attempt that it has given up",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          if (event.t !== "frame" || !("attempt" in event.frame)) return step(state, event, now);
+          const job = state.jobs.get(event.frame.job);
+          const token = job === undefined ? undefined : currentAttempt(job)?.token;
+          if (token === undefined) return step(state, event, now);
+          return step(state, { ...event, frame: { ...event.frame, attempt: token } }, now);
+        },
+      })),
+  },
+  {
+    name: "drops-a-cancel",
+    about: "a cancel is acknowledged and nothing comes of it",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          const job = event.t === "cancel" ? state.jobs.get(event.job) : undefined;
+          if (job === undefined || isTerminal(job) || job.status === "queued") return step(state, event, now);
+          return step(state, { t: "tick" }, now);
+        },
+      })),
+  },
+  {
+    name: "forgets-queue-time-outs",
+    about: "no alarm is set for a job that only waits",
+    plant: (product) =>
+      inLease(product, ({ wakeAt }) => ({
+        wakeAt(state, now) {
+          const jobs = new Map([...state.jobs].filter(([, job]) => job.status !== "queued"));
+          return wakeAt({ ...state, jobs }, now);
+        },
+      })),
+  },
+  {
+    name: "answers-before-it-writes",
+    about: "a job is acknowledged before it is written, and a crash drops it",
+    plant: (product) => inShell(product, { storesFirst: false }),
+  },
+  {
+    name: "rings-once",
+    about: "an alarm that rang counts as armed for ever",
+    plant: (product) => inShell(product, { rearmsAlarms: false }),
+  },
+  {
+    name: "journals-twice",
+    about: "the first lines after a wake are written twice",
+    plant: (product) => inShell(product, { journalsOnce: false }),
+  },
+  {
+    name: "keeps-failures-quiet",
+    about: "the journal does not tell of jobs that failed",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          const result = step(state, event, now);
+          if (!result.ok) return result;
+          return { ...result, journal: result.journal.filter((entry) => entry.data.status !== "failed") };
+        },
+      })),
+  },
+  {
+    name: "forgets-what-it-ran",
+    about: "an agent does not know an attempt that it has ended, and runs it again",
+    plant: (product) => ({
+      ...product,
+      agent: { ...product.agent, findEnded: () => undefined, endedAttempts: () => [] },
+    }),
+  },
+  {
+    name: "forgets-what-it-said",
+    about: "an agent takes any acknowledgement for one of all that it has said",
+    plant: (product) => ({
+      ...product,
+      agent: {
+        ...product.agent,
+        acknowledged: (outbox, seq) =>
+          product.agent.acknowledged(outbox, seq > 0 ? Math.max(seq, outbox.nextSeq - 1) : seq),
+      },
+    }),
+  },
+  {
+    name: "retries-without-end",
+    about: "a lost attempt does not count against the retries",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          const patient = new Map(
+            [...state.jobs].map(([id, job]) => [id, { ...job, request: { ...job.request, retries: 99 } }]),
+          );
+          const result = step({ ...state, jobs: patient }, event, now);
+          if (!result.ok) return result;
+          const jobs = new Map(
+            [...result.next.jobs].map(([id, job]) => {
+              const was = state.jobs.get(id);
+              if (was === undefined) return [id, job];
+              return [id, job === patient.get(id) ? was : { ...job, request: was.request }];
+            }),
+          );
+          return { ...result, next: { ...result.next, jobs } };
+        },
+      })),
+  },
+];

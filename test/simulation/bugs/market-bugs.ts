@@ -1,0 +1,100 @@
+import { type Bug, inLease, inNode } from "./bug.ts";
+
+/** Bugs in who has what: capacity, offers, keys. */
+export const MARKET_BUGS: readonly Bug[] = [
+  {
+    name: "frees-another-too",
+    about: "the release of one lease frees the GPUs of another",
+    plant: (product) =>
+      inNode(product, (step) => (state, event, now) => {
+        const result = step(state, event, now);
+        if (!result.ok || event.t !== "release") return result;
+        const allocations = new Map(result.next.allocations);
+        const [other] = allocations.keys();
+        if (other !== undefined) allocations.delete(other);
+        return { ...result, next: { ...result.next, allocations } };
+      }),
+  },
+  {
+    name: "forgets-to-free",
+    about: "a node answers a release and keeps the GPUs",
+    plant: (product) =>
+      inNode(
+        product,
+        (step) => (state, event, now) =>
+          event.t === "release" ? { ok: true, next: state, effects: [] } : step(state, event, now),
+      ),
+  },
+  {
+    name: "never-releases",
+    about: "a lease that is over does not give its GPUs back",
+    plant: (product) =>
+      inLease(product, ({ duties }) => ({
+        duties: (state, now) => duties(state, now).filter((duty) => duty.t !== "node_release"),
+      })),
+  },
+  {
+    name: "sells-what-the-book-says",
+    about: "a node holds whatever somebody read in a Book, without a look at what is free",
+    plant: (product) =>
+      inNode(product, (step) => (state, event, now) => {
+        const result = step(state, event, now);
+        if (result.ok || event.t !== "hold" || result.code !== "no_capacity") return result;
+        const blind = step({ ...state, allocations: new Map() }, event, now);
+        if (!blind.ok) return blind;
+        const allocations = new Map([...state.allocations, ...blind.next.allocations]);
+        return { ...blind, next: { ...blind.next, allocations } };
+      }),
+  },
+  {
+    name: "reserves-too-shortly",
+    about: "a reservation ends with its quote, though the funding may land later",
+    plant: (product) =>
+      inNode(
+        product,
+        (step) => (state, event, now) =>
+          step(state, event.t === "reserve" ? { ...event, until: 0 } : event, now),
+      ),
+  },
+  {
+    name: "keeps-older-rows",
+    about: "a Book does not take what a node says anew",
+    plant: (product) => ({
+      ...product,
+      book: {
+        apply(book, event, now) {
+          if (event.t === "put" && book.get(event.entry.node) !== null) return null;
+          return product.book.apply(book, event, now);
+        },
+      },
+    }),
+  },
+  {
+    name: "two-jobs-for-one-key",
+    about: "a key that is done with is as good as new",
+    plant: (product) => ({
+      ...product,
+      account: {
+        ...product.account,
+        stepKey: (entry, event, now) =>
+          product.account.stepKey(event.t === "begin" && entry?.state === "done" ? null : entry, event, now),
+      },
+    }),
+  },
+  {
+    name: "takes-another-body",
+    about: "a key answers for a request that is not its own",
+    plant: (product) => ({
+      ...product,
+      account: {
+        ...product.account,
+        stepKey: (entry, event, now) =>
+          product.account.stepKey(
+            entry,
+            event.t === "begin" && entry !== null ? { ...event, bodyHash: entry.bodyHash } : event,
+            now,
+          ),
+      },
+    }),
+  },
+];

@@ -1,0 +1,333 @@
+import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { JobRequest } from "@gpux/protocol/job";
+import type { FundingAuthorization, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import type { Demand } from "@gpux/protocol/resources";
+import { jobIdFor } from "./account-object.ts";
+import { Actor, type Flow } from "./actor.ts";
+import type { Random } from "./random.ts";
+import type { JobSeen } from "./seen.ts";
+import { type Setting, sleep } from "./setting.ts";
+import type { Truth } from "./truth.ts";
+
+/** A lease that this consumer opened, as its own notes say. */
+interface Opened {
+  readonly id: LeaseId;
+  readonly hash: Bytes32;
+  readonly quote: Quote;
+}
+
+/** A request that may be made again under its key. */
+interface Order {
+  readonly key: string;
+  readonly number: number;
+  /** On the warm path; null: its account chooses. */
+  readonly lease: LeaseId | null;
+  readonly demand: Demand;
+  request: JobRequest;
+  acknowledged: JobSeen | null;
+}
+
+/** Somebody who wants jobs done and does not always wait for answers. Its notes survive; what it is doing does not. */
+export class Consumer extends Actor {
+  readonly address: Address;
+  readonly #setting: Setting;
+  readonly #truth: Truth;
+  readonly #random: Random;
+  readonly #leases: Opened[] = [];
+  readonly #orders: Order[] = [];
+  readonly #meanPauseMs: number;
+  #made = 0;
+  /** Makes no new requests; those under way still end. */
+  isDone = false;
+
+  constructor(address: Address, setting: Setting, truth: Truth, random: Random, meanPauseMs: number) {
+    super(`consumer ${address.slice(2, 4)}`);
+    this.address = address;
+    this.#setting = setting;
+    this.#truth = truth;
+    this.#random = random;
+    this.#meanPauseMs = meanPauseMs;
+  }
+
+  start(): void {
+    this.run(this.#live(), () => {});
+  }
+
+  /** The program dies and is started again with its notes. */
+  restart(): void {
+    this.crash();
+    this.start();
+  }
+
+  *#live(): Flow<void> {
+    while (!this.isDone) {
+      yield* sleep(this.#setting.schedule, this.#random.wait(this.#meanPauseMs), `${this.name} acts`);
+      if (this.isDone) return;
+      // Impatient people do two things at once.
+      this.run(this.#act(), () => {});
+    }
+  }
+
+  #act(): Flow<void> {
+    const dice = this.#random.next();
+    // Nobody asks a full market for more all the time.
+    if (this.#leases.length === 0) return dice < 0.4 ? this.#open() : this.#again();
+    if (dice < (this.#leases.length < 3 ? 0.08 : 0.02)) return this.#open();
+    if (dice < 0.6) return this.#newOrder();
+    if (dice < 0.7) return this.#again();
+    if (dice < 0.8) return this.#cancel();
+    if (dice < 0.88) return this.#topUp();
+    if (dice < 0.93) return this.#read();
+    if (dice < 0.97) return this.#otherBody();
+    return this.#close();
+  }
+
+  /** Everything that it has open is closed: nobody leaves the simulation without paying. */
+  *closeAll(): Flow<void> {
+    for (const { id } of this.#leases) {
+      const lease = this.#setting.lease(id);
+      yield* this.#setting.network.call(this, lease, "close", () => lease.close(this.address), true);
+    }
+  }
+
+  #demand(): Demand {
+    return {
+      tier: "firm",
+      resources: { gpus: this.#random.chance(0.7) ? 1 : 2, ...this.#setting.watch.demand(this.#random) },
+    };
+  }
+
+  *#open(): Flow<void> {
+    const account = this.#setting.account(this.address);
+    const request: QuoteRequest = {
+      demand: this.#demand(),
+      duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
+      keep_warm_s: this.#random.pick([0, 5, 30, 300]),
+      ...(this.#random.chance(0.5)
+        ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
+        : {}),
+    };
+    const quoted = yield* this.#setting.network.call(this, account, "quote", () =>
+      account.quote(this.address, request),
+    );
+    if (quoted.ok) yield* this.#fund(quoted.quote);
+  }
+
+  *#fund(quote: Quote): Flow<void> {
+    const { schedule, network } = this.#setting;
+    if (this.#random.chance(0.15)) return;
+    yield* sleep(schedule, this.#random.wait(3_000), "thinks it over");
+    const funding = this.#authorize(quote, quote.amount);
+    const account = this.#setting.account(this.address);
+    for (let tries = 0; tries < 3; tries += 1) {
+      try {
+        const opened = yield* network.call(
+          this,
+          account,
+          "open lease",
+          () => account.openLease(this.address, quote.lease_id, funding),
+          true,
+        );
+        if (opened.ok && this.#leases.every((each) => each.id !== quote.lease_id))
+          this.#leases.push({ id: quote.lease_id, hash: quote.lease_hash, quote });
+        return;
+      } catch {
+        // It may have got there: the same authorization again changes nothing.
+        yield* sleep(schedule, this.#random.wait(1_000), "tries again");
+      }
+    }
+  }
+
+  #authorize(quote: Quote, amount: bigint): FundingAuthorization {
+    const { hasher, keyring, schedule } = this.#setting;
+    const salt = this.#random.bytes32();
+    const nonce = hasher.fundingNonce({ leaseIds: [quote.lease_hash], amounts: [amount], salt });
+    this.#setting.watch.authorizes(quote.lease_hash, amount);
+    const ahead = this.#random.pick([90, 300, 3_000]);
+    return {
+      amount,
+      salt,
+      valid_after: 0,
+      valid_before: Math.floor(schedule.now / 1_000) + ahead,
+      signature: keyring.sign(this.address, nonce),
+    };
+  }
+
+  #newOrder(): Flow<void> {
+    this.#made += 1;
+    const number = Number.parseInt(this.address.slice(2, 4), 16) * 1_000 + this.#made;
+    const execution_s = this.#random.pick([2, 10, 60]);
+    const timeouts = {
+      queue_s: this.#random.pick([5, 300, 600]),
+      start_s: this.#random.pick([5, 60]),
+      execution_s,
+    };
+    const runMs = this.#random.wait(this.#random.pick([500, 5_000, 40_000]));
+    const dice = this.#random.next();
+    this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
+    const order: Order = {
+      key: number.toString().padStart(8, "0"),
+      number,
+      lease: this.#random.chance(0.6) ? this.#random.pick(this.#leases).id : null,
+      demand: this.#demand(),
+      request: {
+        kind: "function",
+        function: "f".repeat(64),
+        inputs: { n: { number } },
+        max_price: BigInt(this.#random.pick([5_000, 60_000, 200_000])),
+        timeouts,
+        retries: this.#random.int(0, 2),
+        priority: this.#random.int(-1, 1),
+      },
+      acknowledged: null,
+    };
+    this.#orders.push(order);
+    return this.#submit(order);
+  }
+
+  *#submit(order: Order): Flow<void> {
+    const { network, schedule } = this.#setting;
+    for (let tries = 0; tries < 4; tries += 1) {
+      try {
+        const { request } = order;
+        const answer = yield* this.#ask(order, request);
+        if (answer.ok) return this.#acknowledge(order, answer.job);
+        if ("allowance" in answer && answer.allowance !== undefined) this.#allow(order, answer.allowance);
+        else if ("quote" in answer && answer.quote !== undefined) yield* this.#fund(answer.quote);
+        else return this.#refused(order, answer.code);
+      } catch {
+        if (this.#random.chance(0.3)) return;
+        yield* sleep(schedule, network.weather.meanDelay + this.#random.wait(1_500), "tries again");
+      }
+    }
+  }
+
+  /** A lease that is over is not asked again. */
+  #refused(order: Order, code: string): void {
+    if (code !== "lease_closed" && code !== "lease_unknown") return;
+    const at = this.#leases.findIndex(({ id }) => id === order.lease);
+    if (at >= 0 && this.#random.chance(0.7)) this.#leases.splice(at, 1);
+  }
+
+  *#ask(
+    order: Order,
+    request: JobRequest,
+  ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded> {
+    const { network } = this.#setting;
+    const { key, demand } = order;
+    if (order.lease === null) {
+      const account = this.#setting.account(this.address);
+      const bodyHash = `${order.number} ${request.allowance?.signature ?? ""}`;
+      return yield* network.call(
+        this,
+        account,
+        `job ${order.number}`,
+        () => account.submit(this.address, key, bodyHash, { ...request, demand }),
+        true,
+      );
+    }
+    const lease = this.#setting.lease(order.lease);
+    const id = jobIdFor(order.lease, this.address, `key:${key}`);
+    return yield* network.call(
+      this,
+      lease,
+      `job ${order.number}`,
+      () => lease.submit(this.address, id, request, null),
+      true,
+    );
+  }
+
+  #acknowledge(order: Order, job: JobSeen): void {
+    this.#setting.watch.acknowledged(this.address, order.key, order.acknowledged?.id ?? null, job);
+    order.acknowledged ??= job;
+    const known = this.#truth.acknowledged.get(job.id);
+    if (known === undefined)
+      this.#truth.acknowledged.set(job.id, {
+        lease: job.lease,
+        at: this.#setting.schedule.now,
+        number: order.number,
+      });
+  }
+
+  /** Signs what is asked for, and at times for the jobs to come as well. */
+  #allow(order: Order, asked: { readonly lease_hash: string; readonly cumulative: string }): void {
+    const opened = this.#leases.find((each) => each.hash === asked.lease_hash);
+    if (opened === undefined) return;
+    const { hasher, keyring } = this.#setting;
+    const cumulative = BigInt(asked.cumulative) + (this.#random.chance(0.4) ? 100_000n : 0n);
+    const digest = hasher.allowance({ leaseId: opened.hash, cumulative });
+    this.#setting.watch.allowed(opened.hash, cumulative);
+    order.request = {
+      ...order.request,
+      allowance: { cumulative, signature: keyring.sign(this.address, digest) },
+    };
+  }
+
+  /** The same request under the same key, however the first went. */
+  *#again(): Flow<void> {
+    if (this.#orders.length > 0) yield* this.#submit(this.#random.pick(this.#orders));
+  }
+
+  /** The key of another request: it must not make a job of its own, nor change the first. */
+  *#otherBody(): Flow<void> {
+    const known = this.#orders.filter((order) => order.acknowledged !== null);
+    if (known.length === 0) return;
+    const order = this.#random.pick(known);
+    const request = { ...order.request, inputs: { n: { number: order.number + 1_000_000 } } };
+    const other = { ...order, number: order.number + 1_000_000, request };
+    const answer = yield* this.#ask(other, request);
+    this.#setting.watch.reused(order.key, answer);
+  }
+
+  *#cancel(): Flow<void> {
+    const known = this.#orders.flatMap(({ acknowledged }) => (acknowledged === null ? [] : [acknowledged]));
+    if (known.length === 0) return;
+    const { id, lease } = this.#random.pick(known.slice(-4));
+    const door = this.#setting.lease(lease);
+    const answer = yield* this.#setting.network.call(
+      this,
+      door,
+      "cancel",
+      () => door.cancel(this.address, id),
+      true,
+    );
+    if (answer.ok && !this.#truth.canceled.has(id)) this.#truth.canceled.set(id, this.#setting.schedule.now);
+  }
+
+  *#topUp(): Flow<void> {
+    const { quote } = this.#random.pick(this.#leases);
+    const funding = this.#authorize(quote, BigInt(this.#random.pick([50_000, 3_000_000])));
+    const lease = this.#setting.lease(quote.lease_id);
+    yield* this.#setting.network.call(this, lease, "top up", () => lease.topUp(this.address, funding), true);
+  }
+
+  *#close(): Flow<void> {
+    const { id } = this.#random.pick(this.#leases);
+    const lease = this.#setting.lease(id);
+    yield* this.#setting.network.call(this, lease, "close", () => lease.close(this.address), true);
+  }
+
+  /** Reads a job's events in pieces, as one who lost the connection does. */
+  *#read(): Flow<void> {
+    const known = this.#orders.flatMap(({ acknowledged }) => (acknowledged === null ? [] : [acknowledged]));
+    if (known.length === 0) return;
+    const { id, lease } = this.#random.pick(known);
+    const door = this.#setting.lease(lease);
+    let after = 0;
+    for (let piece = 0; piece < 2; piece += 1) {
+      const from = after;
+      const answer = yield* this.#setting.network.call(this, door, "events", () =>
+        door.events(this.address, id, from),
+      );
+      if (!answer.ok) return;
+      this.#setting.watch.read(id, after, answer.events);
+      after = answer.events.at(-1)?.id ?? after;
+    }
+  }
+
+  /** Jobs that it was told of. */
+  known(): readonly JobId[] {
+    return this.#orders.flatMap(({ acknowledged }) => (acknowledged === null ? [] : [acknowledged.id]));
+  }
+}

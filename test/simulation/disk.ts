@@ -1,0 +1,31 @@
+import type { Entry } from "@gpux/durable-objects/lease/draft";
+import { prune } from "@gpux/durable-objects/lease/machine";
+import type { Job, State } from "@gpux/durable-objects/lease/state";
+import type { JobId } from "@gpux/protocol/ids";
+import type { Line } from "./seen.ts";
+
+/** What a lease's object keeps through a crash: the tables of durable-objects/lease/store.ts, and the alarm. */
+export interface Disk {
+  state: State | null;
+  readonly jobs: Map<JobId, Job>;
+  readonly journal: Line[];
+  /** In ms; infinity while none is set. */
+  alarm: number;
+}
+
+export function emptyDisk(): Disk {
+  return { state: null, jobs: new Map(), journal: [], alarm: Number.POSITIVE_INFINITY };
+}
+
+export function save(disk: Disk, before: State | null, after: State): void {
+  disk.state = prune(after);
+  for (const job of after.jobs.values()) if (before?.jobs.get(job.id) !== job) disk.jobs.set(job.id, job);
+}
+
+/** Numbers the entries and keeps them; `isTwice`: they are one half written again, as only a planted bug does. */
+export function append(disk: Disk, entries: readonly Entry[], isTwice: boolean): void {
+  const after = disk.journal.length;
+  const apart = isTwice ? entries.length / 2 : Number.POSITIVE_INFINITY;
+  for (const [at, entry] of entries.entries())
+    disk.journal.push({ ...entry, id: after + (at < apart ? at : at - apart) + 1 });
+}

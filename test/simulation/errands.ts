@@ -1,0 +1,138 @@
+import type { Outcome } from "@gpux/durable-objects/interfaces";
+import type { Duty } from "@gpux/durable-objects/lease/duties";
+import type { Event } from "@gpux/durable-objects/lease/machine";
+import type { Lease } from "@gpux/durable-objects/lease/state";
+import type { Intent, IntentAnswer } from "@gpux/protocol/intent";
+import { type Actor, type Flow, settled } from "./actor.ts";
+import type { Setting } from "./setting.ts";
+
+/** As in durable-objects/lease/errands.ts. */
+const FIRST_RETRY_MS = 250;
+const LAST_RETRY_MS = 30_000;
+const STAND_BY_MS = 5_000;
+const LAST_EAGER_RETRY_MS = 5_000;
+
+/** Carries out a lease's duties, one call each, as durable-objects/lease/errands.ts does; all of it is memory. */
+export class Errands {
+  readonly #lease: Actor;
+  readonly #setting: Setting;
+  readonly #running = new Set<string>();
+  readonly #retry = new Map<string, { tries: number; at: number }>();
+
+  constructor(lease: Actor, setting: Setting) {
+    this.#lease = lease;
+    this.#setting = setting;
+  }
+
+  nextTry(duties: readonly Duty[], now: number): number {
+    return duties.reduce(
+      (at, { key }) =>
+        Math.min(at, this.#running.has(key) ? now + STAND_BY_MS : (this.#retry.get(key)?.at ?? 0)),
+      Number.POSITIVE_INFINITY,
+    );
+  }
+
+  start(lease: Lease, duties: readonly Duty[], report: (event: Event | null) => void): void {
+    const { now } = this.#setting.schedule;
+    for (const key of this.#retry.keys())
+      if (duties.every((duty) => duty.key !== key)) this.#retry.delete(key);
+    for (const duty of duties) {
+      if (this.#running.has(duty.key) || (this.#retry.get(duty.key)?.at ?? 0) > now) continue;
+      this.#running.add(duty.key);
+      const tries = this.#retry.get(duty.key)?.tries ?? 0;
+      this.#lease.run(this.#perform(lease, duty), (answered) => {
+        this.#running.delete(duty.key);
+        const most = duty.t === "node_rouse" || duty.t === "node_dial" ? LAST_EAGER_RETRY_MS : LAST_RETRY_MS;
+        const at = this.#setting.schedule.now + Math.min(most, FIRST_RETRY_MS * 2 ** tries);
+        this.#retry.set(duty.key, { tries: tries + 1, at });
+        report(answered.ok ? answered.value : null);
+      });
+    }
+  }
+
+  *#perform(lease: Lease, duty: Duty): Flow<Event | null> {
+    const { network, relayer, meter } = this.#setting;
+    const me = this.#lease;
+    switch (duty.t) {
+      case "relay": {
+        const { intent } = duty;
+        const answer = yield* network.call(
+          me,
+          relayer,
+          `relay ${intent.kind}`,
+          () => relayer.submit(intent),
+          true,
+        );
+        return answeredBy(intent, answer);
+      }
+      case "hold":
+        yield* network.call(me, relayer, "hold voucher", () => relayer.hold(duty.voucher), true);
+        return { t: "held", cumulative: duty.voucher.cumulative };
+      case "meter_open": {
+        const { openedAt } = duty;
+        yield* network.call(me, meter, "open", () => settled(meter.open(lease.terms, openedAt)), true);
+        return { t: "errand", done: "metered" };
+      }
+      case "attest": {
+        const { request, sequence } = duty;
+        const answer = yield* network.call(me, meter, "attest", () => settled(meter.attest(request)), true);
+        this.#setting.watch.attestAnswered(lease, answer.ok ? null : answer.code);
+        if (!answer.ok) return null;
+        return {
+          t: "attested",
+          sequence,
+          usage: answer.usageSignature,
+          close: answer.closeSignature ?? null,
+        };
+      }
+      case "node_open": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        const answer = yield* network.call(me, node, "open", () => node.open(lease.id, lease.terms), true);
+        if (answer.ok) return { t: "errand", done: "opened" };
+        return answer.code === "quote_expired"
+          ? { t: "node_refused", detail: "its reservation has lapsed" }
+          : null;
+      }
+      case "node_release": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        yield* network.call(me, node, "release", () => node.release(lease.id), true);
+        return { t: "errand", done: "released" };
+      }
+      case "node_rest": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        yield* network.call(me, node, "rest", () => node.rest(lease.id, duty.turn), true);
+        return { t: "capacity", turn: duty.turn, blocker: null };
+      }
+      case "node_rouse": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        const answer = yield* network.call(me, node, "rouse", () => node.rouse(lease.id, duty.turn), true);
+        return rousedBy(duty.turn, answer);
+      }
+      case "node_dial": {
+        const node = this.#setting.node(lease.terms.providerSigner);
+        yield* network.call(me, node, "dial", () => node.dial(lease.id), true);
+        return null;
+      }
+    }
+  }
+}
+
+function rousedBy(turn: number, answer: Outcome): Event {
+  if (answer.ok) return { t: "capacity", turn, blocker: null };
+  if (answer.code === "quote_expired") return { t: "node_refused", detail: "it no longer knows the lease" };
+  const known = answer.code === "node_offline" || answer.code === "node_draining";
+  return { t: "capacity", turn, blocker: known ? answer.code : "gpus" };
+}
+
+function answeredBy(intent: Intent, answer: IntentAnswer): Event | null {
+  const { kind } = intent;
+  const which =
+    intent.kind === "fund"
+      ? { salt: intent.salt }
+      : intent.kind === "withdraw"
+        ? { account: intent.account }
+        : {};
+  if (answer.status === "done") return { t: "relayed", kind, ...which, answer };
+  if (answer.status === "pending") return null;
+  return { t: "relay_refused", kind, ...which, code: answer.code, detail: answer.detail };
+}

@@ -1,0 +1,241 @@
+import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
+import type { Entry } from "@gpux/durable-objects/lease/draft";
+import type { Event } from "@gpux/durable-objects/lease/machine";
+import { currentAttempt, isOver, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import type { JobStatus } from "@gpux/protocol/job";
+import { type Run, runKey, type Truth } from "./truth.ts";
+import { hold } from "./violation.ts";
+
+/** What is billed beyond what ran: rounding, and the 5 s that a cancel waits for its answer. */
+const ROUNDING_MS = 50;
+const CANCEL_MS = 5_000;
+
+/** Where a job may go; back to the queue only over an attempt that is closed. */
+const FORWARD: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
+  queued: ["starting", "canceled", "aborted", "failed"],
+  starting: ["running", "queued", "succeeded", "failed", "canceled", "timed_out", "aborted"],
+  running: ["queued", "succeeded", "failed", "canceled", "timed_out"],
+  succeeded: [],
+  failed: [],
+  canceled: [],
+  timed_out: [],
+  aborted: [],
+};
+
+/** One step of a lease as it was seen. */
+export interface Observed {
+  readonly before: State;
+  readonly event: Event;
+  readonly after: State;
+  readonly entries: readonly Entry[];
+  /** Its data socket is dead, and it has not noticed. */
+  readonly isDeaf: boolean;
+}
+
+/** What a simulation has seen of one lease: it is checked at every step against what may be. */
+export class LeaseLedger {
+  readonly id: LeaseId;
+  readonly jobs = new Map<JobId, Job>();
+  state: State;
+  /** Receipts that the node refused and that are not owed (SPEC MTR-6). */
+  forgiven = 0;
+  readonly #truth: Truth;
+  /** Status by the journal's word. */
+  readonly #told = new Map<JobId, JobStatus>();
+  #lines = 0;
+  readonly #signed = new Map<number, string>();
+  #isDeaf = false;
+  /** It billed something while its socket was dead unnoticed. */
+  isUnproven = false;
+
+  constructor(state: State, truth: Truth) {
+    this.id = state.lease.id;
+    this.state = state;
+    this.#truth = truth;
+  }
+
+  step({ before, event, after, entries, isDeaf }: Observed, now: number): void {
+    this.#isDeaf = isDeaf;
+    if (event.t === "frame") this.#fenced(before, event.frame, after);
+    for (const entry of entries)
+      if (entry.type === "status") this.#tell(entry.job, String(entry.data.status));
+    for (const job of after.jobs.values()) if (job !== this.jobs.get(job.id)) this.#job(job, after, now);
+    for (const job of before.jobs.values())
+      hold(after.jobs.has(job.id) || isTerminal(job), "J1 no job is dropped", () => `${job.id} is gone`);
+    this.#money(before, after);
+    this.state = after;
+  }
+
+  /** J6: numbered without gap or double, and only ever longer. */
+  journal(lines: readonly { readonly id: number }[]): void {
+    for (let at = this.#lines; at < lines.length; at += 1)
+      hold(
+        lines[at]?.id === at + 1,
+        "J6 the journal has no gap and no double",
+        () => `${this.id} line ${at + 1} is ${lines[at]?.id}`,
+      );
+    hold(lines.length >= this.#lines, "J6 the journal forgets nothing", () => this.id);
+    this.#lines = lines.length;
+  }
+
+  /** J3: what the provider signs at one place is one receipt. */
+  providerSigned(digests: readonly { readonly sequence: number; readonly digest: string }[]): void {
+    for (const { sequence, digest } of digests) {
+      const known = this.#signed.get(sequence);
+      hold(
+        known === undefined || known === digest,
+        "J3 one receipt for each sequence",
+        () => `${this.id} signs ${sequence} twice`,
+      );
+      this.#signed.set(sequence, digest);
+    }
+  }
+
+  #fenced(before: State, frame: Extract<Event, { t: "frame" }>["frame"], after: State): void {
+    if (!("attempt" in frame)) return;
+    const was = before.jobs.get(frame.job);
+    const token = was === undefined ? undefined : currentAttempt(was)?.token;
+    const isCurrent = token?.n === frame.attempt.n && token.epoch === frame.attempt.epoch;
+    if (isCurrent || was === undefined || was.status === "queued") return;
+    const is = after.jobs.get(frame.job);
+    hold(
+      is === was || is?.outputs === was.outputs,
+      "J3 an older attempt is fenced off",
+      () => `${frame.t} of ${runKey(frame.job, frame.attempt)} was believed`,
+    );
+  }
+
+  #tell(job: JobId, status: string): void {
+    const before = this.#told.get(job);
+    const next = (before === undefined ? ["queued"] : FORWARD[before]).find((each) => each === status);
+    hold(
+      next !== undefined,
+      "J6 the journal tells what happened in order",
+      () => `${job}: ${before} -> ${status}`,
+    );
+    if (next !== undefined && isStatus(next)) this.#told.set(job, next);
+  }
+
+  #job(job: Job, after: State, now: number): void {
+    const was = this.jobs.get(job.id);
+    this.jobs.set(job.id, job);
+    hold(
+      this.#told.get(job.id) === job.status,
+      "J6 the journal tells every status",
+      () => `${job.id} is ${job.status}`,
+    );
+    if (was !== undefined && isTerminal(was)) {
+      hold(
+        was.status === job.status,
+        "J4 an end is final",
+        () => `${job.id}: ${was.status} -> ${job.status}`,
+      );
+      if (was.receipt !== null && job.receipt === null) this.forgiven += 1;
+      else hold(was.price === job.price, "M2 the price of a job that has ended stands", () => job.id);
+    }
+    if (was?.status === "queued" && job.status === "aborted")
+      hold(
+        now <= was.queuedAt + was.request.timeouts.queue_s * 1_000 + 1_000 ||
+          after.lease.status === "expired",
+        "J1 a queue time-out is kept",
+        () => `${job.id} waited ${now - was.queuedAt} ms of ${was.request.timeouts.queue_s} s`,
+      );
+    const inFlight = job.status === "starting" || job.status === "running" ? 1 : 0;
+    for (const attempt of job.attempts.slice(0, job.attempts.length - inFlight))
+      hold(attempt.endedAt !== null, "J4 only a closed attempt makes room for another", () => job.id);
+    job.attempts.forEach((attempt, at) => {
+      hold(attempt.token.n === at + 1, "J3 attempts are counted", () => job.id);
+    });
+    hold(job.attempts.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
+    if (!isTerminal(job)) {
+      hold(job.price === 0n && job.receipt === null, "M2 nothing is charged before the end", () => job.id);
+      return;
+    }
+    hold(
+      job.price <= job.request.max_price,
+      "M2 no job costs more than max_price",
+      () => `${job.id} costs ${job.price}`,
+    );
+    if (job.price > 0n) hold(job.receipt !== null, "M2 a price has a receipt", () => job.id);
+    if (job.receipt !== null && was?.receipt?.receipt !== job.receipt.receipt) this.#charge(job, after, now);
+  }
+
+  /** MTR-1, JOB-6: what is charged ran, on this lease's node, in the attempt that is charged, for at least so long. */
+  #charge(job: Job, after: State, now: number): void {
+    const attempt = currentAttempt(job);
+    if (attempt === undefined || job.receipt === null) return;
+    const { receipt } = job.receipt;
+    const runs = this.#truth.runs.get(runKey(job.id, attempt.token)) ?? [];
+    hold(receipt.attempt === attempt.token.n, "J3 the last attempt alone is charged", () => job.id);
+    hold(receipt.node === after.lease.terms.providerSigner, "J3 a receipt names its node", () => job.id);
+    const ran = Math.max(0, ...runs.map((run) => durationOf(run, now)));
+    const grace = job.outputs.length === 0 ? CANCEL_MS : 0;
+    if (this.#isDeaf) this.isUnproven = true;
+    hold(
+      this.#isDeaf || job.billedMs <= ran + ROUNDING_MS + grace,
+      "MTR-1 no more is billed than ran",
+      () => `${job.id} ran ${ran} ms and is billed ${job.billedMs} as ${job.status}`,
+    );
+    hold(
+      job.billedMs <= job.request.timeouts.execution_s * 1_000,
+      "MTR-1 no more is billed than the time-out",
+      () => job.id,
+    );
+    if (job.status === "succeeded")
+      hold(
+        runs.some((run) => run.output === job.outputs[0]?.sha256),
+        "J3 the output is of the attempt that is charged",
+        () => job.id,
+      );
+    hold(
+      !this.#truth.isRepeated(runs),
+      "J3 an attempt runs once to its end",
+      () => `${job.id} ran ${runs.length} times`,
+    );
+  }
+
+  #money(before: State, after: State): void {
+    const { lease } = after;
+    let prices = 0n;
+    for (const job of this.jobs.values()) prices += job.price;
+    hold(
+      lease.spent === prices,
+      "M2 what is spent is what the jobs cost",
+      () => `${this.id}: ${lease.spent} of ${prices}`,
+    );
+    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    const open = committed(after);
+    if (lease.status !== "expired") {
+      hold(
+        open <= funded,
+        "M2 no more is committed than is funded",
+        () => `${this.id}: ${open} of ${funded}`,
+      );
+      hold(open <= ceiling(lease), "M5 no more is committed than is allowed", () => this.id);
+    }
+    hold(lease.settled >= before.lease.settled, "M5 what is settled only rises", () => this.id);
+    hold(
+      (lease.voucher?.cumulative ?? 0n) <= lease.spent,
+      "M5 no voucher is above what was spent",
+      () => this.id,
+    );
+    const busy = [...after.jobs.values()].filter(
+      ({ status }) => status === "starting" || status === "running",
+    ).length;
+    hold(busy <= lease.text.resources.gpus, "C3 a lease runs no more than it has GPUs", () => this.id);
+    if (isOver(lease)) {
+      hold(lease.end !== null, "J4 an end has a reason", () => this.id);
+      for (const job of after.jobs.values())
+        hold(isTerminal(job), "J1 no job outlives its lease", () => job.id);
+    }
+  }
+}
+
+function durationOf(run: Run, now: number): number {
+  return (run.to ?? now) - run.from;
+}
+
+function isStatus(status: string): status is JobStatus {
+  return Object.hasOwn(FORWARD, status);
+}

@@ -1,0 +1,85 @@
+import { takenResources } from "@gpux/agent/control/holds";
+import { uncovered } from "@gpux/agent/leases/allowance";
+import { type Book, findEnded, untoldEnds } from "@gpux/agent/leases/book";
+import { checkClose, checkSettle } from "@gpux/agent/leases/receipts";
+import { acknowledged } from "@gpux/agent/link/outbox";
+import * as account from "@gpux/durable-objects/account/machine";
+import type { BookEvent, Book as Offers } from "@gpux/durable-objects/book/machine";
+import { duties } from "@gpux/durable-objects/lease/duties";
+import * as lease from "@gpux/durable-objects/lease/machine";
+import { isForgotten, wakeAt } from "@gpux/durable-objects/lease/timers";
+import * as meter from "@gpux/durable-objects/meter-lease/machine";
+import * as node from "@gpux/durable-objects/node/machine";
+import type { Address, JobId } from "@gpux/protocol/ids";
+import type { AttemptToken } from "@gpux/protocol/job";
+import { CONTRACT, type EscrowRules } from "./escrow.ts";
+
+/** How the simulated shells behave where a planted bug may have them behave otherwise. */
+export interface ShellRules {
+  /** A lease's state is written before anything that follows from it leaves. */
+  readonly storesFirst: boolean;
+  /** An agent's signature leaves only when its journal has it on the disk. */
+  readonly syncsBeforeSigning: boolean;
+  /** A lease's alarm is armed again after it rang. */
+  readonly rearmsAlarms: boolean;
+  /** Lines of the journal that were written once are never written again. */
+  readonly journalsOnce: boolean;
+  /** The relayer calls a funding hard only once no reorganisation reaches it. */
+  readonly waitsForFinality: boolean;
+}
+
+/** The ended attempts that an agent names in its hello, as agent/leases/lease.ts has it. */
+function endedAttempts(book: Book): { readonly job: JobId; readonly attempt: AttemptToken }[] {
+  return [...untoldEnds(book), ...[...book.ended.values()].flat()];
+}
+
+/**
+ * The product's own machines as the simulated shells call them, in one table so that a planted bug (bugs/) can put
+ * something wrong in place of one; the product itself has no hook for it.
+ */
+export interface Machines {
+  readonly lease: {
+    readonly step: typeof lease.step;
+    readonly duties: typeof duties;
+    readonly wakeAt: typeof wakeAt;
+    readonly isForgotten: typeof isForgotten;
+  };
+  readonly node: { readonly step: typeof node.step };
+  readonly book: {
+    readonly apply: (book: Offers, event: BookEvent, now: number) => Address | null;
+  };
+  readonly account: {
+    readonly stepKey: typeof account.stepKey;
+    readonly candidates: typeof account.candidates;
+    readonly openQuotes: typeof account.openQuotes;
+  };
+  readonly meter: { readonly step: typeof meter.step };
+  readonly agent: {
+    readonly checkSettle: typeof checkSettle;
+    readonly checkClose: typeof checkClose;
+    readonly findEnded: typeof findEnded;
+    readonly endedAttempts: typeof endedAttempts;
+    readonly takenResources: typeof takenResources;
+    readonly uncovered: typeof uncovered;
+    readonly acknowledged: typeof acknowledged;
+  };
+  readonly shell: ShellRules;
+  readonly escrow: EscrowRules;
+}
+
+export const PRODUCT: Machines = {
+  lease: { step: lease.step, duties, wakeAt, isForgotten },
+  node: { step: node.step },
+  book: { apply: (book, event, now) => book.apply(event, now) },
+  account: { stepKey: account.stepKey, candidates: account.candidates, openQuotes: account.openQuotes },
+  meter: { step: meter.step },
+  agent: { checkSettle, checkClose, findEnded, endedAttempts, takenResources, uncovered, acknowledged },
+  shell: {
+    storesFirst: true,
+    syncsBeforeSigning: true,
+    rearmsAlarms: true,
+    journalsOnce: true,
+    waitsForFinality: true,
+  },
+  escrow: CONTRACT,
+};

@@ -1,0 +1,108 @@
+import type { BookEntry, Found, HoldRequest, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import type { LeaseTerms } from "@gpux/protocol/eip712";
+import type { FromLease, FromNode, ToLease, ToNode } from "@gpux/protocol/frames";
+import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { JobRequest, RoutedJobRequest } from "@gpux/protocol/job";
+import type { FundingAuthorization, LeaseStatus, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import type { Demand } from "@gpux/protocol/resources";
+import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
+import type { Actor, Flow } from "./actor.ts";
+import type { Chain } from "./chain.ts";
+import type { Keyring } from "./keyring.ts";
+import type { Machines } from "./machines.ts";
+import type { Meter } from "./meter.ts";
+import type { Connection, End, Network } from "./network.ts";
+import type { Random } from "./random.ts";
+import type { Relayer } from "./relayer.ts";
+import type { Schedule } from "./schedule.ts";
+import type { JobSeen, Line } from "./seen.ts";
+import type { Watch } from "./watch.ts";
+
+export const PLACE = { chainId: 31_337, escrow: `0x${"e5".repeat(20)}` } as const;
+export const METER: Address = `0x${"c1".repeat(20)}`;
+export const FEE_RECIPIENT: Address = `0x${"f1".repeat(20)}`;
+/** A market this small has no need of more. */
+export const ONE_SHARD = (): number => 1;
+export const START = 1_800_000_000_000;
+
+export type LeaseConnection = Connection<FromLease, ToLease>;
+export type NodeConnection = Connection<FromNode, ToNode>;
+
+/** A refused upgrade, by HTTP status. */
+export type Upgrade<C> =
+  | { readonly ok: true; readonly connection: C }
+  | { readonly ok: false; readonly status: number };
+
+/** The doors of the objects: what `interfaces.ts` says of them, as flows. */
+export interface LeaseDoor extends Actor {
+  quote(request: HoldRequest): Flow<Outcome>;
+  fund(funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus; expiry: number }>>;
+  topUp(as: Address, funding: FundingAuthorization): Flow<Outcome>;
+  submit(
+    as: Address,
+    id: JobId,
+    request: JobRequest,
+    clientId: string | null,
+  ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
+  job(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
+  events(as: Address, id: JobId, after: number): Flow<Outcome<{ events: readonly Line[] }>>;
+  cancel(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
+  close(as: Address): Flow<Outcome>;
+  accept(by: Address, agent: End<ToLease>): Upgrade<LeaseConnection>;
+}
+
+export interface NodeDoor extends Actor {
+  describe(): Flow<Outcome<{ entry: BookEntry }>>;
+  hold(request: HoldRequest): Flow<Outcome>;
+  reserve(lease: LeaseId, until: number): Flow<Outcome>;
+  open(lease: LeaseId, terms: LeaseTerms): Flow<Outcome>;
+  rest(lease: LeaseId, turn: number): Flow<Outcome>;
+  rouse(lease: LeaseId, turn: number): Flow<Outcome>;
+  dial(lease: LeaseId): Flow<Outcome>;
+  release(lease: LeaseId): Flow<Outcome>;
+  accept(agent: End<ToNode>): Upgrade<NodeConnection>;
+}
+
+export interface BookDoor extends Actor {
+  put(entry: BookEntry): Flow<Outcome>;
+  remove(node: Address): Flow<Outcome>;
+  find(demand: Demand, limit: number): Flow<Found>;
+  rowsOf(book: string, after: Address | null, limit: number): Flow<BookEntry[]>;
+}
+
+export interface AccountDoor extends Actor {
+  quote(by: Address, request: QuoteRequest): Flow<Outcome<{ quote: Quote }>>;
+  openLease(by: Address, id: LeaseId, funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus }>>;
+  submit(
+    by: Address,
+    key: string,
+    bodyHash: string,
+    request: RoutedJobRequest,
+  ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
+}
+
+/** All that an actor finds around itself. */
+export interface Setting {
+  readonly schedule: Schedule;
+  /** Choices of the actors; faults and consumers have streams of their own. */
+  readonly random: Random;
+  readonly network: Network;
+  readonly keyring: Keyring;
+  readonly hasher: TypedDataHasher;
+  readonly machines: Machines;
+  readonly watch: Watch;
+  readonly chain: Chain;
+  readonly relayer: Relayer;
+  readonly meter: Meter;
+  lease(id: LeaseId): LeaseDoor;
+  node(address: Address): NodeDoor;
+  book(name: string): BookDoor;
+  account(address: Address): AccountDoor;
+}
+
+/** A wait in virtual time. */
+export function* sleep(schedule: Schedule, ms: number, what: string): Flow<void> {
+  yield (resume) => {
+    schedule.at(schedule.now + ms, what, resume);
+  };
+}

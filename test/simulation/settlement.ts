@@ -1,0 +1,168 @@
+import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
+import { isOver, isTerminal } from "@gpux/durable-objects/lease/state";
+import { entryOf } from "@gpux/durable-objects/node/state";
+import { EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
+import { ONE_SHARD } from "./setting.ts";
+import { hold } from "./violation.ts";
+import type { World } from "./world.ts";
+
+/** Whether nothing is left to do: every lease has ended, every duty is done, every machine is free. */
+export function isQuiet(world: World): boolean {
+  return (
+    world.leases().every((lease) => lease.isQuiet()) &&
+    world.nodes().every((node) => node.state.allocations.size === 0 && node.state.publication === null) &&
+    world.agents.every((agent) => agent.taken().length === 0)
+  );
+}
+
+/** What keeps it from being quiet, for a message. */
+export function unrest(world: World): string {
+  const leases = world.leases().flatMap((lease) => {
+    const state = lease.state();
+    if (lease.isQuiet() || state === null) return [];
+    const duties = world.setting.machines.lease.duties(state, world.schedule.now).map((duty) => duty.key);
+    const jobs = [...state.jobs.values()].map(
+      (job) => `${job.n} ${job.status}${job.receipt?.settled === null ? "?" : ""}`,
+    );
+    return [`lease ${lease.name} is ${state.lease.status} [${jobs.join(", ")}], due: ${duties.join(", ")}`];
+  });
+  const nodes = world
+    .nodes()
+    .flatMap((node) =>
+      [...node.state.allocations].map(([id, { phase }]) => `${node.name} has ${id.slice(0, 9)} ${phase}`),
+    );
+  const agents = world.agents.flatMap((agent) =>
+    agent.taken().length > 0
+      ? [`${agent.name} serves ${[...agent.leases.keys()].map((id) => id.slice(0, 9))}`]
+      : [],
+  );
+  return [...leases, ...nodes, ...agents].join("; ");
+}
+
+/** J1: once nothing fails any more, every job that was acknowledged has ended by its own time-outs. */
+export function checkJobs(world: World, healedAt: number): void {
+  const { truth, schedule } = world;
+  for (const [id, { lease }] of truth.acknowledged) {
+    const object = world.setting.lease(lease);
+    const job = world
+      .leases()
+      .find((each) => each === object)
+      ?.job_(id);
+    hold(job !== null && job !== undefined, "J1 an acknowledged job is never lost", () => id);
+    if (job === null || job === undefined) continue;
+    const { queue_s, start_s, execution_s } = job.request.timeouts;
+    const most = (queue_s + start_s + execution_s + 10) * 1_000 * (job.request.retries + 1);
+    const endedAt = job.endedAt ?? schedule.now;
+    hold(
+      isTerminal(job) && endedAt <= Math.max(healedAt, job.createdAt) + most,
+      "J1 an acknowledged job ends by its deadline",
+      () => `${id} is ${job.status}, ${endedAt - job.createdAt} ms after it came`,
+    );
+    const canceledAt = truth.canceled.get(id);
+    if (canceledAt !== undefined && job.endedAt !== null)
+      hold(
+        job.endedAt <= Math.max(canceledAt, healedAt) + 10_000,
+        "J1 a canceled job stops within seconds",
+        () => `${id} ended ${job.endedAt} after ${canceledAt}`,
+      );
+  }
+}
+
+/** J5: from here on the payers have nobody but the chain, and still get back what was not used. */
+export function checkReclaim(world: World): void {
+  const escrow = world.setting.chain.escrow.copy();
+  let latest = 0;
+  for (const { terms } of escrow.leases.values()) latest = Math.max(latest, terms.expiry + EXIT_DELAY_S);
+  for (const lease of [...escrow.leases.values()]) {
+    if (lease.status !== "open") continue;
+    const landed = escrow.land({ kind: "reclaim", terms: lease.terms }, latest);
+    hold(landed.ok, "J5 a refund needs nobody's goodwill", () => lease.terms.quote);
+    hold(
+      lease.refunded === lease.funded - lease.paid,
+      "J5 the refund is all that was not used",
+      () => lease.terms.quote,
+    );
+  }
+  for (const account of [...escrow.owed.keys()])
+    escrow.land({ kind: "withdraw", account, occasion: "end" }, latest);
+  hold(escrow.held === 0n, "J5 nothing stays behind", () => `${escrow.held}`);
+}
+
+/** When all is over: everything closed, paid out and equal in every book. */
+export function checkEnd(world: World): void {
+  const { chain, hasher } = world.setting;
+  const { escrow } = chain;
+  checkNodes(world);
+  for (const object of world.leases()) {
+    const state = object.state();
+    if (state === null) continue;
+    const { lease } = state;
+    hold(isOver(lease), "J4 every lease ends", () => `${object.name} is ${lease.status}`);
+    const onChain = escrow.leases.get(hasher.leaseTerms(lease.terms));
+    if (onChain === undefined) {
+      // Up to so much, one block is enough, and a reorganisation may take it back for good (docs/simulation.md).
+      const isSmall = (lease.funding?.amount ?? 0n) <= INCLUDED_UP_TO;
+      hold(
+        isSmall || lease.spent === 0n,
+        "M5 work is done for money that is there",
+        () => `${object.name} spent ${lease.spent}`,
+      );
+      continue;
+    }
+    hold(
+      onChain.status === "closed",
+      "J5 every lease is closed on chain",
+      () => `${object.name} is ${onChain.status}`,
+    );
+    const isRisked = world.setting.relayer.neverLanded.has(lease.hash);
+    hold(
+      isRisked || lease.funded <= onChain.funded,
+      "M5 a lease counts on no money but the chain's",
+      () => `${lease.funded} of ${onChain.funded}`,
+    );
+    const authorized = world.watch.authorized.get(lease.hash) ?? 0n;
+    hold(
+      onChain.funded <= authorized,
+      "M5 an authorization pays once",
+      () => `${onChain.funded} of ${authorized}`,
+    );
+    hold(
+      onChain.paid === lease.settled,
+      "M5 the lease knows what was paid",
+      () => `${onChain.paid}, not ${lease.settled}`,
+    );
+    if (lease.end?.reason !== "node_lost" && lease.end?.reason !== "terms_expired")
+      hold(
+        onChain.paid === lease.spent,
+        "M2 what was used is what is paid",
+        () => `${object.name}: ${onChain.paid} of ${lease.spent}`,
+      );
+    else hold(onChain.paid <= lease.spent, "M2 no more is paid than was used", () => object.name);
+    let receipts = 0n;
+    for (const job of object.disk.jobs.values()) receipts += job.receipt?.receipt.price ?? 0n;
+    hold(
+      receipts === lease.spent,
+      "M2 receipts add up to what was spent",
+      () => `${receipts} of ${lease.spent}`,
+    );
+  }
+  for (const [account, amount] of escrow.owed)
+    hold(amount === 0n, "J5 everybody is paid out", () => `${account} is owed ${amount}`);
+  hold(escrow.held === 0n, "M1 the escrow is empty at the end", () => `${escrow.held}`);
+}
+
+/** The Books say what the Nodes know. */
+function checkNodes(world: World): void {
+  for (const node of world.nodes()) {
+    const entry = entryOf(node.state);
+    if (entry === null) continue;
+    const book = world.books().find((each) => each.name === `book ${shardsOf(DIRECTORY, ONE_SHARD)[0]}`);
+    const row = book?.row(node.address);
+    if (row === undefined) continue;
+    hold(
+      row.free === entry.free && row.status === entry.status,
+      "C6 a Book ends up with what its Nodes say",
+      () => `${node.name}: ${row.free} ${row.status}, not ${entry.free} ${entry.status}`,
+    );
+  }
+}

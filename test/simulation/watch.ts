@@ -1,0 +1,213 @@
+import type { LinkEnd } from "@gpux/agent/link/machine";
+import type { Outcome } from "@gpux/durable-objects/interfaces";
+import type { Job, Lease, State } from "@gpux/durable-objects/lease/state";
+import type { NodeEvent } from "@gpux/durable-objects/node/event";
+import type { NodeState } from "@gpux/durable-objects/node/state";
+import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { Offer, Resources } from "@gpux/protocol/resources";
+import { type Escrow, INCLUDED_UP_TO } from "./escrow.ts";
+import { LeaseLedger, type Observed } from "./lease-ledger.ts";
+import type { Attested } from "./meter.ts";
+import type { Random } from "./random.ts";
+import type { Schedule } from "./schedule.ts";
+import type { JobSeen, Line } from "./seen.ts";
+import type { Slots } from "./slots.ts";
+import type { Truth } from "./truth.ts";
+import { hold, Violation } from "./violation.ts";
+
+/** At once, by durable-objects/account/machine.ts. */
+const MAX_QUOTES = 8;
+
+/** Refusals of the meter that an honest lease may meet: time alone mends them. */
+const PATIENCE: ReadonlySet<string> = new Set(["above_terms"]);
+
+/** Sees everything, says nothing, and stops the simulation at the first thing that must not be. */
+export class Watch {
+  readonly ledgers = new Map<LeaseId, LeaseLedger>();
+  readonly #schedule: Schedule;
+  readonly #truth: Truth;
+  /** The resources that a Node sums up over its leases; GPUs always, others where its machine does. */
+  readonly counted: readonly (keyof Resources)[];
+  readonly #allowances = new Map<Bytes32, bigint>();
+  readonly #attested = new Map<Bytes32, bigint>();
+  readonly #keys = new Map<string, JobId>();
+  /** What payers have signed over to each lease, landed or not. */
+  readonly authorized = new Map<Bytes32, bigint>();
+  readonly #nodes = new Map<Address, NodeState>();
+  /** Whether no reorganisation can take the lease's opening back any more. */
+  isHard: (lease: Bytes32) => boolean = () => true;
+  /** All the money there is. */
+  total = 0n;
+
+  constructor(schedule: Schedule, truth: Truth, counted: readonly (keyof Resources)[]) {
+    this.#schedule = schedule;
+    this.#truth = truth;
+    this.counted = counted;
+  }
+
+  /** CPU and memory are asked for where the Node counts them. */
+  demand(random: Random): { cpu: number; memory_gb: number } {
+    return {
+      cpu: this.counted.includes("cpu") ? random.pick([0, 0, 4, 8]) : 0,
+      memory_gb: this.counted.includes("memory_gb") ? random.pick([0, 0, 16, 32]) : 0,
+    };
+  }
+
+  leaseQuoted(state: State): void {
+    if (!this.ledgers.has(state.lease.id))
+      this.ledgers.set(state.lease.id, new LeaseLedger(state, this.#truth));
+  }
+
+  leaseStepped(id: LeaseId, observed: Observed): void {
+    this.ledgers.get(id)?.step(observed, this.#schedule.now);
+    const { event, before, after } = observed;
+    if (before.lease.status === "funding" && after.lease.status === "active")
+      hold(
+        (after.lease.funding?.amount ?? 0n) <= INCLUDED_UP_TO || this.isHard(after.lease.hash),
+        "LSE-3 no work is begun for money that may be taken back",
+        () => id,
+      );
+    if (event.t === "errand" && event.done === "released")
+      hold(
+        this.#nodes.get(after.lease.terms.providerSigner)?.allocations.has(id) !== true,
+        "C7 what a lease gives back is free",
+        () => id,
+      );
+    if (event.t === "node_refused")
+      throw new Violation("C4 a funded lease keeps its reservation", `${id}: ${event.detail}`);
+  }
+
+  journal(id: LeaseId, lines: readonly Line[]): void {
+    this.ledgers.get(id)?.journal(lines);
+  }
+
+  leaseForgotten(id: LeaseId, jobs: Iterable<Job>): void {
+    hold([...jobs].length === 0 || this.#schedule.now > 0, "J1 results are kept for their time", () => id);
+  }
+
+  nodeStepped(_before: NodeState, event: NodeEvent, after: NodeState): void {
+    this.#nodes.set(after.node, after);
+    const offer = after.inventory?.offer;
+    if (offer === undefined || event.t === "frame") return;
+    const taken = [...after.allocations.values()].flatMap(({ phase, resources }) =>
+      phase === "resting" ? [] : [resources],
+    );
+    this.#capacity(offer, `node ${after.node.slice(2, 4)}`, taken, this.counted);
+  }
+
+  agentCapacity(offer: Offer, name: string, taken: readonly Resources[]): void {
+    this.#capacity(offer, name, taken, this.counted);
+  }
+
+  #capacity(
+    offer: Offer,
+    name: string,
+    taken: readonly Resources[],
+    kinds: readonly (keyof Resources)[],
+  ): void {
+    for (const kind of kinds) {
+      const sum = taken.reduce((total, each) => total + each[kind], 0);
+      const all = kind === "gpus" ? offer.gpus.length : offer[kind];
+      hold(sum <= all, "C1 capacity is never oversold", () => `${name}: ${sum} of ${all} ${kind}`);
+    }
+  }
+
+  executing(node: Address, slots: Slots): void {
+    hold(slots.taken <= slots.size, "C2 no more jobs run than the machine takes", () => node);
+  }
+
+  attestAnswered(lease: Lease, refusal: string | null): void {
+    if (refusal === null || PATIENCE.has(refusal)) return;
+    throw new Violation("MTR-5 the meter signs what honest parties ask", `${lease.id}: ${refusal}`);
+  }
+
+  /** Every signature of the meter: never beyond what the consumer allowed, never back. */
+  attested({ lease, terms, cumulative }: Attested): void {
+    const allowed = this.#allowances.get(lease) ?? 0n;
+    const most = allowed > terms.unattended ? allowed : terms.unattended;
+    hold(cumulative <= most, "M5 the meter signs within the allowance", () => `${cumulative} of ${most}`);
+    const before = this.#attested.get(lease) ?? 0n;
+    hold(cumulative >= before, "M5 the meter never signs backwards", () => `${cumulative} after ${before}`);
+    this.#attested.set(lease, cumulative);
+  }
+
+  allowed(lease: Bytes32, cumulative: bigint): void {
+    const before = this.#allowances.get(lease) ?? 0n;
+    if (cumulative > before) this.#allowances.set(lease, cumulative);
+  }
+
+  agentRefused(lease: LeaseId, reason: string): void {
+    // A reorganisation, or an end that others reached first, may be all that the chain shows.
+    if (reason.includes("on chain the lease is")) return;
+    // Known (docs/simulation.md): what the edge bills while the wire is dead unnoticed, the agent does not sign.
+    if (this.ledgers.get(lease)?.isUnproven === true) return;
+    throw new Violation("MTR-4 an honest provider signs what an honest edge asks", `${lease}: ${reason}`);
+  }
+
+  providerSigned(
+    lease: LeaseId,
+    digests: readonly { readonly sequence: number; readonly digest: string }[],
+  ): void {
+    this.ledgers.get(lease)?.providerSigned(digests);
+  }
+
+  controlEnded(agent: string, end: LinkEnd): void {
+    if (end.reason === "stopped") return;
+    throw new Violation("LNK-4 an honest agent is never shut out", `${agent}: ${end.reason}`);
+  }
+
+  quotes(account: string, open: number): void {
+    hold(open <= MAX_QUOTES, "C5 an account holds few quotes at once", () => `${account}: ${open}`);
+  }
+
+  authorizes(lease: Bytes32, amount: bigint): void {
+    this.authorized.set(lease, (this.authorized.get(lease) ?? 0n) + amount);
+  }
+
+  /** J2: whoever asks with one key is told of one job, and no other job does its work. */
+  acknowledged(by: Address, key: string, before: JobId | null, job: JobSeen): void {
+    const scope = `${by} ${key}`;
+    const known = this.#keys.get(scope) ?? before ?? job.id;
+    hold(known === job.id, "J2 one key is one job", () => `${scope} is ${known} and ${job.id}`);
+    this.#keys.set(scope, job.id);
+  }
+
+  reused(key: string, answer: Outcome): void {
+    hold(!answer.ok, "J2 a key with another body is refused", () => `${key} was taken twice`);
+  }
+
+  /** J6, for one who reads in pieces. */
+  read(job: JobId, after: number, events: readonly Line[]): void {
+    let last = after;
+    for (const line of events) {
+      hold(
+        line.id > last && line.job === job,
+        "J6 readers see lines in order",
+        () => `${job} ${line.id} after ${last}`,
+      );
+      last = line.id;
+    }
+  }
+
+  /** M1, M3: after every block and every reorganisation. */
+  chain(escrow: Escrow): void {
+    let due = 0n;
+    for (const lease of escrow.leases.values()) {
+      hold(lease.paid <= lease.funded, "M3 no lease pays more than it has", () => lease.terms.quote);
+      if (lease.status === "open") due += lease.funded - lease.paid;
+      hold(
+        lease.status === "open" || lease.funded === lease.paid + lease.refunded,
+        "M2 what was funded was paid or refunded",
+        () => `${lease.funded} = ${lease.paid} + ${lease.refunded}`,
+      );
+    }
+    for (const amount of escrow.owed.values()) due += amount;
+    hold(escrow.held === due, "M1 the escrow has what it owes", () => `${escrow.held} for ${due}`);
+    let all = escrow.held;
+    for (const [account, amount] of escrow.wallets) {
+      hold(amount >= 0n, "M3 no account is below zero", () => account);
+      all += amount;
+    }
+    hold(all === this.total, "M1 no money is made or lost", () => `${all} of ${this.total}`);
+  }
+}
