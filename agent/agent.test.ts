@@ -19,7 +19,18 @@ import {
   type FunctionJob,
 } from "./executors/executor.ts";
 import { AgentStartError, EXIT } from "./exit.ts";
-import { configWith, consumer, hasher, jobOf, leaseOf, meter, NODE, place, termsWith } from "./fixtures.ts";
+import {
+  configWith,
+  consumer,
+  hasher,
+  jobOf,
+  leaseOf,
+  meter,
+  NODE,
+  place,
+  termsWith,
+  textWith,
+} from "./fixtures.ts";
 import { jobName } from "./leases/book.ts";
 import { heldVouchers } from "./leases/vouchers.ts";
 import type { LogEntry } from "./log.ts";
@@ -173,6 +184,7 @@ async function opened() {
     hold: lease,
     resources: { gpus: 1, cpu: 0, memory_gb: 0 },
     terms: wire(),
+    text: textWith(),
     expires_at: soon(),
   });
   await control.next("held");
@@ -235,6 +247,7 @@ describe("a lease from hold to close", () => {
       hold: lease,
       resources: { gpus: 1, cpu: 0, memory_gb: 0 },
       terms: wire(),
+      text: textWith(),
       expires_at: soon(),
     });
     expect(await control.next("held")).toMatchObject({ hold: lease, seq: 1, ack: 0 });
@@ -330,6 +343,30 @@ describe("a lease from hold to close", () => {
     await expect.poll(held).toEqual([]);
   });
 
+  test("a hold whose text is not what the terms commit to, or whose card another hold has, is declined", async () => {
+    await start();
+    const { control } = await online();
+    const resources = { gpus: 1, cpu: 0, memory_gb: 0 };
+    const ask = (seq: number, agreed: LeaseTerms, text = textWith()) =>
+      control.say(seq, 0, {
+        t: "hold",
+        hold: leaseOf(agreed).id,
+        resources,
+        terms: z.encode(LeaseTermsWire, agreed),
+        text,
+        expires_at: soon(),
+      });
+    ask(1, terms, textWith({ region: "eu-west" }));
+    expect((await control.next("declined")).reason).toMatch(/^text_mismatch/);
+    ask(2, terms);
+    await control.next("held");
+    ask(3, { ...terms, feeBps: 1 });
+    expect((await control.next("declined")).reason).toMatch(/^no_capacity/);
+    control.say(4, 3, { t: "release", hold: lease });
+    ask(5, { ...terms, feeBps: 2 });
+    await control.next("held");
+  });
+
   test("a hold below the price is declined with the reason", async () => {
     await start({ prices: { gpu_hour: "3.61" } });
     const { control } = await online();
@@ -338,6 +375,7 @@ describe("a lease from hold to close", () => {
       hold: lease,
       resources: { gpus: 1, cpu: 0, memory_gb: 0 },
       terms: wire(),
+      text: textWith(),
       expires_at: soon(),
     });
     expect((await control.next("declined")).reason).toMatch(/^price_too_low/);
@@ -513,6 +551,7 @@ describe("LSE-9 a lease without work", () => {
       hold: id,
       resources: oneGpu,
       terms: z.encode(LeaseTermsWire, others),
+      text: textWith(),
       expires_at: soon(),
     };
     return { id, frame };
@@ -619,6 +658,7 @@ describe("LSE-11 a lease that gives way", () => {
       hold: lease,
       resources: { gpus: 1, cpu: 0, memory_gb: 0 },
       terms: wire(),
+      text: textWith(),
       expires_at: soon(),
     });
     expect(await control.next("declined")).toMatchObject({ reason: expect.stringContaining("no_capacity") });

@@ -66,6 +66,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
       const text = error instanceof Error ? error.message : String(error);
       throw new AgentStartError(EXIT.noDevice, `No GPU device works here: ${text}`);
     });
+    if (options.config.simulated !== undefined && !description.software)
+      throw new AgentStartError(
+        EXIT.usage,
+        "config.json simulates a machine, which is for the software device alone: start with --adapter software, or remove `simulated`.",
+      );
     const offer = await takeInventory(description, options.config);
     return await run(options, account, paths, lock, offer);
   } catch (error) {
@@ -223,6 +228,12 @@ async function run(
     text: `node ${address} with ${gpu}, paid to ${config.payout}, dials ${config.edge}`,
     facts: { address, gpu, payout: config.payout, edge: config.edge },
   });
+  if (config.simulated !== undefined)
+    log({
+      level: "warn",
+      event: "simulated",
+      text: `offers a simulated machine: ${offer.gpus.length} GPUs, ${offer.cpu} cores, ${offer.memory_gb} GB`,
+    });
   await roster.takeUp();
   clearAside(paths, place, workshop.chain).catch(onFault);
   control.start();

@@ -57,6 +57,17 @@ const Keys = z.strictObject({
   memory_gb: z.int().min(0).max(65_536).optional(),
   /** Where the driver does not say. */
   vram_mb: z.int().min(0).max(4_194_304).optional(),
+  /**
+   * For tests and demonstrations alone: offers these instead of the machine's own, the software device as many times as
+   * it says. An agent with a real GPU refuses it.
+   */
+  simulated: z
+    .strictObject({
+      gpus: z.int().min(1).max(64),
+      cpu: z.int().min(0).max(1_024),
+      memory_gb: z.int().min(0).max(65_536),
+    })
+    .optional(),
   /** The most that one job may use. */
   limits: Limits.extend({ wallMs: z.int().min(1).max(3_600_000) }).prefault({ ...LIMITS, wallMs: 3_600_000 }),
 });

@@ -1,8 +1,11 @@
+import { canonicalJson } from "@gpux/protocol/canonical";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, type Bytes32, type JobId, jobIdOf, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
-import type { Offer } from "@gpux/protocol/resources";
+import type { QuoteText } from "@gpux/protocol/lease";
+import type { Gpu, Offer } from "@gpux/protocol/resources";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { privateKeyToAccount } from "viem/accounts";
+import { keccak256, stringToBytes } from "viem/utils";
 import { AgentConfig } from "./config.ts";
 import type { House } from "./control/admission.ts";
 
@@ -32,17 +35,18 @@ export function configWith(change: Partial<Record<keyof AgentConfig, unknown>> =
   });
 }
 
+/** As the agent sees the software device. */
+export const card: Gpu = {
+  model: "SWIFTSHADER",
+  reported: "SwiftShader driver-5.0.0",
+  vram_mb: 0,
+  driver: "swiftshader",
+  backend: "vulkan",
+  software: true,
+};
+
 export const offer: Offer = {
-  gpus: [
-    {
-      model: "SWIFTSHADER",
-      reported: "SwiftShader",
-      vram_mb: 0,
-      driver: "",
-      backend: "vulkan",
-      software: true,
-    },
-  ],
+  gpus: [card],
   cpu: 8,
   memory_gb: 16,
   region: "local",
@@ -58,6 +62,26 @@ export const offer: Offer = {
 
 export const house: House = { config: configWith(), offer, address: NODE, hasher };
 
+/** What an edge would sell of it. */
+export function textWith(change: Partial<QuoteText> = {}): QuoteText {
+  return {
+    node: NODE,
+    gpus: [card],
+    resources: { gpus: 1, cpu: 0, memory_gb: 0 },
+    prices: { gpu_hour: "3600000", core_hour: "10000", gb_hour: "0" },
+    tier: "firm",
+    mode: "serverless",
+    region: "local",
+    tick_s: 60,
+    salt: `0x${"05".repeat(32)}`,
+    ...change,
+  };
+}
+
+export function quoteHash(text: QuoteText): Bytes32 {
+  return keccak256(stringToBytes(canonicalJson(text)));
+}
+
 /** `ratePerHour` 3.60 USDC: one base unit per millisecond. */
 export function termsWith(change: Partial<LeaseTerms> = {}): LeaseTerms {
   return {
@@ -72,7 +96,7 @@ export function termsWith(change: Partial<LeaseTerms> = {}): LeaseTerms {
     unattended: 0n,
     ratePerHour: 3_600_000n,
     expiry: NOW_S + 3_600,
-    quote: `0x${"07".repeat(32)}`,
+    quote: quoteHash(textWith()),
     ...change,
   };
 }

@@ -10,13 +10,16 @@ import { KeptIntent, type KeptIntentWire } from "@gpux/protocol/kept";
  */
 const pathOf = (folder: string, id: string) => join(folder, "leases", `${id}.json`);
 
-/** Readable by its owner alone; on the disk when it resolves. */
+/** Under each lease that it funds. Readable by its owner alone; on the disk when it resolves. */
 export async function keepLease(folder: string, funding: KeptIntentWire): Promise<void> {
   const { chain_id: chainId, escrow, intent } = KeptIntent.parse(funding);
-  const [terms] = intent.kind === "fund" ? intent.terms : [];
-  if (terms === undefined) throw new TypeError("a funding names its terms");
-  const path = pathOf(folder, leaseIdOf(leaseIdHash(escrowDomain({ chainId, escrow }), terms)));
+  if (intent.kind !== "fund") throw new TypeError("a funding names its terms");
   await mkdir(join(folder, "leases"), { recursive: true, mode: 0o700 });
+  for (const terms of intent.terms)
+    await write(pathOf(folder, leaseIdOf(leaseIdHash(escrowDomain({ chainId, escrow }), terms))), funding);
+}
+
+async function write(path: string, funding: KeptIntentWire): Promise<void> {
   // Beside the old one, which a top-up replaces: a crash half-way must not lose the terms of a funded lease.
   const file = await open(`${path}.new`, "w", 0o600);
   try {

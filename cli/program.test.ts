@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { wire } from "@gpux/sdk/testing/market";
 import { frame, refuse, type ScriptedEdge } from "@gpux/sdk/testing/scripted-edge";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { main } from "./program.ts";
@@ -54,6 +55,9 @@ it.each([
   ["a function that is not there", ["run", "/nowhere"], 2],
   ["a price that is none", ["run", ".", "--max-price", "cheap"], 2],
   ["a wait that is none", ["run", ".", "--wait", "soon"], 2],
+  ["a number of nodes that is none", ["leases", "open", "--nodes", "some"], 2],
+  ["a duration that is none", ["leases", "open", "--duration", "for ever"], 2],
+  ["a spread that is none", ["leases", "open", "--spread", "wide"], 2],
   ["help", ["run", "--help"], 0],
   ["version", ["--version"], 0],
 ])("ends %s with its code and without a stack trace", async (_, args, code) => {
@@ -67,6 +71,7 @@ it.each([
   ["jobs", "get"],
   ["jobs", "events"],
   ["jobs", "cancel"],
+  ["leases", "open"],
   ["leases", "list"],
   ["leases", "get"],
   ["leases", "topup"],
@@ -142,6 +147,25 @@ it("shows nodes, leases and jobs as tables and as JSON", async () => {
   expect((await gpux("jobs", "get", job ?? "")).out).toContain("succeeded");
   const events = (await gpux("jobs", "events", job ?? "", "--json")).out.trim().split("\n");
   expect(events.map((line) => JSON.parse(line).type)).toEqual(["status", "status", "progress", "status"]);
+});
+
+it("opens leases by an order, and says what it is about to sign", async () => {
+  const order = {
+    id: `ord_${"a".repeat(32)}`,
+    object: "order",
+    spread: "distinct-provider",
+    quotes: [wire.quote(edge.quote)],
+    funding: { lease_hashes: [edge.quote.lease_hash], amounts: ["2000000"], total: "2000000" },
+    leases: [{ id: edge.quote.lease_id, node: edge.quote.text.node, status: "active", funded: "2000000" }],
+    expires_at: edge.quote.expires_at,
+    created_at: edge.quote.expires_at,
+  };
+  for (const status of ["quoted", "open"])
+    edge.script("POST /v1/leases", () => Response.json({ ...order, status }, { status: 201 }));
+  const { code, out, err } = await gpux("leases", "open", "--amount", "2");
+  expect(err).toContain("1 hold, for 3.60 USDC per hour in all; signing 2.00 USDC into escrow");
+  expect(out).toMatch(/LEASE.*\nlse_\S+ +active .*1 x SWIFTSHADER +2\.00 +3\.60/);
+  expect(code).toBe(0);
 });
 
 it("says where it tried to connect when nobody is there", async () => {

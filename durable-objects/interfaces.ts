@@ -1,9 +1,11 @@
+import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
-import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type {
   FundingAuthorization,
+  IndicativeQuote,
   LeaseView,
   NodeView,
   Quote,
@@ -12,6 +14,7 @@ import type {
 } from "@gpux/protocol/lease";
 
 import type { Condition, OrderTerm } from "@gpux/protocol/offer-query";
+import type { FundingPlan, Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
 import type { Blocker, Demand, Offer } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionScope, SessionView } from "@gpux/protocol/session";
 import type { Presence } from "./presence.ts";
@@ -141,11 +144,14 @@ export interface HoldRequest {
 }
 
 export interface NodeRpc {
-  /** What the node would be paid to and asks, before terms are written. */
-  describe(): Promise<Outcome<{ entry: BookEntry }>>;
+  /** What the node would be paid to and asks, and what of it nobody has, before terms are written. */
+  describe(): Promise<Outcome<{ entry: BookEntry; free: Capacity }>>;
   /** Asks the agent; resolves when it answered, or with `node_offline` after 3 s. */
   hold(request: HoldRequest): Promise<Outcome>;
-  /** Before the funding is broadcast: the hold becomes a reservation until `until` (ms). */
+  /**
+   * Before the funding is broadcast: the hold becomes a reservation until `until` (ms). Refused with `node_offline` when
+   * the node has gone since it confirmed.
+   */
   reserve(lease: LeaseId, until: number): Promise<Outcome>;
   /** The funding is on chain: the agent is told to dial the lease's data socket. Idempotent. */
   open(lease: LeaseId, terms: LeaseTerms): Promise<Outcome>;
@@ -158,7 +164,7 @@ export interface NodeRpc {
   rouse(lease: LeaseId, turn: number): Promise<Outcome>;
   /** The agent of a resting lease is to dial, without its GPUs. */
   dial(lease: LeaseId): Promise<void>;
-  /** The hold, reservation or lease is over; its GPUs are free. Idempotent. */
+  /** The hold, reservation or lease is over; what it had is free. Idempotent. */
   release(lease: LeaseId): Promise<void>;
   view(): Promise<Outcome<{ node: NodeView }>>;
 }
@@ -166,8 +172,16 @@ export interface NodeRpc {
 export interface LeaseRpc {
   /** Creates the lease in `quoted`; forgets itself when it is not funded before `expiresAt`. */
   quote(request: HoldRequest & { readonly amount: bigint }): Promise<Outcome>;
-  /** The payer's authorization: the lease goes to `funding`; the relayer lands it. Idempotent by salt. */
-  fund(funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
+  /**
+   * For an order: the node's hold becomes a reservation for a funding that may land until `validBefore` (seconds), and
+   * the quote stands for a minute more. Idempotent.
+   */
+  reserve(validBefore: number): Promise<Outcome>;
+  /**
+   * The payer's authorization: the lease goes to `funding`; the relayer lands it. With a `plan` it is one for several
+   * leases, all of which were reserved. Idempotent by salt.
+   */
+  fund(funding: FundingAuthorization, plan?: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>>;
   /** More money from the payer, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt. */
   topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
   /**
@@ -209,11 +223,24 @@ export interface LeaseRpc {
 }
 
 export interface AccountRpc {
-  /** A firm quote: Book finds, Node and agent hold, the lease waits in `quoted`. */
+  /** A firm quote: Book finds, Node and agent hold, the lease waits in `quoted`. Not firm: the price alone. */
   quote(
     by: Principal,
     request: QuoteRequest,
-  ): Promise<Outcome<{ quote: Quote }> | (Refused & { wait: Wait })>;
+  ): Promise<Outcome<{ quote: Quote | IndicativeQuote }> | NothingFits>;
+  /**
+   * Holds every node of the order, or none. Idempotent by `key` while what it quoted stands or was funded; a retry
+   * after a crash lets go of what the first try held and begins anew.
+   */
+  order(
+    by: Principal,
+    key: string | null,
+    bodyHash: string,
+    request: OrderRequest,
+  ): Promise<Outcome<{ order: Order; replayed: boolean }> | NothingFits>;
+  /** One authorization for all leases of a quoted order: all of them are funded by it, or all are let go. */
+  fundOrder(by: Principal, id: OrderId, funding: OrderAuthorization): Promise<Outcome<{ order: Order }>>;
+  viewOrder(by: Principal, id: OrderId): Promise<Outcome<{ order: Order }>>;
   /** Funds a quoted lease of this account and puts it into the warm pool. */
   openLease(
     by: Principal,
@@ -250,8 +277,15 @@ export interface AccountRpc {
   admitSession(by: Principal, lease: LeaseId, needs: bigint): Promise<Outcome>;
 }
 
+export interface NothingFits extends Refused {
+  readonly wait?: Wait;
+}
+
 export interface Wait {
   readonly possible: boolean;
+  /** Of an order: how many nodes could be held of those wanted. */
+  readonly found?: number;
+  readonly wanted?: number;
   readonly blockers: Partial<Record<Blocker, number>>;
 }
 

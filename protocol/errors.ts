@@ -163,6 +163,19 @@ export const ERRORS = {
   ),
   too_many_quotes: later(429, "tenant", "Too many open quotes", "Use or let lapse the quotes that are open."),
 
+  hold_limit: later(
+    429,
+    "tenant",
+    "You hold too much that you do not pay for",
+    "Fund what is quoted, or ask again when `detail` says; a USDC in your escrow credit lets you hold one GPU-hour more.",
+  ),
+
+  order_unknown: tenant(404, "There is no such order", "An order is seen by the account that made it alone."),
+  order_closed: tenant(
+    409,
+    "The order is funded by another signature, or was released",
+    "GET the order for how it stands; ask for a new one.",
+  ),
   quote_unknown: tenant(404, "There is no such quote", "Quotes live 30 s; ask for a new one."),
   quote_expired: tenant(410, "The quote has lapsed", "Ask for a new quote and sign that."),
   lease_unknown: tenant(404, "There is no such lease", "Check the id."),

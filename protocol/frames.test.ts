@@ -76,7 +76,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
     frames: {
       welcome: { heartbeat_s: 25, leases: [lease] },
       reject: { code: "forbidden" },
-      hold: { hold: lease, resources, terms, tier: "yieldable", expires_at: "2026-11-22T00:00:00.000Z" },
+      hold: { hold: lease, resources, terms, expires_at: "2026-11-22T00:00:00.000Z" },
       release: { hold: lease },
       open: { lease, terms },
       rest: { lease },
@@ -151,7 +151,7 @@ it.each(rows)("$t $link survives the wire unchanged, and only exactly as written
 it.each(rows.filter(({ frame }) => Object.keys(frame).length > 4))(
   "$t $link lacks none of its fields",
   ({ schema, frame }) => {
-    const optional = new Set(["note", "detail", "allowance", "claimed", "tier"]);
+    const optional = new Set(["note", "detail", "allowance", "claimed"]);
     for (const field of Object.keys(frame)) {
       if (optional.has(field)) continue;
       expect(schema.safeParse({ ...frame, [field]: undefined }).success, field).toBe(false);

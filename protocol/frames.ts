@@ -2,8 +2,9 @@ import { z } from "zod";
 import { LeaseTerms, Receipt } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
 import { AttemptToken, InputValue, Output, SignedAllowance } from "./job.ts";
+import { QuoteText } from "./lease.ts";
 import { Amount } from "./money.ts";
-import { Offer, Resources, Tier } from "./resources.ts";
+import { Offer, Resources } from "./resources.ts";
 
 /**
  * The agent link. Two sockets, both dialled by the agent: one control socket per node (Node object) and one data
@@ -74,8 +75,8 @@ export const ToNode = z.discriminatedUnion("t", [
     hold: LeaseId,
     resources: Resources,
     terms: LeaseTerms,
-    /** Whose prices apply; firm in frames that were stored without. */
-    tier: Tier.default("firm"),
+    /** Which cards, at what prices: the preimage of `terms.quote`. Optional only for frames that were stored without. */
+    text: QuoteText.optional(),
     expires_at: z.iso.datetime(),
   }),
   frame("release", { hold: LeaseId }),

@@ -19,6 +19,13 @@ export const JobId = z
   .brand("JobId");
 export type JobId = z.infer<typeof JobId>;
 
+/** An order: leases that open together or not at all. Random, and known to its maker's Account alone. */
+export const OrderId = z
+  .string()
+  .regex(/^ord_[a-z2-7]{32}$/, "ord_ and 32 base32 characters")
+  .brand("OrderId");
+export type OrderId = z.infer<typeof OrderId>;
+
 /** A job id that the client chose (`PUT /v1/jobs/{id}`); its Account resolves it to a {@link JobId}. */
 export const ClientJobId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{7,63}$/, "8 to 64 of A-Za-z0-9._-");
 

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
-import { Address, Bytes32, HexBytes, LeaseId } from "./ids.ts";
+import { Address, Bytes32, HexBytes, LeaseId, OrderId } from "./ids.ts";
 import { Amount } from "./money.ts";
 import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./resources.ts";
 
@@ -42,8 +42,8 @@ export const KEEP_WARM_S = 300;
 
 const KeepWarm = z.int().min(0).max(3_600);
 
-/** The body of `POST /v1/quotes`. */
-export const QuoteRequest = z.strictObject({
+/** What a quote and each part of an order say of the lease that is wanted. */
+export const WantedLease = {
   demand: Demand.prefault({}),
   /** Whose money; the principal when left out. */
   payer: Address.optional(),
@@ -51,6 +51,8 @@ export const QuoteRequest = z.strictObject({
   consumer_signer: Address.optional(),
   /** How long the lease may last. */
   duration_s: z.int().min(300).max(86_400).default(3_600),
+  /** `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. */
+  mode: LeaseMode.default("serverless"),
   /** What the caller means to put in; the quote suggests an amount when it is left out. */
   amount: Amount.optional(),
   /**
@@ -58,6 +60,13 @@ export const QuoteRequest = z.strictObject({
    * next job waits until the node has them free again.
    */
   keep_warm_s: KeepWarm.default(KEEP_WARM_S),
+};
+
+/** The body of `POST /v1/quotes`. */
+export const QuoteRequest = z.strictObject({
+  ...WantedLease,
+  /** `false`: the price alone, free; nothing is held. */
+  firm: z.boolean().default(true),
 });
 export type QuoteRequest = z.output<typeof QuoteRequest>;
 
@@ -98,6 +107,7 @@ export type Settlement = z.infer<typeof Settlement>;
 export const Quote = z.object({
   id: z.string().regex(/^qte_[a-z2-7]{32}$/),
   object: z.literal("quote"),
+  firm: z.literal(true).default(true),
   lease_id: LeaseId,
   /** The on-chain lease id: the EIP-712 digest of `terms`. */
   lease_hash: Bytes32,
@@ -109,6 +119,21 @@ export const Quote = z.object({
 });
 export type Quote = z.output<typeof Quote>;
 
+/** What it would cost now, by what the market lists: nobody was asked, nothing is held, nothing can be signed. */
+export const IndicativeQuote = z.object({
+  object: z.literal("indicative_quote"),
+  firm: z.literal(false),
+  node: Address,
+  gpus: z.array(Gpu),
+  resources: Resources,
+  region: z.string(),
+  mode: LeaseMode,
+  rate_per_hour: Amount,
+  /** What a firm quote would suggest to put in. */
+  amount: Amount,
+});
+export type IndicativeQuote = z.output<typeof IndicativeQuote>;
+
 /** The payer's one signature: EIP-3009 ReceiveWithAuthorization whose nonce is the hash of the funding plan. */
 export const FundingAuthorization = z.strictObject({
   amount: Amount,
@@ -119,6 +144,14 @@ export const FundingAuthorization = z.strictObject({
   signature: HexBytes,
 });
 export type FundingAuthorization = z.output<typeof FundingAuthorization>;
+
+/** Why the market does not take a funding that may land until `validBefore` (seconds); null when it does. */
+export function fundingTimeFault(validBefore: number, nowMs: number): string | null {
+  const now = nowMs / 1_000;
+  return validBefore < now + 60 || validBefore > now + 3_660
+    ? "valid_before must be 60 s to one hour ahead"
+    : null;
+}
 
 /** The body of `POST /v1/leases`. */
 export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: FundingAuthorization });
@@ -181,6 +214,8 @@ export const LeaseView = z.object({
     .optional(),
   transactions: z.array(LeaseTransaction),
   end: LeaseEnd.optional(),
+  /** Of one that was opened with others by one signature. */
+  order_id: OrderId.optional(),
   opened_at: z.iso.datetime().optional(),
   created_at: z.iso.datetime(),
 });

@@ -1,9 +1,24 @@
-import type { LeaseTerms } from "@gpux/protocol/eip712";
-import { Address } from "@gpux/protocol/ids";
+import type { Share } from "@gpux/protocol/capacity";
+import { type LeaseTerms, LeaseTerms as LeaseTermsWire } from "@gpux/protocol/eip712";
+import { Address, type LeaseId } from "@gpux/protocol/ids";
+import type { QuoteText } from "@gpux/protocol/lease";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
+import type { Gpu } from "@gpux/protocol/resources";
 import { describe, expect, test } from "vitest";
-import { configWith, house, leaseOf, NODE, NOW_S, offer, termsWith } from "../fixtures.ts";
-import { admitResources, admitTerms, type DeclineCode, type House } from "./admission.ts";
-import { enterHold, type Hold, takenResources } from "./holds.ts";
+import {
+  card,
+  configWith,
+  house,
+  leaseOf,
+  NODE,
+  NOW_S,
+  offer,
+  quoteHash,
+  termsWith,
+  textWith,
+} from "../fixtures.ts";
+import { admitResources, admitTerms, admitText, type DeclineCode, type House } from "./admission.ts";
+import { enterHold, type Hold, HoldEntry, type Holds, takenShares } from "./holds.ts";
 
 const resources = { gpus: 1, cpu: 0, memory_gb: 0 };
 const stranger = Address.parse(`0x${"99".repeat(20)}`);
@@ -48,7 +63,7 @@ describe("admission of terms", () => {
       admitTerms({ ...house, ...change }, { lease: leaseOf(terms).id, terms, resources, tier }, NOW_S);
     expect(ask("yieldable")).toEqual({ ok: true });
     expect(ask("firm")).toMatchObject({ code: "price_too_low" });
-    expect(ask("yieldable", {})).toMatchObject({ code: "tier_not_sold" });
+    expect(ask("yieldable", {})).toMatchObject({ code: "tier_unoffered" });
   });
 
   test("declines a meter that is not on the owner's list", () => {
@@ -67,18 +82,59 @@ describe("admission of terms", () => {
   });
 });
 
-describe("admission of resources", () => {
-  const none = { gpus: 0, cpu: 0, memory_gb: 0 };
+describe("admission of what is sold", () => {
+  const sold = (change: Partial<QuoteText>, terms: Partial<LeaseTerms> = {}) => {
+    const text = textWith(change);
+    const agreed = termsWith({ quote: quoteHash(text), ...terms });
+    return admitText(house, { lease: leaseOf(agreed).id, terms: agreed, resources }, text);
+  };
 
-  test.each([
-    { asked: { gpus: 1, cpu: 8, memory_gb: 16 }, taken: none, code: undefined },
-    { asked: { gpus: 2, cpu: 0, memory_gb: 0 }, taken: none, code: "resources_short" },
-    { asked: { gpus: 1, cpu: 9, memory_gb: 0 }, taken: none, code: "resources_short" },
-    { asked: { gpus: 1, cpu: 0, memory_gb: 0 }, taken: { ...none, gpus: 1 }, code: "no_capacity" },
-    { asked: { gpus: 1, cpu: 4, memory_gb: 0 }, taken: { ...none, cpu: 5 }, code: "no_capacity" },
-    { asked: { gpus: 1, cpu: 0, memory_gb: 9 }, taken: { ...none, memory_gb: 8 }, code: "no_capacity" },
-  ])("$asked beside $taken: $code", ({ asked, taken, code }) => {
-    const admission = admitResources(offer, asked, taken);
+  test("takes its own text, and a dedicated one that the clock alone makes it owed for", () => {
+    expect(sold({})).toEqual({ ok: true });
+    expect(sold({ mode: "dedicated" }, { unattended: MAX_AMOUNT })).toEqual({ ok: true });
+  });
+
+  test.each<{ code: DeclineCode; text: Partial<QuoteText>; terms?: Partial<LeaseTerms> }>([
+    { code: "text_mismatch", text: {}, terms: { quote: `0x${"07".repeat(32)}` } },
+    { code: "text_mismatch", text: { node: stranger } },
+    { code: "text_mismatch", text: { resources: { gpus: 1, cpu: 1, memory_gb: 0 } } },
+    { code: "text_mismatch", text: { gpus: [] } },
+    { code: "tier_unoffered", text: { tier: "yieldable" } },
+    { code: "mode_mismatch", text: { mode: "dedicated" } },
+    { code: "mode_mismatch", text: { mode: "dedicated" }, terms: { unattended: MAX_AMOUNT - 1n } },
+  ])("declines $text $terms with $code", ({ code, text, terms }) => {
+    expect(sold(text, terms)).toMatchObject({ ok: false, code });
+  });
+});
+
+describe("admission of resources", () => {
+  const other = { ...card, model: "RTX_4090" };
+  const share = (gpus: Gpu[], cpu = 0, memory_gb = 0): Share => ({
+    gpus,
+    resources: { gpus: gpus.length, cpu, memory_gb },
+  });
+  const machine = { ...offer, gpus: [card, other] };
+
+  test.each<{ what: string; asked: Share; taken: Share[]; code?: DeclineCode }>([
+    { what: "all of it", asked: share([card, other], 8, 16), taken: [] },
+    { what: "a card that it has not", asked: share([card, card]), taken: [], code: "resources_short" },
+    { what: "more cores than it has", asked: share([card], 9), taken: [], code: "resources_short" },
+    { what: "a card that is sold", asked: share([card]), taken: [share([card])], code: "no_capacity" },
+    { what: "the other card", asked: share([other]), taken: [share([card])] },
+    {
+      what: "cores that are taken",
+      asked: share([card], 4),
+      taken: [share([other], 5)],
+      code: "no_capacity",
+    },
+    {
+      what: "memory that is taken",
+      asked: share([card], 0, 9),
+      taken: [share([other], 0, 8)],
+      code: "no_capacity",
+    },
+  ])("$what: $code", ({ asked, taken, code }) => {
+    const admission = admitResources(machine, asked, taken);
     expect(admission.ok ? undefined : admission.code).toBe(code);
   });
 
@@ -86,13 +142,27 @@ describe("admission of resources", () => {
     const terms = termsWith();
     const { id } = leaseOf(terms);
     const other = leaseOf(termsWith({ feeBps: 1 })).id;
-    const hold: Hold = { lease: id, terms, resources, expiresAt: 1_000 };
+    const hold: Hold = { lease: id, terms, resources, gpus: [card], expiresAt: 1_000 };
     const holds = enterHold(new Map(), { is: "held", hold });
-    expect(takenResources(holds, [], 999, other).gpus).toBe(1);
-    expect(takenResources(holds, [], 1_000, other).gpus).toBe(0);
-    expect(takenResources(holds, [], 999, id).gpus).toBe(0);
-    expect(takenResources(holds, [{ id, resources }], 5_000, other).gpus).toBe(1);
-    expect(takenResources(holds, [{ id, resources }], 999, other).gpus).toBe(1);
-    expect(takenResources(enterHold(holds, { is: "released", lease: id }), [], 999, other).gpus).toBe(0);
+    const served = [{ id, ...share([card]) }];
+    const taken = (...args: [Holds, typeof served, number, LeaseId]) => takenShares(...args).length;
+    expect(taken(holds, [], 999, other)).toBe(1);
+    expect(taken(holds, [], 1_000, other)).toBe(0);
+    expect(taken(holds, [], 999, id)).toBe(0);
+    expect(taken(holds, served, 5_000, other)).toBe(1);
+    expect(taken(holds, served, 999, other)).toBe(1);
+    expect(taken(enterHold(holds, { is: "released", lease: id }), [], 999, other)).toBe(0);
+  });
+
+  test("a journal of before the cards were named still loads, and its hold takes one", () => {
+    const terms = termsWith();
+    const { id } = leaseOf(terms);
+    const line = {
+      is: "held",
+      hold: { lease: id, terms: LeaseTermsWire.encode(terms), resources, expiresAt: 1 },
+    };
+    const holds = enterHold(new Map(), HoldEntry.parse(line));
+    const others = takenShares(holds, [], 0, leaseOf(termsWith({ feeBps: 1 })).id);
+    expect(admitResources(machine, share([card, other]), others)).toMatchObject({ code: "no_capacity" });
   });
 });

@@ -1,8 +1,12 @@
+import { canonicalJson } from "@gpux/protocol/canonical";
+import { freeOf, type Share, shortOf } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { type Address, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
-import { formatAmount } from "@gpux/protocol/money";
+import type { QuoteText } from "@gpux/protocol/lease";
+import { formatAmount, MAX_AMOUNT } from "@gpux/protocol/money";
 import { type Offer, type Resources, ratePerHour, type Tier } from "@gpux/protocol/resources";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
+import { keccak256, stringToBytes } from "viem/utils";
 import type { AgentConfig } from "../config.ts";
 
 /** A lease must have at least this left, or no job could end in it. */
@@ -13,7 +17,9 @@ export type DeclineCode =
   | "provider_mismatch"
   | "signer_mismatch"
   | "shared_key"
-  | "tier_not_sold"
+  | "text_mismatch"
+  | "mode_mismatch"
+  | "tier_unoffered"
   | "price_too_low"
   | "fee_too_high"
   | "meter_unknown"
@@ -41,13 +47,6 @@ export interface Proposal {
   readonly tier?: Tier;
 }
 
-/** Resources that other holds and leases have. */
-export interface Taken {
-  readonly gpus: number;
-  readonly cpu: number;
-  readonly memory_gb: number;
-}
-
 /** Whether terms are what this provider agreed to sell. `nowS` in seconds. The first wrong field is the answer. */
 export function admitTerms(
   house: House,
@@ -73,7 +72,8 @@ export function admitTerms(
   )
     return decline("shared_key", "Consumer, provider and meter must have three keys.");
   const prices = tier === "firm" ? config.prices : config.yieldable_prices;
-  if (prices === undefined) return decline("tier_not_sold", "This node sells nothing in the yieldable tier.");
+  if (prices === undefined)
+    return decline("tier_unoffered", "This node sells nothing in the yieldable tier.");
   const least = ratePerHour(prices, resources);
   if (terms.ratePerHour < least)
     return decline(
@@ -94,28 +94,44 @@ export function admitTerms(
   return { ok: true };
 }
 
-/** Whether the machine has room for it beside what is taken. */
-export function admitResources(offer: Offer, resources: Resources, taken: Taken): Admission {
-  if (resources.gpus > offer.gpus_per_lease)
+/**
+ * Whether what was sold is what the terms' `quote` commits to, of this very node, and paid as its mode needs: a
+ * dedicated lease is owed by the clock alone, so nothing may wait for the consumer's word.
+ */
+export function admitText(house: House, { terms, resources }: Proposal, text: QuoteText): Admission {
+  const decline = (code: DeclineCode, detail: string): Admission => ({ ok: false, code, detail });
+  if (keccak256(stringToBytes(canonicalJson(text))) !== terms.quote)
+    return decline("text_mismatch", "The terms commit to another text.");
+  if (text.node !== house.address)
+    return decline("text_mismatch", `The text sells the node ${text.node}, not ${house.address}.`);
+  const { gpus, cpu, memory_gb } = text.resources;
+  if (gpus !== resources.gpus || cpu !== resources.cpu || memory_gb !== resources.memory_gb)
+    return decline("text_mismatch", "The text sells other resources than are to be held.");
+  if (text.gpus.length !== gpus)
+    return decline("text_mismatch", `The text names ${text.gpus.length} cards for ${gpus} GPUs.`);
+  if (text.tier === "yieldable" && house.config.yieldable_prices === undefined)
+    return decline("tier_unoffered", "This node sells nothing in the yieldable tier.");
+  if (text.mode === "dedicated" && terms.unattended !== MAX_AMOUNT)
+    return decline("mode_mismatch", "A dedicated lease must be owed without the consumer's allowance.");
+  return { ok: true };
+}
+
+/** Whether the machine has room for it beside the shares that others have. */
+export function admitResources(offer: Offer, share: Share, taken: readonly Share[]): Admission {
+  if (share.resources.gpus > offer.gpus_per_lease)
     return {
       ok: false,
       code: "resources_short",
-      detail: `A lease may have ${offer.gpus_per_lease} GPUs here, not ${resources.gpus}.`,
+      detail: `A lease may have ${offer.gpus_per_lease} GPUs here, not ${share.resources.gpus}.`,
     };
-  const machine = { gpus: offer.gpus.length, cpu: offer.cpu, memory_gb: offer.memory_gb };
-  for (const kind of ["gpus", "cpu", "memory_gb"] as const) {
-    if (resources[kind] > machine[kind])
-      return {
-        ok: false,
-        code: "resources_short",
-        detail: `The node has ${machine[kind]} ${kind}, not ${resources[kind]}.`,
-      };
-    if (resources[kind] + taken[kind] > machine[kind])
-      return {
-        ok: false,
-        code: "no_capacity",
-        detail: `Of ${machine[kind]} ${kind}, ${taken[kind]} are held or leased.`,
-      };
-  }
-  return { ok: true };
+  const never = shortOf(freeOf(offer, []), share);
+  if (never !== null)
+    return {
+      ok: false,
+      code: "resources_short",
+      detail: `The node has not the ${never} for it, even when all of it is free.`,
+    };
+  const now = shortOf(freeOf(offer, taken), share);
+  if (now === null) return { ok: true };
+  return { ok: false, code: "no_capacity", detail: `Of the node's ${now}, too few are free.` };
 }

@@ -1,15 +1,15 @@
+import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
-import type { Resources } from "@gpux/protocol/resources";
 import type { Journal } from "../journal.ts";
 import { type Credentials, socketUrl, upgradeHeaders } from "../link/credentials.ts";
 import { type NodeBody, nodeBody, parseToNode } from "../link/frames.ts";
 import type { LinkEnd, LinkState } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
-import { type Admission, admitResources, admitTerms, type House, type Proposal } from "./admission.ts";
-import { enterHold, type HoldEntry, type Holds, rememberedHolds, takenResources } from "./holds.ts";
+import { type Admission, admitResources, admitTerms, admitText, type House } from "./admission.ts";
+import { enterHold, type HoldEntry, type Holds, rememberedHolds, takenShares } from "./holds.ts";
 
 /** As package.json of this workspace. */
 export const AGENT_VERSION = "0.1.0";
@@ -17,13 +17,9 @@ export const AGENT_VERSION = "0.1.0";
 /** What the control link asks of the rest of the agent. */
 export interface LeaseHouse {
   /** Leases that are not over; a resting one leaves its resources to others. */
-  list(): readonly {
-    readonly id: LeaseId;
-    readonly resources: Resources;
-    readonly isResting: boolean;
-  }[];
+  list(): readonly ({ readonly id: LeaseId; readonly isResting: boolean } & Share)[];
   /** Starts to serve; `refusal`: only to say why not. Resolves once the lease is in its journal. */
-  open(lease: LeaseId, terms: LeaseTerms, resources: Resources, refusal: string | null): Promise<void>;
+  open(lease: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null): Promise<void>;
   /** Hangs up and keeps the journal. Resolves once a restart would know it too. */
   rest(lease: LeaseId): Promise<void>;
   /** A resting lease is served, but not given its resources. */
@@ -57,7 +53,7 @@ export interface Control {
 }
 
 /** For a lease whose hold is forgotten, the least that a lease has. */
-const LEAST: Resources = { gpus: 1, cpu: 0, memory_gb: 0 };
+const LEAST: Share = { gpus: [], resources: { gpus: 1, cpu: 0, memory_gb: 0 } };
 const HELLO_LEASES = 64;
 
 /** The node's control socket: says what there is, confirms quotes against the owner's own prices, opens leases. */
@@ -158,9 +154,9 @@ export function createControl(options: ControlOptions): Control {
   }
 
   async function hold(frame: Extract<ToNode, { t: "hold" }>): Promise<void> {
-    const { hold: lease, terms, resources, tier } = frame;
+    const { hold: lease, terms, resources } = frame;
     const expiresAt = Date.parse(frame.expires_at);
-    const admission = admit({ lease, terms, resources, tier });
+    const admission = admit(frame);
     if (!admission.ok) {
       log({
         level: "warn",
@@ -170,38 +166,52 @@ export function createControl(options: ControlOptions): Control {
       say({ t: "declined", hold: lease, reason: `${admission.code}: ${admission.detail}`.slice(0, 200) });
       return;
     }
-    enter({ is: "held", hold: { lease, terms, resources, expiresAt } });
+    enter({ is: "held", hold: { lease, terms, resources, gpus: frame.text?.gpus ?? [], expiresAt } });
     // Said only when a restart would know it too.
     await journal.sync();
     log({ level: "info", event: "hold.confirmed", text: `${lease} is held until ${frame.expires_at}` });
     say({ t: "held", hold: lease });
   }
 
-  function admit(proposal: Proposal): Admission {
+  function admit({ hold: lease, terms, resources, text }: Extract<ToNode, { t: "hold" }>): Admission {
     if (draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
-    const admission = admitTerms(house, proposal, Math.floor(Date.now() / 1_000));
-    if (!admission.ok) return admission;
-    const { lease, resources } = proposal;
+    if (text === undefined) return { ok: false, code: "text_mismatch", detail: "What is sold is not said." };
+    const proposal = { lease, terms, resources, tier: text.tier };
+    const checks = [
+      () => admitTerms(house, proposal, Math.floor(Date.now() / 1_000)),
+      () => admitText(house, proposal, text),
+      () => hasRoom(lease, { gpus: text.gpus, resources }),
+    ];
+    for (const check of checks) {
+      const admission = check();
+      if (!admission.ok) return admission;
+    }
+    return { ok: true };
+  }
+
+  function hasRoom(lease: LeaseId, share: Share): Admission {
     const working = leases.list().filter(({ isResting }) => !isResting);
-    const taken = takenResources(holds, working, Date.now(), lease);
-    return admitResources(house.offer, resources, { ...taken, gpus: taken.gpus + claimed });
+    const owners: Share = { gpus: [], resources: { gpus: claimed, cpu: 0, memory_gb: 0 } };
+    return admitResources(house.offer, share, [...takenShares(holds, working, Date.now(), lease), owners]);
   }
 
   async function open(lease: LeaseId, terms: LeaseTerms): Promise<void> {
     const known = entryOf(lease);
     // Whether it is served was decided when it was first opened.
-    if (known !== undefined) return leases.open(lease, terms, known.resources, null);
+    if (known !== undefined) return leases.open(lease, terms, known, null);
     const held = holds.get(lease);
-    const resources = held?.resources ?? LEAST;
+    const share = held ?? LEAST;
     // The id is the hash of the terms, so terms that pass are those that were held. Prices may have changed since.
-    const admission =
+    const agreed =
       held !== undefined && sameTerms(held.terms, terms)
         ? { ok: true as const }
-        : admitTerms(house, { lease, terms, resources }, Math.floor(Date.now() / 1_000));
+        : admitTerms(house, { lease, terms, resources: share.resources }, Math.floor(Date.now() / 1_000));
+    // The hold may have run out before the funding landed, and its room gone to another.
+    const admission = agreed.ok ? hasRoom(lease, share) : agreed;
     await leases.open(
       lease,
       terms,
-      resources,
+      { gpus: share.gpus, resources: share.resources },
       admission.ok ? null : `${admission.code}: ${admission.detail}`,
     );
     enter({ is: "released", lease });

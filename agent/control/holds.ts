@@ -1,14 +1,16 @@
+import type { Share } from "@gpux/protocol/capacity";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { LeaseId } from "@gpux/protocol/ids";
-import { Resources } from "@gpux/protocol/resources";
+import { Gpu, Resources } from "@gpux/protocol/resources";
 import { z } from "zod";
-import type { Taken } from "./admission.ts";
 
 /** A quote that this node confirmed: for a time the resources are its own, and the terms are agreed. */
 export const Hold = z.strictObject({
   lease: LeaseId,
   terms: LeaseTerms,
   resources: Resources,
+  /** The cards that were sold; none in journals of before they were named. */
+  gpus: z.array(Gpu).default([]),
   /** Milliseconds since the epoch. */
   expiresAt: z.int(),
 });
@@ -41,17 +43,13 @@ export function rememberedHolds(holds: Holds, nowMs: number): Holds {
 }
 
 /** What holds and leases take of the machine now, `except` one lease. */
-export function takenResources(
+export function takenShares(
   holds: Holds,
-  leases: readonly { id: LeaseId; resources: Resources }[],
+  leases: readonly ({ id: LeaseId } & Share)[],
   nowMs: number,
   except: LeaseId,
-): Taken {
+): Share[] {
   const served = new Set(leases.map(({ id }) => id));
-  const held = [...holds.values()]
-    .filter((hold) => hold.expiresAt > nowMs && !served.has(hold.lease))
-    .map((hold) => ({ id: hold.lease, resources: hold.resources }));
-  const all = [...leases, ...held].filter(({ id }) => id !== except).map(({ resources }) => resources);
-  const sum = (kind: keyof Taken) => all.reduce((total, each) => total + each[kind], 0);
-  return { gpus: sum("gpus"), cpu: sum("cpu"), memory_gb: sum("memory_gb") };
+  const held = [...holds.values()].filter((hold) => hold.expiresAt > nowMs && !served.has(hold.lease));
+  return [...leases.filter(({ id }) => id !== except), ...held.filter(({ lease }) => lease !== except)];
 }

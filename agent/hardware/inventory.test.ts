@@ -43,6 +43,14 @@ describe("inventory", () => {
     });
   });
 
+  test("simulates a machine where the config says so, and says that it is simulated", async () => {
+    const simulated = { gpus: 4, cpu: 32, memory_gb: 128 };
+    const offer = await takeInventory(software, configWith({ simulated }));
+    expect([offer.gpus.length, offer.cpu, offer.memory_gb]).toEqual([4, 32, 128]);
+    for (const gpu of offer.gpus)
+      expect(gpu).toMatchObject({ model: "SWIFTSHADER", reported: expect.stringMatching(/^simulated: /) });
+  });
+
   test("offers at most what the machine has, and less where the owner says so", async () => {
     const whole = await takeInventory(software, configWith({ cpu: 1_024, memory_gb: 65_536 }));
     expect(whole.cpu).toBeLessThan(1_024);

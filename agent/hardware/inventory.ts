@@ -49,16 +49,12 @@ export function gpuOf(
   };
 }
 
-/** What the node offers: the machine as it is, or less where the owner said so. */
+/** What the node offers: the machine as it is, or less where the owner said so; or what its config simulates. */
 export async function takeInventory(description: ExecutorDescription, config: AgentConfig): Promise<Offer> {
-  const cards = description.software ? [] : await nvidiaCards();
-  // In a container the cgroup's limit is the machine; 0 or a huge number means there is none.
-  const limit = process.constrainedMemory();
-  const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
   return {
-    gpus: [gpuOf(description, cards, config.vram_mb)],
-    cpu: Math.min(config.cpu ?? 1_024, availableParallelism()),
-    memory_gb: Math.min(config.memory_gb ?? 65_536, Math.floor(bytes / 1e9)),
+    ...(config.simulated === undefined
+      ? await machineOf(description, config)
+      : simulatedMachine(description, config, config.simulated)),
     region: config.region,
     prices: config.prices,
     concurrency: config.concurrency,
@@ -70,4 +66,29 @@ export async function takeInventory(description: ExecutorDescription, config: Ag
     isolation: "process",
     models: config.models,
   };
+}
+
+type Machine = Pick<Offer, "gpus" | "cpu" | "memory_gb">;
+
+async function machineOf(description: ExecutorDescription, config: AgentConfig): Promise<Machine> {
+  const cards = description.software ? [] : await nvidiaCards();
+  // In a container the cgroup's limit is the machine; 0 or a huge number means there is none.
+  const limit = process.constrainedMemory();
+  const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+  return {
+    gpus: [gpuOf(description, cards, config.vram_mb)],
+    cpu: Math.min(config.cpu ?? 1_024, availableParallelism()),
+    memory_gb: Math.min(config.memory_gb ?? 65_536, Math.floor(bytes / 1e9)),
+  };
+}
+
+/** Cards that are not there say so wherever they are shown. */
+function simulatedMachine(
+  description: ExecutorDescription,
+  { vram_mb }: AgentConfig,
+  { gpus, cpu, memory_gb }: NonNullable<AgentConfig["simulated"]>,
+): Machine {
+  const gpu = gpuOf(description, [], vram_mb);
+  const card = { ...gpu, reported: `simulated: ${gpu.reported}`.slice(0, 120) };
+  return { gpus: Array.from({ length: gpus }, () => card), cpu, memory_gb };
 }

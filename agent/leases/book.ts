@@ -1,10 +1,11 @@
+import type { Share } from "@gpux/protocol/capacity";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { JOB_FAILURES, type JobFailureCode } from "@gpux/protocol/errors";
 import { Bytes32, HexBytes, JobId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, InputValue, SignedAllowance } from "@gpux/protocol/job";
 import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
-import { Resources } from "@gpux/protocol/resources";
+import { Gpu, Resources } from "@gpux/protocol/resources";
 import { keccak256, stringToBytes } from "viem/utils";
 import { z } from "zod";
 import { FrameBody } from "../link/frames.ts";
@@ -62,6 +63,7 @@ export const BookEntry = z.discriminatedUnion("is", [
     is: z.literal("lease"),
     terms: LeaseTerms,
     resources: Resources,
+    gpus: z.array(Gpu).default([]),
     refusal: z.string().nullable(),
   }),
   z.strictObject({ is: z.literal("allowance"), allowance: SignedAllowance }),
@@ -77,9 +79,8 @@ export const BookEntry = z.discriminatedUnion("is", [
 export type BookEntry = z.output<typeof BookEntry>;
 
 /** All that a lease's journal says; {@link enter} is the only thing that changes it. */
-export interface Book {
+export interface Book extends Share {
   readonly terms: LeaseTerms;
-  readonly resources: Resources;
   /** Why this lease is served only to be refused. */
   readonly refusal: string | null;
   /** The highest that the consumer signed. */
@@ -118,14 +119,15 @@ const nothingSigned: Signed = {
 export function readBook(entries: readonly BookEntry[]): Book | null {
   const [first, ...rest] = entries;
   if (first?.is !== "lease") return null;
-  const book = newBook(first.terms, first.resources, first.refusal);
+  const book = newBook(first.terms, first, first.refusal);
   for (const entry of rest) enter(book, entry);
   return book;
 }
 
-export function newBook(terms: LeaseTerms, resources: Resources, refusal: string | null): Book {
+export function newBook(terms: LeaseTerms, { gpus, resources }: Share, refusal: string | null): Book {
   return {
     terms,
+    gpus,
     resources,
     refusal,
     allowance: null,
@@ -210,7 +212,13 @@ function enterSigned(book: Book, signed: Signed): void {
 export function entriesOf(book: Book): BookEntry[] {
   const receipts = [...book.receipted.values()];
   return [
-    { is: "lease", terms: book.terms, resources: book.resources, refusal: book.refusal },
+    {
+      is: "lease",
+      terms: book.terms,
+      resources: book.resources,
+      gpus: [...book.gpus],
+      refusal: book.refusal,
+    },
     ...(book.allowance === null ? [] : [{ is: "allowance" as const, allowance: book.allowance }]),
     { is: "signed", signed: { ...book.signed, receipts } },
     ...[...book.ended.values()].flat().map((ended) => ({ is: "ended" as const, ended })),

@@ -1,6 +1,6 @@
+import type { Share } from "@gpux/protocol/capacity";
 import type { ToLease } from "@gpux/protocol/frames";
 import { type Bytes32, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
-import type { Resources } from "@gpux/protocol/resources";
 import type { Journal } from "../journal.ts";
 import { socketUrl, upgradeHeaders } from "../link/credentials.ts";
 import { leaseBody, parseToLease } from "../link/frames.ts";
@@ -37,9 +37,8 @@ export interface LeaseOptions {
 }
 
 /** A lease that this node serves. */
-export interface ServedLease {
+export interface ServedLease extends Share {
   readonly id: LeaseId;
-  readonly resources: Resources;
   start(): void;
   /** Others may have its resources: it is here for its last signatures alone. */
   isResting(): boolean;
@@ -286,6 +285,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
 
   return {
     id,
+    gpus: book.gpus,
     resources: book.resources,
     start: () => link.start(),
     isResting: () => book.resting,

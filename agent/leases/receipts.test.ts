@@ -4,7 +4,7 @@ import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
 import { accrued } from "@gpux/protocol/money";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { hasher, jobOf, leaseOf, NODE, NOW_S, termsWith } from "../fixtures.ts";
+import { card, hasher, jobOf, leaseOf, NODE, NOW_S, termsWith } from "../fixtures.ts";
 import { wireText } from "../journal.ts";
 import { type Book, BookEntry, type Ended, enter, entriesOf, jobName, newBook, readBook } from "./book.ts";
 import { checkClose, checkSettle, type SettleRequest, type Signer } from "./receipts.ts";
@@ -15,6 +15,7 @@ const self: Signer = { address: NODE, leaseId: hash, hasher };
 const OUTPUT = "0b".repeat(32);
 const INPUT = "1a".repeat(32);
 const GPU = "SWIFTSHADER";
+const share = { gpus: [card], resources: { gpus: 1, cpu: 0, memory_gb: 0 } };
 
 function ended(n: number, ms: number, body: Partial<Ended["body"]> = {}, payableMs = 60_000): Ended {
   const job = jobOf(id, n);
@@ -25,7 +26,7 @@ function ended(n: number, ms: number, body: Partial<Ended["body"]> = {}, payable
 }
 
 function bookOf(...attempts: Ended[]): Book {
-  const book = newBook(terms, { gpus: 1, cpu: 0, memory_gb: 0 }, null);
+  const book = newBook(terms, share, null);
   for (const each of attempts) enter(book, { is: "ended", ended: each });
   return book;
 }
@@ -167,10 +168,8 @@ describe("settle", () => {
         fc.array(fc.integer({ min: 0, max: 50_000 }), { minLength: 1, maxLength: 12 }),
         fc.nat(11),
         (billed, cut) => {
-          const entries: BookEntry[] = [
-            { is: "lease", terms, resources: { gpus: 1, cpu: 0, memory_gb: 0 }, refusal: null },
-          ];
-          const book = newBook(terms, { gpus: 1, cpu: 0, memory_gb: 0 }, null);
+          const entries: BookEntry[] = [{ is: "lease", terms, ...share, refusal: null }];
+          const book = newBook(terms, share, null);
           const tell = (entry: BookEntry) => {
             entries.push(entry);
             enter(book, entry);

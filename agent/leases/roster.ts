@@ -1,8 +1,8 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { LeaseId } from "@gpux/protocol/ids";
-import type { Resources } from "@gpux/protocol/resources";
 import type { LeaseHouse } from "../control/control.ts";
 import { type Journal, openJournal } from "../journal.ts";
 import { type Book, BookEntry, enter, newBook, readBook } from "./book.ts";
@@ -35,7 +35,7 @@ export interface Roster extends LeaseHouse {
 export function createRoster({ workshop, onFault, onChange }: RosterOptions): Roster {
   const { paths, log, house } = workshop;
   const served = new Map<LeaseId, ServedLease>();
-  const resting = new Map<LeaseId, Resources>();
+  const resting = new Map<LeaseId, Share>();
   let leaving = false;
 
   const openBook = (id: LeaseId) => openJournal(join(paths.leases, `${id}.jsonl`), BookEntry);
@@ -59,13 +59,16 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     onChange("leases");
   }
 
-  async function open(id: LeaseId, terms: LeaseTerms, resources: Resources, refusal: string | null) {
+  async function open(id: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null) {
     const known = served.get(id);
     if (known !== undefined) return known.rouse();
     if (leaving) return;
     const opened = await openBook(id);
-    const book = readBook(opened.entries) ?? newBook(terms, resources, refusal);
-    if (opened.entries.length === 0) opened.journal.append({ is: "lease", terms, resources, refusal });
+    const book = readBook(opened.entries) ?? newBook(terms, share, refusal);
+    if (opened.entries.length === 0) {
+      const { gpus, resources } = share;
+      opened.journal.append({ is: "lease", terms, resources, gpus: [...gpus], refusal });
+    }
     if (book.resting) {
       const awake: BookEntry = { is: "resting", resting: false };
       opened.journal.append(awake);
@@ -81,7 +84,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     const lease = served.get(id);
     if (lease === undefined || lease.isWorking()) return;
     served.delete(id);
-    resting.set(id, lease.resources);
+    resting.set(id, { gpus: lease.gpus, resources: lease.resources });
     await lease.rest();
     log({ level: "info", event: "lease.resting", text: `${id} has no work; its GPUs are free` });
     onChange("leases");
@@ -131,7 +134,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
       // It was being created when the agent died, and nobody was told of it.
       if (book === null) await opened.journal.remove();
       else if (book.resting) {
-        resting.set(id.data, book.resources);
+        resting.set(id.data, { gpus: book.gpus, resources: book.resources });
         await opened.journal.close();
       } else serve(id.data, book, opened.journal);
     }
@@ -139,12 +142,13 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
 
   return {
     list: () => [
-      ...[...served.values()].map(({ id, resources, isResting }) => ({
+      ...[...served.values()].map(({ id, gpus, resources, isResting }) => ({
         id,
+        gpus,
         resources,
         isResting: isResting(),
       })),
-      ...[...resting].map(([id, resources]) => ({ id, resources, isResting: true })),
+      ...[...resting].map(([id, share]) => ({ id, ...share, isResting: true })),
     ],
     serving: () => [...served.values()],
     open,

@@ -1,7 +1,8 @@
-import { LeaseView } from "@gpux/protocol/lease";
+import { LeaseMode, LeaseView } from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { formatAmount } from "@gpux/protocol/money";
-import type { Command } from "commander";
+import { Order, Spread } from "@gpux/protocol/order";
+import { type Command, Option } from "commander";
 import { EXIT, UsageError } from "../outcome.ts";
 import { shortAddress } from "../progress.ts";
 import { type CommonFlags, openSession, type Session, usdc, withCommonFlags } from "../session.ts";
@@ -24,6 +25,50 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
           all.map((lease) => LeaseView.encode(lease)),
         );
       else terminal.out.write(all.length === 0 ? "no leases\n" : table([HEADER, ...all.map(rowOf)]));
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
+    leases
+      .command("open")
+      .description("rent nodes for a while: all of them by one signature, or none")
+      .option("--nodes <n>", "how many nodes", "1")
+      .option("--gpus <n>", "GPUs of each", "1")
+      .option("--cpu <n>", "cores of each", "0")
+      .option("--memory <gb>", "GB of memory of each", "0")
+      .option("--gpu <model>", "such as RTX_4090 (GPUX_GPU)")
+      .option("--region <region>", "such as eu-west (GPUX_REGION)")
+      .addOption(
+        new Option("--spread <how>", "distinct-provider: each node of another owner")
+          .choices(Spread.options)
+          .default("distinct-provider" satisfies Spread),
+      )
+      .addOption(
+        new Option("--mode <mode>", "serverless: billed while jobs run; dedicated: billed by the clock")
+          .choices(LeaseMode.options)
+          .default("serverless" satisfies LeaseMode),
+      )
+      .option("--duration <hours>", "how long the leases may last", "1")
+      .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
+      .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)"),
+  )
+    .addHelpText(
+      "after",
+      `
+Each node is asked to hold what you want. When all do, their quotes are checked and one signature funds all leases;
+when one does not, every hold is let go of and nothing is signed. What a lease does not use comes back when it closes.
+
+Examples:
+  $ gpux leases open --nodes 3 --gpus 4 --cpu 32 --memory 128
+  $ gpux leases open --gpu RTX_4090 --mode dedicated --duration 6 --max-rate 0.80`,
+    )
+    .action(async (flags: OpenFlags) => {
+      const session = await openSession(terminal, flags, {
+        ...(flags.gpu === undefined ? {} : { gpu: flags.gpu }),
+        ...(flags.region === undefined ? {} : { region: flags.region }),
+        ...(flags.maxRate === undefined ? {} : { max_rate: flags.maxRate }),
+      });
+      showOrder(session, await openOrder(session, flags));
       done(EXIT.ok);
     });
 
@@ -86,6 +131,80 @@ export function eventLine({ id, at, type, data }: LeaseEvent): string {
       : `${name}=${String(value)}`,
   );
   return table([[String(id), at, type.padEnd(11), facts.join(" ")]]);
+}
+
+interface OpenFlags extends CommonFlags {
+  readonly nodes: string;
+  readonly gpus: string;
+  readonly cpu: string;
+  readonly memory: string;
+  readonly gpu?: string;
+  readonly region?: string;
+  readonly spread: Spread;
+  readonly mode: LeaseMode;
+  readonly duration: string;
+  readonly amount?: string;
+  readonly maxRate?: string;
+}
+
+function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): Promise<Order> {
+  const nodes = whole(flags.nodes, "--nodes", 1);
+  const hours = Number(flags.duration);
+  if (!(hours >= 1 / 12 && hours <= 24))
+    throw new UsageError(`--duration ${flags.duration}: expected hours, five minutes (0.084) to 24`);
+  terminal.err.write(`asking ${nodes === 1 ? "a node" : `${nodes} nodes`} to hold what you want\n`);
+  return client.leases.order({
+    nodes,
+    resources: {
+      gpus: whole(flags.gpus, "--gpus", 1),
+      cpu: whole(flags.cpu, "--cpu", 0),
+      memory_gb: whole(flags.memory, "--memory", 0),
+    },
+    spread: flags.spread,
+    mode: flags.mode,
+    durationS: Math.round(hours * 3_600),
+    demand: {
+      ...(settings.gpu === undefined ? {} : { gpu_model: settings.gpu }),
+      ...(settings.region === undefined ? {} : { region: settings.region }),
+    },
+    ...(flags.amount === undefined ? {} : { amount: usdc(flags.amount, "--amount") }),
+    ...(settings.max_rate === undefined ? {} : { maxRatePerHour: usdc(settings.max_rate, "--max-rate") }),
+    onQuoted(order) {
+      const amounts = order.quotes.map(({ amount }) =>
+        flags.amount === undefined ? amount : usdc(flags.amount, "--amount"),
+      );
+      const total = amounts.reduce((sum, amount) => sum + amount, 0n);
+      const rate = order.quotes.reduce((sum, { terms }) => sum + terms.ratePerHour, 0n);
+      terminal.err.write(
+        `${order.quotes.length} hold, for ${formatAmount(rate)} USDC per hour in all; signing ${formatAmount(total)} USDC into escrow\n`,
+      );
+    },
+  });
+}
+
+function whole(text: string, name: string, least: number): number {
+  const number = Number(text);
+  if (Number.isInteger(number) && number >= least) return number;
+  throw new UsageError(`${name} ${text}: expected a whole number of at least ${least}`);
+}
+
+function showOrder({ terminal, json }: Session, order: Order): void {
+  if (json) return printJson(terminal, Order.encode(order));
+  const quotes = new Map(order.quotes.map((quote) => [quote.lease_id, quote]));
+  const rows = order.leases.map(({ id, status, node }, n) => {
+    const quote = quotes.get(id);
+    const gpus = quote?.text.gpus ?? [];
+    return [
+      id,
+      status,
+      shortAddress(node),
+      `${gpus.length} x ${[...new Set(gpus.map(({ model }) => model))].join(", ")}`,
+      formatAmount(order.funding.amounts[n] ?? 0n),
+      formatAmount(quote?.terms.ratePerHour ?? 0n),
+    ];
+  });
+  terminal.out.write(table([["LEASE", "STATUS", "NODE", "GPUS", "FUNDED", "USDC/H"], ...rows]));
+  terminal.err.write(`${order.id}; close each with gpux leases close <id>, and the rest comes back\n`);
 }
 
 const HEADER = ["LEASE", "STATUS", "NODE", "SPENT", "FUNDED", "USDC/H"];

@@ -25,18 +25,29 @@ export async function leaseArgument(
   const id = hash.success ? leaseIdOf(hash.data) : LeaseId.safeParse(text).data;
   if (id === undefined) return onlyLease(await readPapers(terminal, text), text);
   const kept = await keptLease(folder, id);
-  if (kept !== null) return onlyLease(papersIn(kept, `leases/${id}.json`), text);
+  if (kept !== null) return onlyLease(papersIn(kept, `leases/${id}.json`), text, id);
   return { named: id, hash: hash.success ? hash.data : null };
 }
 
-function onlyLease(papers: Awaited<ReturnType<typeof readPapers>>, name: string): LeaseArgument {
-  const all = papers.flatMap(({ terms, place }) => terms.map((each) => ({ terms: each, place })));
+/** `id`: of several that one signature funded, this one. */
+function onlyLease(
+  papers: Awaited<ReturnType<typeof readPapers>>,
+  name: string,
+  id: LeaseId | null = null,
+): LeaseArgument {
+  const all = papers
+    .flatMap(({ terms, place }) => terms.map((each) => ({ terms: each, place })))
+    .filter(({ terms, place }) => id === null || place === null || idOf(place, terms) === id);
   const [first, ...others] = all;
   if (first === undefined) throw new UsageError(`${name} names no lease`, "It has to hold a lease's terms.");
   // Several vouchers of one lease are one lease.
   if (others.some((each) => each.terms.quote !== first.terms.quote))
     throw new UsageError(`${name} names several leases`, "Name one of them, as lse_... or by its file.");
   return first;
+}
+
+function idOf(place: Place, terms: LeaseTerms): LeaseId {
+  return leaseIdOf(leaseIdHash(escrowDomain(place), terms));
 }
 
 /** The lease's terms and its on-chain id in this escrow. */

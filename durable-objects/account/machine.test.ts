@@ -1,5 +1,5 @@
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
-import { jobIdOf, leaseIdOf } from "@gpux/protocol/ids";
+import { jobIdOf, leaseIdOf, OrderId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { Demand } from "@gpux/protocol/resources";
 import fc from "fast-check";
@@ -168,6 +168,7 @@ const row = (n: number, phase: AccountLease["phase"]): AccountLease => ({
   text,
   expiresAt: 10_000,
   createdAt: n,
+  order: null,
 });
 
 test("warm leases are tried newest first, without those that are over", () => {
@@ -177,6 +178,11 @@ test("warm leases are tried newest first, without those that are over", () => {
   expect(candidates(leases, { demand }, null, 10_000)).toEqual([]);
   expect(candidates(leases, { demand }, lease(1), 0)).toEqual([lease(1), lease(3)]);
   expect(candidates(leases, { demand, lease: lease(9) }, null, 0)).toEqual([lease(9)]);
+});
+
+test("quotes of an order count with it, not one by one", () => {
+  const order = OrderId.parse(`ord_${"a".repeat(32)}`);
+  expect(openQuotes([row(1, "quoted"), { ...row(2, "quoted"), order }], 0)).toBe(1);
 });
 
 test("lapsed quotes do not count as open", () => {

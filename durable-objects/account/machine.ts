@@ -1,4 +1,4 @@
-import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import type { JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { textBlockersOf } from "@gpux/protocol/quote-text";
 import type { Demand } from "@gpux/protocol/resources";
@@ -6,7 +6,7 @@ import type { Refused } from "../interfaces.ts";
 
 /** How long a finished request answers its retries. */
 export const RETENTION_MS = 24 * 3_600_000;
-/** Quotes hold other people's GPUs: this many at once. */
+/** Quotes and orders hold other people's GPUs: this many of them at once. */
 export const MAX_OPEN_QUOTES = 8;
 
 /** A job and the lease that it was first asked of. */
@@ -84,6 +84,8 @@ export interface AccountLease {
   /** Milliseconds: of the quote while it is `quoted`, of the terms after that. */
   readonly expiresAt: number;
   readonly createdAt: number;
+  /** Of one that is quoted and funded together with others. */
+  readonly order: OrderId | null;
 }
 
 /** Whether what the lease bought would also be sold for this demand. */
@@ -109,6 +111,8 @@ export function candidates(
   return [...new Set(chosen === null ? pool : [chosen, ...pool])];
 }
 
+/** Those of an order count with it. */
 export function openQuotes(leases: readonly AccountLease[], now: number): number {
-  return leases.filter((lease) => lease.phase === "quoted" && lease.expiresAt > now).length;
+  return leases.filter((lease) => lease.phase === "quoted" && lease.order === null && lease.expiresAt > now)
+    .length;
 }

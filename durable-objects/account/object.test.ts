@@ -6,18 +6,14 @@ import { RoutedJobRequest } from "@gpux/protocol/job";
 import { type Quote, QuoteRequest } from "@gpux/protocol/lease";
 import { keccak256, stringToBytes } from "viem/utils";
 import { expect, test } from "vitest";
-import type { Principal } from "../interfaces.ts";
 import { scopeOf } from "../request-scope.ts";
-import { type Account, addressOf, CHAIN_ID, newAccount } from "../testing/client.ts";
+import { type Account, addressOf, CHAIN_ID, newAccount, principalOf } from "../testing/client.ts";
 import { unknownLease } from "../testing/functions.ts";
 import { offerOf, ScriptedAgent } from "../testing/scripted-agent.ts";
 import { AccountStore } from "./store.ts";
 
 const FUNCTION = "ab".repeat(32);
 
-function principal(account: Account, nonce: string = crypto.randomUUID()): Principal {
-  return { address: addressOf(account), nonce, expires: Math.floor(Date.now() / 1000) + 60 };
-}
 const objectOf = (account: Account) => env.ACCOUNT.getByName(addressOf(account));
 const evict = (account: Account) => evictDurableObject(objectOf(account));
 const demandOf = (gpu_model: string, change: object = {}) =>
@@ -34,8 +30,12 @@ async function listed(model: string, change: Parameters<typeof offerOf>[1] = {})
 }
 
 async function quoted(account: Account, agent: ScriptedAgent, request: QuoteRequest): Promise<Quote> {
-  const [answer] = await Promise.all([objectOf(account).quote(principal(account), request), agent.confirm()]);
+  const [answer] = await Promise.all([
+    objectOf(account).quote(principalOf(account), request),
+    agent.confirm(),
+  ]);
   if (!answer.ok) throw new Error(answer.code);
+  if (!answer.quote.firm) throw new Error("the quote is not firm");
   return answer.quote;
 }
 
@@ -66,7 +66,7 @@ test("a quote names the offer that the agent holds, and its ids are the hashes o
 test("the cheapest node is asked first, and the next one when it declines", async () => {
   const [cheap, dear] = [await listed("ACCOUNT_B", { gpu_hour: "100" }), await listed("ACCOUNT_B")];
   const account = newAccount();
-  const asking = objectOf(account).quote(principal(account), demandOf("ACCOUNT_B"));
+  const asking = objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_B"));
   const { hold } = await cheap.next("hold");
   cheap.tell({ t: "declined", hold, reason: "busy" });
   await dear.confirm();
@@ -79,7 +79,7 @@ test("the cheapest node is asked first, and the next one when it declines", asyn
 test("without an offer the answer says why, and whether waiting helps", async () => {
   await listed("ACCOUNT_C");
   const account = newAccount();
-  const ask = (request: QuoteRequest) => objectOf(account).quote(principal(account), request);
+  const ask = (request: QuoteRequest) => objectOf(account).quote(principalOf(account), request);
   expect(await ask(demandOf("ACCOUNT_C", { max_rate_per_hour: "1" }))).toEqual({
     ok: false,
     code: "price_below_offers",
@@ -97,7 +97,7 @@ test("taken GPUs come free again, so waiting for them is possible", async () => 
   const account = newAccount();
   await quoted(account, agent, demandOf("ACCOUNT_D"));
   await expect
-    .poll(() => objectOf(account).quote(principal(account), demandOf("ACCOUNT_D")))
+    .poll(() => objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_D")))
     .toEqual({
       ok: false,
       code: "no_capacity",
@@ -110,7 +110,7 @@ test("an account holds at most eight quotes at once, asked one after another or 
   const account = newAccount();
   for (let n = 0; n < 7; n += 1) await quoted(account, agent, demandOf("ACCOUNT_E"));
   await evict(account);
-  const both = [1, 2].map(() => objectOf(account).quote(principal(account), demandOf("ACCOUNT_E")));
+  const both = [1, 2].map(() => objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_E")));
   await agent.confirm();
   const answers = await Promise.all(both);
   expect(answers.map((answer) => (answer.ok ? "quote" : answer.code)).sort()).toEqual([
@@ -121,7 +121,7 @@ test("an account holds at most eight quotes at once, asked one after another or 
 
 test("a nonce is good once, also across an eviction", async () => {
   const account = newAccount();
-  const by = principal(account, "nonce-of-this-test");
+  const by = principalOf(account, "nonce-of-this-test");
   expect(await objectOf(account).quote(by, demandOf("NOBODY_HAS_IT"))).toMatchObject({ code: "no_capacity" });
   await evict(account);
   expect(await objectOf(account).quote(by, demandOf("NOBODY_HAS_IT"))).toEqual({
@@ -135,7 +135,7 @@ test("a job without a lease brings the quote that would pay for it, and leaves t
   const account = newAccount();
   const submit = (hash: string) =>
     objectOf(account).submit(
-      principal(account),
+      principalOf(account),
       "key-1",
       hash,
       jobOf("ACCOUNT_F", { max_price: "5000000" }),
@@ -152,7 +152,7 @@ test("the same key is refused with another body, and while its first request run
   const agent = await listed("ACCOUNT_G");
   const account = newAccount();
   const submit = (hash: string) =>
-    objectOf(account).submit(principal(account), "key-1", hash, jobOf("ACCOUNT_G"), null);
+    objectOf(account).submit(principalOf(account), "key-1", hash, jobOf("ACCOUNT_G"), null);
   const first = submit("aa".repeat(32));
   const { hold } = await agent.next("hold");
   expect(await submit("aa".repeat(32))).toEqual({ ok: false, code: "idempotency_in_progress" });
@@ -174,7 +174,7 @@ test("a request that a crash cut off is taken over by its retry at once", async 
       since: Date.now(),
     }),
   );
-  const retry = objectOf(account).submit(principal(account), "key-1", bodyHash, jobOf("ACCOUNT_H"), null);
+  const retry = objectOf(account).submit(principalOf(account), "key-1", bodyHash, jobOf("ACCOUNT_H"), null);
   const [retried] = await Promise.all([retry, agent.confirm()]);
   expect(retried).toMatchObject({ code: "payment_required" });
 });
@@ -183,7 +183,7 @@ test("a job for a lease that nobody has is refused, and its client-made id stand
   const account = newAccount();
   const job = { ...jobOf("NOBODY_HAS_IT"), lease: unknownLease() };
   const answer = await objectOf(account).submit(
-    principal(account),
+    principalOf(account),
     null,
     "aa".repeat(32),
     job,
@@ -204,9 +204,83 @@ test("only a lease that this account was quoted can be funded by it", async () =
     valid_before: Math.floor(Date.now() / 1000) + 600,
     signature: "0x00",
   } as const;
-  expect(await objectOf(stranger).openLease(principal(stranger), quote.lease_id, funding)).toEqual({
+  expect(await objectOf(stranger).openLease(principalOf(stranger), quote.lease_id, funding)).toEqual({
     ok: false,
     code: "quote_unknown",
   });
   expect(await objectOf(stranger).leases()).toEqual([]);
+});
+
+test("QTE-2 a price asked for alone holds nothing, costs nothing and says so", async () => {
+  const agent = await listed("ACCOUNT_I");
+  const account = newAccount();
+  const request = QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_I" }, firm: false });
+  expect(await objectOf(account).quote(principalOf(account), request)).toMatchObject({
+    ok: true,
+    quote: {
+      object: "indicative_quote",
+      firm: false,
+      node: addressOf(agent.account),
+      rate_per_hour: 3_600_000n,
+    },
+  });
+  const described = await env.NODE.getByName(addressOf(agent.account)).describe();
+  expect(described).toMatchObject({ ok: true, entry: { free: 1 } });
+});
+
+test("QTE-1 a dedicated quote is owed by the clock alone and suggests the whole of it", async () => {
+  const agent = await listed("ACCOUNT_J");
+  const quote = await quoted(
+    newAccount(),
+    agent,
+    QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_J" }, mode: "dedicated", duration_s: 7_200 }),
+  );
+  expect(quote).toMatchObject({ text: { mode: "dedicated" }, amount: 7_200_000n });
+  expect(quote.terms.unattended).toBe(2n ** 88n - 1n);
+});
+
+test("QTE-3 a node whose price rose since it was listed is asked last, at its new price or not at all", async () => {
+  const [risen, other] = [await listed("ACCOUNT_K", { gpu_hour: "100" }), await listed("ACCOUNT_K")];
+  const account = newAccount();
+  const book = env.BOOK.getByName("ACCOUNT_K/any/0");
+  const old = await book.get(addressOf(risen.account));
+  risen.tell({ t: "offer", offer: offerOf("ACCOUNT_K", { gpu_hour: "4000000" }) });
+  await expect
+    .poll(() => book.get(addressOf(risen.account)))
+    .toMatchObject({ offer: { prices: { gpu_hour: 4_000_000n } } });
+  // A Book that has not heard of it yet.
+  if (old !== null) await book.put({ ...old, lastSeen: Date.now() + 1_000 });
+  const cheapest = await quoted(account, other, demandOf("ACCOUNT_K"));
+  expect(cheapest.terms).toMatchObject({ providerSigner: addressOf(other.account), ratePerHour: 3_600_000n });
+  const limited = demandOf("ACCOUNT_K", { max_rate_per_hour: "3600000" });
+  expect(await objectOf(account).quote(principalOf(account), limited)).toMatchObject({ code: "no_capacity" });
+  const last = await quoted(account, risen, demandOf("ACCOUNT_K"));
+  expect(last.terms.ratePerHour).toBe(4_000_000n);
+});
+
+test("two callers race for the last GPU: one gets it, and the other is told that waiting helps", async () => {
+  const agent = await listed("ACCOUNT_L");
+  const ask = () => {
+    const account = newAccount();
+    return objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_L"));
+  };
+  const asking = Promise.all([ask(), ask()]);
+  await agent.confirm();
+  const answers = await asking;
+  expect(answers.filter((answer) => answer.ok)).toHaveLength(1);
+  expect(answers.find((answer) => !answer.ok)).toMatchObject({
+    code: "no_capacity",
+    wait: { possible: true, blockers: { gpus: 1 } },
+  });
+});
+
+test("an agent that lists what it then declines costs no hold, and the next node is asked", async () => {
+  const liar = await listed("ACCOUNT_M", { gpu_hour: "100", gpus: 8 });
+  const account = newAccount();
+  const asking = objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_M"));
+  const { hold } = await liar.next("hold");
+  liar.tell({ t: "declined", hold, reason: "no_capacity: it never had it" });
+  expect(await asking).toMatchObject({ code: "no_capacity", wait: { blockers: { gpus: 1 } } });
+  const described = await env.NODE.getByName(addressOf(liar.account)).describe();
+  expect(described).toMatchObject({ ok: true, entry: { free: 8 } });
 });

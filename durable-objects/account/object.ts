@@ -1,46 +1,45 @@
 import { DurableObject } from "cloudflare:workers";
 import type { ErrorCode } from "@gpux/protocol/errors";
-import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import {
   type FundingAuthorization,
-  KEEP_WARM_S,
+  type IndicativeQuote,
   type LeaseView,
   type Quote,
-  type QuoteRequest,
+  QuoteRequest,
 } from "@gpux/protocol/lease";
-import { type Blocker, blockersOf } from "@gpux/protocol/resources";
+import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
-import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
 import { askAs } from "../caller.ts";
 import { configOf } from "../config.ts";
 import type {
   AccountRpc,
-  BookEntry,
   Caller,
-  Found,
+  NothingFits,
   Outcome,
   PaymentNeeded,
   Principal,
   Refused,
-  Wait,
 } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { findOffers } from "../offers.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
+import { createCredits } from "./credit.ts";
+import { giveBackHold, holdLimit, takeHold } from "./holding.ts";
 import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from "./machine.ts";
-import { amountOf, draftQuote, quoteOf } from "./quote.ts";
+import { demandOf, Orders } from "./orders.ts";
+import { indicativeQuote, QUOTE_MS, quoteOf, type Wanted } from "./quote.ts";
+import { type Blockers, count, demandFor, hasRisen, hold, nothingFits, offer } from "./quoting.ts";
 import { AccountSessions } from "./sessions.ts";
 import { AccountStore } from "./store.ts";
 
 /** Offers that are asked to hold, one after another, before the answer is "no capacity". */
 const TRIES = 5;
-/** Until leases are told of a revocation once more, when this life ends before they have heard. */
-const TELL_AGAIN_MS = 2_000;
 
 type Submitted = Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded;
-type Quoted = Outcome<{ quote: Quote }> | (Refused & { wait?: Wait });
+type Quoted = Outcome<{ quote: Quote }> | NothingFits;
 
 /** Of a lease that will take no more jobs. */
 const OVER: ReadonlySet<ErrorCode> = new Set([
@@ -58,21 +57,66 @@ const UNFIT: ReadonlySet<ErrorCode> = new Set(["lease_underfunded", "queue_full"
  */
 export class AccountObject extends DurableObject<ObjectEnv> implements AccountRpc {
   readonly #store: AccountStore;
+  readonly #orders: Orders;
   readonly #sessions: AccountSessions;
-  /** Quotes under way, which have no row yet. */
+  readonly #credits = createCredits({ ...configOf(this.env), escrow: configOf(this.env).settlement.escrow });
+  /** Quotes and orders under way, which have no row yet. */
   #quoting = 0;
+  #alarmAt = Number.POSITIVE_INFINITY;
   /** Scopes of the requests that this life is dealing with. */
   readonly #underway = new Set<string>();
 
   constructor(ctx: DurableObjectState, env: ObjectEnv) {
     super(ctx, env);
     this.#store = new AccountStore(ctx.storage.sql);
+    this.#orders = new Orders(env, this.#store, () => this.#rearm());
     this.#sessions = new AccountSessions(ctx.storage.sql, env.LEASE);
   }
 
-  async quote(by: Principal, request: QuoteRequest): Promise<Quoted> {
+  async quote(
+    by: Principal,
+    request: QuoteRequest,
+  ): Promise<Outcome<{ quote: Quote | IndicativeQuote }> | NothingFits> {
     const replay = this.#admit(by);
-    return replay ?? this.#quote(by.address, request);
+    if (replay !== null) return replay;
+    return request.firm ? this.#quote(by.address, request) : this.#indicate(request);
+  }
+
+  async order(
+    by: Principal,
+    key: string | null,
+    bodyHash: string,
+    request: OrderRequest,
+  ): Promise<Outcome<{ order: Order; replayed: boolean }> | NothingFits> {
+    const replay = this.#admit(by);
+    if (replay !== null) return replay;
+    const scope = scopeOf(null, key, by.nonce);
+    const known = await this.#orders.known(scope, bodyHash, by.address);
+    if (known !== null) return known.ok ? { ...known, replayed: true } : known;
+    const { gpus } = demandOf(request).resources;
+    const gpuS = holdGpuS(request.nodes * gpus);
+    const placed = await this.#holding(by.address, request, gpuS, () =>
+      this.#orders.place(by.address, scope, bodyHash, request),
+    );
+    return placed.ok ? { ...placed, replayed: false } : placed;
+  }
+
+  async fundOrder(
+    by: Principal,
+    id: OrderId,
+    funding: OrderAuthorization,
+  ): Promise<Outcome<{ order: Order }>> {
+    const replay = this.#admit(by);
+    if (replay !== null) return replay;
+    const wasPaid = this.#orders.isFunded(id);
+    const funded = await this.#orders.fund(by.address, id, funding);
+    if (funded.ok && !wasPaid)
+      this.#paid(funded.order.quotes.reduce((sum, { text }) => sum + text.resources.gpus, 0));
+    return funded;
+  }
+
+  async viewOrder(by: Principal, id: OrderId): Promise<Outcome<{ order: Order }>> {
+    return this.#sessions.refusal(by, Date.now()) ?? this.#orders.view(id, by.address);
   }
 
   async openLease(
@@ -84,9 +128,12 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (replay !== null) return replay;
     const known = this.#store.lease(id);
     if (known === null) return { ok: false, code: "quote_unknown" };
+    if (known.order !== null && known.phase === "quoted")
+      return { ok: false, code: "funding_invalid", detail: `it opens with the others of ${known.order}` };
     const funded = await this.env.LEASE.getByName(id).fund(funding);
     if (funded.ok) {
       const expiresAt = funded.lease.terms.expiry * 1000;
+      if (known.phase === "quoted") this.#paid(known.text.resources.gpus);
       this.#store.saveLease({ ...known, phase: "open", expiresAt });
     }
     // An RPC's answer carries a disposer. Handed on, it would keep this object from leaving memory until called.
@@ -155,7 +202,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (refusal !== null) return refusal;
     if (!this.#sessions.revoke(session, Date.now())) return { ok: false, code: "session_unknown" };
     // Written with the revocation: a crash before all leases have heard leaves the alarm.
-    void this.ctx.storage.setAlarm(Date.now() + TELL_AGAIN_MS);
+    this.#rearm();
     await this.alarm();
     return this.#sessions.view(session);
   }
@@ -168,10 +215,16 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     return this.#sessions.admit(by, lease, needs);
   }
 
-  /** Leases that could not be told of a revocation are told again. */
+  /** What an order must still do, and leases that could not be told of a revocation. */
   override async alarm(): Promise<void> {
-    const wait = await this.#sessions.tell(Date.now());
-    if (wait !== null) await this.ctx.storage.setAlarm(Date.now() + wait);
+    this.#alarmAt = Number.POSITIVE_INFINITY;
+    // The platform drops an alarm after six failures, and with it what leases must still hear: never throw.
+    try {
+      await Promise.all([this.#orders.alarm(), this.#sessions.tell(Date.now())]);
+    } catch (error) {
+      console.error(error);
+    }
+    this.#rearm();
   }
 
   #admit(by: Principal): Refused | null {
@@ -222,74 +275,120 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   }
 
   async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
-    const { demand } = request;
-    const wanted: QuoteRequest = { demand, duration_s: 3_600, keep_warm_s: KEEP_WARM_S };
+    const wanted = { ...QuoteRequest.parse({}), demand: request.demand };
     const quoted = await this.#quote(by, wanted, request.max_price);
     if (!quoted.ok) return quoted;
     return { ok: false, code: "payment_required", quote: quoted.quote };
   }
 
-  async #quote(by: Address, request: QuoteRequest, atLeast = 0n): Promise<Quoted> {
-    if (openQuotes(this.#store.liveLeases(Date.now()), Date.now()) + this.#quoting >= MAX_OPEN_QUOTES)
-      return { ok: false, code: "too_many_quotes" };
+  #quote(by: Address, request: Wanted, atLeast = 0n): Promise<Quoted> {
+    const gpuS = holdGpuS(request.demand.resources.gpus);
+    return this.#holding(by, request, gpuS, () => this.#hold(by, request, atLeast));
+  }
+
+  /** QTE-1, QTE-3: asks one node after another, best first, until one holds. */
+  async #hold(by: Address, request: Wanted, atLeast: bigint): Promise<Quoted> {
+    const { demand } = request;
+    const found = await findOffers(this.env, demandFor(request), TRIES, { toBuy: true });
+    const blockers: Blockers = { ...found.blockers };
+    const queue = found.entries.map((listed) => ({ listed, isAsked: false }));
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const offered = await offer(this.env, by, request, next.listed, atLeast);
+      if (!offered.ok) {
+        count(blockers, offered.blockers);
+        continue;
+      }
+      // It asks for more than it is listed for: the others may be better now.
+      if (!next.isAsked && queue.length > 0 && hasRisen(next.listed, offered.entry, demand)) {
+        queue.push({ listed: offered.entry, isAsked: true });
+        continue;
+      }
+      const { draft, amount } = offered;
+      if (await hold(this.env, offered)) {
+        const { lease: id, text, expiresAt } = draft.hold;
+        const createdAt = Date.now();
+        this.#store.saveLease({ id, phase: "quoted", text, expiresAt, createdAt, order: null });
+        return { ok: true, quote: quoteOf(configOf(this.env), draft, amount) };
+      }
+      count(blockers, ["gpus"]);
+    }
+    return nothingFits(found, blockers);
+  }
+
+  /** QTE-2: by what is listed alone. */
+  async #indicate(request: Wanted): Promise<Outcome<{ quote: IndicativeQuote }> | NothingFits> {
+    const found = await findOffers(this.env, demandFor(request), TRIES);
+    for (const entry of found.entries) {
+      const quote = indicativeQuote(request, entry);
+      if (quote !== null) return { ok: true, quote };
+    }
+    return nothingFits(found, found.blockers);
+  }
+
+  /** QTE-5: what is held and not paid for is bounded, by number and by GPU-seconds; `work` holds at most `gpuS`. */
+  async #holding<T extends { readonly ok: boolean }>(
+    by: Address,
+    { payer }: Pick<Wanted, "payer">,
+    gpuS: number,
+    work: () => Promise<T>,
+  ): Promise<T | Refused> {
+    const began = Date.now();
+    const open = openQuotes(this.#store.liveLeases(began), began) + this.#orders.open(began);
+    if (open + this.#quoting >= MAX_OPEN_QUOTES) return { ok: false, code: "too_many_quotes" };
     this.#quoting += 1;
     try {
-      const demand = { ...request.demand, duration_s: request.demand.duration_s ?? request.duration_s };
-      const found = await findOffers(this.env, demand, TRIES, { toBuy: true });
-      const blockers = { ...found.blockers };
-      for (const entry of found.entries) {
-        const held = await this.#hold(by, request, entry, atLeast);
-        if (held.ok) return held;
-        for (const blocker of held.blockers) blockers[blocker] = (blockers[blocker] ?? 0) + 1;
-      }
-      return nothingFits(found, blockers);
+      const refusal = await this.#take(by, payer ?? by, gpuS);
+      if (refusal !== null) return refusal;
+      const done = await work();
+      // What was held while it was tried stays counted.
+      if (!done.ok) this.#giveBack(gpuS * (1 - Math.min(1, (Date.now() - began) / QUOTE_MS)));
+      return done;
     } finally {
       this.#quoting -= 1;
     }
   }
 
-  /** Asks one node; what it failed counts as the offer's blockers. */
-  async #hold(
-    by: Address,
-    request: QuoteRequest,
-    listed: BookEntry,
-    atLeast: bigint,
-  ): Promise<{ ok: true; quote: Quote } | { ok: false; blockers: Blocker[] }> {
-    const node = this.env.NODE.getByName(listed.node);
-    const described = await node.describe();
-    if (!described.ok) return { ok: false, blockers: ["gpus"] };
-    const { entry } = described;
-    const blockers = blockersOf(entry.offer, entry.node, entry.free, request.demand);
-    if (blockers.length > 0) return { ok: false, blockers };
-    const config = configOf(this.env);
-    const now = Date.now();
-    const salt: Bytes32 = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
-    const draft = draftQuote(config, by, request, entry, salt, now);
-    if (draft === null) return { ok: false, blockers: ["gpu_model"] };
-    const { hold } = draft;
-    const held = await node.hold(hold);
-    if (!held.ok) return { ok: false, blockers: ["gpus"] };
-    const usual = amountOf(request, hold.terms.ratePerHour);
-    const amount = usual > atLeast ? usual : atLeast;
-    const kept = await this.env.LEASE.getByName(hold.lease).quote({ ...hold, amount });
-    if (!kept.ok) {
-      await node.release(hold.lease);
-      return { ok: false, blockers: ["gpus"] };
+  /** The credit is looked up only by who has used up what is free. */
+  async #take(by: Address, payer: Address, gpuS: number): Promise<Refused | null> {
+    let taken = takeHold(this.#store.holding(), gpuS, holdLimit(0n), Date.now());
+    if (!taken.ok) {
+      const credit = await this.#credits.of(payer, by);
+      taken = takeHold(this.#store.holding(), gpuS, holdLimit(credit), Date.now());
     }
-    this.#store.saveLease({
-      id: hold.lease,
-      phase: "quoted",
-      text: hold.text,
-      expiresAt: hold.expiresAt,
-      createdAt: now,
-    });
-    return { ok: true, quote: quoteOf(config, draft, amount) };
+    if (taken.ok) {
+      this.#store.saveHolding(taken.next);
+      return null;
+    }
+    const detail =
+      taken.retryAfterS === null
+        ? `it would hold ${gpuS} GPU-seconds at once`
+        : `there is room for it in ${taken.retryAfterS} s`;
+    return { ok: false, code: "hold_limit", detail };
+  }
+
+  #giveBack(gpuS: number): void {
+    this.#store.saveHolding(giveBackHold(this.#store.holding(), gpuS, Date.now()));
+  }
+
+  /** What was held is paid for now. */
+  #paid(gpus: number): void {
+    this.#giveBack(holdGpuS(gpus));
+  }
+
+  /** Never later than what is set already: an account that is asked without end must not put its duties off. */
+  #rearm(): void {
+    const now = Date.now();
+    const due = Math.min(
+      this.#orders.dueAt(now) ?? Number.POSITIVE_INFINITY,
+      this.#sessions.dueAt(now) ?? Number.POSITIVE_INFINITY,
+    );
+    if (due >= this.#alarmAt) return;
+    this.#alarmAt = Math.max(now, due);
+    void this.ctx.storage.setAlarm(this.#alarmAt);
   }
 }
 
-function nothingFits(found: Found, blockers: Partial<Record<Blocker, number>>): Refused & { wait: Wait } {
-  const code = found.entries.length === 0 && found.onlyPrice > 0 ? "price_below_offers" : "no_capacity";
-  // Waiting helps where GPUs come free again.
-  const possible = found.entries.length > 0 || found.onlyBusy > 0;
-  return { ok: false, code, wait: { possible, blockers } };
+/** What a hold of so many GPUs comes to when it is not paid for. */
+function holdGpuS(gpus: number): number {
+  return (gpus * QUOTE_MS) / 1_000;
 }

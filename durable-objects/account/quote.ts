@@ -2,11 +2,15 @@ import { canonicalJson } from "@gpux/protocol/canonical";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
 import { base32, leaseIdOf } from "@gpux/protocol/ids";
-import type { Quote, QuoteRequest, QuoteText } from "@gpux/protocol/lease";
-import { type Demand, type Gpu, type Offer, pricesIn, ratePerHour } from "@gpux/protocol/resources";
+import type { IndicativeQuote, LeaseMode, Quote, QuoteRequest, QuoteText } from "@gpux/protocol/lease";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
+import { type Demand, type Gpu, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import { hexToBytes, keccak256, stringToBytes } from "viem/utils";
 import type { EdgeConfig } from "../config.ts";
 import type { BookEntry, HoldRequest } from "../interfaces.ts";
+
+/** What a lease is to be, whether it is asked for alone or in an order. */
+export type Wanted = Omit<QuoteRequest, "firm">;
 
 /** How long the agent's hold stands. */
 export const QUOTE_MS = 30_000;
@@ -21,20 +25,20 @@ export interface Draft {
 
 /**
  * The terms that would buy `entry`'s offer for this request, their text and their id; nothing is held yet. `salt` is
- * random, so that two drafts never share an id. `now` in milliseconds. `null` when the node has too few GPUs that
- * meet every condition at once (a Book looks at the conditions one by one).
+ * random, so that two drafts never share an id. `now` in milliseconds. `cards`: those that nobody has; `null` when too
+ * few of them meet every condition at once (a Book looks at the conditions one by one).
  */
 export function draftQuote(
   config: Pick<EdgeConfig, "hasher" | "meter" | "feeRecipient" | "feeBps">,
   by: Address,
-  request: QuoteRequest,
-  entry: BookEntry,
+  request: Wanted,
+  { entry, cards }: { readonly entry: BookEntry; readonly cards: readonly Gpu[] },
   salt: Bytes32,
   now: number,
 ): Draft | null {
   const { offer } = entry;
   const { resources, tier } = request.demand;
-  const gpus = gpusFor(offer, request.demand);
+  const gpus = gpusFor(cards, request.demand);
   const prices = pricesIn(offer, tier);
   if (prices === null || gpus.length < resources.gpus) return null;
   const rate = ratePerHour(prices, resources);
@@ -48,7 +52,7 @@ export function draftQuote(
       gb_hour: prices.gb_hour.toString(),
     },
     tier,
-    mode: "serverless",
+    mode: request.mode,
     region: offer.region,
     isolation: offer.isolation,
     ...(request.demand.features === undefined ? {} : { features: request.demand.features }),
@@ -67,8 +71,8 @@ export function draftQuote(
     feeBps: config.feeBps,
     // One minute: the contract's clock starts at a block's time, which may lie behind the edge's.
     upfront: rate / 60n,
-    // Serverless: every unit of spending needs the consumer's allowance.
-    unattended: 0n,
+    // Serverless: every unit of spending needs the consumer's allowance. Dedicated: the clock alone makes it owed.
+    unattended: request.mode === "dedicated" ? MAX_AMOUNT : 0n,
     ratePerHour: rate,
     expiry: Math.floor(now / 1000) + request.duration_s,
     quote: keccak256(stringToBytes(canonicalJson(text))),
@@ -78,9 +82,9 @@ export function draftQuote(
   return { hold: { lease, terms, text, expiresAt: now + QUOTE_MS }, leaseHash };
 }
 
-/** Those of the offer's GPUs that the demand asks for, as many as it needs. */
-function gpusFor(offer: Offer, demand: Demand): Gpu[] {
-  return offer.gpus
+/** Those of the cards that the demand asks for, as many as it needs. */
+function gpusFor(cards: readonly Gpu[], demand: Demand): Gpu[] {
+  return cards
     .filter(
       (gpu) =>
         (demand.gpu_model === undefined || gpu.model === demand.gpu_model) &&
@@ -89,10 +93,34 @@ function gpusFor(offer: Offer, demand: Demand): Gpu[] {
     .slice(0, demand.resources.gpus);
 }
 
-/** What to put in: what the caller said, else 15 minutes of the rate. Never nothing. */
-export function amountOf(request: QuoteRequest, ratePerHour: bigint): bigint {
-  const amount = request.amount ?? (ratePerHour * DEFAULT_MINUTES) / 60n;
+/** What to put in: what the caller said, else 15 minutes of the rate, or all of a dedicated lease. Never nothing. */
+export function amountOf(
+  request: { readonly amount?: bigint | undefined; readonly mode: LeaseMode; readonly duration_s: number },
+  ratePerHour: bigint,
+): bigint {
+  const whole = (ratePerHour * BigInt(request.duration_s) + 3_599n) / 3_600n;
+  const usual = request.mode === "dedicated" ? whole : (ratePerHour * DEFAULT_MINUTES) / 60n;
+  const amount = request.amount ?? usual;
   return amount > 0n ? amount : 1n;
+}
+
+/** QTE-2: what the entry's offer would cost as it is listed. `null` as for {@link draftQuote}. */
+export function indicativeQuote(request: Wanted, { node, offer }: BookEntry): IndicativeQuote | null {
+  const { resources } = request.demand;
+  const gpus = gpusFor(offer.gpus, request.demand);
+  if (gpus.length < resources.gpus) return null;
+  const rate = ratePerHour(offer.prices, resources);
+  return {
+    object: "indicative_quote",
+    firm: false,
+    node,
+    gpus,
+    resources,
+    region: offer.region,
+    mode: request.mode,
+    rate_per_hour: rate,
+    amount: amountOf(request, rate),
+  };
 }
 
 export function quoteOf(config: Pick<EdgeConfig, "settlement">, draft: Draft, amount: bigint): Quote {
@@ -100,6 +128,7 @@ export function quoteOf(config: Pick<EdgeConfig, "settlement">, draft: Draft, am
   return {
     id: `qte_${base32(hexToBytes(terms.quote).subarray(0, 20))}`,
     object: "quote",
+    firm: true,
     lease_id: lease,
     lease_hash: draft.leaseHash,
     terms,

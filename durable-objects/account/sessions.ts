@@ -188,6 +188,11 @@ export class AccountSessions {
     return wait;
   }
 
+  /** When leases must be told of a revocation again, milliseconds; null when all have heard. */
+  dueAt(now: number): number | null {
+    return this.#untold(now).length === 0 ? null : now + this.#retryMs;
+  }
+
   /** A token that has ended opens nothing anywhere, so nobody needs to hear of its end. */
   #untold(now: number): { session: SessionId; until: number; lease: LeaseId }[] {
     return this.#rows()

@@ -85,12 +85,14 @@ function capacityDuties({ status, capacity, awayAt }: Lease): Duty[] {
   return [];
 }
 
-function fundIntent({ terms }: Lease, funding: FundingAuthorization): Intent {
+/** Leases of one order ask for one and the same intent: the relayer knows it by its meaning and lands it once. */
+function fundIntent({ terms, plan, funding: opening }: Lease, funding: FundingAuthorization): Intent {
+  const together = plan !== null && opening?.salt === funding.salt ? plan : null;
   return {
     kind: "fund",
     from: terms.payer,
-    terms: [terms],
-    amounts: [funding.amount],
+    terms: together?.terms ?? [terms],
+    amounts: together?.amounts ?? [funding.amount],
     salt: funding.salt,
     validAfter: funding.valid_after,
     validBefore: funding.valid_before,

@@ -1,5 +1,6 @@
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
-import type { FundingAuthorization } from "@gpux/protocol/lease";
+import { type FundingAuthorization, fundingTimeFault } from "@gpux/protocol/lease";
+import type { FundingPlan } from "@gpux/protocol/order";
 import type { Draft } from "./draft.ts";
 import { end } from "./ending.ts";
 import { finish, type Refusal, refuse } from "./jobs.ts";
@@ -10,23 +11,47 @@ const MAX_TOP_UPS = 8;
 
 /** What the chain would refuse, or hold the node's GPUs for too long; seconds as in the authorization. */
 export function fundingFault(funding: FundingAuthorization, nowMs: number): Refusal | null {
-  const now = nowMs / 1_000;
   if (funding.amount === 0n) return refuse("funding_invalid", "the amount is zero");
-  if (funding.valid_before < now + 60 || funding.valid_before > now + 3_660)
-    return refuse("funding_invalid", "valid_before must be 60 s to one hour ahead");
+  const fault = fundingTimeFault(funding.valid_before, nowMs);
+  return fault === null ? null : refuse("funding_invalid", fault);
+}
+
+/** ORD-3: while the other leases of its order are asked too, a quote stands until `until` at least. */
+export function reserve(draft: Draft, until: number): Refusal | null {
+  const { lease, now } = draft;
+  if (lease.status === "funding") return null;
+  if (lease.status !== "quoted") return refuse("lease_closed");
+  if (now >= lease.quoteUntil) return refuse("quote_expired");
+  draft.lease = { ...lease, quoteUntil: Math.max(lease.quoteUntil, until) };
   return null;
 }
 
-/** LSE-2: the payer's authorization arrives while the quote holds. The same one again changes nothing. */
-export function fund(draft: Draft, funding: FundingAuthorization): Refusal | null {
+/**
+ * LSE-2: the payer's authorization arrives while the quote holds. The same one again changes nothing. With a `plan` it
+ * is decided already that all of the order are funded (ORD-4): one that lapsed before it heard of it is taken up again.
+ */
+export function fund(
+  draft: Draft,
+  funding: FundingAuthorization,
+  plan: FundingPlan | null = null,
+): Refusal | null {
   const { lease, now } = draft;
   if (lease.funding !== null)
     return lease.funding.salt === funding.salt
       ? null
       : refuse("lease_closed", "it is funded by another authorization");
-  if (lease.status !== "quoted") return refuse("lease_closed");
-  if (now >= lease.quoteUntil) return refuse("quote_expired");
-  draft.lease = { ...lease, status: "funding", funding };
+  const lapsed = plan !== null && lease.end?.reason === "quote_lapsed";
+  if (lease.status !== "quoted" && !lapsed) return refuse("lease_closed");
+  if (now >= lease.quoteUntil && plan === null) return refuse("quote_expired");
+  draft.lease = {
+    ...lease,
+    status: "funding",
+    funding,
+    plan,
+    end: null,
+    overAt: null,
+    errands: { ...lease.errands, released: false },
+  };
   return null;
 }
 

@@ -3,12 +3,13 @@ import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { JobRequest } from "@gpux/protocol/job";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
+import type { FundingPlan } from "@gpux/protocol/order";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { eventsOf, type LeaseEntry } from "./events.ts";
-import { fund, funded, fundingRefused, topUp } from "./funding.ts";
+import { fund, funded, fundingRefused, reserve, topUp } from "./funding.ts";
 import { type Arrival, admit, cancel, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { isFinal, isTerminal, type State } from "./state.ts";
@@ -17,7 +18,9 @@ import { advance } from "./timers.ts";
 
 /** What happens to a lease. The shell has checked who may say so, and every signature that an event carries. */
 export type Event =
-  | { readonly t: "fund" | "top_up"; readonly funding: FundingAuthorization }
+  | { readonly t: "reserve"; readonly until: number }
+  | { readonly t: "fund"; readonly funding: FundingAuthorization; readonly plan?: FundingPlan | null }
+  | { readonly t: "top_up"; readonly funding: FundingAuthorization }
   | {
       readonly t: "relayed";
       readonly kind: IntentKind;
@@ -97,8 +100,10 @@ export function prune(state: State): State {
 
 function apply(draft: Draft, event: Event): Refusal | null {
   switch (event.t) {
+    case "reserve":
+      return reserve(draft, event.until);
     case "fund":
-      return fund(draft, event.funding);
+      return fund(draft, event.funding, event.plan ?? null);
     case "top_up":
       return topUp(draft, event.funding);
     case "relayed":
@@ -161,7 +166,7 @@ function apply(draft: Draft, event: Event): Refusal | null {
   }
 }
 
-function record(draft: Draft, event: { kind: IntentKind; answer: IntentDone }): void {
+function record(draft: Draft, event: { kind: IntentKind; salt?: Bytes32; answer: IntentDone }): void {
   const { txHash, cost, result } = event.answer;
   const kind = event.kind;
   if (txHash === null || cost === null) return;
@@ -170,15 +175,28 @@ function record(draft: Draft, event: { kind: IntentKind; answer: IntentDone }): 
   const known = transactions.find((each) => each.hash === txHash && each.kind === kind);
   // Withdrawals may share a transaction, of which each answer tells its share; of the others there is one.
   if (result.kind === "withdraw" ? !errands.withdraw.includes(result.account) : known !== undefined) return;
+  const { gas, bytes, l1Fee } = shareOf(draft, event);
   const transaction = {
     kind,
     hash: txHash,
-    gas: (BigInt(known?.gas ?? 0) + BigInt(cost.gasUsed)).toString(),
-    calldata_bytes: (known?.calldata_bytes ?? 0) + cost.calldataBytes,
-    l1_fee: (BigInt(known?.l1_fee ?? 0) + BigInt(cost.l1Fee)).toString(),
+    gas: (BigInt(known?.gas ?? 0) + gas).toString(),
+    calldata_bytes: (known?.calldata_bytes ?? 0) + Number(bytes),
+    l1_fee: (BigInt(known?.l1_fee ?? 0) + l1Fee).toString(),
   };
   const others = transactions.filter((each) => each !== known);
   draft.lease = { ...draft.lease, transactions: [...others, transaction] };
+}
+
+/** ORD-5: the leases of an order bear the cost of their one funding in equal parts that add up to it. */
+function shareOf({ lease: { plan, funding } }: Draft, event: { salt?: Bytes32; answer: IntentDone }) {
+  const { cost } = event.answer;
+  const whole = { gas: cost?.gasUsed ?? "0", bytes: cost?.calldataBytes ?? 0, l1Fee: cost?.l1Fee ?? "0" };
+  const parts = plan !== null && event.salt === funding?.salt ? BigInt(plan.terms.length) : 1n;
+  const part = (total: string | number) => {
+    const rest = BigInt(plan?.index ?? 0) < BigInt(total) % parts ? 1n : 0n;
+    return BigInt(total) / parts + (parts === 1n ? 0n : rest);
+  };
+  return { gas: part(whole.gas), bytes: part(whole.bytes), l1Fee: part(whole.l1Fee) };
 }
 
 /** LSE-3: what the chain says came of an intent. Truth: it wins over what we thought. */

@@ -10,6 +10,7 @@ import {
   type SignedAllowance,
 } from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
+import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
 import { recoverSigner } from "@gpux/protocol/signature";
@@ -39,6 +40,8 @@ import { BEHIND_MS, WriteBehind } from "./write-behind.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
+/** How long a quote stands for its order once its node is reserved: until all others are, and the order is decided. */
+const RESERVED_MS = 60_000;
 const ALARM_RETRY_MS = 10_000;
 /** The longest that a landed funding may take to become as hard as its amount asks; `safe` takes minutes. */
 const CONFIRM_MS = 30 * 60_000;
@@ -86,10 +89,24 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return { ok: true };
   }
 
-  async fund(funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+  async reserve(validBefore: number): Promise<Outcome> {
+    if (this.#state === null) return { ok: false, code: "quote_unknown" };
+    const { id, terms } = this.#state.lease;
+    const until = validBefore * 1_000 + CONFIRM_MS;
+    const reserved = await this.env.NODE.getByName(terms.providerSigner).reserve(id, until);
+    if (!reserved.ok) return reserved;
+    if (this.#state === null) return { ok: false, code: "quote_expired" };
+    const result = this.#apply({ t: "reserve", until: Date.now() + RESERVED_MS });
+    return result.ok ? { ok: true } : refusalOf(result);
+  }
+
+  async fund(
+    funding: FundingAuthorization,
+    plan: FundingPlan | null = null,
+  ): Promise<Outcome<{ lease: LeaseView }>> {
     if (this.#state === null) return { ok: false, code: "quote_unknown" };
     const { lease } = this.#state;
-    if (lease.status === "quoted") {
+    if (lease.status === "quoted" && plan === null) {
       const fault = fundingFault(funding, Date.now());
       if (fault !== null) return refusalOf(fault);
       // A reservation outlives every block in which the funding could still land, and what it is waited for on top.
@@ -97,7 +114,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       const reserved = await node.reserve(lease.id, funding.valid_before * 1_000 + CONFIRM_MS);
       if (!reserved.ok) return reserved;
     }
-    const result = this.#apply({ t: "fund", funding });
+    const result = this.#apply({ t: "fund", funding, plan });
     if (!result.ok) return refusalOf(result);
     // A slow chain is no refusal.
     if (this.#state.lease.status === "funding") await this.#waiters.change("lease", FUNDING_WAIT_MS);
@@ -391,7 +408,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const told = [...(woken?.ok ? woken.events : []), ...result.events];
     if (told.length > 0)
       this.#watchers.tellLease(this.#store.appendLease(lease.id, told, now), isSettled(lease));
-    for (const frame of result.frames) this.#agent.send(this.#ticketed(frame), this.#seen);
+    // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
+    for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames])
+      this.#agent.send(this.#ticketed(frame), this.#seen);
     for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.#waiters.changed(id);
     if (before.lease.block !== null && lease.block === null) this.#waiters.changed("block");
     const { status, topUps } = lease;

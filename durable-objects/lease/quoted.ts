@@ -15,6 +15,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     createdAt: now,
     quoteUntil: request.expiresAt,
     funding: null,
+    plan: null,
     funded: 0n,
     openedAt: null,
     epoch: 0,

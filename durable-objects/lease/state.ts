@@ -11,6 +11,7 @@ import {
 } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
+import { FundingPlan } from "@gpux/protocol/order";
 import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
 
@@ -152,6 +153,8 @@ export const Lease = z.strictObject({
   createdAt: Time,
   quoteUntil: Time,
   funding: FundingAuthorization.nullable(),
+  /** Of a lease that is funded together with others; null: alone. */
+  plan: FundingPlan.nullable().default(null),
   funded: Amount,
   openedAt: Time.nullable(),
   /** Raised durably before the first frame of each life of the object; part of the fencing token. */

@@ -113,6 +113,7 @@ export function leaseView(state: State): LeaseView {
     ...voucherOf(lease),
     ...topUpsOf(lease),
     transactions: lease.transactions,
+    ...(lease.plan === null ? {} : { order_id: lease.plan.order }),
     ...(lease.end === null ? {} : { end: lease.end }),
     ...(lease.openedAt === null ? {} : { opened_at: time(lease.openedAt) }),
     created_at: time(lease.createdAt),

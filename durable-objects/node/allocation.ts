@@ -1,12 +1,13 @@
+import { type Share, shortOf } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
 import { pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import type { HoldRequest } from "../interfaces.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
-import { type Allocation, freeGpus, type NodeState, statusOf, type ToNodeBody, taken } from "./state.ts";
+import { type Allocation, freeCapacity, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
 
-/** How long after its expiry an open lease may still occupy its GPUs, should its release never come. */
+/** How long after its expiry an open lease may still occupy its share, should its release never come. */
 const OVERSTAY_MS = 3_600_000;
 
 /** What a yieldable lease is told ahead. */
@@ -29,22 +30,23 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     if (known.phase === "asked") return unchanged(state);
     return { ok: true, next: state, effects: [{ t: "answer", lease: request.lease, outcome: { ok: true } }] };
   }
-  const { resources, tier } = request.text;
+  const { gpus, resources, tier } = request.text;
   const prices = pricesIn(inventory.offer, tier);
   if (
     request.terms.providerSigner !== state.node ||
     request.terms.provider !== inventory.provider ||
     prices === null ||
     request.terms.ratePerHour < ratePerHour(prices, resources) ||
-    inventory.offer.cpu < resources.cpu ||
-    inventory.offer.memory_gb < resources.memory_gb
+    gpus.length !== resources.gpus
   )
     return refused("no_capacity", "the node's offer has changed");
-  if (freeGpus(state) < resources.gpus) {
-    const room = tier === "firm" ? makeRoom(state, resources.gpus, now) : null;
-    const outcome = refused("no_capacity", "the node's GPUs are taken");
+  const share = { gpus, resources };
+  const short = shortOf(freeCapacity(state), share);
+  if (short !== null) {
+    const room = tier === "firm" ? makeRoom(state, share, now) : null;
+    const outcome = refused("no_capacity", `of the node's ${short}, too few are free`);
     if (room === null || !room.ok) return outcome;
-    const soon = { ...outcome, detail: `the node's GPUs come free in ${NOTICE_S} s` };
+    const soon = { ...outcome, detail: `of the node's ${short}, enough come free in ${NOTICE_S} s` };
     return { ...room, effects: [...room.effects, { t: "answer", lease: request.lease, outcome: soon }] };
   }
   if (state.allocations.size >= MAX_ALLOCATIONS)
@@ -55,6 +57,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     yielding: false,
     notBefore: 0,
     turn: 0,
+    gpus,
     resources,
     terms: request.terms,
     until: request.expiresAt,
@@ -64,7 +67,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     hold: request.lease,
     resources,
     terms: request.terms,
-    tier,
+    text: request.text,
     expires_at: new Date(request.expiresAt).toISOString(),
   });
 }
@@ -74,6 +77,9 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
   if (allocation === undefined || allocation.phase === "asked" || allocation.until <= now)
     return refused("quote_expired", "the node no longer holds these GPUs");
   if (isOpen(allocation)) return unchanged(state);
+  // QTE-6: no money is sent after a node that has gone since it confirmed.
+  if (allocation.phase === "held" && statusOf(state) === "offline")
+    return refused("node_offline", "the node has gone since it confirmed the hold");
   const longer = Math.max(allocation.until, until);
   return {
     ok: true,
@@ -114,44 +120,53 @@ export function rouse(state: NodeState, lease: LeaseId, turn: number, now: numbe
   const status = statusOf(state);
   if (status === "offline") return refused("node_offline");
   if (status !== "online") return refused("node_draining");
-  const { resources, terms, notBefore } = allocation;
-  const fits =
-    now >= notBefore &&
-    resources.gpus <= freeGpus(state) &&
-    taken(roused, "cpu") <= inventory.offer.cpu &&
-    taken(roused, "memory_gb") <= inventory.offer.memory_gb;
-  return fits
-    ? tell(roused, { t: "open", lease, terms })
-    : refused("no_capacity", "the node's GPUs are taken");
+  if (now < allocation.notBefore)
+    return refused("no_capacity", "a firm demand has the first word on what it gave way for");
+  const short = shortOf(freeCapacity(state), allocation);
+  return short === null
+    ? tell(roused, { t: "open", lease, terms: allocation.terms })
+    : refused("no_capacity", `of the node's ${short}, too few are free`);
 }
 
 /**
- * LSE-11: has as many yieldable leases give way, the newest first, as `gpus` more need; null when they would not do.
- * One that gave way to a demand is not roused at once: the demand is on its way back.
+ * LSE-11: has as many yieldable leases give way, the newest first, as `share` needs (or, without one, as the owner's
+ * claim does); null when they would not do. One that gave way to a demand is not roused at once: the demand is on its
+ * way back.
  */
-export function makeRoom(state: NodeState, gpus: number, now: number): NodeStep | null {
-  const all = state.inventory?.offer.gpus.length ?? 0;
-  let short = taken(state, "gpus") + (state.inventory?.claimed ?? 0) + gpus - all;
+export function makeRoom(state: NodeState, share: Share | null, now: number): NodeStep | null {
   let step: NodeStep = { ok: true, next: state, effects: [] };
-  const newestFirst = [...state.allocations].reverse();
-  for (const [lease, allocation] of newestFirst) {
-    if (short <= 0) break;
-    if (allocation.phase !== "open" || allocation.tier !== "yieldable") continue;
-    short -= allocation.resources.gpus;
+  let then = state;
+  const fits = () =>
+    share === null ? promisedGpus(then) === 0 : shortOf(freeCapacity(then), share) === null;
+  // Those that are leaving already are counted first.
+  const leaving = [...state.allocations]
+    .reverse()
+    .filter(([, { phase, tier }]) => phase === "open" && tier === "yieldable")
+    .sort(([, a], [, b]) => Number(b.yielding) - Number(a.yielding));
+  for (const [lease, allocation] of leaving) {
+    if (fits()) break;
+    then = allocate(then, lease, { ...allocation, phase: "resting" });
     if (allocation.yielding || !step.ok) continue;
-    const notBefore = gpus === 0 ? 0 : now + NOTICE_S * 1_000 + COMING_MS;
+    const notBefore = share === null ? 0 : now + NOTICE_S * 1_000 + COMING_MS;
     const marked = allocate(step.next, lease, { ...allocation, yielding: true, notBefore });
     const told = tell(marked, { t: "yield", lease, notice_s: NOTICE_S });
     step = told.ok ? { ...told, effects: [...step.effects, ...told.effects] } : told;
   }
-  return short > 0 && gpus > 0 ? null : step;
+  return share !== null && !fits() ? null : step;
+}
+
+/** GPUs that are promised and claimed beyond what there is. */
+function promisedGpus({ inventory, allocations }: NodeState): number {
+  let sum = (inventory?.claimed ?? 0) - (inventory?.offer.gpus.length ?? 0);
+  for (const { phase, resources } of allocations.values()) if (phase !== "resting") sum += resources.gpus;
+  return Math.max(0, sum);
 }
 
 /** The owner uses so many GPUs for himself. Whoever has them in the yieldable tier gives way. */
 export function claim(state: NodeState, gpus: number, now: number): NodeStep {
   const { inventory } = state;
   if (inventory === null) return unchanged(state);
-  return makeRoom({ ...state, inventory: { ...inventory, claimed: gpus } }, 0, now) ?? unchanged(state);
+  return makeRoom({ ...state, inventory: { ...inventory, claimed: gpus } }, null, now) ?? unchanged(state);
 }
 
 export function dial(state: NodeState, lease: LeaseId): NodeStep {

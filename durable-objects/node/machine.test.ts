@@ -6,7 +6,7 @@ import type { HoldRequest } from "../interfaces.ts";
 import { standingOf } from "../presence.ts";
 import type { NodeEffect, NodeEvent } from "./event.ts";
 import { publicationOf, SILENCE_MS, step } from "./machine.ts";
-import { dueAt, entryOf, freeGpus, type NodeState, statusOf, unknownNode } from "./state.ts";
+import { dueAt, entryOf, freeCapacity, freeGpus, type NodeState, statusOf, unknownNode } from "./state.ts";
 
 const node = Address.parse(`0x${"aa".repeat(20)}`);
 const provider = Address.parse(`0x${"bb".repeat(20)}`);
@@ -49,13 +49,17 @@ function request(
   n: number,
   change: {
     gpus?: number;
+    cpu?: number;
+    memory_gb?: number;
+    cards?: (typeof gpu)[];
     rate?: bigint;
     provider?: Address;
     expiresAt?: number;
     tier?: "firm" | "yieldable";
   } = {},
 ) {
-  const resources = { gpus: change.gpus ?? 1, cpu: 0, memory_gb: 0 };
+  const cards = change.cards ?? Array.from({ length: change.gpus ?? 1 }, () => gpu);
+  const resources = { gpus: cards.length, cpu: change.cpu ?? 0, memory_gb: change.memory_gb ?? 0 };
   const hold: HoldRequest = {
     lease: lease(n),
     expiresAt: change.expiresAt ?? 30_000,
@@ -75,7 +79,7 @@ function request(
     },
     text: {
       node,
-      gpus: [],
+      gpus: cards,
       resources,
       prices: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
       tier: change.tier ?? "firm",
@@ -203,6 +207,9 @@ test.each<[string, [NodeEvent, number][], HoldRequest, string]>([
   ],
   ["more GPUs than it has", online, request(1, { gpus: 3 }), "no_capacity"],
   ["GPUs that are held", held, request(2, { gpus: 2 }), "no_capacity"],
+  ["more cores than it has", online, request(1, { cpu: 9 }), "no_capacity"],
+  ["more memory than it has", online, request(1, { memory_gb: 33 }), "no_capacity"],
+  ["a card that it has not", online, request(1, { cards: [{ ...gpu, model: "A100" }] }), "no_capacity"],
   ["a rate below its prices", online, request(1, { rate: 3_599n }), "no_capacity"],
   ["another payout address", online, request(1, { provider: other }), "no_capacity"],
   ["a quote that has lapsed", online, request(1, { expiresAt: 10 }), "quote_expired"],
@@ -215,6 +222,43 @@ test.each<[string, [NodeEvent, number][], HoldRequest, string]>([
 ])("a hold of %s is refused and changes nothing", (_, events, hold, code) => {
   const { state } = run(events);
   expect(step(state, { t: "hold", request: hold }, 20)).toMatchObject({ ok: false, code });
+});
+
+test("cores and memory are held and freed as GPUs are", () => {
+  const most = { cpu: 8, memory_gb: 32 };
+  const { state } = run([...online, [{ t: "hold", request: request(1, most) }, 3]]);
+  expect(freeCapacity(state)).toMatchObject({ cpu: 0, memory_gb: 0 });
+  for (const kind of ["cpu", "memory_gb"] as const)
+    expect(step(state, { t: "hold", request: request(2, { [kind]: 1 }) }, 4)).toMatchObject({
+      code: "no_capacity",
+      detail: expect.stringContaining(kind),
+    });
+  const released = run([[{ t: "release", lease: lease(1) }, 5]], state).state;
+  expect(freeCapacity(released)).toMatchObject(most);
+});
+
+test("of a mixed node each card is sold once, whatever else is free", () => {
+  const a100 = { ...gpu, model: "A100" };
+  const mixed = hello(0, { offer: { ...offer, gpus: [gpu, a100, gpu] } });
+  const { state } = run([
+    [connected("a"), 1],
+    [from("a", mixed), 2],
+    [{ t: "hold", request: request(1, { cards: [a100] }) }, 3],
+  ]);
+  const ask = (n: number, cards: (typeof gpu)[]) =>
+    step(state, { t: "hold", request: request(n, { cards }) }, 4);
+  expect(freeCapacity(state).gpus).toEqual([gpu, gpu]);
+  expect(ask(2, [a100])).toMatchObject({ code: "no_capacity" });
+  expect(ask(2, [gpu, a100])).toMatchObject({ code: "no_capacity" });
+  expect(ask(2, [gpu, gpu])).toMatchObject({ ok: true });
+});
+
+test("QTE-6 a node that has gone since it confirmed is not reserved; one that was reserved before stays so", () => {
+  const reserve: NodeEvent = { t: "reserve", lease: lease(1), until: 600_000 };
+  const left: [NodeEvent, number] = [{ t: "disconnected", connection: "a" }, 5];
+  expect(step(run([...held, left]).state, reserve, 6)).toMatchObject({ code: "node_offline" });
+  const reserved = run([...held, [reserve, 5], left]).state;
+  expect(step(reserved, reserve, 6)).toMatchObject({ ok: true });
 });
 
 test("a declined hold frees its GPUs and says why", () => {
@@ -370,7 +414,7 @@ test("LSE-11 a firm demand has the newest yieldable lease give way, is told when
   expect(first.effects).toContainEqual({
     t: "answer",
     lease: lease(3),
-    outcome: { ok: false, code: "no_capacity", detail: "the node's GPUs come free in 30 s" },
+    outcome: { ok: false, code: "no_capacity", detail: "of the node's gpus, enough come free in 30 s" },
   });
   expect(entryOf(first.state)?.free).toBe(2);
   const left = run(
@@ -504,7 +548,7 @@ test("a node with other GPUs leaves the book of its old model", () => {
   });
 });
 
-test("no order of events takes more GPUs than there are, loses an allocation's alarm, or reuses a seq", () => {
+test("no order of events takes more GPUs, cores or memory than there are, loses an allocation's alarm, or reuses a seq", () => {
   const n = fc.integer({ min: 1, max: 4 });
   const connection = fc.constantFrom("a", "b");
   const seq = fc.integer({ min: 0, max: 6 });
@@ -512,12 +556,20 @@ test("no order of events takes more GPUs than there are, loses an allocation's a
     connection.map(connected),
     connection.map((id): NodeEvent => from(id, hello())),
     connection.map((id): NodeEvent => ({ t: "disconnected", connection: id })),
-    fc.tuple(n, fc.integer({ min: 1, max: 3 }), fc.constantFrom("firm" as const, "yieldable" as const)).map(
-      ([i, gpus, tier]): NodeEvent => ({
-        t: "hold",
-        request: request(i, { gpus, tier, expiresAt: 200 }),
-      }),
-    ),
+    fc
+      .tuple(
+        n,
+        fc.integer({ min: 1, max: 3 }),
+        fc.nat(6),
+        fc.nat(20),
+        fc.constantFrom("firm" as const, "yieldable" as const),
+      )
+      .map(
+        ([i, gpus, cpu, memory_gb, tier]): NodeEvent => ({
+          t: "hold",
+          request: request(i, { gpus, cpu, memory_gb, tier, expiresAt: 200 }),
+        }),
+      ),
     fc
       .tuple(connection, seq, fc.integer({ min: 0, max: 2 }))
       .map(([id, s, gpus]) => from(id, frame(s, 0, { t: "claim", gpus }))),
@@ -549,12 +601,16 @@ test("no order of events takes more GPUs than there are, loses an allocation's a
         const result = step(state, each, now);
         if (!result.ok) continue;
         state = result.next;
-        const taken = [...state.allocations.values()].reduce(
-          (sum, { phase, resources }) => sum + (phase === "resting" ? 0 : resources.gpus),
-          0,
-        );
-        const claimed = state.inventory?.claimed ?? 0;
+        const sum = (kind: "gpus" | "cpu" | "memory_gb") =>
+          [...state.allocations.values()].reduce(
+            (total, { phase, resources }) => total + (phase === "resting" ? 0 : resources[kind]),
+            0,
+          );
+        const taken = sum("gpus");
         expect(taken).toBeLessThanOrEqual(offer.gpus.length);
+        expect(sum("cpu")).toBeLessThanOrEqual(offer.cpu);
+        expect(sum("memory_gb")).toBeLessThanOrEqual(offer.memory_gb);
+        const claimed = state.inventory?.claimed ?? 0;
         expect(freeGpus(state)).toBe(Math.max(0, offer.gpus.length - taken - claimed));
         const free = entryOf(state)?.free ?? 0;
         expect(free).toBeGreaterThanOrEqual(freeGpus(state));

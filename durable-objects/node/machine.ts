@@ -123,7 +123,7 @@ function rowChanged(before: NodeState, after: NodeState): boolean {
   return (
     before.inventory !== after.inventory ||
     statusOf(before) !== statusOf(after) ||
-    gpusForFirm(before) !== gpusForFirm(after)
+    (before.allocations !== after.allocations && gpusForFirm(before) !== gpusForFirm(after))
   );
 }
 

@@ -12,7 +12,7 @@ const nodeOf = (address: Address) => env.NODE.getByName(address);
 const evict = (address: Address) => evictDurableObject(nodeOf(address));
 
 /** A hold for one GPU of the agent's at its price, which lapses far later than any test lasts. */
-function holdOn(agent: ScriptedAgent): HoldRequest {
+function holdOn(agent: ScriptedAgent, model: string): HoldRequest {
   const address = addressOf(agent.account);
   return {
     lease: leaseIdOf(bytesToHex(crypto.getRandomValues(new Uint8Array(32)))),
@@ -33,7 +33,7 @@ function holdOn(agent: ScriptedAgent): HoldRequest {
     },
     text: {
       node: address,
-      gpus: [],
+      gpus: offerOf(model).gpus,
       resources: { gpus: 1, cpu: 0, memory_gb: 0 },
       prices: { gpu_hour: "3600000", core_hour: "0", gb_hour: "0" },
       tier: "firm",
@@ -49,7 +49,7 @@ test("a hold lives through reservation, opening, a lost socket and release, with
   const offer = offerOf("NODE_A");
   let agent = await ScriptedAgent.join(offer);
   const address = addressOf(agent.account);
-  const request = holdOn(agent);
+  const request = holdOn(agent, "NODE_A");
   await evict(address);
 
   const holding = nodeOf(address).hold(request);
@@ -59,7 +59,10 @@ test("a hold lives through reservation, opening, a lost socket and release, with
   expect(await holding).toEqual({ ok: true });
   await evict(address);
 
-  expect(await nodeOf(address).hold(holdOn(agent))).toMatchObject({ ok: false, code: "no_capacity" });
+  expect(await nodeOf(address).hold(holdOn(agent, "NODE_A"))).toMatchObject({
+    ok: false,
+    code: "no_capacity",
+  });
   expect(await nodeOf(address).reserve(request.lease, Date.now() + 900_000)).toEqual({ ok: true });
   agent.close(1000);
   await agent.closed;
@@ -91,7 +94,7 @@ test("a newer connection closes the older with the code that stops its reconnect
 
 test("a hold that the agent declines is refused with its reason", async () => {
   const agent = await ScriptedAgent.join(offerOf("NODE_C"));
-  const request = holdOn(agent);
+  const request = holdOn(agent, "NODE_C");
   const holding = nodeOf(addressOf(agent.account)).hold(request);
   await agent.next("hold");
   agent.tell({ t: "declined", hold: request.lease, reason: "the owner plays" });
@@ -100,7 +103,7 @@ test("a hold that the agent declines is refused with its reason", async () => {
 
 test("a hold is refused as soon as its agent is gone", async () => {
   const agent = await ScriptedAgent.join(offerOf("NODE_D"));
-  const holding = nodeOf(addressOf(agent.account)).hold(holdOn(agent));
+  const holding = nodeOf(addressOf(agent.account)).hold(holdOn(agent, "NODE_D"));
   await agent.next("hold");
   agent.close(1001);
   expect(await holding).toMatchObject({ ok: false, code: "node_offline" });
@@ -133,7 +136,7 @@ test("the books show a node's free GPUs, and that it has gone", async () => {
   const address = addressOf(agent.account);
   const book = env.BOOK.getByName("NODE_G/any/0");
   await expect.poll(() => book.get(address)).toMatchObject({ free: 2, status: "online" });
-  const holding = nodeOf(address).hold(holdOn(agent));
+  const holding = nodeOf(address).hold(holdOn(agent, "NODE_G"));
   await agent.confirm();
   await holding;
   await expect.poll(() => book.get(address)).toMatchObject({ free: 1 });

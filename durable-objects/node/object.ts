@@ -1,4 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
+import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_LIMIT, FromNode, ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
@@ -12,7 +13,7 @@ import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
 import type { NodeEffect, NodeEvent } from "./event.ts";
 import { publicationOf, step } from "./machine.ts";
-import { dueAt, entryOf, type NodeState, unknownNode } from "./state.ts";
+import { capacityForFirm, dueAt, entryOf, type NodeState, unknownNode } from "./state.ts";
 import { NodeStore } from "./store.ts";
 
 const ANSWER_MS = 3_000;
@@ -88,13 +89,13 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     }
   }
 
-  async describe(): Promise<Outcome<{ entry: BookEntry }>> {
+  async describe(): Promise<Outcome<{ entry: BookEntry; free: Capacity }>> {
     const state = this.#heard();
     const entry = state === null ? null : entryOf(state);
-    if (entry === null) return unknown;
+    if (state === null || entry === null) return unknown;
     if (entry.status === "offline") return { ok: false, code: "node_offline" };
     if (entry.status !== "online") return { ok: false, code: "no_capacity", detail: "the node is draining" };
-    return { ok: true, entry };
+    return { ok: true, entry, free: capacityForFirm(state) };
   }
 
   async hold(request: HoldRequest): Promise<Outcome> {
@@ -118,6 +119,7 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
   }
 
   async reserve(lease: LeaseId, until: number): Promise<Outcome> {
+    this.#heard();
     return this.#apply({ t: "reserve", lease, until });
   }
 

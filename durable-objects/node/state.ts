@@ -1,8 +1,9 @@
+import { type Capacity, freeOf, type Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
-import type { Offer, Resources, Tier } from "@gpux/protocol/resources";
+import type { Offer, Tier } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 import { NEVER_SEEN, type Presence } from "../presence.ts";
 
@@ -21,11 +22,10 @@ export interface Inventory {
  * `reserved`: a funding that names this lease may land; `open`: the lease runs; `resting`: it lasts without work, and
  * what it needs is free for others.
  */
-export interface Allocation {
+export interface Allocation extends Share {
   readonly phase: "asked" | "held" | "reserved" | "open" | "resting";
-  readonly resources: Resources;
   readonly terms: LeaseTerms;
-  /** Milliseconds; the GPUs are free again after it. */
+  /** Milliseconds; all of it is free again after it. */
   readonly until: number;
   readonly tier: Tier;
   /** Of an open yieldable lease: it was told to give way. */
@@ -94,29 +94,39 @@ export function statusOf(state: NodeState): NodeView["status"] {
   return state.inventory?.draining === true ? "draining" : "online";
 }
 
-/** GPUs neither held nor leased; 0 for a node that is unknown. */
-export function freeGpus(state: NodeState): number {
-  const { offer, claimed } = state.inventory ?? { offer: { gpus: [] }, claimed: 0 };
-  return Math.max(0, offer.gpus.length - taken(state, "gpus") - claimed);
+const NOTHING: Capacity = { gpus: [], cpu: 0, memory_gb: 0 };
+
+/** What is neither held nor leased by what works, nor claimed by the owner; nothing for a node that is unknown. */
+export function freeCapacity(state: NodeState): Capacity {
+  return without(state, ({ phase }) => phase === "resting");
 }
 
 /** What a firm demand could have, at once or after the notice: yieldable leases give way to it. */
-export function gpusForFirm(state: NodeState): number {
-  let sum = freeGpus(state);
-  for (const { phase, tier, resources } of state.allocations.values())
-    if (phase === "open" && tier === "yieldable") sum += resources.gpus;
-  return Math.min(
-    sum,
-    Math.max(0, (state.inventory?.offer.gpus.length ?? 0) - (state.inventory?.claimed ?? 0)),
+export function capacityForFirm(state: NodeState): Capacity {
+  return without(
+    state,
+    ({ phase, tier }) => phase === "resting" || (phase === "open" && tier === "yieldable"),
   );
 }
 
-/** What of a kind of resource is promised; a resting lease takes none. */
-export function taken(state: NodeState, kind: keyof Resources): number {
-  let sum = 0;
-  for (const { phase, resources } of state.allocations.values())
-    if (phase !== "resting") sum += resources[kind];
-  return sum;
+function without(
+  { inventory, allocations }: NodeState,
+  takesNothing: (each: Allocation) => boolean,
+): Capacity {
+  if (inventory === null) return NOTHING;
+  const owners: Share = { gpus: [], resources: { gpus: inventory.claimed, cpu: 0, memory_gb: 0 } };
+  return freeOf(inventory.offer, [
+    ...[...allocations.values()].filter((each) => !takesNothing(each)),
+    owners,
+  ]);
+}
+
+export function freeGpus(state: NodeState): number {
+  return freeCapacity(state).gpus.length;
+}
+
+export function gpusForFirm(state: NodeState): number {
+  return capacityForFirm(state).gpus.length;
 }
 
 /** What the Books list, `null` before the first hello. */

@@ -1,7 +1,7 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { ToNode } from "@gpux/protocol/frames";
 import { Address, LeaseId } from "@gpux/protocol/ids";
-import { Offer, Resources, Tier } from "@gpux/protocol/resources";
+import { Gpu, Offer, Resources, Tier } from "@gpux/protocol/resources";
 import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
@@ -33,6 +33,7 @@ const STEPS = [
   NONCE_TABLE,
   "ALTER TABLE allocations ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE node ADD COLUMN presence TEXT",
+  "ALTER TABLE allocations ADD COLUMN gpus TEXT NOT NULL DEFAULT '[]'",
   "ALTER TABLE allocations ADD COLUMN tier TEXT NOT NULL DEFAULT 'firm'",
   "ALTER TABLE allocations ADD COLUMN yielding INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
@@ -55,6 +56,7 @@ type AllocationRow = {
   terms: string;
   until: number;
   turn: number;
+  gpus: string;
   tier: string;
   yielding: number;
   not_before: number;
@@ -88,7 +90,7 @@ export class NodeStore {
     if (row === undefined) return null;
     const allocations = this.#sql
       .exec<AllocationRow>(
-        "SELECT lease, phase, resources, terms, until, turn, tier, yielding, not_before FROM allocations",
+        "SELECT lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before FROM allocations",
       )
       .toArray();
     const frames = this.#sql
@@ -106,19 +108,22 @@ export class NodeStore {
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       presence: row.presence === null ? NEVER_SEEN : Presence.parse(JSON.parse(row.presence)),
       allocations: new Map(
-        allocations.map(({ lease, phase, resources, terms, until, turn, tier, yielding, not_before }) => [
-          LeaseId.parse(lease),
-          {
-            phase: Phase.parse(phase),
-            resources: Resources.parse(JSON.parse(resources)),
-            terms: LeaseTerms.parse(JSON.parse(terms)),
-            until,
-            turn,
-            tier: Tier.parse(tier),
-            yielding: yielding === 1,
-            notBefore: not_before,
-          },
-        ]),
+        allocations.map(
+          ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before }) => [
+            LeaseId.parse(lease),
+            {
+              phase: Phase.parse(phase),
+              resources: Resources.parse(JSON.parse(resources)),
+              terms: LeaseTerms.parse(JSON.parse(terms)),
+              until,
+              gpus: z.array(Gpu).parse(JSON.parse(gpus)),
+              turn,
+              tier: Tier.parse(tier),
+              yielding: yielding === 1,
+              notBefore: not_before,
+            },
+          ],
+        ),
       ),
       unacknowledged: frames.map(({ frame }) => ToNode.parse(JSON.parse(frame))),
     };
@@ -152,13 +157,14 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, tier, yielding, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
         JSON.stringify(z.encode(LeaseTerms, allocation.terms)),
         allocation.until,
         allocation.turn,
+        JSON.stringify(allocation.gpus),
         allocation.tier,
         allocation.yielding ? 1 : 0,
         allocation.notBefore,

@@ -2,6 +2,7 @@ import { SELF } from "cloudflare:test";
 import { accountSigner, type SignOptions, signRequest } from "@gpux/protocol/http-signature/erc8128";
 import { Address } from "@gpux/protocol/ids";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
+import type { Principal } from "../interfaces.ts";
 
 /** As vitest.config.mts sets them for the edge under test. */
 export const ORIGIN = "https://edge.test";
@@ -16,6 +17,11 @@ export function newAccount(): Account {
 
 export function addressOf(account: Account): Address {
   return Address.parse(account.address);
+}
+
+/** Who the edge found to have signed; a nonce of its own unless the test wants it twice. */
+export function principalOf(account: Account, nonce: string = crypto.randomUUID()): Principal {
+  return { address: addressOf(account), nonce, expires: Math.floor(Date.now() / 1_000) + 60 };
 }
 
 export interface Sent {

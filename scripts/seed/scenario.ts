@@ -29,6 +29,8 @@ export const NODES = 3;
 export interface Node {
   readonly payout: HDAccount;
   readonly agent: ReturnType<typeof privateKeyToAccount>;
+  /** The agent's. */
+  readonly key: `0x${string}`;
 }
 
 /**
@@ -38,10 +40,8 @@ export interface Node {
 export function nodesOf(count: number, owners = count): Node[] {
   return Array.from({ length: count }, (_, n) => {
     const payout = mnemonicToAccount(DEVNET_MNEMONIC, { addressIndex: 20 + (n % owners) });
-    return {
-      payout,
-      agent: privateKeyToAccount(keccak256(stringToBytes(`seed example agent ${n}`))),
-    };
+    const key = keccak256(stringToBytes(`seed example agent ${n}`));
+    return { payout, key, agent: privateKeyToAccount(key) };
   });
 }
 

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { AgentConfig, saveConfig } from "@gpux/agent/config";
+import { AgentConfig, type AgentConfigText, saveConfig } from "@gpux/agent/config";
 import { createKeystore } from "@gpux/agent/keystore";
 import { statePaths } from "@gpux/agent/state-dir";
 import type { Address } from "@gpux/protocol/ids";
@@ -19,6 +19,8 @@ export interface AgentSetup {
   readonly key: `0x${string}`;
   /** USDC per GPU-hour as text. */
   readonly gpuHour: string;
+  /** Beside what stands above, as in the agent's config.json. */
+  readonly config?: Partial<AgentConfigText>;
   /** In the yieldable tier; not sold there when left out. */
   readonly yieldableGpuHour?: string;
   /** Put before the command, to run the agent elsewhere (a network namespace). */
@@ -56,6 +58,7 @@ export async function initAgent(setup: AgentSetup): Promise<void> {
       : { yieldable_prices: { gpu_hour: setup.yieldableGpuHour } }),
     region: "local",
     drain_s: 5,
+    ...setup.config,
   });
   await saveConfig(paths.config, config);
   if (!existsSync(paths.keystore)) await createKeystore(paths.keystore, setup.key, PASSWORD, SCRYPT_N);

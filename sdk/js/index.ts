@@ -8,6 +8,7 @@ export type { Jobs, RunOptions } from "./jobs.ts";
 export type { DemandInput, Leases, OpenOptions, QuoteInput, Quotes } from "./leases.ts";
 export { createMarket, type Nodes, type OfferSearchInput, type Offers } from "./nodes.ts";
 export type { Objects } from "./objects.ts";
+export type { OrderInput } from "./orders.ts";
 export { checkQuote, type Expected, type QuoteCheck } from "./quote-check.ts";
 export { type ReceiptCheck, type ReceiptContext, type ReceiptRefusal, verifyReceipt } from "./receipt.ts";
 export type { KeptSession, Session, SessionOptions, Sessions } from "./session.ts";

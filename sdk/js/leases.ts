@@ -2,15 +2,24 @@ import { listOf, type WellKnown } from "@gpux/protocol/answers";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import type { KeptIntentWire } from "@gpux/protocol/kept";
-import { KEEP_WARM_S, LeaseView, Quote, QuoteRequest, type Settlement } from "@gpux/protocol/lease";
+import {
+  IndicativeQuote,
+  KEEP_WARM_S,
+  type LeaseMode,
+  LeaseView,
+  Quote,
+  QuoteRequest,
+  type Settlement,
+} from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
+import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
 import type { Account } from "./account.ts";
-import { GpuxError } from "./error.ts";
 import type { EventOptions } from "./journal.ts";
 import { leaseEvents } from "./lease-events.ts";
+import { createOrders, type OrderInput } from "./orders.ts";
 import { pages } from "./pages.ts";
-import { checkIdentity, checkQuote } from "./quote-check.ts";
+import { checkIdentity, checkQuote, quoteMismatch } from "./quote-check.ts";
 import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
 import type { Timing } from "./timing.ts";
 import { checked, jsonBody, type Transport } from "./transport.ts";
@@ -25,6 +34,8 @@ export interface QuoteInput {
   readonly demand?: DemandInput;
   /** Seconds that the lease may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
+  /** `dedicated`: reserved for you and billed by the clock; `serverless`, the default: billed while a job runs. */
+  readonly mode?: LeaseMode;
   /** Base units that the caller means to put in. */
   readonly amount?: bigint;
   /**
@@ -40,6 +51,7 @@ export interface OpenOptions {
   /** What was asked for: the quote is checked against it before anything is signed. Any one GPU by default. */
   readonly demand?: DemandInput;
   readonly durationS?: number;
+  readonly mode?: LeaseMode;
   readonly keepWarmS?: number;
   /** Base units per hour. */
   readonly maxRatePerHour?: bigint;
@@ -52,6 +64,13 @@ export interface Leases {
    * when a field is not what was asked, what the edge publishes or what was pinned.
    */
   open(quote: Quote, options?: OpenOptions): Promise<LeaseView>;
+  /**
+   * Several nodes at once, by one signature, or none: asks for all of them, checks every quote, signs the one funding
+   * and opens the leases. When fewer can be held it throws `no_capacity` with `problem.wait` (found, wanted, blockers);
+   * nothing is held or signed then.
+   */
+  order(input: OrderInput): Promise<Order>;
+  getOrder(id: string, options?: { signal?: AbortSignal }): Promise<Order>;
   get(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** Newest first, page by page. */
   list(options?: { signal?: AbortSignal }): AsyncGenerator<LeaseView>;
@@ -81,28 +100,39 @@ export interface LeaseSettings {
 }
 
 /** Long enough for a congested chain, short enough that a hold does not stay for long; seconds. */
-const FUNDING_WINDOW_S = 600;
+export const FUNDING_WINDOW_S = 600;
 const FUNDING_CHECK_MS = 1_000;
 const FUNDING_CHECKS = 60;
-const DEFAULT_DURATION_S = 3_600;
+export const DEFAULT_DURATION_S = 3_600;
 
 export function createQuotes({ transport, account, payer }: LeaseSettings) {
+  const bodyOf = (input: QuoteInput, firm: boolean) => {
+    const request = {
+      demand: input.demand ?? {},
+      payer: payer.address,
+      consumer_signer: account.address,
+      duration_s: input.durationS ?? DEFAULT_DURATION_S,
+      ...(input.mode === undefined ? {} : { mode: input.mode }),
+      ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
+      ...(input.amount === undefined ? {} : { amount: input.amount }),
+      ...(firm ? {} : { firm }),
+    };
+    const body = jsonBody(request);
+    checked(QuoteRequest, JSON.parse(new TextDecoder().decode(body)));
+    return body;
+  };
   return {
     /** A firm quote: the node holds the GPU until `expires_at`. */
-    create(input: QuoteInput = {}, options: { signal?: AbortSignal | undefined } = {}): Promise<Quote> {
-      const request = {
-        demand: input.demand ?? {},
-        payer: payer.address,
-        consumer_signer: account.address,
-        duration_s: input.durationS ?? DEFAULT_DURATION_S,
-        ...(input.amount === undefined ? {} : { amount: input.amount }),
-        ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
-      };
-      checked(QuoteRequest, request);
-      return transport.json(
-        { method: "POST", path: "/v1/quotes", body: jsonBody(request), signal: options.signal },
-        Quote,
-      );
+    create(input: QuoteInput = {}, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Quote> {
+      return transport.json({ method: "POST", path: "/v1/quotes", body: bodyOf(input, true), signal }, Quote);
+    },
+    /** What it would cost now: free, nothing is held, nothing can be signed. */
+    price(
+      input: QuoteInput = {},
+      { signal }: { signal?: AbortSignal | undefined } = {},
+    ): Promise<IndicativeQuote> {
+      const body = bodyOf(input, false);
+      return transport.json({ method: "POST", path: "/v1/quotes", body, signal }, IndicativeQuote);
     },
   };
 }
@@ -157,6 +187,7 @@ export function createLeases(settings: LeaseSettings): Leases {
         payer: payer.address,
         consumerSigner: account.address,
         demand: checked(Demand, options.demand ?? {}),
+        mode: options.mode ?? "serverless",
         durationS: options.durationS ?? DEFAULT_DURATION_S,
         keepWarmS: options.keepWarmS ?? KEEP_WARM_S,
         maxRatePerHour: options.maxRatePerHour ?? null,
@@ -180,6 +211,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       });
       return lease;
     },
+    ...createOrders(settings),
     get: (id, { signal } = {}) =>
       transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
     list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), { signed: true, signal }),
@@ -220,13 +252,4 @@ function mustBe(lease: LeaseView, id: string, settlement: Settlement): void {
   const check = checkIdentity(settlement, lease.lease_hash, lease.terms, settlement);
   if (!check.ok) throw quoteMismatch(check.field, check.detail);
   if (lease.id !== id) throw quoteMismatch("id", "the edge answered with another lease");
-}
-
-function quoteMismatch(field: string, detail: string): GpuxError {
-  return new GpuxError({
-    code: "quote_mismatch",
-    title: "What the edge offers is not what was asked for",
-    hint: "Nothing was signed. Ask again; if it repeats, do not use this edge.",
-    detail: `${field}: ${detail}`,
-  });
 }

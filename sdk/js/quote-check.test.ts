@@ -1,3 +1,4 @@
+import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { Demand } from "@gpux/protocol/resources";
 import { expect, it } from "vitest";
 import { checkQuote, type Expected } from "./quote-check.ts";
@@ -10,6 +11,7 @@ const expected: Expected = {
   payer: consumer.address,
   consumerSigner: consumer.address,
   demand: Demand.parse({}),
+  mode: "serverless",
   durationS: 3_600,
   keepWarmS: 300,
   maxRatePerHour: 3_600_000n,
@@ -41,6 +43,7 @@ const CHANGED: [field: string, change: Parameters<typeof quoteAt>[1]][] = [
   ["terms.providerSigner", { terms: { providerSigner: OTHER } }],
   ["terms.feeBps", { terms: { feeBps: 501 } }],
   ["terms.unattended", { terms: { unattended: 1n } }],
+  ["text.mode", { text: { mode: "dedicated" }, terms: { unattended: MAX_AMOUNT } }],
   ["terms.ratePerHour", { terms: { ratePerHour: 3_600_001n } }],
   [
     "terms.ratePerHour",
@@ -73,4 +76,17 @@ it.each([
     ok: false,
     detail: expect.stringContaining(blocker),
   });
+});
+
+it.each([
+  ["passes", {}, { ok: true }],
+  ["refuses a serverless one for", { text: { mode: "serverless" as const } }, { field: "text.mode" }],
+  ["refuses another ceiling of", { terms: { unattended: 0n } }, { field: "terms.unattended" }],
+  ["refuses more than a minute upfront of", { terms: { upfront: 60_001n } }, { field: "terms.upfront" }],
+])("%s a dedicated quote", (_, change: Parameters<typeof quoteAt>[1], outcome) => {
+  const quote = quoteAt(NOW, {
+    text: { mode: "dedicated", ...change?.text },
+    terms: { unattended: MAX_AMOUNT, ...change?.terms },
+  });
+  expect(checkQuote(quote, { ...expected, mode: "dedicated" })).toMatchObject(outcome);
 });

@@ -2,10 +2,12 @@ import type { WellKnown } from "@gpux/protocol/answers";
 import { canonicalJson } from "@gpux/protocol/canonical";
 import { escrowDomain, type LeaseTerms, leaseIdHash } from "@gpux/protocol/eip712";
 import { leaseIdOf } from "@gpux/protocol/ids";
-import type { Quote, QuoteText, Settlement } from "@gpux/protocol/lease";
+import type { LeaseMode, Quote, QuoteText, Settlement } from "@gpux/protocol/lease";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { textBlockersOf } from "@gpux/protocol/quote-text";
 import { type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
 import { keccak256, stringToBytes } from "viem/utils";
+import { GpuxError } from "./error.ts";
 
 /** What the caller asked for and trusts; the quote is held against it before anything is signed. */
 export interface Expected {
@@ -13,6 +15,7 @@ export interface Expected {
   readonly payer: string;
   readonly consumerSigner: string;
   readonly demand: Demand;
+  readonly mode: LeaseMode;
   readonly durationS: number;
   readonly keepWarmS: number;
   /** Base units per hour; null leaves the rate to the demand's own limit. */
@@ -33,9 +36,10 @@ const fail = (field: string, detail: string): QuoteCheck => ({ ok: false, field,
 
 /**
  * Whether signing this quote binds the payer to what was asked and to nothing else. The edge is not trusted: every
- * field that the terms hash covers is either recomputed or compared. `terms.provider` (where the node is paid out)
- * and `terms.upfront` are the node's and the edge's to choose: `unattended` is 0, so nothing is due beyond the
- * allowances that the consumer signs.
+ * field that the terms hash covers is either recomputed or compared. `terms.provider` (where the node is paid out) is
+ * the node's to choose. Of a serverless lease nothing is due beyond the allowances that the consumer signs
+ * (`unattended` is 0); of a dedicated one the clock alone decides, so `upfront`, which is due before any time has
+ * passed, may be a minute's worth at most.
  */
 export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
   const { terms, text } = quote;
@@ -60,8 +64,8 @@ export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
   if (terms.feeBps !== wellKnown.fee_bps) {
     return fail("terms.feeBps", `it is ${terms.feeBps}, the edge publishes ${wellKnown.fee_bps}`);
   }
-  if (terms.unattended !== 0n)
-    return fail("terms.unattended", "a serverless lease needs an allowance for all it spends");
+  const mode = checkMode(terms, text, expected.mode);
+  if (!mode.ok) return mode;
   if (text.keep_warm_s !== expected.keepWarmS)
     return fail("text.keep_warm_s", `it is ${text.keep_warm_s}, not ${expected.keepWarmS}`);
   if (text.tier !== expected.demand.tier)
@@ -69,6 +73,17 @@ export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
   const rate = checkRate(terms.ratePerHour, text, expected);
   if (!rate.ok) return rate;
   return checkTimes(quote, expected);
+}
+
+function checkMode(terms: LeaseTerms, text: QuoteText, expected: LeaseMode): QuoteCheck {
+  if (text.mode !== expected) return fail("text.mode", `it is ${text.mode}, not ${expected}`);
+  if (expected === "serverless" && terms.unattended !== 0n)
+    return fail("terms.unattended", "a serverless lease needs an allowance for all it spends");
+  if (expected === "dedicated" && terms.unattended !== MAX_AMOUNT)
+    return fail("terms.unattended", "a dedicated lease is owed by the clock alone");
+  if (expected === "dedicated" && terms.upfront > terms.ratePerHour / 60n)
+    return fail("terms.upfront", `${terms.upfront} would be due at once, more than a minute's worth`);
+  return pass;
 }
 
 /** The lease id binds terms, chain and contract; the settlement is the pinned one. Also asked before an allowance. */
@@ -115,4 +130,14 @@ function checkTimes(quote: Quote, { now, durationS }: Expected): QuoteCheck {
     return fail("terms.expiry", `the terms run longer than the ${durationS} s asked for`);
   }
   return pass;
+}
+
+/** What is thrown when a check fails; nothing was signed. */
+export function quoteMismatch(field: string, detail: string): GpuxError {
+  return new GpuxError({
+    code: "quote_mismatch",
+    title: "What the edge offers is not what was asked for",
+    hint: "Nothing was signed. Ask again; if it repeats, do not use this edge.",
+    detail: `${field}: ${detail}`,
+  });
 }

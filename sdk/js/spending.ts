@@ -23,6 +23,23 @@ export async function signFunding(
   funding: { leaseHash: Bytes32; amount: bigint; validBefore: number },
 ): Promise<SignedFunding> {
   const { leaseHash, amount, validBefore } = funding;
+  const plan = { leaseHashes: [leaseHash], amounts: [amount], validBefore };
+  const { amounts: _, ...signed } = await signFundings(payer, settlement, plan);
+  return { amount: amount.toString(), ...signed };
+}
+
+/** Wire form of `OrderAuthorization` (protocol/order.ts). */
+export interface SignedFundings extends Omit<SignedFunding, "amount"> {
+  readonly amounts: readonly string[];
+}
+
+/** As {@link signFunding}, for several leases by one signature over their sum: each gets its amount, or none does. */
+export async function signFundings(
+  payer: Account,
+  settlement: Settlement,
+  funding: { leaseHashes: readonly Bytes32[]; amounts: readonly bigint[]; validBefore: number },
+): Promise<SignedFundings> {
+  const { leaseHashes, amounts, validBefore } = funding;
   const salt = randomBytes32();
   const signature = await payer.signTypedData({
     domain: {
@@ -36,13 +53,14 @@ export async function signFunding(
     message: {
       from: payer.address,
       to: settlement.escrow,
-      value: amount,
+      value: amounts.reduce((sum, amount) => sum + amount, 0n),
       validAfter: 0n,
       validBefore: BigInt(validBefore),
-      nonce: fundingNonce({ leaseIds: [leaseHash], amounts: [amount], salt }),
+      nonce: fundingNonce({ leaseIds: [...leaseHashes], amounts: [...amounts], salt }),
     },
   });
-  return { amount: amount.toString(), salt, valid_after: 0, valid_before: validBefore, signature };
+  const texts = amounts.map((amount) => amount.toString());
+  return { amounts: texts, salt, valid_after: 0, valid_before: validBefore, signature };
 }
 
 /** The consumer's ceiling on a lease's cumulative usage, in wire form. */

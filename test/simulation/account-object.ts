@@ -1,18 +1,12 @@
 import type { AccountLease, KeyEntry, KeyEvent } from "@gpux/durable-objects/account/machine";
 import { MAX_OPEN_QUOTES } from "@gpux/durable-objects/account/machine";
-import { amountOf, draftQuote, quoteOf } from "@gpux/durable-objects/account/quote";
+import { amountOf, draftQuote, quoteOf, type Wanted } from "@gpux/durable-objects/account/quote";
 import { groupsFor, shardsOf } from "@gpux/durable-objects/books";
 import type { EdgeConfig } from "@gpux/durable-objects/config";
 import type { BookEntry, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
 import { type Address, type JobId, jobIdOf, type LeaseId } from "@gpux/protocol/ids";
 import type { RoutedJobRequest } from "@gpux/protocol/job";
-import {
-  type FundingAuthorization,
-  KEEP_WARM_S,
-  type LeaseStatus,
-  type Quote,
-  type QuoteRequest,
-} from "@gpux/protocol/lease";
+import { type FundingAuthorization, KEEP_WARM_S, type LeaseStatus, type Quote } from "@gpux/protocol/lease";
 import { blockersOf } from "@gpux/protocol/resources";
 import { Actor, type Flow } from "./actor.ts";
 import type { JobSeen } from "./seen.ts";
@@ -63,7 +57,7 @@ export class AccountObject extends Actor implements AccountDoor {
     this.#underway = new Set();
   }
 
-  *quote(by: Address, request: QuoteRequest, atLeast = 0n): Flow<Outcome<{ quote: Quote }>> {
+  *quote(by: Address, request: Wanted, atLeast = 0n): Flow<Outcome<{ quote: Quote }>> {
     const { machines, schedule, network } = this.#setting;
     const now = schedule.now;
     if (machines.account.openQuotes(this.#liveLeases(now), now) + this.#quoting >= MAX_OPEN_QUOTES)
@@ -85,21 +79,17 @@ export class AccountObject extends Actor implements AccountDoor {
     }
   }
 
-  *#hold(
-    by: Address,
-    request: QuoteRequest,
-    listed: BookEntry,
-    atLeast: bigint,
-  ): Flow<Outcome<{ quote: Quote }>> {
+  *#hold(by: Address, request: Wanted, listed: BookEntry, atLeast: bigint): Flow<Outcome<{ quote: Quote }>> {
     const { network, random, schedule, watch } = this.#setting;
     const full: Refused = { ok: false, code: "no_capacity" };
     const node = this.#setting.node(listed.node);
     const described = yield* network.call(this, node, "describe", () => node.describe());
     if (!described.ok) return full;
-    const { entry } = described;
-    if (blockersOf(entry.offer, entry.node, entry.free, request.demand).length > 0) return full;
+    const { entry, free } = described;
+    const unsold = { ...entry.offer, cpu: free.cpu, memory_gb: free.memory_gb };
+    if (blockersOf(unsold, entry.node, free.gpus.length, request.demand).length > 0) return full;
     const now = schedule.now;
-    const draft = draftQuote(this.#config, by, request, entry, random.bytes32(), now);
+    const draft = draftQuote(this.#config, by, request, { entry, cards: free.gpus }, random.bytes32(), now);
     if (draft === null) return full;
     const { hold } = draft;
     const held = yield* network.call(this, node, "hold", () => node.hold(hold));
@@ -117,6 +107,7 @@ export class AccountObject extends Actor implements AccountDoor {
       text: hold.text,
       expiresAt: hold.expiresAt,
       createdAt: now,
+      order: null,
     });
     watch.quotes(this.name, this.#liveLeases(schedule.now).filter((each) => each.phase === "quoted").length);
     return { ok: true, quote: quoteOf(this.#config, draft, usual > atLeast ? usual : atLeast) };
@@ -186,7 +177,7 @@ export class AccountObject extends Actor implements AccountDoor {
     }
     const quoted = yield* this.quote(
       by,
-      { demand, duration_s: 3_600, keep_warm_s: KEEP_WARM_S },
+      { demand, duration_s: 3_600, keep_warm_s: KEEP_WARM_S, mode: "serverless" },
       request.max_price,
     );
     return quoted.ok ? { ok: false, code: "payment_required", quote: quoted.quote } : quoted;

@@ -1,9 +1,16 @@
 import { AgentConfig } from "@gpux/agent/config";
-import { type Admission, admitResources, admitTerms, type House } from "@gpux/agent/control/admission";
+import {
+  type Admission,
+  admitResources,
+  admitTerms,
+  admitText,
+  type House,
+} from "@gpux/agent/control/admission";
 import { enterHold, type HoldEntry, type Holds, rememberedHolds } from "@gpux/agent/control/holds";
 import { type BookEntry, enter, newBook, readBook } from "@gpux/agent/leases/book";
 import { type NodeBody, nodeBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
+import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { type FromNode, FromNode as FromNodeFrame, type ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
@@ -21,7 +28,7 @@ import type { Truth } from "./truth.ts";
 /** How long a draining machine waits for its leases to be closed. */
 const CLOSE_MS = 5_000;
 /** As in agent/control/control.ts, for a lease whose hold is forgotten. */
-const LEAST: Resources = { gpus: 1, cpu: 0, memory_gb: 0 };
+const LEAST: Share = { gpus: [], resources: { gpus: 1, cpu: 0, memory_gb: 0 } };
 
 export interface Provider {
   readonly address: Address;
@@ -211,7 +218,7 @@ export class Agent extends Actor {
     switch (frame.t) {
       case "hold": {
         const { hold: lease, terms, resources } = frame;
-        const admission = this.#admit(lease, terms, resources);
+        const admission = this.#admit(frame);
         if (!admission.ok)
           return this.#say({
             t: "declined",
@@ -220,7 +227,13 @@ export class Agent extends Actor {
           });
         this.#enter({
           is: "held",
-          hold: { lease, terms, resources, expiresAt: Date.parse(frame.expires_at) },
+          hold: {
+            lease,
+            terms,
+            resources,
+            gpus: frame.text?.gpus ?? [],
+            expiresAt: Date.parse(frame.expires_at),
+          },
         });
         yield* this.#heldJournal.sync();
         return this.#say({ t: "held", hold: lease });
@@ -252,20 +265,28 @@ export class Agent extends Actor {
     this.#checkCapacity();
   }
 
-  #admit(lease: LeaseId, terms: LeaseTerms, resources: Resources): Admission {
+  #admit({ hold: lease, terms, resources, text }: Extract<ToNode, { t: "hold" }>): Admission {
     if (this.#draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
+    if (text === undefined) return { ok: false, code: "text_mismatch", detail: "What is sold is not said." };
     const now = this.#wallClock();
-    const admission = admitTerms(this.#house, { lease, terms, resources }, Math.floor(now / 1_000));
+    const proposal = { lease, terms, resources };
+    const admission = admitTerms(this.#house, proposal, Math.floor(now / 1_000));
     if (!admission.ok) return admission;
-    const served = this.#working().map(({ id, book }) => ({ id, resources: book.resources }));
-    const taken = this.#setting.machines.agent.takenResources(this.#holds, served, now, lease);
-    return admitResources(this.provider.offer, resources, taken);
+    const sold = admitText(this.#house, proposal, text);
+    if (!sold.ok) return sold;
+    const served = this.#working().map(({ id, book }) => ({
+      id,
+      gpus: book.gpus,
+      resources: book.resources,
+    }));
+    const taken = this.#setting.machines.agent.takenShares(this.#holds, served, now, lease);
+    return admitResources(this.provider.offer, { gpus: text.gpus, resources }, taken);
   }
 
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
     const served = this.leases.get(id);
     if (served !== undefined) return yield* served.rouse();
-    if (this.#draining) return;
+    if (this.#draining) return this.#setting.watch.passedOver(id);
     const journal =
       this.#books.get(id) ?? new Journal<BookEntry>(this.#setting.schedule, this.#setting.random);
     const known = readBook(journal.entries);
@@ -279,7 +300,7 @@ export class Agent extends Actor {
       return this.#serve(id, known, journal);
     }
     const held = this.#holds.get(id);
-    const resources = held?.resources ?? LEAST;
+    const { gpus, resources } = held ?? LEAST;
     const { hasher } = this.#house;
     const admission =
       held !== undefined && hasher.leaseTerms(held.terms) === hasher.leaseTerms(terms)
@@ -287,9 +308,9 @@ export class Agent extends Actor {
         : admitTerms(this.#house, { lease: id, terms, resources }, Math.floor(this.#wallClock() / 1_000));
     const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
     this.#books.set(id, journal);
-    journal.append({ is: "lease", terms, resources, refusal });
+    journal.append({ is: "lease", terms, gpus: [...gpus], resources, refusal });
     yield* journal.sync();
-    this.#serve(id, newBook(terms, resources, refusal), journal);
+    this.#serve(id, newBook(terms, { gpus, resources }, refusal), journal);
     this.#enter({ is: "released", lease: id });
   }
 

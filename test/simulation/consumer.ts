@@ -1,7 +1,8 @@
+import type { Wanted } from "@gpux/durable-objects/account/quote";
 import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import type { FundingAuthorization, Quote } from "@gpux/protocol/lease";
 import type { Demand } from "@gpux/protocol/resources";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow } from "./actor.ts";
@@ -94,16 +95,21 @@ export class Consumer extends Actor {
   #demand(): Demand {
     return {
       tier: "firm",
-      resources: { gpus: this.#random.chance(0.7) ? 1 : 2, ...this.#setting.watch.demand(this.#random) },
+      resources: {
+        gpus: this.#random.chance(0.7) ? 1 : 2,
+        cpu: this.#random.pick([0, 0, 4, 8]),
+        memory_gb: this.#random.pick([0, 0, 16, 32]),
+      },
     };
   }
 
   *#open(): Flow<void> {
     const account = this.#setting.account(this.address);
-    const request: QuoteRequest = {
+    const request: Wanted = {
       demand: this.#demand(),
       duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
       keep_warm_s: this.#random.pick([0, 5, 30, 300]),
+      mode: "serverless",
       ...(this.#random.chance(0.5)
         ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
         : {}),

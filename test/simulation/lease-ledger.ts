@@ -45,6 +45,8 @@ export class LeaseLedger {
   readonly #told = new Map<JobId, JobStatus>();
   #lines = 0;
   readonly #signed = new Map<number, string>();
+  /** When its node was given up, or its terms ran out before it was closed; in ms. */
+  lostAt: number | null = null;
   #isDeaf = false;
   /** It billed something while its socket was dead unnoticed. */
   isUnproven = false;
@@ -64,6 +66,7 @@ export class LeaseLedger {
     for (const job of before.jobs.values())
       hold(after.jobs.has(job.id) || isTerminal(job), "J1 no job is dropped", () => `${job.id} is gone`);
     this.#money(before, after);
+    if (after.lease.status === "lost") this.lostAt ??= now;
     this.state = after;
   }
 

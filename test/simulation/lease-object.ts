@@ -51,10 +51,12 @@ export class LeaseObject extends Actor implements LeaseDoor {
 
   /** The memory goes; the data socket of one that was only put to sleep stays. */
   override crash(keepsSocket = false): void {
+    // What it could not say any more, no living socket has lost.
+    const isCut = !keepsSocket || this.doomed;
     super.crash();
     this.#unloaded = true;
     this.#changed = new Bell(this.#setting.schedule);
-    if (!keepsSocket) {
+    if (isCut) {
       this.#connection?.lostByObject(this.#setting.random.int(5, 2_000));
       this.#connection = null;
     }
@@ -242,7 +244,8 @@ export class LeaseObject extends Actor implements LeaseDoor {
     watch.leaseStepped(this.id, { before, event, after: result.next, entries, isDeaf });
     watch.journal(this.id, this.disk.journal);
     this.#asleep = false;
-    for (const frame of result.frames) this.#connection?.down(frame, frame.t);
+    const first = woken?.ok && machines.shell.speaksOnWaking ? woken.frames : [];
+    for (const frame of [...first, ...result.frames]) this.#connection?.down(frame, frame.t);
     this.#changed.ring();
     if (isSettled(result.next.lease)) {
       this.#connection?.closeByObject(CLOSE.gone);

@@ -1,4 +1,4 @@
-import { takenResources } from "@gpux/agent/control/holds";
+import { takenShares } from "@gpux/agent/control/holds";
 import { uncovered } from "@gpux/agent/leases/allowance";
 import { type Book, findEnded, untoldEnds } from "@gpux/agent/leases/book";
 import { checkClose, checkSettle } from "@gpux/agent/leases/receipts";
@@ -22,6 +22,8 @@ export interface ShellRules {
   readonly syncsBeforeSigning: boolean;
   /** A lease's alarm is armed again after it rang. */
   readonly rearmsAlarms: boolean;
+  /** What a lease has to say at the first step of a new life is said. */
+  readonly speaksOnWaking: boolean;
   /** Lines of the journal that were written once are never written again. */
   readonly journalsOnce: boolean;
   /** The relayer calls a funding hard only once no reorganisation reaches it. */
@@ -59,7 +61,7 @@ export interface Machines {
     readonly checkClose: typeof checkClose;
     readonly findEnded: typeof findEnded;
     readonly endedAttempts: typeof endedAttempts;
-    readonly takenResources: typeof takenResources;
+    readonly takenShares: typeof takenShares;
     readonly uncovered: typeof uncovered;
     readonly acknowledged: typeof acknowledged;
   };
@@ -73,12 +75,13 @@ export const PRODUCT: Machines = {
   book: { apply: (book, event, now) => book.apply(event, now) },
   account: { stepKey: account.stepKey, candidates: account.candidates, openQuotes: account.openQuotes },
   meter: { step: meter.step },
-  agent: { checkSettle, checkClose, findEnded, endedAttempts, takenResources, uncovered, acknowledged },
+  agent: { checkSettle, checkClose, findEnded, endedAttempts, takenShares, uncovered, acknowledged },
   shell: {
     storesFirst: true,
     syncsBeforeSigning: true,
     rearmsAlarms: true,
     journalsOnce: true,
+    speaksOnWaking: true,
     waitsForFinality: true,
   },
   escrow: CONTRACT,

@@ -1,7 +1,8 @@
 import type { BookEntry, HoldRequest, Outcome } from "@gpux/durable-objects/interfaces";
 import type { NodeEffect, NodeEvent } from "@gpux/durable-objects/node/event";
 import { publicationOf } from "@gpux/durable-objects/node/machine";
-import { dueAt, entryOf, type NodeState, unknownNode } from "@gpux/durable-objects/node/state";
+import { dueAt, entryOf, freeCapacity, type NodeState, unknownNode } from "@gpux/durable-objects/node/state";
+import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromNode, ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
@@ -36,11 +37,12 @@ export class NodeObject extends Actor implements NodeDoor {
   }
 
   override crash(keepsSockets = false): void {
+    const isCut = !keepsSockets || this.doomed;
     super.crash();
     this.#unloaded = true;
     this.#answers = new Map();
     this.#publishing = false;
-    if (keepsSockets) return;
+    if (!isCut) return;
     for (const connection of this.#connections.values())
       connection.lostByObject(this.#setting.random.int(5, 2_000));
     this.#connections.clear();
@@ -75,14 +77,14 @@ export class NodeObject extends Actor implements NodeDoor {
     return { ok: true, connection };
   }
 
-  *describe(): Flow<Outcome<{ entry: BookEntry }>> {
+  *describe(): Flow<Outcome<{ entry: BookEntry; free: Capacity }>> {
     yield* [];
     this.#heard();
     const entry = entryOf(this.#disk);
     if (entry === null) return { ok: false, code: "node_unknown" };
     if (entry.status === "offline") return { ok: false, code: "node_offline" };
     if (entry.status !== "online") return { ok: false, code: "no_capacity", detail: "the node is draining" };
-    return { ok: true, entry };
+    return { ok: true, entry, free: freeCapacity(this.#disk) };
   }
 
   *hold(request: HoldRequest): Flow<Outcome> {

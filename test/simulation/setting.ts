@@ -1,9 +1,11 @@
+import type { Wanted } from "@gpux/durable-objects/account/quote";
 import type { BookEntry, Found, HoldRequest, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromLease, FromNode, ToLease, ToNode } from "@gpux/protocol/frames";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobRequest, RoutedJobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseStatus, Quote, QuoteRequest } from "@gpux/protocol/lease";
+import type { FundingAuthorization, LeaseStatus, Quote } from "@gpux/protocol/lease";
 import type { Demand } from "@gpux/protocol/resources";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import type { Actor, Flow } from "./actor.ts";
@@ -52,7 +54,7 @@ export interface LeaseDoor extends Actor {
 }
 
 export interface NodeDoor extends Actor {
-  describe(): Flow<Outcome<{ entry: BookEntry }>>;
+  describe(): Flow<Outcome<{ entry: BookEntry; free: Capacity }>>;
   hold(request: HoldRequest): Flow<Outcome>;
   reserve(lease: LeaseId, until: number): Flow<Outcome>;
   open(lease: LeaseId, terms: LeaseTerms): Flow<Outcome>;
@@ -71,7 +73,7 @@ export interface BookDoor extends Actor {
 }
 
 export interface AccountDoor extends Actor {
-  quote(by: Address, request: QuoteRequest): Flow<Outcome<{ quote: Quote }>>;
+  quote(by: Address, request: Wanted): Flow<Outcome<{ quote: Quote }>>;
   openLease(by: Address, id: LeaseId, funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus }>>;
   submit(
     by: Address,

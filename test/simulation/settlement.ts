@@ -6,6 +6,9 @@ import { ONE_SHARD } from "./setting.ts";
 import { hold } from "./violation.ts";
 import type { World } from "./world.ts";
 
+/** Beyond this after the healing, whoever is still there has had the time to sign. */
+const CLOSING_MS = 5 * 60_000;
+
 /** Whether nothing is left to do: every lease has ended, every duty is done, every machine is free. */
 export function isQuiet(world: World): boolean {
   return (
@@ -89,7 +92,7 @@ export function checkReclaim(world: World): void {
 }
 
 /** When all is over: everything closed, paid out and equal in every book. */
-export function checkEnd(world: World): void {
+export function checkEnd(world: World, healedAt: number): void {
   const { chain, hasher } = world.setting;
   const { escrow } = chain;
   checkNodes(world);
@@ -131,7 +134,13 @@ export function checkEnd(world: World): void {
       "M5 the lease knows what was paid",
       () => `${onChain.paid}, not ${lease.settled}`,
     );
-    if (lease.end?.reason !== "node_lost" && lease.end?.reason !== "terms_expired")
+    const lostAt = world.watch.ledgers.get(object.id)?.lostAt ?? null;
+    hold(
+      lostAt === null || lostAt <= healedAt + CLOSING_MS || world.watch.stranded.has(object.id),
+      "LSE-5 a lease that everybody is there to close is closed",
+      () => `${object.name} was lost ${lostAt}`,
+    );
+    if (lostAt === null)
       hold(
         onChain.paid === lease.spent,
         "M2 what was used is what is paid",

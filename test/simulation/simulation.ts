@@ -80,7 +80,7 @@ function play(world: World, { events = EVENTS, onEvent }: Options): void {
   checkJobs(world, healedAt);
   world.end();
   settle(world, next, schedule.now + AFTERMATH_MS, true);
-  checkEnd(world);
+  checkEnd(world, healedAt);
 }
 
 function settle(world: World, next: (until: number) => boolean, until: number, throughTime = false): void {

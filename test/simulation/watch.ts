@@ -8,7 +8,6 @@ import type { Offer, Resources } from "@gpux/protocol/resources";
 import { type Escrow, INCLUDED_UP_TO } from "./escrow.ts";
 import { LeaseLedger, type Observed } from "./lease-ledger.ts";
 import type { Attested } from "./meter.ts";
-import type { Random } from "./random.ts";
 import type { Schedule } from "./schedule.ts";
 import type { JobSeen, Line } from "./seen.ts";
 import type { Slots } from "./slots.ts";
@@ -21,16 +20,18 @@ const MAX_QUOTES = 8;
 /** Refusals of the meter that an honest lease may meet: time alone mends them. */
 const PATIENCE: ReadonlySet<string> = new Set(["above_terms"]);
 
+/** What a machine has of, each counted by itself. */
+const KINDS = ["gpus", "cpu", "memory_gb"] as const satisfies readonly (keyof Resources)[];
+
 /** Sees everything, says nothing, and stops the simulation at the first thing that must not be. */
 export class Watch {
   readonly ledgers = new Map<LeaseId, LeaseLedger>();
   readonly #schedule: Schedule;
   readonly #truth: Truth;
-  /** The resources that a Node sums up over its leases; GPUs always, others where its machine does. */
-  readonly counted: readonly (keyof Resources)[];
   readonly #allowances = new Map<Bytes32, bigint>();
   readonly #attested = new Map<Bytes32, bigint>();
   readonly #keys = new Map<string, JobId>();
+  readonly stranded = new Set<LeaseId>();
   /** What payers have signed over to each lease, landed or not. */
   readonly authorized = new Map<Bytes32, bigint>();
   readonly #nodes = new Map<Address, NodeState>();
@@ -39,18 +40,9 @@ export class Watch {
   /** All the money there is. */
   total = 0n;
 
-  constructor(schedule: Schedule, truth: Truth, counted: readonly (keyof Resources)[]) {
+  constructor(schedule: Schedule, truth: Truth) {
     this.#schedule = schedule;
     this.#truth = truth;
-    this.counted = counted;
-  }
-
-  /** CPU and memory are asked for where the Node counts them. */
-  demand(random: Random): { cpu: number; memory_gb: number } {
-    return {
-      cpu: this.counted.includes("cpu") ? random.pick([0, 0, 4, 8]) : 0,
-      memory_gb: this.counted.includes("memory_gb") ? random.pick([0, 0, 16, 32]) : 0,
-    };
   }
 
   leaseQuoted(state: State): void {
@@ -92,20 +84,15 @@ export class Watch {
     const taken = [...after.allocations.values()].flatMap(({ phase, resources }) =>
       phase === "resting" ? [] : [resources],
     );
-    this.#capacity(offer, `node ${after.node.slice(2, 4)}`, taken, this.counted);
+    this.#capacity(offer, `node ${after.node.slice(2, 4)}`, taken);
   }
 
   agentCapacity(offer: Offer, name: string, taken: readonly Resources[]): void {
-    this.#capacity(offer, name, taken, this.counted);
+    this.#capacity(offer, name, taken);
   }
 
-  #capacity(
-    offer: Offer,
-    name: string,
-    taken: readonly Resources[],
-    kinds: readonly (keyof Resources)[],
-  ): void {
-    for (const kind of kinds) {
+  #capacity(offer: Offer, name: string, taken: readonly Resources[]): void {
+    for (const kind of KINDS) {
       const sum = taken.reduce((total, each) => total + each[kind], 0);
       const all = kind === "gpus" ? offer.gpus.length : offer[kind];
       hold(sum <= all, "C1 capacity is never oversold", () => `${name}: ${sum} of ${all} ${kind}`);
@@ -142,6 +129,11 @@ export class Watch {
     // Known (docs/simulation.md): what the edge bills while the wire is dead unnoticed, the agent does not sign.
     if (this.ledgers.get(lease)?.isUnproven === true) return;
     throw new Violation("MTR-4 an honest provider signs what an honest edge asks", `${lease}: ${reason}`);
+  }
+
+  /** Known (docs/simulation.md): a lease that is opened while its machine drains is served by nobody afterwards. */
+  passedOver(lease: LeaseId): void {
+    this.stranded.add(lease);
   }
 
   providerSigned(

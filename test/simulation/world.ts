@@ -1,8 +1,7 @@
 import { isTerminal } from "@gpux/durable-objects/lease/state";
-import { unknownNode } from "@gpux/durable-objects/node/state";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
-import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { Offer } from "@gpux/protocol/resources";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { AccountObject } from "./account-object.ts";
 import type { Actor } from "./actor.ts";
@@ -73,7 +72,7 @@ export class World implements Targets {
     const relayer = new Relayer(chain, schedule, HASHER);
     relayer.isHasty = !machines.shell.waitsForFinality;
     const meter = new Meter(METER, machines, { schedule, hasher: HASHER, keyring });
-    const watch = new Watch(schedule, truth, countedKinds());
+    const watch = new Watch(schedule, truth);
     this.watch = watch;
     meter.onSigned = (attested) => watch.attested(attested);
     chain.onChange = () => watch.chain(chain.escrow);
@@ -229,10 +228,4 @@ function offerOf(random: Random): Offer {
     isolation: "process",
     models: [],
   };
-}
-
-/** GPUs, and what else this version's Node sums up over its leases: asked of the machine itself. */
-function countedKinds(): (keyof Resources)[] {
-  const free = Object.keys(unknownNode(address(1)));
-  return free.includes("resources") ? ["gpus", "cpu", "memory_gb"] : ["gpus"];
 }

@@ -2,13 +2,25 @@ import { Problem } from "@gpux/protocol/answers";
 import { ERRORS } from "@gpux/protocol/errors";
 import { IntentView } from "@gpux/protocol/intent-view";
 import { JobEvent, JobView } from "@gpux/protocol/job";
-import { LeaseView, NodeView, Quote } from "@gpux/protocol/lease";
+import { IndicativeQuote, LeaseView, NodeView, Quote } from "@gpux/protocol/lease";
+import { Order } from "@gpux/protocol/order";
 import { SessionView } from "@gpux/protocol/session";
 import { z } from "zod";
 import type { Mounted } from "./route.ts";
 
 /** Schemas that several operations answer with, by the name that the document gives them. */
-const NAMED = { IntentView, JobView, JobEvent, LeaseView, NodeView, Quote, SessionView, Problem };
+const NAMED = {
+  IntentView,
+  JobView,
+  JobEvent,
+  LeaseView,
+  NodeView,
+  Quote,
+  IndicativeQuote,
+  Order,
+  SessionView,
+  Problem,
+};
 
 const registry = z.registry<{ id: string }>();
 for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id });

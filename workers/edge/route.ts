@@ -166,11 +166,24 @@ function parseJson(
   }
 }
 
+/** Of a union, what the kind lacks that the body is nearest to: the one with the fewest fields unknown to it. */
+function issuesOf({ issues }: { readonly issues: readonly z.core.$ZodIssue[] }): readonly z.core.$ZodIssue[] {
+  return issues.flatMap((issue) => {
+    if (issue.code !== "invalid_union" || issue.path.length > 0) return issue;
+    const unknown = (kind: readonly z.core.$ZodIssue[]) =>
+      kind.reduce((sum, each) => sum + (each.code === "unrecognized_keys" ? each.keys.length : 0), 0);
+    const nearest = issue.errors.toSorted((a, b) => unknown(a) - unknown(b) || a.length - b.length)[0];
+    return nearest === undefined || nearest.length === 0 ? issue : nearest;
+  });
+}
+
 /** RFC 6901 pointers into the body; those of path and query parameters begin with `path` or `query`. */
 function invalid(where: string, error: z.core.$ZodError): Refusal {
-  const errors = error.issues.slice(0, 20).map((issue) => ({
-    pointer: `${where}/${issue.path.map((part) => String(part).replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}`,
-    detail: issue.message,
-  }));
+  const errors = issuesOf(error)
+    .slice(0, 20)
+    .map((issue) => ({
+      pointer: `${where}/${issue.path.map((part) => String(part).replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}`,
+      detail: issue.message,
+    }));
   return refuse("invalid_request", errors[0] && `${errors[0].pointer}: ${errors[0].detail}`, { errors });
 }

@@ -77,6 +77,7 @@ export function quoteAt(
   return {
     id: `qte_${"q".repeat(32)}`,
     object: "quote",
+    firm: true,
     lease_id: leaseIdOf(hash),
     lease_hash: hash,
     terms,

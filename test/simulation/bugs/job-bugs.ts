@@ -51,6 +51,12 @@ export const JOB_BUGS: readonly Bug[] = [
     plant: (product) => inShell(product, { rearmsAlarms: false }),
   },
   {
+    name: "is-silent-on-waking",
+    about:
+      "what falls due while a lease's object wakes is never said to its agent (a bug that this simulation found)",
+    plant: (product) => inShell(product, { speaksOnWaking: false }),
+  },
+  {
     name: "journals-twice",
     about: "the first lines after a wake are written twice",
     plant: (product) => inShell(product, { journalsOnce: false }),

@@ -9,14 +9,13 @@ import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
 import { checkFunction } from "../functions.ts";
+import { idempotencyKey } from "../idempotency-key.ts";
 import { jsonAnswer, viewAnswer } from "../json-answer.ts";
 import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
 import { tenantBytes } from "../tenant-bytes.ts";
 
-/** RFC 8941 string characters that a header can carry, bounded. */
-const IDEMPOTENCY_KEY = /^[!-~]{1,255}$/;
 /** A job's id as the edge or as the client gave it. */
 const AnyJobId = z.union([JobId, ClientJobId]);
 const JobParams = z.strictObject({ id: AnyJobId });
@@ -61,6 +60,7 @@ const ROUTED_REFUSALS = [
   "price_below_offers",
   "no_capacity",
   "too_many_quotes",
+  "hold_limit",
 ] as const;
 
 const createJob = signedRoute(
@@ -296,12 +296,6 @@ async function findJob(
   const own = JobId.safeParse(id);
   const job = own.success ? own.data : await env.ACCOUNT.getByName(principal.address).resolve(id);
   return job === null ? refuse("job_unknown") : { ok: true, job, lease: leaseOfJob(job) };
-}
-
-function idempotencyKey(request: Request): { readonly ok: true; readonly key: string | null } | Refusal {
-  const key = request.headers.get("idempotency-key");
-  if (key === null || IDEMPOTENCY_KEY.test(key)) return { ok: true, key };
-  return refuse("invalid_request", "Idempotency-Key must have 1 to 255 printable characters");
 }
 
 function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {

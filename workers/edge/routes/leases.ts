@@ -1,18 +1,23 @@
-import { LeaseId } from "@gpux/protocol/ids";
+import type { ObjectEnv } from "@gpux/durable-objects/bindings";
+import type { NothingFits, Principal } from "@gpux/durable-objects/interfaces";
+import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
+import { LeaseId, OrderId } from "@gpux/protocol/ids";
 import {
-  LeaseRequest,
+  IndicativeQuote,
   type LeaseStatus,
   LeaseView,
   Quote,
   QuoteRequest,
   TopUpRequest,
 } from "@gpux/protocol/lease";
+import { LeaseOpening, Order, OrderRequest } from "@gpux/protocol/order";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
+import { idempotencyKey } from "../idempotency-key.ts";
 import { jsonAnswer } from "../json-answer.ts";
 import { listOf, Page } from "../list.ts";
-import { refuse } from "../refusal.ts";
-import { type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
+import { type Refusal, refuse } from "../refusal.ts";
+import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
 
 const LeaseParams = z.strictObject({ id: LeaseId });
 
@@ -22,11 +27,15 @@ const createQuote = signedRoute(
   {
     method: "post",
     path: "/v1/quotes",
-    summary: "A firm quote: the node has confirmed that it holds the GPUs for 30 s",
+    summary:
+      "A firm quote: the node has confirmed that it holds the GPUs for 30 s; with `firm: false` the price alone, free, holding nothing",
     params: NONE,
     query: NONE,
     body: QuoteRequest,
-    answers: { 201: { description: "The quote", schema: Quote } },
+    answers: {
+      200: { description: "Not firm: nothing is held and nothing can be signed", schema: IndicativeQuote },
+      201: { description: "The quote", schema: Quote },
+    },
     scope: "quotes",
     refusals: [
       "invalid_json",
@@ -34,13 +43,16 @@ const createQuote = signedRoute(
       "price_below_offers",
       "no_capacity",
       "too_many_quotes",
+      "hold_limit",
       "signature_replayed",
     ],
   },
   async ({ env, body }, principal) => {
     const quoted = await env.ACCOUNT.getByName(principal.address).quote(principal, body);
-    if (quoted.ok) return jsonAnswer(Quote, quoted.quote, 201);
-    return refuse(quoted.code, quoted.detail, "wait" in quoted ? { wait: quoted.wait } : {});
+    if (!quoted.ok) return refuseMarket(quoted);
+    return quoted.quote.firm
+      ? jsonAnswer(Quote, quoted.quote, 201)
+      : jsonAnswer(IndicativeQuote, quoted.quote, 200);
   },
 );
 
@@ -48,11 +60,19 @@ const createLease = signedRoute(
   {
     method: "post",
     path: "/v1/leases",
-    summary: "Fund a quoted lease; idempotent by the funding's salt",
+    summary:
+      "Fund a quoted lease or a quoted order (idempotent by the funding's salt), or order several nodes at once: all of them hold, or none",
     params: NONE,
     query: NONE,
-    body: LeaseRequest,
-    answers: { 201: { description: "The lease, funding or active", schema: LeaseView } },
+    headers: { "Idempotency-Key": "of an order: the same key and body are the same order" },
+    body: LeaseOpening,
+    answers: {
+      200: { description: "The order of an earlier request with this key", schema: Order },
+      201: {
+        description: "The lease, funding or active; or the order, quoted, funding or open",
+        schema: z.union([LeaseView, Order]),
+      },
+    },
     scope: "leases",
     contracts: true,
     refusals: [
@@ -60,17 +80,77 @@ const createLease = signedRoute(
       "invalid_request",
       "quote_unknown",
       "quote_expired",
+      "order_unknown",
+      "order_closed",
       "funding_invalid",
       "insufficient_funds",
+      "relayer_low_balance",
+      "lease_closed",
+      "node_offline",
+      "price_below_offers",
+      "no_capacity",
+      "too_many_quotes",
+      "hold_limit",
+      "idempotency_key_reused",
+      "idempotency_in_progress",
       "signature_replayed",
     ],
   },
-  async ({ env, body }, principal) => {
+  async ({ env, request, body }, principal) => {
     const account = env.ACCOUNT.getByName(principal.address);
+    if ("nodes" in body) return placeOrder(env, request, principal, body);
+    if ("order" in body) {
+      const funded = await account.fundOrder(principal, body.order, body.funding);
+      return funded.ok ? orderAnswer(funded.order, 201) : funded;
+    }
     const opened = await account.openLease(principal, body.lease, body.funding);
     return opened.ok
       ? jsonAnswer(LeaseView, opened.lease, 201, { location: `/v1/leases/${opened.lease.id}` })
       : opened;
+  },
+);
+
+async function placeOrder(
+  env: ObjectEnv,
+  request: Request,
+  principal: Principal,
+  body: OrderRequest,
+): Promise<Answer> {
+  const key = idempotencyKey(request);
+  if (!key.ok) return key;
+  const bodyHash = await sha256Hex(canonicalJson(z.encode(OrderRequest, body)));
+  const account = env.ACCOUNT.getByName(principal.address);
+  const placed = await account.order(principal, key.key, bodyHash, body);
+  if (!placed.ok) return refuseMarket(placed);
+  return placed.replayed
+    ? orderAnswer(placed.order, 200, { "idempotent-replayed": "true" })
+    : orderAnswer(placed.order, 201);
+}
+
+function orderAnswer(order: Order, status: number, headers: Record<string, string> = {}): Response {
+  return jsonAnswer(Order, order, status, { location: `/v1/orders/${order.id}`, ...headers });
+}
+
+/** With why nothing fits, where that is the reason. */
+function refuseMarket({ code, detail, wait }: NothingFits): Refusal {
+  return refuse(code, detail, wait === undefined ? {} : { wait });
+}
+
+const getOrder = signedRoute(
+  {
+    method: "get",
+    path: "/v1/orders/{id}",
+    summary: "An order of the principal's, with how each of its leases stands",
+    params: z.strictObject({ id: OrderId }),
+    query: NONE,
+    body: NO_BODY,
+    answers: { 200: { description: "The order", schema: Order } },
+    scope: "read",
+    refusals: ["order_unknown"],
+  },
+  async ({ env, params }, principal) => {
+    const seen = await env.ACCOUNT.getByName(principal.address).viewOrder(principal, params.id);
+    return seen.ok ? jsonAnswer(Order, seen.order) : seen;
   },
 );
 
@@ -168,6 +248,7 @@ const closeLease = signedRoute(
 export const leaseRoutes: readonly Mounted[] = [
   createQuote,
   createLease,
+  getOrder,
   listLeases,
   getLease,
   topUpLease,

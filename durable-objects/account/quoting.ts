@@ -1,0 +1,80 @@
+import type { Address, Bytes32 } from "@gpux/protocol/ids";
+import { type Blocker, blockersOf, type Demand, ratePerHour } from "@gpux/protocol/resources";
+import { bytesToHex } from "viem/utils";
+import type { ObjectEnv } from "../bindings.ts";
+import { configOf } from "../config.ts";
+import type { BookEntry, Found, NothingFits } from "../interfaces.ts";
+import { amountOf, type Draft, draftQuote, type Wanted } from "./quote.ts";
+
+/** A draft with what to put in. */
+export interface Offered {
+  readonly draft: Draft;
+  readonly amount: bigint;
+  /** The node as it described itself just now. */
+  readonly entry: BookEntry;
+}
+
+type Missed = { readonly ok: false; readonly blockers: readonly Blocker[] };
+
+/** By how many offers each condition failed. */
+export type Blockers = Partial<Record<Blocker, number>>;
+
+/** The demand with how long the lease is to last, which an offer may have bounds for. */
+export function demandFor({ demand, duration_s }: Wanted): Demand {
+  return { ...demand, duration_s: demand.duration_s ?? duration_s };
+}
+
+/**
+ * What a listed node offers now, written as terms; nothing is held yet. The price is the node's own of this moment: it
+ * is refused where it rose above the demand's limit.
+ */
+export async function offer(
+  env: ObjectEnv,
+  by: Address,
+  request: Wanted,
+  listed: BookEntry,
+  atLeast = 0n,
+): Promise<({ readonly ok: true } & Offered) | Missed> {
+  const described = await env.NODE.getByName(listed.node).describe();
+  if (!described.ok) return { ok: false, blockers: ["gpus"] };
+  const { entry, free } = described;
+  // Conditions hold for what is free; the Book knows what there is.
+  const unsold = { ...entry.offer, cpu: free.cpu, memory_gb: free.memory_gb };
+  const seller = { provider: entry.provider };
+  const blockers = blockersOf(unsold, entry.node, free.gpus.length, demandFor(request), seller);
+  if (blockers.length > 0) return { ok: false, blockers };
+  // Terms are written in the firm tier alone, at its prices.
+  if (request.demand.tier !== "firm") return { ok: false, blockers: ["tier"] };
+  const salt: Bytes32 = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
+  const draft = draftQuote(configOf(env), by, request, { entry, cards: free.gpus }, salt, Date.now());
+  if (draft === null) return { ok: false, blockers: ["gpu_model"] };
+  const usual = amountOf(request, draft.hold.terms.ratePerHour);
+  return { ok: true, draft, entry, amount: usual > atLeast ? usual : atLeast };
+}
+
+/** QTE-1: the agent itself confirms, then the lease waits in `quoted`. Else the node is let go of. */
+export async function hold(env: ObjectEnv, { draft, amount }: Omit<Offered, "entry">): Promise<boolean> {
+  const request = draft.hold;
+  const node = env.NODE.getByName(request.terms.providerSigner);
+  const held = await node.hold(request);
+  if (!held.ok) return false;
+  const kept = await env.LEASE.getByName(request.lease).quote({ ...request, amount });
+  if (!kept.ok) await node.release(request.lease);
+  return kept.ok;
+}
+
+/** QTE-3: whether the node asks for more than it was listed for. */
+export function hasRisen(listed: BookEntry, now: BookEntry, { resources }: Demand): boolean {
+  return ratePerHour(now.offer.prices, resources) > ratePerHour(listed.offer.prices, resources);
+}
+
+export function count(blockers: Blockers, failed: readonly Blocker[]): void {
+  for (const blocker of failed) blockers[blocker] = (blockers[blocker] ?? 0) + 1;
+}
+
+/** QTE-7: why nothing came of it, and whether waiting helps: where what is needed comes free again. */
+export function nothingFits(found: Found, blockers: Blockers): NothingFits {
+  const code = found.entries.length === 0 && found.onlyPrice > 0 ? "price_below_offers" : "no_capacity";
+  const possible = found.entries.length > 0 || found.onlyBusy > 0;
+  return { ok: false, code, wait: { possible, blockers } };
+}
