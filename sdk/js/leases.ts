@@ -10,8 +10,11 @@ import {
   QuoteRequest,
   type Settlement,
 } from "@gpux/protocol/lease";
+import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
+import type { EventOptions } from "./journal.ts";
+import { leaseEvents } from "./lease-events.ts";
 import {
   DEFAULT_DURATION_S,
   type DemandInput,
@@ -76,6 +79,8 @@ export interface Leases {
   topUp(id: string, amount: bigint, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
+  events(id: string, options?: EventOptions): AsyncGenerator<LeaseEvent>;
   /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
   adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
 }
@@ -206,6 +211,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       warm.raise(id, capped(after.funded));
       return after;
     },
+    events: (id, options = {}) => leaseEvents(transport, timing, id, options),
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);

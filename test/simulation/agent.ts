@@ -200,6 +200,7 @@ export class Agent extends Actor {
           offer: this.provider.offer,
           leases: this.#list().slice(0, 64),
           draining: this.#draining,
+          claimed: 0,
         }),
       onWelcome: (frame) => {
         for (const id of this.#list()) if (!frame.leases.includes(id)) this.#forget(id, true);
