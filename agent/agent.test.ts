@@ -65,6 +65,11 @@ class ScriptedExecutor implements Executor<FunctionJob> {
   readonly jobs: { job: FunctionJob; end(result?: ExecutionResult): void }[] = [];
   readonly #waiting: (() => void)[] = [];
   closed = 0;
+  readonly notices: number[] = [];
+
+  yieldSoon = (ms: number) => {
+    this.notices.push(ms);
+  };
 
   describe = async () => ({
     adapter: "SwiftShader driver-5.0.0",
@@ -546,6 +551,7 @@ describe("LSE-9 a lease without work", () => {
       hold: id,
       resources: oneGpu,
       terms: z.encode(LeaseTermsWire, others),
+      text: textWith(),
       expires_at: soon(),
     };
     return { id, frame };
@@ -622,6 +628,42 @@ describe("LSE-9 a lease without work", () => {
     executor.jobs[0]?.end();
     await socket.next("result");
     expect(dialled()).toBe(1);
+  });
+});
+
+describe("LSE-11 a lease that gives way", () => {
+  test("is told on its socket, with the executor; what runs is stopped when the notice has passed, and not said", async () => {
+    await start();
+    const { control, socket } = await opened();
+    socket.say(1, 0, await runFrame(1));
+    const started = await socket.next("started");
+    control.say(3, 1, { t: "yield", lease, notice_s: 0 });
+    expect(await socket.next("yield")).toMatchObject({ notice_s: 0, seq: started.seq + 1 });
+    expect(executor.notices).toEqual([0]);
+    await expect
+      .poll(async () => (await readStatus(statePaths(folder)))?.leases)
+      .toEqual([{ id: lease, executing: 0 }]);
+    control.say(4, 1, { t: "rest", lease });
+    expect(await socket.closed).toBe(1000);
+  });
+
+  test("the owner's claim is said at once and after every hello, and its GPUs are held for nobody", async () => {
+    const agent = await start();
+    const { control, hello } = await online();
+    expect(hello.claimed).toBe(0);
+    agent.claim(64);
+    expect(await control.next("claim")).toMatchObject({ gpus: 1 });
+    control.say(1, 1, {
+      t: "hold",
+      hold: lease,
+      resources: { gpus: 1, cpu: 0, memory_gb: 0 },
+      terms: wire(),
+      text: textWith(),
+      expires_at: soon(),
+    });
+    expect(await control.next("declined")).toMatchObject({ reason: expect.stringContaining("no_capacity") });
+    control.cut();
+    expect((await online()).hello.claimed).toBe(1);
   });
 });
 

@@ -29,6 +29,8 @@ export interface AgentOptions {
   readonly log: Log;
   /** Runs the functions; closed with the agent. */
   readonly executor: Executor<FunctionJob>;
+  /** GPUs that the owner uses for himself; none when left out. */
+  readonly claimed?: number;
 }
 
 export interface RunningAgent {
@@ -40,6 +42,8 @@ export interface RunningAgent {
    * broken off.
    */
   drain(deadlineS: number): Promise<void>;
+  /** The owner uses so many GPUs for himself: yieldable leases give them back within the edge's notice. */
+  claim(gpus: number): void;
   /** Drains for as long as the config says (`drain_s`). */
   stop(): Promise<void>;
   /** Leaves at once: running jobs are broken off, nothing is flushed. What the journals say is said at the next start. */
@@ -120,6 +124,7 @@ async function run(
       publish(published, "");
     },
   });
+  let claimed = Math.min(options.claimed ?? 0, offer.gpus.length);
   let ending: Promise<void> | null = null;
   const ended = Promise.withResolvers<AgentEnd>();
   /** Cuts a drain short. */
@@ -133,6 +138,7 @@ async function run(
     holds,
     journal: heldJournal.journal,
     leases: roster,
+    claimed,
     log,
     onState: (state, detail) => {
       if (state.state === "up") publish("online", "");
@@ -167,6 +173,7 @@ async function run(
       gpu,
       leases: roster.serving().map((lease) => ({ id: lease.id, executing: lease.executing() })),
       resting: roster.list().length - roster.serving().length,
+      claimed,
       jobs_ended: jobsEnded,
       detail,
       updated_at: new Date().toISOString(),
@@ -233,6 +240,16 @@ async function run(
   return {
     address,
     ended: ended.promise,
+    claim(gpus) {
+      claimed = Math.min(gpus, offer.gpus.length);
+      log({
+        level: "info",
+        event: "claimed",
+        text: `${claimed} of ${offer.gpus.length} GPU(s) are the owner's`,
+      });
+      control.claim(claimed);
+      publish(published, "");
+    },
     drain: leaveBy,
     stop: () => leaveBy(config.drain_s),
     kill() {

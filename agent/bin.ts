@@ -6,6 +6,7 @@ import { formatAmount } from "@gpux/protocol/money";
 import { Command, CommanderError, Option } from "commander";
 import { z } from "zod";
 import { startAgent } from "./agent.ts";
+import { parseClaim, readClaim, writeClaim } from "./claim.ts";
 import { loadConfig } from "./config.ts";
 import { AGENT_VERSION } from "./control/control.ts";
 import { followDrain, parseDeadline, requestDrain, takeDrainRequest } from "./drain-request.ts";
@@ -107,6 +108,7 @@ program
           `edge     ${status.edge}`,
           `jobs     ${status.jobs_ended} ended`,
           ...status.leases.map((lease) => `lease    ${lease.id}, ${lease.executing} running`),
+          ...(status.claimed === 0 ? [] : [`claimed  ${status.claimed} GPU(s) are yours`]),
           ...(status.resting === 0 ? [] : [`resting  ${status.resting} lease(s) without work`]),
           `written  ${status.updated_at}`,
         ].join("\n"),
@@ -148,6 +150,28 @@ Example:
     };
     await followDrain(paths, show, left.signal);
     console.error(left.signal.aborted ? "The agent goes on draining." : "The agent has stopped.");
+  });
+
+program
+  .command("yield")
+  .description("take GPUs back from yieldable leases, for yourself")
+  .addOption(dirOption())
+  .option("--gpus <n>", "how many; all of them when left out")
+  .option("--end", "you need them no longer: rent them out again")
+  .addHelpText(
+    "after",
+    `
+Yieldable leases have 30 s to leave; what they could not end goes back to their queue, unpaid. Firm leases stay: see
+\`gpux-agent drain\`. It holds over restarts of the agent, until --end.
+Example:
+  $ gpux-agent yield && ./train.sh; gpux-agent yield --end`,
+  )
+  .action(async (options: { dir: string; gpus?: string; end?: true }) => {
+    const gpus = options.end ? 0 : parseClaim(options.gpus);
+    if (gpus === null) throw new Refusal(EXIT.usage, "--gpus: give a whole number from 1 to 64.");
+    const paths = statePaths(resolve(options.dir));
+    const isTold = await writeClaim(paths, gpus);
+    console.error(isTold ? "The agent was told." : "No agent runs here; the next one will know.");
   });
 
 program
@@ -197,6 +221,7 @@ async function runAgent(options: {
     config: loaded.config,
     key: { keystore: paths.keystore, password: password.password },
     stateDir: paths.folder,
+    claimed: await readClaim(paths),
     log,
     executor: createWebGpuExecutor({
       cacheDir: paths.cache,
@@ -216,6 +241,7 @@ async function runAgent(options: {
     void (signals === 1 ? drain() : agent.kill());
     if (signals > 1) process.exitCode = EXIT.forced;
   };
+  process.on("SIGUSR2", () => void readClaim(paths).then((gpus) => agent.claim(gpus)));
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
   // The terminal is gone: there is nobody left to press Ctrl-C twice.

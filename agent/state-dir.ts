@@ -16,6 +16,8 @@ export interface StatePaths {
   readonly lock: string;
   /** What `gpux-agent drain` asks of the agent that runs. */
   readonly drain: string;
+  /** How many GPUs the owner uses for himself. */
+  readonly claim: string;
 }
 
 export function statePaths(folder: string): StatePaths {
@@ -30,6 +32,7 @@ export function statePaths(folder: string): StatePaths {
     status: join(folder, "status.json"),
     lock: join(folder, "agent.pid"),
     drain: join(folder, "drain.json"),
+    claim: join(folder, "claim.json"),
   };
 }
 
@@ -77,6 +80,8 @@ export const AgentStatus = z.strictObject({
   leases: z.array(z.strictObject({ id: z.string(), executing: z.int() })),
   /** Leases without work, whose resources others may have. */
   resting: z.int().default(0),
+  /** GPUs that the owner uses for himself. */
+  claimed: z.int().default(0),
   jobs_ended: z.int(),
   detail: z.string(),
   updated_at: z.iso.datetime(),

@@ -2,7 +2,7 @@ import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
-import type { JobEvent, JobRequest, JobView, RoutedJobRequest } from "@gpux/protocol/job";
+import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type {
   FundingAuthorization,
   IndicativeQuote,
@@ -57,7 +57,7 @@ export type Caller =
 export interface BookEntry {
   readonly node: Address;
   readonly offer: Offer;
-  /** GPUs neither held nor leased. */
+  /** GPUs that a firm demand can have: neither held nor leased, or leased in the yieldable tier. */
   readonly free: number;
   readonly provider: Address;
   readonly agentVersion: string;
@@ -194,6 +194,14 @@ export interface LeaseRpc {
     job: JobId,
     request: JobRequest,
     clientId: string | null,
+    waitMs: number,
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  /** The request of an ended job again, as the job `next`. As `submit`. */
+  retry(
+    as: Caller,
+    job: JobId,
+    next: JobId,
+    allowance: SignedAllowance | null,
     waitMs: number,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
   /**

@@ -186,6 +186,7 @@ export const ERRORS = {
   ),
   lease_closed: tenant(409, "The lease is closing or closed", "Open a new lease."),
   job_unknown: tenant(404, "There is no such job", "Check the id; results are kept for 7 days."),
+  job_not_ended: tenant(409, "The job has not ended yet", "Wait for its end, or cancel it first."),
   job_ended: tenant(409, "The job has already ended", "GET the job for its end state."),
   queue_full: later(
     429,

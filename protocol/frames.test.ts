@@ -61,11 +61,12 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
     link: "from a node",
     schema: FromNode,
     frames: {
-      hello: { agent_version: "1", provider: address, offer, leases: [lease], draining: false },
+      hello: { agent_version: "1", provider: address, offer, leases: [lease], draining: false, claimed: 1 },
       offer: { offer },
       held: { hold: lease },
       declined: { hold: lease, reason: "busy" },
       drain: { deadline_s: 1 },
+      claim: { gpus: 1 },
       ack: {},
     },
   },
@@ -79,6 +80,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       release: { hold: lease },
       open: { lease, terms },
       rest: { lease },
+      yield: { lease, notice_s: 30 },
       dial: { lease },
       ack: {},
     },
@@ -101,6 +103,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       signed: { usage: { ...usage, signature } },
       close_signed: { cumulative: "1", valid_before: 1, signature },
       drain: { deadline_s: 1 },
+      yield: { notice_s: 30 },
       refused: { what: "lease", reason: "no" },
       ack: {},
     },
@@ -148,7 +151,7 @@ it.each(rows)("$t $link survives the wire unchanged, and only exactly as written
 it.each(rows.filter(({ frame }) => Object.keys(frame).length > 4))(
   "$t $link lacks none of its fields",
   ({ schema, frame }) => {
-    const optional = new Set(["note", "detail", "allowance"]);
+    const optional = new Set(["note", "detail", "allowance", "claimed"]);
     for (const field of Object.keys(frame)) {
       if (optional.has(field)) continue;
       expect(schema.safeParse({ ...frame, [field]: undefined }).success, field).toBe(false);

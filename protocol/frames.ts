@@ -50,11 +50,15 @@ export const FromNode = z.discriminatedUnion("t", [
     /** Leases that the agent still serves; the welcome answers which of them are over. */
     leases: z.array(LeaseId).max(64),
     draining: z.boolean(),
+    /** As `claim`. */
+    claimed: z.int().min(0).max(64).default(0),
   }),
   frame("offer", { offer: Offer }),
   frame("held", { hold: LeaseId }),
   frame("declined", { hold: LeaseId, reason: z.string().max(200) }),
   frame("drain", { deadline_s: z.int().min(0) }),
+  /** So many GPUs the owner uses for himself now; answered by a `yield` for each lease that must leave for it. */
+  frame("claim", { gpus: z.int().min(0).max(64) }),
   ack,
 ]);
 export type FromNode = z.output<typeof FromNode>;
@@ -80,6 +84,8 @@ export const ToNode = z.discriminatedUnion("t", [
   frame("open", { lease: LeaseId, terms: LeaseTerms }),
   /** The lease has no work: its resources are free for others, hang up its data socket and keep its journal. */
   frame("rest", { lease: LeaseId }),
+  /** The owner or a firm demand takes the GPUs of this yieldable lease in so long: say so on its data socket. */
+  frame("yield", { lease: LeaseId, notice_s: z.int().min(0).max(3_600) }),
   /** Dial the data socket of a lease that rests, for what needs no resources: its close is to be signed. */
   frame("dial", { lease: LeaseId }),
   ack,
@@ -144,6 +150,8 @@ export const FromLease = z.discriminatedUnion("t", [
   frame("close_signed", { cumulative: Amount, valid_before: z.int(), signature: HexBytes }),
   /** The node stops in so long: nothing new is begun, and what runs may end until then. */
   frame("drain", { deadline_s: z.int().min(0).max(86_400) }),
+  /** The lease's GPUs are taken back in so long; what still runs then is stopped, and goes back to the queue. */
+  frame("yield", { notice_s: z.int().min(0).max(3_600) }),
   /** The agent will not: `what` says to which request, `reason` why. A refusal to serve the lease ends it. */
   frame("refused", { what: z.enum(["lease", "settle", "close"]), reason: z.string().max(400) }),
   ack,

@@ -42,9 +42,15 @@ export const JobRequest = z.strictObject({
   timeouts: Timeouts.prefault({}),
   /** Attempts after the first, for losses that are not the tenant's fault. */
   retries: z.int().min(0).max(5).default(2),
+  /** Within its lease: higher goes first, then older. */
+  priority: z.int().min(-10).max(10).default(0),
   allowance: SignedAllowance.optional(),
 });
 export type JobRequest = z.output<typeof JobRequest>;
+
+/** The body of `POST /v1/jobs/{id}/retry`: all else is as in the job that it does again. */
+export const RetryRequest = z.strictObject({ allowance: SignedAllowance.optional() });
+export type RetryRequest = z.output<typeof RetryRequest>;
 
 /** The body of `POST /v1/jobs` and `PUT /v1/jobs/{id}`: the edge chooses the lease. */
 export const RoutedJobRequest = JobRequest.extend({
@@ -111,6 +117,8 @@ export const JobView = z.object({
   id: JobId,
   object: z.literal("job"),
   client_id: ClientJobId.optional(),
+  /** The job that this one does again. */
+  retry_of: JobId.optional(),
   status: JobStatus,
   lease_id: LeaseId,
   node: Address,
@@ -125,7 +133,10 @@ export const JobView = z.object({
       node: Address,
       started_at: Time.optional(),
       ended_at: Time.optional(),
+      /** `succeeded`, `canceled`, `yielded`, or why it failed: a code of the failures. */
       outcome: z.string().optional(),
+      /** What of the job's price is for this attempt. */
+      paid: Amount.optional(),
     }),
   ),
   max_price: Amount,

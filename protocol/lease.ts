@@ -2,7 +2,7 @@ import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, LeaseId, OrderId } from "./ids.ts";
 import { Amount } from "./money.ts";
-import { Demand, Feature, Gpu, Isolation, ModelName, Resources } from "./resources.ts";
+import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./resources.ts";
 
 /** `lost`: the node stayed away beyond its grace; `expired`: the terms ran out or the funding never landed. */
 export const LeaseStatus = z.enum([
@@ -77,7 +77,7 @@ export const QuoteText = z.strictObject({
   resources: Resources,
   prices: z.strictObject({ gpu_hour: z.string(), core_hour: z.string(), gb_hour: z.string() }),
   /** `yieldable`: cheaper, and the owner or a firm demand may take the GPU back. */
-  tier: z.enum(["firm", "yieldable"]),
+  tier: Tier,
   /** `dedicated`: resources reserved, billed by the wall clock; `serverless`: billed while a job runs. */
   mode: LeaseMode,
   region: z.string(),

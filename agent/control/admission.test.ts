@@ -56,6 +56,16 @@ describe("admission of terms", () => {
     });
   });
 
+  test("takes a yieldable lease at the yieldable price, and only where that tier is sold", () => {
+    const config = configWith({ yieldable_prices: { gpu_hour: "1.80" } });
+    const terms = termsWith({ ratePerHour: 1_800_000n });
+    const ask = (tier: "firm" | "yieldable", change: Partial<House> = { config }) =>
+      admitTerms({ ...house, ...change }, { lease: leaseOf(terms).id, terms, resources, tier }, NOW_S);
+    expect(ask("yieldable")).toEqual({ ok: true });
+    expect(ask("firm")).toMatchObject({ code: "price_too_low" });
+    expect(ask("yieldable", {})).toMatchObject({ code: "tier_unoffered" });
+  });
+
   test("declines a meter that is not on the owner's list", () => {
     const config = configWith({ meters: [stranger] });
     expect(admit(termsWith(), { config })).toMatchObject({ code: "meter_unknown" });

@@ -4,7 +4,7 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { type Address, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { formatAmount, MAX_AMOUNT } from "@gpux/protocol/money";
-import { type Offer, type Resources, ratePerHour } from "@gpux/protocol/resources";
+import { type Offer, type Resources, ratePerHour, type Tier } from "@gpux/protocol/resources";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { keccak256, stringToBytes } from "viem/utils";
 import type { AgentConfig } from "../config.ts";
@@ -43,10 +43,16 @@ export interface Proposal {
   readonly lease: LeaseId;
   readonly terms: LeaseTerms;
   readonly resources: Resources;
+  /** Firm when left out. */
+  readonly tier?: Tier;
 }
 
 /** Whether terms are what this provider agreed to sell. `nowS` in seconds. The first wrong field is the answer. */
-export function admitTerms(house: House, { lease, terms, resources }: Proposal, nowS: number): Admission {
+export function admitTerms(
+  house: House,
+  { lease, terms, resources, tier = "firm" }: Proposal,
+  nowS: number,
+): Admission {
   const { config } = house;
   const decline = (code: DeclineCode, detail: string): Admission => ({ ok: false, code, detail });
   if (leaseIdOf(house.hasher.leaseTerms(terms)) !== lease)
@@ -65,7 +71,10 @@ export function admitTerms(house: House, { lease, terms, resources }: Proposal, 
     terms.meter === terms.consumerSigner
   )
     return decline("shared_key", "Consumer, provider and meter must have three keys.");
-  const least = ratePerHour(config.prices, resources);
+  const prices = tier === "firm" ? config.prices : config.yieldable_prices;
+  if (prices === undefined)
+    return decline("tier_unoffered", "This node sells nothing in the yieldable tier.");
+  const least = ratePerHour(prices, resources);
   if (terms.ratePerHour < least)
     return decline(
       "price_too_low",
@@ -100,7 +109,8 @@ export function admitText(house: House, { terms, resources }: Proposal, text: Qu
     return decline("text_mismatch", "The text sells other resources than are to be held.");
   if (text.gpus.length !== gpus)
     return decline("text_mismatch", `The text names ${text.gpus.length} cards for ${gpus} GPUs.`);
-  if (text.tier !== "firm") return decline("tier_unoffered", `The ${text.tier} tier is not sold here.`);
+  if (text.tier === "yieldable" && house.config.yieldable_prices === undefined)
+    return decline("tier_unoffered", "This node sells nothing in the yieldable tier.");
   if (text.mode === "dedicated" && terms.unattended !== MAX_AMOUNT)
     return decline("mode_mismatch", "A dedicated lease must be owed without the consumer's allowance.");
   return { ok: true };

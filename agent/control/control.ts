@@ -24,6 +24,8 @@ export interface LeaseHouse {
   rest(lease: LeaseId): Promise<void>;
   /** A resting lease is served, but not given its resources. */
   dial(lease: LeaseId): Promise<void>;
+  /** The owner or a firm demand takes its resources back in so long. */
+  yield(lease: LeaseId, noticeS: number): void;
   forget(lease: LeaseId, why: string): Promise<void>;
 }
 
@@ -33,6 +35,8 @@ export interface ControlOptions {
   readonly holds: Holds;
   readonly journal: Journal<HoldEntry>;
   readonly leases: LeaseHouse;
+  /** GPUs that the owner uses for himself, from the start. */
+  readonly claimed: number;
   readonly log: Log;
   readonly onState: (state: LinkState, detail: string) => void;
   readonly onEnd: (end: LinkEnd) => void;
@@ -41,6 +45,8 @@ export interface ControlOptions {
 
 export interface Control {
   start(): void;
+  /** The owner uses so many GPUs for himself from now on. */
+  claim(gpus: number): void;
   /** Takes no more holds and says so. */
   drain(deadlineS: number): Promise<void>;
   stop(): void;
@@ -55,6 +61,7 @@ export function createControl(options: ControlOptions): Control {
   const { house, credentials, leases, journal, log } = options;
   let holds = options.holds;
   let draining = false;
+  let { claimed } = options;
 
   const enter = (entry: HoldEntry) => {
     holds = rememberedHolds(enterHold(holds, entry), Date.now());
@@ -80,6 +87,7 @@ export function createControl(options: ControlOptions): Control {
           .slice(0, HELLO_LEASES)
           .map(({ id }) => id),
         draining,
+        claimed,
       }),
     onWelcome: (frame) => {
       log({
@@ -127,6 +135,14 @@ export function createControl(options: ControlOptions): Control {
       case "rest":
         await leases.rest(frame.lease);
         return;
+      case "yield":
+        log({
+          level: "info",
+          event: "lease.yield",
+          text: `${frame.lease} gives its GPUs back within ${frame.notice_s} s`,
+        });
+        leases.yield(frame.lease, frame.notice_s);
+        return;
       case "dial":
         await leases.dial(frame.lease);
         return;
@@ -160,7 +176,7 @@ export function createControl(options: ControlOptions): Control {
   function admit({ hold: lease, terms, resources, text }: Extract<ToNode, { t: "hold" }>): Admission {
     if (draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
     if (text === undefined) return { ok: false, code: "text_mismatch", detail: "What is sold is not said." };
-    const proposal = { lease, terms, resources };
+    const proposal = { lease, terms, resources, tier: text.tier };
     const checks = [
       () => admitTerms(house, proposal, Math.floor(Date.now() / 1_000)),
       () => admitText(house, proposal, text),
@@ -175,7 +191,8 @@ export function createControl(options: ControlOptions): Control {
 
   function hasRoom(lease: LeaseId, share: Share): Admission {
     const working = leases.list().filter(({ isResting }) => !isResting);
-    return admitResources(house.offer, share, takenShares(holds, working, Date.now(), lease));
+    const owners: Share = { gpus: [], resources: { gpus: claimed, cpu: 0, memory_gb: 0 } };
+    return admitResources(house.offer, share, [...takenShares(holds, working, Date.now(), lease), owners]);
   }
 
   async function open(lease: LeaseId, terms: LeaseTerms): Promise<void> {
@@ -206,6 +223,10 @@ export function createControl(options: ControlOptions): Control {
 
   return {
     start: () => link.start(),
+    claim(gpus) {
+      claimed = gpus;
+      say({ t: "claim", gpus });
+    },
     async drain(deadlineS) {
       draining = true;
       say({ t: "drain", deadline_s: deadlineS });

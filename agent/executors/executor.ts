@@ -93,6 +93,11 @@ export type ExecutorDescription = {
 export type Executor<Job> = {
   describe(): Promise<ExecutorDescription>;
   run(job: Job, on: ExecutionEvents, signal: AbortSignal): Promise<ExecutionResult>;
+  /**
+   * The GPU is taken back in so long: an executor whose jobs can save their state does it now. A function saves none:
+   * it is stopped by its signal when the time has passed, and begins anew.
+   */
+  yieldSoon?(noticeMs: number): void;
   close(): Promise<void>;
 };
 

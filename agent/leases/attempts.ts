@@ -4,7 +4,7 @@ import type { AttemptToken } from "@gpux/protocol/job";
 import { sameAttempt } from "./book.ts";
 
 /** Why an attempt is stopped. Only a `canceled` one tells the edge; of the others the edge asks no more. */
-export type StopReason = "canceled" | "fenced" | "leaving";
+export type StopReason = "canceled" | "fenced" | "leaving" | "yielded";
 
 /** An attempt under way on this machine. */
 export interface Attempt {

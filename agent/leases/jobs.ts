@@ -155,8 +155,9 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
   }
 
   async function finish(frame: RunFrame, attempt: Attempt, end: AttemptEnd): Promise<void> {
-    // A fenced attempt is another's business by now, and one that left with us runs again.
-    if (attempt.stopReason === "fenced" || attempt.stopReason === "leaving") return;
+    // A fenced attempt is another's business by now; one that left with us or gave way runs again.
+    const { stopReason } = attempt;
+    if (stopReason === "fenced" || stopReason === "leaving" || stopReason === "yielded") return;
     const { job, attempt: token } = frame;
     const spec = { job, attempt: token, gpu, ms: end.ms };
     const body = leaseBody(

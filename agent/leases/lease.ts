@@ -48,6 +48,8 @@ export interface ServedLease extends Share {
   rouse(): Promise<void>;
   /** Others may have its resources: leaves, and the next start will know why. */
   rest(): Promise<void>;
+  /** LSE-11: its GPUs are taken back in so long: says so, tells the executor, and stops what runs then. */
+  yield(noticeS: number): void;
   /** Attempts on the executor now. */
   executing(): number;
   /**
@@ -295,6 +297,14 @@ export function serveLease(options: LeaseOptions): ServedLease {
       await desk.persist({ is: "resting", resting: true });
       leave();
       await journal.close();
+    },
+    yield(noticeS) {
+      link.send(leaseBody({ t: "yield", notice_s: noticeS }), true);
+      if (attempts.list().length > 0) workshop.executor.yieldSoon?.(noticeS * 1_000);
+      const over = setTimeout(() => {
+        for (const attempt of attempts.list()) attempt.stop("yielded");
+      }, noticeS * 1_000);
+      leaving.signal.addEventListener("abort", () => clearTimeout(over));
     },
     executing: () => attempts.list().filter((each) => each.executing).length,
     async drain(deadlineS) {

@@ -154,6 +154,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     open,
     rest,
     dial,
+    yield: (id, noticeS) => served.get(id)?.yield(noticeS),
     forget,
     takeUp,
     async drain(deadlineS) {

@@ -48,6 +48,14 @@ export function addJobs(program: Command, terminal: Terminal, done: (code: numbe
       done(EXIT.ok);
     });
 
+  withCommonFlags(jobs.command("retry <id>").description("do an ended job again on its lease"))
+    .addHelpText("after", "\nAsked again it is the same new job.\nExample:\n  $ gpux jobs retry job_...")
+    .action(async (id: string, flags: CommonFlags) => {
+      const session = await openSession(terminal, flags);
+      show(session, await session.client.jobs.retry(id));
+      done(EXIT.ok);
+    });
+
   withCommonFlags(jobs.command("cancel <id>").description("stop a job; what it used is charged"))
     .addHelpText("after", "\nExample:\n  $ gpux jobs cancel job_...")
     .action(async (id: string, flags: CommonFlags) => {

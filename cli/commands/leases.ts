@@ -1,4 +1,5 @@
 import { LeaseMode, LeaseView } from "@gpux/protocol/lease";
+import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { formatAmount } from "@gpux/protocol/money";
 import { Order, Spread } from "@gpux/protocol/order";
 import { type Command, Option } from "commander";
@@ -79,6 +80,23 @@ Examples:
       done(EXIT.ok);
     });
 
+  withCommonFlags(leases.command("watch <id>").description("what happens to a lease, until it is over"))
+    .option("--after <event>", "only what came after this event's number")
+    .addHelpText(
+      "after",
+      "\nExample:\n  $ gpux leases watch lse_... --json | jq -c 'select(.type == \"low_balance\")'",
+    )
+    .action(async (id: string, flags: CommonFlags & { after?: string }) => {
+      const lastEventId = flags.after === undefined ? undefined : Number(flags.after);
+      if (lastEventId !== undefined && !(Number.isInteger(lastEventId) && lastEventId >= 0))
+        throw new UsageError(`--after ${flags.after}: expected the number of an event`);
+      const session = await openSession(terminal, flags);
+      for await (const event of session.client.leases.events(id, { lastEventId }))
+        if (session.json) printJson(terminal, event);
+        else terminal.out.write(eventLine(event));
+      done(EXIT.ok);
+    });
+
   withCommonFlags(
     leases.command("topup <id> <usdc>").description("add to an open lease; what is not used comes back"),
   )
@@ -101,6 +119,18 @@ Examples:
       show(session, await session.client.leases.close(id));
       done(EXIT.ok);
     });
+}
+
+/** Amounts of the events' data, base units on the wire. */
+const MONEY: ReadonlySet<string> = new Set(["funded", "added", "left", "amount", "cumulative"]);
+
+export function eventLine({ id, at, type, data }: LeaseEvent): string {
+  const facts = Object.entries(data).map(([name, value]) =>
+    MONEY.has(name) && typeof value === "string"
+      ? `${name}=${formatAmount(BigInt(value))}`
+      : `${name}=${String(value)}`,
+  );
+  return table([[String(id), at, type.padEnd(11), facts.join(" ")]]);
 }
 
 interface OpenFlags extends CommonFlags {

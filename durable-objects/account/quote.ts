@@ -4,7 +4,7 @@ import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
 import { base32, leaseIdOf } from "@gpux/protocol/ids";
 import type { IndicativeQuote, LeaseMode, Quote, QuoteRequest, QuoteText } from "@gpux/protocol/lease";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
-import { type Demand, type Gpu, ratePerHour } from "@gpux/protocol/resources";
+import { type Demand, type Gpu, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import { hexToBytes, keccak256, stringToBytes } from "viem/utils";
 import type { EdgeConfig } from "../config.ts";
 import type { BookEntry, HoldRequest } from "../interfaces.ts";
@@ -37,20 +37,21 @@ export function draftQuote(
   now: number,
 ): Draft | null {
   const { offer } = entry;
-  const { resources } = request.demand;
+  const { resources, tier } = request.demand;
   const gpus = gpusFor(cards, request.demand);
-  if (gpus.length < resources.gpus) return null;
-  const rate = ratePerHour(offer.prices, resources);
+  const prices = pricesIn(offer, tier);
+  if (prices === null || gpus.length < resources.gpus) return null;
+  const rate = ratePerHour(prices, resources);
   const text: QuoteText = {
     node: entry.node,
     gpus,
     resources,
     prices: {
-      gpu_hour: offer.prices.gpu_hour.toString(),
-      core_hour: offer.prices.core_hour.toString(),
-      gb_hour: offer.prices.gb_hour.toString(),
+      gpu_hour: prices.gpu_hour.toString(),
+      core_hour: prices.core_hour.toString(),
+      gb_hour: prices.gb_hour.toString(),
     },
-    tier: "firm",
+    tier,
     mode: request.mode,
     region: offer.region,
     isolation: offer.isolation,

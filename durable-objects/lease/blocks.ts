@@ -43,7 +43,9 @@ export function blockAt(state: State): number {
     if (job.receipt.before.spent < from) from = job.receipt.before.spent;
   }
   if (count === 0) return Number.POSITIVE_INFINITY;
-  const isUrgent = lease.status !== "active" || count >= BLOCK_RECEIPTS || lease.spent - from >= BLOCK_VALUE;
+  // A lease that gives way can rest only when nothing is left to sign.
+  const isLeaving = lease.status !== "active" || lease.capacity.yieldAt !== null;
+  const isUrgent = isLeaving || count >= BLOCK_RECEIPTS || lease.spent - from >= BLOCK_VALUE;
   return isUrgent ? 0 : oldest + BLOCK_MS;
 }
 

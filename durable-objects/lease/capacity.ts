@@ -16,6 +16,20 @@ export function isHeld(lease: Lease): boolean {
   return lease.capacity.state === "held";
 }
 
+/** Whether a job may be begun on its GPUs. */
+export function isReady({ capacity }: Lease): boolean {
+  return capacity.state === "held" && capacity.yieldAt === null;
+}
+
+/** LSE-11: the node takes the GPUs back at `at`. Said again it may be earlier, never later. Only a yieldable lease does. */
+export function yieldBy(draft: Draft, at: number): void {
+  const { lease } = draft;
+  const { capacity } = lease;
+  if (lease.text.tier !== "yieldable" || capacity.state !== "held") return;
+  const yieldAt = Math.min(capacity.yieldAt ?? at, at);
+  draft.lease = { ...lease, capacity: { ...capacity, yieldAt } };
+}
+
 /** When the GPUs fall back to the node; infinity while the lease has work or another reason to keep them. */
 export function restAt({ status, text, errands, capacity }: Lease): number {
   const { state, idleAt } = capacity;
@@ -35,7 +49,8 @@ export function tend(draft: Draft): void {
     case "held": {
       const idleAt = jobs.every(isFinal) ? (capacity.idleAt ?? now) : null;
       if (idleAt !== capacity.idleAt) draft.lease = { ...lease, capacity: { ...capacity, idleAt } };
-      if (now >= restAt(draft.lease)) turn(draft, "resting");
+      const hasYielded = capacity.yieldAt !== null && jobs.every((job) => isQueued(job) || isFinal(job));
+      if (hasYielded || now >= restAt(draft.lease)) turn(draft, "resting");
       return;
     }
     case "resting":
@@ -77,7 +92,14 @@ export function wantsAgent(lease: Lease): boolean {
 
 function turn(draft: Draft, state: "resting" | "asking"): void {
   const { lease } = draft;
-  const capacity = { state, turn: lease.capacity.turn + 1, told: false, blocker: null, idleAt: null };
+  const capacity = {
+    state,
+    turn: lease.capacity.turn + 1,
+    told: false,
+    blocker: null,
+    idleAt: null,
+    yieldAt: null,
+  };
   draft.lease = { ...lease, capacity };
 }
 

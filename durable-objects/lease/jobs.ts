@@ -3,9 +3,9 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest, Output } from "@gpux/protocol/job";
 import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
-import { isHeld } from "./capacity.ts";
+import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
-import { type Attempt, currentAttempt, inOrder, isTerminal, type Job } from "./state.ts";
+import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -33,6 +33,8 @@ export function refuse(code: ErrorCode, detail?: string): Refusal {
 export interface Arrival {
   readonly job: JobId;
   readonly clientId: string | null;
+  /** The job that it does again. */
+  readonly retryOf?: JobId | null;
   readonly request: JobRequest;
   readonly inputHash: string;
   /** That asked for it; absent or null: the wallet. */
@@ -47,9 +49,9 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     return known.inputHash === arrival.inputHash ? null : { ok: false, code: "idempotency_key_reused" };
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
+  if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
   // A node may say that it stops before the funding has landed: what came then would be aborted at once.
-  if ((lease.status !== "funding" && lease.status !== "active") || lease.drainAt !== null)
-    return { ok: false, code: "lease_closed" };
+  if (lease.drainAt !== null) return refuse("lease_closed", "its node is about to stop");
   if (now + arrival.request.timeouts.execution_s * 1_000 > lease.terms.expiry * 1_000 - WIND_UP_MS)
     return {
       ok: false,
@@ -76,6 +78,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   put(draft, {
     ...arrived(arrival.job, draft.lease.arrivals, arrival.request, now),
     clientId: arrival.clientId,
+    retryOf: arrival.retryOf ?? null,
     session: arrival.session ?? null,
     inputHash: arrival.inputHash,
   });
@@ -88,7 +91,7 @@ function arrived(
   n: number,
   request: JobRequest,
   at: number,
-): Omit<Job, "clientId" | "session" | "inputHash"> {
+): Omit<Job, "clientId" | "retryOf" | "session" | "inputHash"> {
   return {
     id,
     n,
@@ -122,6 +125,7 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   put(draft, {
     ...arrived(ticket.job, draft.lease.arrivals, request, ticket.createdAt),
     clientId: ticket.clientId,
+    retryOf: ticket.retryOf,
     session: ticket.session,
     inputHash: ticket.inputHash,
     status: "starting",
@@ -130,13 +134,13 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
 }
 
-/** Sends queued jobs, oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
+/** JOB-3: sends queued jobs, by priority and then the oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
-  if ((status !== "active" && status !== "draining") || awayAt !== null || !isHeld(draft.lease)) return;
+  if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
-  for (const job of inOrder(draft.jobs.values())) {
+  for (const job of inTurn(draft.jobs.values())) {
     if (busy >= text.resources.gpus) return;
     if (job.status !== "queued") continue;
     busy += 1;
@@ -209,7 +213,11 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
   const closed =
     attempt === undefined
       ? job
-      : withAttempt(job, { ...attempt, endedAt: draft.now, outcome: ending.status });
+      : withAttempt(job, {
+          ...attempt,
+          endedAt: draft.now,
+          outcome: ending.failure?.code ?? ending.status,
+        });
   const { code, detail } = ending.failure ?? {};
   const ended: Job = {
     ...closed,
@@ -237,16 +245,35 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
   });
 }
 
-/** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */
-export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+/** The outcome of an attempt that made room for the owner or a firm demand. */
+export const YIELDED = "yielded";
+
+/** LSE-11: stopped for no fault of its own or its node's: no retry is spent. It kept nothing, so it costs nothing. */
+export function giveWay(draft: Draft, job: Job): void {
+  sendCancel(draft, job, "its GPU is taken back");
+  if (job.cancelAskedAt !== null) return finish(draft, job, { status: "canceled", charged: false });
+  requeue(draft, job, YIELDED);
+}
+
+function requeue(draft: Draft, job: Job, outcome: string): void {
   const attempt = currentAttempt(job);
   if (attempt === undefined) return;
-  if (job.cancelAskedAt !== null || job.attempts.length > job.request.retries)
-    return giveUp(draft, job, failure);
-  const lost = withAttempt(job, { ...attempt, endedAt: draft.now, outcome: failure.code });
-  put(draft, { ...lost, status: "queued", queuedAt: draft.now });
-  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome: failure.code });
+  const closed = withAttempt(job, { ...attempt, endedAt: draft.now, outcome });
+  put(draft, { ...closed, status: "queued", queuedAt: draft.now });
+  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome });
   note(draft, job.id, "status", { status: "queued" });
+}
+
+/** Attempts that count against `retries`. */
+function spentAttempts(job: Job): number {
+  return job.attempts.filter(({ outcome }) => outcome !== YIELDED).length;
+}
+
+/** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */
+export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+  if (job.cancelAskedAt !== null || spentAttempts(job) > job.request.retries)
+    return giveUp(draft, job, failure);
+  requeue(draft, job, failure.code);
 }
 
 /** Nobody will try this job again, and nothing is charged for it. */

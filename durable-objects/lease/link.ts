@@ -2,6 +2,7 @@ import type { FromLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { askBlock } from "./blocks.ts";
+import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
 import { begin, fail, fenced, finish, lose, type Refusal, sendCancel, sendRun } from "./jobs.ts";
@@ -64,6 +65,9 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
     }
     case "drain":
       stopBy(draft, draft.now + said.deadline_s * 1_000);
+      return null;
+    case "yield":
+      yieldBy(draft, draft.now + said.notice_s * 1_000);
       return null;
     case "signed":
       signed(draft, said);

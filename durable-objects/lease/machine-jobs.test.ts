@@ -3,7 +3,9 @@ import { duties } from "./duties.ts";
 import { CANCEL_MS } from "./jobs.ts";
 import { ALLOWANCE, FUND, FUNDED, funded, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
 import { active, gpu, of, running, Scene, signed } from "./testing/scene.ts";
+import { issue, redeem } from "./tickets.ts";
 import { GRACE_MS } from "./timers.ts";
+import { jobView } from "./view.ts";
 
 describe("a job", () => {
   it("JOB-1 is not queued beyond the funding", () => {
@@ -33,6 +35,30 @@ describe("a job", () => {
     expect(scene.try(submission(scene.state, 1, { timeouts }))).toMatchObject({ code: "lease_closed" });
   });
 
+  it("ACK-5 comes back by its ticket as it was when it was sent, once, and only where it is still covered", () => {
+    const lost = active();
+    lost.tell(submission(lost.state, 1));
+    const job = lost.job(1);
+    const secret = `0x${"5e".repeat(32)}` as const;
+    const ticket = redeem(secret, issue(secret, job) ?? "");
+    if (ticket === null) throw new Error("the lease does not know its own ticket");
+    expect(redeem(`0x${"5f".repeat(32)}`, issue(secret, job) ?? "")).toBeNull();
+
+    // Its allowance was durable before it was sent.
+    const scene = active();
+    scene.tell(submission(scene.state, 2));
+    const restore = { t: "restore", ticket, request: job.request } as const;
+    scene.tell(restore);
+    const { attempts, inputHash } = job;
+    expect(scene.job(1)).toMatchObject({ status: "starting", attempts, inputHash, n: 2 });
+    const { state } = scene.tell(restore);
+    expect(state.lease.arrivals).toBe(2);
+    const dear = active();
+    dear.tell(submission(dear.state, 2));
+    dear.tell({ ...restore, request: { ...job.request, max_price: FUNDED + 1n } });
+    expect(dear.state.jobs.size).toBe(1);
+  });
+
   it("JOB-2 is known by its id: the same again is the same job, other input is refused", () => {
     const scene = running();
     const before = scene.state;
@@ -49,6 +75,38 @@ describe("a job", () => {
     expect(scene.frames("run")).toHaveLength(1);
     scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1, gpu, outputs: [] }));
     expect([2, 3].map((n) => scene.job(n).status)).toEqual(["starting", "queued"]);
+  });
+
+  it("JOB-3 of higher priority goes before older ones, and says so to those that wait", () => {
+    const scene = running();
+    scene.tell(
+      submission(scene.state, 2, { priority: -1 }),
+      submission(scene.state, 3),
+      submission(scene.state, 4, { priority: 10 }),
+      submission(scene.state, 5, { priority: 10 }),
+    );
+    const position = (n: number) => jobView(scene.state, scene.job(n), scene.now).wait?.position;
+    expect([4, 5, 3, 2].map(position)).toEqual([0, 1, 3, 4]);
+    const order: number[] = [];
+    for (let seq = 2; seq < 6; seq++) {
+      const now = [1, 2, 3, 4, 5].find((n) => ["starting", "running"].includes(scene.job(n).status)) ?? 0;
+      order.push(now);
+      scene.tell(said({ t: "result", seq, ...of(scene, now), ms: 1, gpu, outputs: [] }));
+    }
+    expect(order).toEqual([1, 4, 5, 3]);
+  });
+
+  it("JOB-8 records each attempt with its node, why it ended and what was paid for it", () => {
+    const scene = running().tell({ t: "gone" }, HELLO);
+    scene.tell(said({ t: "started", seq: 2, ...of(scene, 1, 2) }));
+    scene.now += 1_000;
+    const failed = { code: "limit_exceeded", detail: "too much", ms: 1_000, gpu };
+    scene.tell(said({ t: "failed", seq: 3, ...of(scene, 1, 2), ...failed }));
+    const node = scene.state.lease.terms.providerSigner;
+    expect(jobView(scene.state, scene.job(1), scene.now).attempts).toMatchObject([
+      { n: 1, node, outcome: "node_lost", paid: 0n },
+      { n: 2, node, outcome: "limit_exceeded", paid: 1_000n },
+    ]);
   });
 
   it("JOB-4 is aborted and free when it was not started in time, and the agent told", () => {
@@ -182,7 +240,7 @@ describe("LSE-10 a node that is about to stop", () => {
       status: "failed",
       price: 0n,
       failure: { code: "node_draining" },
-      attempts: [{ outcome: "failed" }],
+      attempts: [{ outcome: "node_draining" }],
     });
     expect(scene.frames("cancel")).toHaveLength(1);
     expect(scene.state.lease.status).toBe("closing");
@@ -210,7 +268,10 @@ describe("LSE-10 a node that is about to stop", () => {
 
   it("is heeded also when it is said before the funding has landed", () => {
     const scene = new Scene().tell(FUND, { t: "wake", connected: true });
-    scene.tell(said({ t: "drain", seq: 1, deadline_s: 60 }), funded(scene.state));
+    scene.tell(said({ t: "drain", seq: 1, deadline_s: 60 }));
+    // Seed 1015542807: it was taken, to be aborted in the same breath.
+    expect(scene.try(submission(scene.state, 1))).toMatchObject({ code: "lease_closed" });
+    scene.tell(funded(scene.state));
     expect(scene.state.lease.end).toEqual({ reason: "node_drained", fault: "provider" });
   });
 });

@@ -10,6 +10,7 @@ import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
 import { documentOf } from "./document.ts";
 import { duties } from "./duties.ts";
+import { YIELDED } from "./jobs.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { isOver, isTerminal, Job, Lease, type State, unsignedReceipts } from "./state.ts";
@@ -116,6 +117,7 @@ class Witness {
       if (job !== before.jobs.get(job.id)) this.#checkJob(job, result.next.lease);
     this.#checkMoney(result.next);
     this.#checkCapacity(before.lease, result.next);
+    this.#checkTurns(before, result.next);
     this.#checkReadable(result.next);
     this.state = prune(result.next);
     noteDuties(this.around, duties(this.state, this.now));
@@ -179,7 +181,8 @@ class Witness {
     if (before.status === "running" && job.status === "starting")
       expect(job.attempts.length).toBe(before.attempts.length + 1);
     expect(job.attempts.map((attempt) => attempt.token.n)).toEqual(job.attempts.map((_, index) => index + 1));
-    expect(job.attempts.length).toBeLessThanOrEqual(job.request.retries + 1);
+    const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
+    expect(spent.length).toBeLessThanOrEqual(job.request.retries + 1);
     expect(lease.epoch).toBeGreaterThanOrEqual(job.attempts.at(-1)?.token.epoch ?? 0);
     if (!TERMINAL.has(job.status)) {
       expect(job).toMatchObject({ price: 0n, billedMs: 0, receipt: null, endedAt: null });
@@ -231,6 +234,17 @@ class Witness {
     }
   }
 
+  /** JOB-3: none that waits has precedence over one that was sent just now. */
+  #checkTurns(before: State, { jobs }: State): void {
+    const precedes = (a: Job, b: Job) =>
+      a.request.priority === b.request.priority ? a.n < b.n : a.request.priority > b.request.priority;
+    for (const job of jobs.values()) {
+      if (job.attempts.length === (before.jobs.get(job.id)?.attempts.length ?? 0)) continue;
+      const passedOver = [...jobs.values()].filter((each) => each.status === "queued" && precedes(each, job));
+      expect(passedOver).toEqual([]);
+    }
+  }
+
   /** LSE-9: nothing is under way on GPUs that others may have, and no question to the node bears an older number. */
   #checkCapacity(before: Lease, { lease, jobs }: State): void {
     const { capacity } = lease;
@@ -239,6 +253,9 @@ class Witness {
       expect(capacity.turn).toBe(before.capacity.turn);
     else if (capacity.state !== before.capacity.state) expect(capacity.turn).toBe(before.capacity.turn + 1);
     if (capacity.state !== "held")
+      for (const job of jobs.values()) expect(["starting", "running"]).not.toContain(job.status);
+    if (lease.text.tier === "firm") expect(capacity.yieldAt).toBeNull();
+    if (capacity.yieldAt !== null && this.now >= capacity.yieldAt)
       for (const job of jobs.values()) expect(["starting", "running"]).not.toContain(job.status);
     if (capacity.state === "asking" && (lease.status === "active" || lease.status === "draining"))
       expect([...jobs.values()].some((job) => job.status === "queued")).toBe(true);
@@ -291,6 +308,7 @@ const leases = fc.record({
   ratePerHour: fc.constantFrom(3_600_000n, 0n, 7_777n, 1_000_000_000_000n),
   unattended: fc.constantFrom(0n, 500_000n, FUNDED),
   keepWarmS: fc.constantFrom(0, 60, 300, 3_600),
+  tier: fc.constantFrom("firm", "yieldable"),
 });
 
 interface Sold {
@@ -298,12 +316,17 @@ interface Sold {
   readonly ratePerHour: bigint;
   readonly unattended: bigint;
   readonly keepWarmS: number;
+  readonly tier: "firm" | "yieldable";
 }
 
-function quoted({ gpus, keepWarmS, ...overrides }: Sold): State {
+function quoted({ gpus, keepWarmS, tier, ...overrides }: Sold): State {
   const hold = holdOf(termsOf({ ...overrides, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
-  return quotedLease({ ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS } }, PLACE, START);
+  return quotedLease(
+    { ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS, tier } },
+    PLACE,
+    START,
+  );
 }
 
 it("a lease keeps its promises whatever anybody does, and every alarm of it brings something about", () => {

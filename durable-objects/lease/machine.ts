@@ -8,6 +8,7 @@ import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
+import { eventsOf, type LeaseEntry } from "./events.ts";
 import { fund, funded, fundingRefused, reserve, topUp } from "./funding.ts";
 import { type Arrival, admit, cancel, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
@@ -66,7 +67,12 @@ export type Event =
 const SENT_PER_MOMENT = 4_096;
 
 export type Step =
-  | ({ readonly ok: true; readonly next: State } & Pick<Draft, "frames" | "journal" | "passing">)
+  | ({
+      readonly ok: true;
+      readonly next: State;
+      /** Of the lease itself; those of its jobs are in `journal`. */
+      readonly events: readonly LeaseEntry[];
+    } & Pick<Draft, "frames" | "journal" | "passing">)
   | Refusal;
 
 /**
@@ -82,7 +88,8 @@ export function step(state: State, event: Event, now: number): Step {
   dispatch(draft);
   settleDue(draft);
   const { lease, jobs, frames, journal, passing } = draft;
-  return { ok: true, next: { lease, jobs }, frames, journal, passing };
+  const events = eventsOf(state.lease, lease);
+  return { ok: true, next: { lease, jobs }, frames, journal, passing, events };
 }
 
 /** After the store has kept them, jobs that nothing more can happen to leave memory. */

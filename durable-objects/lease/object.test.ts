@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import { CLOSE, ToLease } from "@gpux/protocol/frames";
 import { Address, type HexBytes, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { JobEvent, JobRequest, SignedReceipt } from "@gpux/protocol/job";
+import { LeaseEvent } from "@gpux/protocol/lease-event";
 import { verifyProof } from "@gpux/protocol/merkle";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { recoverSigner } from "@gpux/protocol/signature";
@@ -13,6 +14,7 @@ import { newP256Key } from "../../test/setup/p256-key.ts";
 import { hasherOf } from "./billing.ts";
 import { address, CONSUMER_KEY, done, holdOf, NODE_KEY, PLACE, termsOf } from "./testing/fixtures.ts";
 import { Neighbours, upgradeBy } from "./testing/neighbours.ts";
+import { LOST_MS, RETENTION_MS } from "./timers.ts";
 
 const consumer = privateKeyToAccount(CONSUMER_KEY);
 const node = privateKeyToAccount(NODE_KEY);
@@ -260,6 +262,82 @@ test("an idle lease hibernates with its data socket, answers heartbeats, and hea
   expect(await agent.next()).toBe("pong");
   agent.hello();
   expect((await agent.frame("welcome")).epoch).toBe(epoch + 1);
+});
+
+test("JOB-9 an ended job is done again as another, once for each key; one that has not ended is not", async () => {
+  const { stub, job } = await active();
+  const asked = { ...request, priority: 3 };
+  await stub.submit(CONSUMER, job(1), asked, null, 0);
+  expect(await stub.retry(CONSUMER, job(1), job(2), null, 0)).toMatchObject({ code: "job_not_ended" });
+  await stub.cancel(CONSUMER, job(1));
+  await evictDurableObject(stub);
+  const again = await stub.retry(CONSUMER, job(1), job(2), null, 0);
+  expect(again).toMatchObject({
+    ok: true,
+    replayed: false,
+    job: { id: job(2), retry_of: job(1), status: "queued" },
+  });
+  expect(await stub.retry(CONSUMER, job(1), job(2), null, 0)).toMatchObject({ replayed: true });
+  expect(await stub.retry(CONSUMER, job(9), job(3), null, 0)).toMatchObject({ code: "job_unknown" });
+  expect(await stub.retry(STRANGER, job(1), job(3), null, 0)).toMatchObject({ code: "forbidden" });
+});
+
+test("JOB-8 an ended job and its events are answered again until seven days after its lease has ended", async () => {
+  const { stub, job } = await active();
+  await stub.submit(CONSUMER, job(1), request, null, 0);
+  await stub.cancel(CONSUMER, job(1));
+  await stub.close(CONSUMER);
+  vi.useFakeTimers({ toFake: ["Date"] });
+  try {
+    // Nobody comes to sign the close: the lease is lost after a quarter of an hour, and that is its end.
+    vi.setSystemTime(Date.now() + LOST_MS);
+    await runDurableObjectAlarm(stub);
+    expect(await stub.view(CONSUMER)).toMatchObject({ lease: { status: "lost" } });
+    await evictDurableObject(stub);
+    vi.setSystemTime(Date.now() + RETENTION_MS - 1_000);
+    expect(await stub.submit(CONSUMER, job(1), request, null, 0)).toMatchObject({
+      replayed: true,
+      job: { status: "canceled" },
+    });
+    expect(await stub.events(CONSUMER, job(1), 0, 10)).toMatchObject({
+      ok: true,
+      events: [{ id: 1 }, { id: 2 }],
+    });
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("LSE-12 many read the lease's events, each from where it left off, and reading keeps nothing awake", async () => {
+  const { stub } = await active();
+  const watch = async (query: string) => {
+    const url = `https://lease/watch?as=${CONSUMER}&${query}`;
+    return stub.fetch(new Request(url, { headers: { upgrade: "websocket" } }));
+  };
+  const read = async (line: Line) => LeaseEvent.parse(JSON.parse(await line.next()));
+  const first = new Line((await watch("after=0")).webSocket);
+  const opening = [await read(first), await read(first), await read(first)];
+  expect(opening.map(({ id, type }) => [id, type])).toEqual([
+    [1, "status"],
+    [2, "funded"],
+    [3, "status"],
+  ]);
+  const late = new Line((await watch("after=3")).webSocket);
+  await evictDurableObject(stub);
+
+  const agent = await Line.dial(stub);
+  agent.hello();
+  await agent.frame("welcome");
+  for (const line of [first, late])
+    expect(await read(line)).toMatchObject({ id: 4, type: "node_back", lease: opening[0]?.lease });
+  expect(await stub.close(CONSUMER)).toMatchObject({ ok: true });
+  for (const line of [first, late])
+    expect(await read(line)).toMatchObject({
+      id: 5,
+      data: { status: "closing", reason: "closed_by_consumer" },
+    });
+  const as = `https://lease/watch?as=${STRANGER}`;
+  expect((await stub.fetch(new Request(as, { headers: { upgrade: "websocket" } }))).status).toBe(403);
 });
 
 test("an alarm that throws is caught and set again", async () => {

@@ -2,7 +2,13 @@ import { DurableObject } from "cloudflare:workers";
 import { consumerOf } from "@gpux/protocol/consumer-signature";
 import { CLOSE, FRAME_LIMIT, FromLease, type ToLease } from "@gpux/protocol/frames";
 import { Address, JobId } from "@gpux/protocol/ids";
-import { inputHash, type JobEvent, type JobRequest, type JobView } from "@gpux/protocol/job";
+import {
+  inputHash,
+  type JobEvent,
+  type JobRequest,
+  type JobView,
+  type SignedAllowance,
+} from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
@@ -133,6 +139,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     request: JobRequest,
     clientId: string | null,
     waitMs: number,
+    retryOf: JobId | null = null,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
     const hash = await inputHash(request);
     const refusal = this.#mayNot(as);
@@ -159,7 +166,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       const session = typeof as === "string" ? null : as.session;
       const needs = session === null ? null : this.#sessions.needs(session, request.max_price);
       if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
-      const event = { t: "submit", job: id, clientId, request, inputHash: hash, session } as const;
+      const event = { t: "submit", job: id, clientId, retryOf, request, inputHash: hash, session } as const;
       const result = this.#apply(event, waitMs > 0);
       if (!result.ok) return paymentNeeded(this.#state, result);
       if (session !== null) this.#sessions.take(session, id, request.max_price);
@@ -169,6 +176,23 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     // ACK-1: who is told to come back finds the job, whatever happens meanwhile.
     if (!isTerminal(job)) this.#write();
     return { ok: true, job: jobView(this.#state, job, Date.now()), replayed: known !== null };
+  }
+
+  async retry(
+    as: Caller,
+    id: JobId,
+    next: JobId,
+    allowance: SignedAllowance | null,
+    waitMs: number,
+  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
+    const refusal = this.#mayNot(as);
+    if (refusal !== null) return refusal;
+    const job = this.#job(id);
+    if (job === null) return { ok: false, code: "job_unknown" };
+    if (!isTerminal(job)) return { ok: false, code: "job_not_ended" };
+    const { allowance: _spent, ...request } = job.request;
+    const again = allowance === null ? request : { ...request, allowance };
+    return this.submit(as, next, again, null, waitMs, id);
   }
 
   async job(as: Caller, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
@@ -249,7 +273,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     if (this.#state !== null) this.#sessions.revoke(session, until);
   }
 
-  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of a job's events). */
+  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
@@ -265,11 +289,14 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     }
     if (this.#state === null) return new Response(null, { status: 404 });
     const as = Address.safeParse(url.searchParams.get("as"));
-    const job = JobId.safeParse(url.searchParams.get("job"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
-    if (!as.success || !job.success || mayNot(this.#state, as.data) !== null)
-      return new Response(null, { status: 403 });
+    if (!as.success || mayNot(this.#state, as.data) !== null) return new Response(null, { status: 403 });
     this.#write();
+    const { lease } = this.#state;
+    if (!url.searchParams.has("job"))
+      return this.#watchers.acceptLease(this.#store.leaseEvents(lease.id, after), isSettled(lease));
+    const job = JobId.safeParse(url.searchParams.get("job"));
+    if (!job.success) return new Response(null, { status: 404 });
     const found = this.#job(job.data);
     if (found === null) return new Response(null, { status: 404 });
     return this.#watchers.accept(job.data, this.#store.events(job.data, after, 10_000), isTerminal(found));
@@ -340,7 +367,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const secret = this.#state?.lease.secret ?? null;
     const ticket = secret === null ? null : redeem(secret, frame.ticket);
     if (ticket === null || ticket.job !== job || !sameAttempt(ticket.attempt, attempt)) return;
-    const { max_price, timeouts, retries } = ticket;
+    const { max_price, timeouts, retries, priority } = ticket;
     const request: JobRequest = {
       kind: "function",
       function: frame.function,
@@ -348,6 +375,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       max_price,
       timeouts,
       retries,
+      priority,
     };
     if ((await inputHash(request)) !== ticket.inputHash) return;
     if (this.#job(job) !== null) return;
@@ -377,6 +405,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
     this.#arm();
+    const told = [...(woken?.ok ? woken.events : []), ...result.events];
+    if (told.length > 0)
+      this.#watchers.tellLease(this.#store.appendLease(lease.id, told, now), isSettled(lease));
     // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
     for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames])
       this.#agent.send(this.#ticketed(frame), this.#seen);
@@ -419,10 +450,18 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     if (this.#behind.isEmpty || this.#state === null) return;
-    const events = this.#behind.write(this.ctx.storage, this.#store);
-    this.#watchers.tell(events, (id) => this.#job(id));
-    this.#seen = this.#state.lease.seen;
-    this.#agent.acknowledge(this.#seen);
+    try {
+      const events = this.#behind.write(this.ctx.storage, this.#store);
+      this.#watchers.tell(events, (id) => this.#job(id));
+      this.#seen = this.#state.lease.seen;
+      this.#agent.acknowledge(this.#seen);
+    } catch (error) {
+      // Memory is ahead of the rows, of which none was written: another life begins from them.
+      this.#behind = new WriteBehind();
+      this.#asleep = true;
+      this.#state = this.#store.load();
+      throw error;
+    }
   }
 
   /** Duties are begun, and the alarm set for whatever comes first: a time-out, or another try of a duty. */

@@ -35,7 +35,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     held: { cumulative: 0n, at: 0 },
     settled: 0n,
     errands: { opened: false, metered: false, released: false, withdraw: [] },
-    capacity: { state: "held", turn: 0, told: true, blocker: null, idleAt: null },
+    capacity: { state: "held", turn: 0, told: true, blocker: null, idleAt: null, yieldAt: null },
     transactions: [],
     arrivals: 0,
     jobsEnded: 0,

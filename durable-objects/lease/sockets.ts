@@ -1,10 +1,13 @@
 import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
+import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { documentOf } from "./document.ts";
 import { isTerminal, type Job } from "./state.ts";
 
 const AGENT = "agent";
+/** Of readers of the lease's own events; those of a job's bear its id. */
+const LEASE = "lease";
 
 /** The heartbeats `ping`/`pong` are answered by the runtime: they wake nothing and write nothing. */
 const HEARTBEAT = new WebSocketRequestResponsePair("ping", "pong");
@@ -78,7 +81,7 @@ export class AgentSocket {
   }
 }
 
-/** Readers of jobs' events. Their sockets hibernate too, so watching a quiet job keeps nothing awake. */
+/** Readers of the events of a job, or of the lease. Their sockets hibernate too, so watching a quiet job keeps nothing awake. */
 export class Watchers {
   readonly #ctx: DurableObjectState;
 
@@ -93,6 +96,24 @@ export class Watchers {
     for (const event of missed) server.send(JSON.stringify(event));
     if (ended) server.close(1000, "the job has ended");
     return new Response(null, { status: 101, webSocket: client });
+  }
+
+  /** As {@link accept}, of the lease itself; the socket closes when there is nothing left to happen to it. */
+  acceptLease(missed: readonly LeaseEvent[], ended: boolean): Response {
+    const { 0: client, 1: server } = new WebSocketPair();
+    this.#ctx.acceptWebSocket(server, [LEASE]);
+    for (const event of missed) server.send(JSON.stringify(event));
+    if (ended) server.close(1000, "the lease is over");
+    return new Response(null, { status: 101, webSocket: client });
+  }
+
+  tellLease(events: readonly LeaseEvent[], ended: boolean): void {
+    if (events.length === 0) return;
+    for (const socket of this.#ctx.getWebSockets(LEASE)) {
+      if (!isOpen(socket)) continue;
+      for (const event of events) socket.send(JSON.stringify(event));
+      if (ended) socket.close(1000, "the lease is over");
+    }
   }
 
   tell(events: readonly JobEvent[], find: (id: JobId) => Job | null): void {

@@ -56,6 +56,8 @@ const ReceiptState = z.strictObject({
 export const Job = z.strictObject({
   id: JobId,
   clientId: ClientJobId.nullable(),
+  /** The job that it does again. */
+  retryOf: JobId.nullable().default(null),
   /** Under whose cap it counts, when a session and not the wallet asked for it. */
   session: SessionId.nullable().default(null),
   /** Order of arrival in the lease. */
@@ -136,6 +138,8 @@ const Capacity = z.strictObject({
   blocker: z.enum(["gpus", "node_offline", "node_draining"]).nullable(),
   /** Of `held`: since when there is nothing to do; null while there is. */
   idleAt: Time.nullable(),
+  /** Of `held`: when the node takes its GPUs back. */
+  yieldAt: Time.nullable().default(null),
 });
 
 export const Lease = z.strictObject({
@@ -245,6 +249,11 @@ export function isOver(lease: Lease): boolean {
 /** Over, and nothing that its agent could still say would change what anybody is paid. */
 export function isSettled(lease: Lease): boolean {
   return lease.status === "closed" || lease.status === "expired";
+}
+
+/** As their turn comes: by priority, then by age. */
+export function inTurn(jobs: Iterable<Job>): Job[] {
+  return inOrder(jobs).sort((a, b) => b.request.priority - a.request.priority);
 }
 
 export function inOrder(jobs: Iterable<Job>): Job[] {

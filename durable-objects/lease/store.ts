@@ -1,10 +1,12 @@
-import type { JobId } from "@gpux/protocol/ids";
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobEvent } from "@gpux/protocol/job";
+import { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { SessionId } from "@gpux/protocol/session";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import { documentOf } from "./document.ts";
 import type { Entry } from "./draft.ts";
+import { isKept, type LeaseEntry } from "./events.ts";
 import { SESSION_TABLE } from "./sessions.ts";
 import { isFinal, Job, Lease, type State } from "./state.ts";
 
@@ -19,7 +21,11 @@ const MIGRATIONS = [
   "CREATE INDEX journal_job ON journal (job, id)",
   NONCE_TABLE,
   SESSION_TABLE,
+  "CREATE TABLE events (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL)",
 ] as const;
+
+/** Entries of the lease's own journal; past it only its status is written, however often its node comes and goes. */
+const EVENT_LIMIT = 10_000;
 
 /** Log lines kept per job; the rest are passed on to who is watching, and gone. */
 const LOG_LIMIT = 2_000;
@@ -29,12 +35,15 @@ interface JobRow extends Record<string, SqlStorageValue> {
   readonly doc: string;
 }
 
-interface EventRow extends Record<string, SqlStorageValue> {
+interface LeaseEventRow extends Record<string, SqlStorageValue> {
   readonly id: number;
-  readonly job: string;
   readonly at: number;
   readonly type: string;
   readonly data: string;
+}
+
+interface EventRow extends LeaseEventRow {
+  readonly job: string;
 }
 
 /** An entry and when it was made. */
@@ -153,6 +162,38 @@ export class LeaseStore {
           data: JSON.parse(row.data),
         }),
       );
+  }
+
+  /** As {@link append}, for the lease itself; an entry that is not kept bears the last number. */
+  appendLease(lease: LeaseId, entries: readonly LeaseEntry[], now: number): LeaseEvent[] {
+    return entries.flatMap((entry) => {
+      const at = new Date(now).toISOString();
+      const last = isKept(entry) && entry.type === "status" ? 0 : this.#lastLeaseEvent();
+      if (last >= EVENT_LIMIT) return [];
+      if (!isKept(entry)) return [{ id: last, lease, at, ...entry, data: { ...entry.data } }];
+      const { id } = this.#sql
+        .exec<{ id: number }>(
+          "INSERT INTO events (at, type, data) VALUES (?, ?, ?) RETURNING id",
+          now,
+          entry.type,
+          JSON.stringify(entry.data),
+        )
+        .one();
+      return [{ id, lease, at, ...entry, data: { ...entry.data } }];
+    });
+  }
+
+  leaseEvents(lease: LeaseId, after: number): LeaseEvent[] {
+    return this.#sql
+      .exec<LeaseEventRow>("SELECT * FROM events WHERE id > ? ORDER BY id", after)
+      .toArray()
+      .map(({ id, at, type, data }) =>
+        LeaseEvent.parse({ id, lease, at: new Date(at).toISOString(), type, data: JSON.parse(data) }),
+      );
+  }
+
+  #lastLeaseEvent(): number {
+    return this.#sql.exec<{ id: number | null }>("SELECT max(id) AS id FROM events").one().id ?? 0;
   }
 
   lastEvent(): number {

@@ -20,6 +20,8 @@ const Ticket = z.strictObject({
   max_price: Amount,
   timeouts: Timeouts,
   retries: z.int(),
+  priority: z.int().default(0),
+  retryOf: JobId.nullable().default(null),
   createdAt: z.int(),
   attempt: AttemptToken,
   sentAt: z.int(),
@@ -37,7 +39,7 @@ function macOf(secret: Bytes32, text: string): Bytes32 {
 export function issue(secret: Bytes32, job: Job): string | null {
   const attempt = currentAttempt(job);
   if (attempt === undefined) return null;
-  const { max_price, timeouts, retries } = job.request;
+  const { max_price, timeouts, retries, priority } = job.request;
   const ticket: Ticket = {
     job: job.id,
     clientId: job.clientId,
@@ -46,6 +48,8 @@ export function issue(secret: Bytes32, job: Job): string | null {
     max_price,
     timeouts,
     retries,
+    priority,
+    retryOf: job.retryOf,
     createdAt: job.createdAt,
     attempt: attempt.token,
     sentAt: attempt.sentAt,

@@ -2,7 +2,7 @@ import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
-import { deadline, expire, giveUp, lose, sendCancel, WIND_UP_MS } from "./jobs.ts";
+import { deadline, expire, giveUp, giveWay, lose, sendCancel, WIND_UP_MS } from "./jobs.ts";
 import { isOver, isTerminal, type Lease, type State, unsignedReceipts } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
@@ -41,6 +41,10 @@ export function advance(draft: Draft): void {
     for (const job of draft.jobs.values())
       if (job.status === "running" || job.status === "starting") lose(draft, job, { code: "node_lost" });
 
+  const { yieldAt } = lease.capacity;
+  if (yieldAt !== null && now >= yieldAt)
+    for (const job of draft.jobs.values())
+      if (job.status === "running" || job.status === "starting") giveWay(draft, job);
   if (lease.drainAt !== null) breakOff(draft, lease.drainAt);
 
   const working = lease.status === "active" || lease.status === "draining" || lease.status === "closing";
@@ -125,6 +129,8 @@ export function wakeAt(state: State, now: number): number {
   const hold = holdAt(lease);
   if (hold > now) at = Math.min(at, hold);
   at = Math.min(at, restAt(lease));
+  const { yieldAt } = lease.capacity;
+  if (yieldAt !== null && yieldAt > now) at = Math.min(at, yieldAt);
   if (lease.drainAt !== null && lease.drainAt > now) at = Math.min(at, lease.drainAt);
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);

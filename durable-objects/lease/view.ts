@@ -5,7 +5,7 @@ import type { LeaseView } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
-import { currentAttempt, inOrder, isOver, isTerminal, type Job, type Lease, type State } from "./state.ts";
+import { currentAttempt, inTurn, isOver, isTerminal, type Job, type Lease, type State } from "./state.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
 
@@ -20,6 +20,7 @@ export function jobView(state: State, job: Job, now: number): JobView {
     id: job.id,
     object: "job",
     ...(job.clientId === null ? {} : { client_id: job.clientId }),
+    ...(job.retryOf === null ? {} : { retry_of: job.retryOf }),
     status: job.status,
     lease_id: lease.id,
     node: lease.terms.providerSigner,
@@ -33,6 +34,8 @@ export function jobView(state: State, job: Job, now: number): JobView {
       ...(attempt.startedAt === null ? {} : { started_at: time(attempt.startedAt) }),
       ...(attempt.endedAt === null ? {} : { ended_at: time(attempt.endedAt) }),
       ...(attempt.outcome === null ? {} : { outcome: attempt.outcome }),
+      // The last one is charged, and no other (J3).
+      paid: attempt === currentAttempt(job) ? job.price : 0n,
     })),
     max_price: job.request.max_price,
     price: running ? priceOf(lease, soFar) : job.price,
@@ -48,7 +51,8 @@ export function jobView(state: State, job: Job, now: number): JobView {
 /** Why it waits: each condition by how many (jobs, or 1) stand in the way. */
 function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
   const { lease } = state;
-  const ahead = inOrder(state.jobs.values()).filter((other) => !isTerminal(other) && other.n < job.n).length;
+  const turns = inTurn(state.jobs.values()).filter((other) => !isTerminal(other));
+  const ahead = turns.findIndex((other) => other.id === job.id);
   return {
     position: ahead,
     eta_s: null,
@@ -56,6 +60,7 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
     blockers: {
       ...(lease.status === "funding" ? { [lease.openedAt === null ? "funding" : "confirmations"]: 1 } : {}),
       ...(isHeld(lease) ? {} : { [lease.capacity.blocker ?? "warming"]: 1 }),
+      ...(lease.capacity.yieldAt === null ? {} : { yielding: 1 }),
       ...(lease.awayAt === null || !isHeld(lease) ? {} : { node_away: 1 }),
       ...(ahead === 0 ? {} : { jobs_ahead: ahead }),
     },

@@ -1,14 +1,19 @@
-import { shortOf } from "@gpux/protocol/capacity";
+import { type Share, shortOf } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
-import { ratePerHour } from "@gpux/protocol/resources";
+import { pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import type { HoldRequest } from "../interfaces.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
 import { type Allocation, freeCapacity, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
 
 /** How long after its expiry an open lease may still occupy its share, should its release never come. */
 const OVERSTAY_MS = 3_600_000;
+
+/** What a yieldable lease is told ahead. */
+export const NOTICE_S = 30;
+/** How long after it a firm demand has the first word. */
+const COMING_MS = 60_000;
 
 /** Resting leases take no GPUs, but each is a row here and a name in every welcome. */
 const MAX_ALLOCATIONS = 256;
@@ -25,20 +30,32 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     if (known.phase === "asked") return unchanged(state);
     return { ok: true, next: state, effects: [{ t: "answer", lease: request.lease, outcome: { ok: true } }] };
   }
-  const { gpus, resources } = request.text;
+  const { gpus, resources, tier } = request.text;
+  const prices = pricesIn(inventory.offer, tier);
   if (
     request.terms.providerSigner !== state.node ||
     request.terms.provider !== inventory.provider ||
-    request.terms.ratePerHour < ratePerHour(inventory.offer.prices, resources) ||
+    prices === null ||
+    request.terms.ratePerHour < ratePerHour(prices, resources) ||
     gpus.length !== resources.gpus
   )
     return refused("no_capacity", "the node's offer has changed");
-  const short = shortOf(freeCapacity(state), { gpus, resources });
-  if (short !== null) return refused("no_capacity", `of the node's ${short}, too few are free`);
+  const share = { gpus, resources };
+  const short = shortOf(freeCapacity(state), share);
+  if (short !== null) {
+    const room = tier === "firm" ? makeRoom(state, share, now) : null;
+    const outcome = refused("no_capacity", `of the node's ${short}, too few are free`);
+    if (room === null || !room.ok) return outcome;
+    const soon = { ...outcome, detail: `of the node's ${short}, enough come free in ${NOTICE_S} s` };
+    return { ...room, effects: [...room.effects, { t: "answer", lease: request.lease, outcome: soon }] };
+  }
   if (state.allocations.size >= MAX_ALLOCATIONS)
     return refused("no_capacity", "the node serves too many leases");
   const allocation: Allocation = {
     phase: "asked",
+    tier,
+    yielding: false,
+    notBefore: 0,
     turn: 0,
     gpus,
     resources,
@@ -87,12 +104,12 @@ export function isOpen({ phase }: Allocation): boolean {
 export function rest(state: NodeState, lease: LeaseId, turn: number): NodeStep {
   const allocation = state.allocations.get(lease);
   if (allocation === undefined || !isOpen(allocation) || turn <= allocation.turn) return unchanged(state);
-  const next = allocate(state, lease, { ...allocation, phase: "resting", turn });
+  const next = allocate(state, lease, { ...allocation, phase: "resting", yielding: false, turn });
   return allocation.phase === "open" ? tell(next, { t: "rest", lease }) : { ok: true, next, effects: [] };
 }
 
 /** Beside what others have got meanwhile. */
-export function rouse(state: NodeState, lease: LeaseId, turn: number): NodeStep {
+export function rouse(state: NodeState, lease: LeaseId, turn: number, now: number): NodeStep {
   const { inventory } = state;
   const allocation = state.allocations.get(lease);
   if (allocation === undefined || inventory === null || !isOpen(allocation))
@@ -103,10 +120,53 @@ export function rouse(state: NodeState, lease: LeaseId, turn: number): NodeStep 
   const status = statusOf(state);
   if (status === "offline") return refused("node_offline");
   if (status !== "online") return refused("node_draining");
+  if (now < allocation.notBefore)
+    return refused("no_capacity", "a firm demand has the first word on what it gave way for");
   const short = shortOf(freeCapacity(state), allocation);
   return short === null
     ? tell(roused, { t: "open", lease, terms: allocation.terms })
     : refused("no_capacity", `of the node's ${short}, too few are free`);
+}
+
+/**
+ * LSE-11: has as many yieldable leases give way, the newest first, as `share` needs (or, without one, as the owner's
+ * claim does); null when they would not do. One that gave way to a demand is not roused at once: the demand is on its
+ * way back.
+ */
+export function makeRoom(state: NodeState, share: Share | null, now: number): NodeStep | null {
+  let step: NodeStep = { ok: true, next: state, effects: [] };
+  let then = state;
+  const fits = () =>
+    share === null ? promisedGpus(then) === 0 : shortOf(freeCapacity(then), share) === null;
+  // Those that are leaving already are counted first.
+  const leaving = [...state.allocations]
+    .reverse()
+    .filter(([, { phase, tier }]) => phase === "open" && tier === "yieldable")
+    .sort(([, a], [, b]) => Number(b.yielding) - Number(a.yielding));
+  for (const [lease, allocation] of leaving) {
+    if (fits()) break;
+    then = allocate(then, lease, { ...allocation, phase: "resting" });
+    if (allocation.yielding || !step.ok) continue;
+    const notBefore = share === null ? 0 : now + NOTICE_S * 1_000 + COMING_MS;
+    const marked = allocate(step.next, lease, { ...allocation, yielding: true, notBefore });
+    const told = tell(marked, { t: "yield", lease, notice_s: NOTICE_S });
+    step = told.ok ? { ...told, effects: [...step.effects, ...told.effects] } : told;
+  }
+  return share !== null && !fits() ? null : step;
+}
+
+/** GPUs that are promised and claimed beyond what there is. */
+function promisedGpus({ inventory, allocations }: NodeState): number {
+  let sum = (inventory?.claimed ?? 0) - (inventory?.offer.gpus.length ?? 0);
+  for (const { phase, resources } of allocations.values()) if (phase !== "resting") sum += resources.gpus;
+  return Math.max(0, sum);
+}
+
+/** The owner uses so many GPUs for himself. Whoever has them in the yieldable tier gives way. */
+export function claim(state: NodeState, gpus: number, now: number): NodeStep {
+  const { inventory } = state;
+  if (inventory === null) return unchanged(state);
+  return makeRoom({ ...state, inventory: { ...inventory, claimed: gpus } }, null, now) ?? unchanged(state);
 }
 
 export function dial(state: NodeState, lease: LeaseId): NodeStep {
@@ -158,5 +218,5 @@ export function say(state: NodeState, body: ToNodeBody): NodeEffect {
 
 function leaseNamed(frame: ToNode): LeaseId | null {
   if (frame.t === "hold" || frame.t === "release") return frame.hold;
-  return frame.t === "open" || frame.t === "rest" || frame.t === "dial" ? frame.lease : null;
+  return "lease" in frame ? frame.lease : null;
 }

@@ -28,6 +28,7 @@ const offer = {
   region: "eu-west",
   prices: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
   concurrency: 1,
+  yieldable: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
 };
 
 function frame(seq: number, ack: number, body: object): FromNode {
@@ -54,6 +55,7 @@ function request(
     rate?: bigint;
     provider?: Address;
     expiresAt?: number;
+    tier?: "firm" | "yieldable";
   } = {},
 ) {
   const cards = change.cards ?? Array.from({ length: change.gpus ?? 1 }, () => gpu);
@@ -80,7 +82,7 @@ function request(
       gpus: cards,
       resources,
       prices: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
-      tier: "firm",
+      tier: change.tier ?? "firm",
       mode: "serverless",
       region: "eu-west",
       tick_s: 60,
@@ -393,6 +395,82 @@ test("LSE-9 the agent of a resting lease is told once to dial, and its GPUs stay
   expect(kinds(run([...opened, [dial, 7]]).sent)).not.toContain("dial");
 });
 
+/** Both GPUs in yieldable leases, 1 before 2. */
+const yieldables: [NodeEvent, number][] = [
+  ...online,
+  ...[1, 2].flatMap((n): [NodeEvent, number][] => [
+    [{ t: "hold", request: request(n, { tier: "yieldable" }) }, 3],
+    [from("a", frame(n, 2 * n - 1, { t: "held", hold: lease(n) })), 4],
+    [{ t: "open", lease: lease(n), terms: request(n).terms }, 5],
+  ]),
+];
+const yieldsOf = (frames: readonly ToNode[]) =>
+  frames.flatMap((each) => (each.t === "yield" ? [each.lease] : []));
+
+test("LSE-11 a firm demand has the newest yieldable lease give way, is told when, and then has the first word", () => {
+  const hold: NodeEvent = { t: "hold", request: request(3, { expiresAt: 900_000 }) };
+  const first = run([...yieldables, [hold, 10], [hold, 11]]);
+  expect(yieldsOf(first.sent)).toEqual([lease(2)]);
+  expect(first.effects).toContainEqual({
+    t: "answer",
+    lease: lease(3),
+    outcome: { ok: false, code: "no_capacity", detail: "of the node's gpus, enough come free in 30 s" },
+  });
+  expect(entryOf(first.state)?.free).toBe(2);
+  const left = run(
+    [
+      [{ t: "rest", lease: lease(2), turn: 1 }, 30_000],
+      [{ t: "rouse", lease: lease(2), turn: 2 }, 30_001],
+      [hold, 31_000],
+      [{ t: "release", lease: lease(3) }, 40_000],
+      [{ t: "rouse", lease: lease(2), turn: 2 }, 90_010],
+    ],
+    first.state,
+  );
+  expect(left.refusals).toEqual(["no_capacity"]);
+  expect(left.sent).toContainEqual(expect.objectContaining({ t: "hold", hold: lease(3) }));
+  expect(left.state.allocations.get(lease(2))?.phase).toBe("open");
+});
+
+test("LSE-11 nobody gives way for a demand that would not fit even then, nor for a yieldable one", () => {
+  const tooMany: NodeEvent = { t: "hold", request: request(3, { gpus: 3 }) };
+  const cheap: NodeEvent = { t: "hold", request: request(3, { tier: "yieldable" }) };
+  for (const hold of [tooMany, cheap]) {
+    const { sent, refusals } = run([...yieldables, [hold, 10]]);
+    expect(yieldsOf(sent)).toEqual([]);
+    expect(refusals).toEqual(["no_capacity"]);
+  }
+});
+
+test("LSE-11 the owner's claim takes free GPUs first, then yieldable leases, never a firm one", () => {
+  const claims = (seq: number, gpus: number): NodeEvent => from("a", frame(seq, 4, { t: "claim", gpus }));
+  expect(yieldsOf(run([...opened, [claims(2, 1), 7]]).sent)).toEqual([]);
+  const { state, sent } = run([...yieldables, [claims(3, 1), 7], [claims(4, 2), 8]]);
+  expect(yieldsOf(sent)).toEqual([lease(2), lease(1)]);
+  expect(entryOf(state)?.free).toBe(0);
+  const { refusals } = run(
+    [
+      [{ t: "rest", lease: lease(1), turn: 1 }, 9],
+      [{ t: "rouse", lease: lease(1), turn: 2 }, 10],
+      [claims(5, 0), 11],
+      [{ t: "rouse", lease: lease(1), turn: 2 }, 12],
+    ],
+    state,
+  );
+  expect(refusals).toEqual(["no_capacity"]);
+  expect(
+    run(
+      [
+        [connected("b"), 20],
+        [from("b", hello(9, { claimed: 2 })), 21],
+      ],
+      run(online).state,
+    ).state,
+  ).toMatchObject({
+    inventory: { claimed: 2 },
+  });
+});
+
 test("release is idempotent and takes back what the agent has not seen", () => {
   const release: NodeEvent = { t: "release", lease: lease(1) };
   const { state } = run([...opened, [{ t: "disconnected", connection: "a" }, 7], [release, 8], [release, 9]]);
@@ -478,12 +556,23 @@ test("no order of events takes more GPUs, cores or memory than there are, loses 
     connection.map(connected),
     connection.map((id): NodeEvent => from(id, hello())),
     connection.map((id): NodeEvent => ({ t: "disconnected", connection: id })),
-    fc.tuple(n, fc.integer({ min: 1, max: 3 }), fc.nat(6), fc.nat(20)).map(
-      ([i, gpus, cpu, memory_gb]): NodeEvent => ({
-        t: "hold",
-        request: request(i, { gpus, cpu, memory_gb, expiresAt: 200 }),
-      }),
-    ),
+    fc
+      .tuple(
+        n,
+        fc.integer({ min: 1, max: 3 }),
+        fc.nat(6),
+        fc.nat(20),
+        fc.constantFrom("firm" as const, "yieldable" as const),
+      )
+      .map(
+        ([i, gpus, cpu, memory_gb, tier]): NodeEvent => ({
+          t: "hold",
+          request: request(i, { gpus, cpu, memory_gb, tier, expiresAt: 200 }),
+        }),
+      ),
+    fc
+      .tuple(connection, seq, fc.integer({ min: 0, max: 2 }))
+      .map(([id, s, gpus]) => from(id, frame(s, 0, { t: "claim", gpus }))),
     fc
       .tuple(connection, seq, seq, n, fc.boolean())
       .map(([id, s, ack, i, yes]) =>
@@ -521,8 +610,14 @@ test("no order of events takes more GPUs, cores or memory than there are, loses 
         expect(taken).toBeLessThanOrEqual(offer.gpus.length);
         expect(sum("cpu")).toBeLessThanOrEqual(offer.cpu);
         expect(sum("memory_gb")).toBeLessThanOrEqual(offer.memory_gb);
-        expect(freeGpus(state)).toBe(offer.gpus.length - taken);
-        expect(entryOf(state)?.free).toBe(freeGpus(state));
+        const claimed = state.inventory?.claimed ?? 0;
+        expect(freeGpus(state)).toBe(Math.max(0, offer.gpus.length - taken - claimed));
+        const free = entryOf(state)?.free ?? 0;
+        expect(free).toBeGreaterThanOrEqual(freeGpus(state));
+        expect(free).toBeLessThanOrEqual(offer.gpus.length - claimed);
+        // LSE-11: only what runs in the yieldable tier is ever told to give way.
+        for (const { yielding, tier, phase } of state.allocations.values())
+          if (yielding) expect([tier, phase]).toEqual(["yieldable", "open"]);
         const due = dueAt(state) ?? Number.POSITIVE_INFINITY;
         for (const { until } of state.allocations.values()) expect(due).toBeLessThanOrEqual(until);
         const numbered = result.effects.flatMap((e) =>

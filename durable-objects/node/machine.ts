@@ -3,6 +3,7 @@ import { booksOf, type Shards } from "../books.ts";
 import { observed, type Presence } from "../presence.ts";
 import {
   allocate,
+  claim,
   dial,
   freed,
   hold,
@@ -16,7 +17,7 @@ import {
   tell,
 } from "./allocation.ts";
 import { type NodeEffect, type NodeEvent, type NodeStep, refused, unchanged } from "./event.ts";
-import { entryOf, freeGpus, type Inventory, type NodeState, statusOf } from "./state.ts";
+import { entryOf, gpusForFirm, type Inventory, type NodeState, statusOf } from "./state.ts";
 
 /** The agent pings this often; three silent beats and the socket counts as dead. */
 export const HEARTBEAT_S = 30;
@@ -67,7 +68,7 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
     case "rest":
       return rest(state, event.lease, event.turn);
     case "rouse":
-      return rouse(state, event.lease, event.turn);
+      return rouse(state, event.lease, event.turn, now);
     case "dial":
       return dial(state, event.lease);
     case "release":
@@ -122,7 +123,7 @@ function rowChanged(before: NodeState, after: NodeState): boolean {
   return (
     before.inventory !== after.inventory ||
     statusOf(before) !== statusOf(after) ||
-    (before.allocations !== after.allocations && freeGpus(before) !== freeGpus(after))
+    (before.allocations !== after.allocations && gpusForFirm(before) !== gpusForFirm(after))
   );
 }
 
@@ -162,13 +163,13 @@ function received(state: NodeState, frame: FromNode, now: number): NodeStep {
     // Our storage may be younger than the agent's journal: never give a seq that it has dealt with already.
     sent: Math.max(state.sent, frame.ack),
   };
-  if (frame.t === "hello") return hello(acknowledged, frame);
+  if (frame.t === "hello") return hello(acknowledged, frame, now);
   if (state.connection?.greeted !== true) return badFrame(state, "hello comes first");
   if (frame.t === "ack") return { ok: true, next: acknowledged, effects: [] };
   if (frame.seq === 0) return badFrame(state, `${frame.t} needs a seq`);
   if (frame.seq <= state.received)
     return { ok: true, next: acknowledged, effects: [say(acknowledged, { t: "ack" })] };
-  const dealt = reliable({ ...acknowledged, received: frame.seq }, frame);
+  const dealt = reliable({ ...acknowledged, received: frame.seq }, frame, now);
   return dealt.ok ? { ...dealt, effects: [...dealt.effects, say(dealt.next, { t: "ack" })] } : dealt;
 }
 
@@ -184,7 +185,7 @@ function closed(state: NodeState, code: number, reason: string): NodeStep {
   return { ...left, effects: [...left.effects, { t: "close", connection: connection.id, code, reason }] };
 }
 
-function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>): NodeStep {
+function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>, now: number): NodeStep {
   const { connection } = state;
   if (connection === null) return unchanged(state);
   const inventory: Inventory = {
@@ -192,18 +193,17 @@ function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>): Node
     agentVersion: frame.agent_version,
     offer: frame.offer,
     draining: frame.draining,
+    claimed: frame.claimed,
   };
   const leases = Array.from(state.allocations).flatMap(([lease, each]) => (isOpen(each) ? [lease] : []));
   const welcome = say(state, { t: "welcome", heartbeat_s: HEARTBEAT_S, leases });
   const replay = state.unacknowledged.map((sent): NodeEffect => ({ t: "send", frame: sent }));
-  return {
-    ok: true,
-    next: { ...state, inventory, connection: { id: connection.id, greeted: true } },
-    effects: [welcome, ...replay],
-  };
+  const greeted = { ...state, inventory, connection: { id: connection.id, greeted: true } };
+  const claimed = claim(greeted, frame.claimed, now);
+  return claimed.ok ? { ...claimed, effects: [welcome, ...replay, ...claimed.effects] } : claimed;
 }
 
-function reliable(state: NodeState, frame: Exclude<FromNode, { t: "hello" | "ack" }>): NodeStep {
+function reliable(state: NodeState, frame: Exclude<FromNode, { t: "hello" | "ack" }>, now: number): NodeStep {
   const { inventory } = state;
   switch (frame.t) {
     case "offer":
@@ -212,6 +212,8 @@ function reliable(state: NodeState, frame: Exclude<FromNode, { t: "hello" | "ack
     case "drain":
       if (inventory === null) return unchanged(state);
       return { ok: true, next: { ...state, inventory: { ...inventory, draining: true } }, effects: [] };
+    case "claim":
+      return claim(state, frame.gpus, now);
     case "held": {
       const allocation = state.allocations.get(frame.hold);
       if (allocation === undefined) return tell(state, { t: "release", hold: frame.hold });

@@ -13,7 +13,7 @@ import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
 import type { NodeEffect, NodeEvent } from "./event.ts";
 import { publicationOf, step } from "./machine.ts";
-import { dueAt, entryOf, freeCapacity, type NodeState, unknownNode } from "./state.ts";
+import { capacityForFirm, dueAt, entryOf, type NodeState, unknownNode } from "./state.ts";
 import { NodeStore } from "./store.ts";
 
 const ANSWER_MS = 3_000;
@@ -95,7 +95,7 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     if (state === null || entry === null) return unknown;
     if (entry.status === "offline") return { ok: false, code: "node_offline" };
     if (entry.status !== "online") return { ok: false, code: "no_capacity", detail: "the node is draining" };
-    return { ok: true, entry, free: freeCapacity(state) };
+    return { ok: true, entry, free: capacityForFirm(state) };
   }
 
   async hold(request: HoldRequest): Promise<Outcome> {

@@ -3,7 +3,7 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
 import type { NodeView } from "@gpux/protocol/lease";
-import type { Offer } from "@gpux/protocol/resources";
+import type { Offer, Tier } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 import { NEVER_SEEN, type Presence } from "../presence.ts";
 
@@ -13,6 +13,8 @@ export interface Inventory {
   readonly agentVersion: string;
   readonly offer: Offer;
   readonly draining: boolean;
+  /** GPUs that the owner uses for himself. */
+  readonly claimed: number;
 }
 
 /**
@@ -25,6 +27,11 @@ export interface Allocation extends Share {
   readonly terms: LeaseTerms;
   /** Milliseconds; all of it is free again after it. */
   readonly until: number;
+  readonly tier: Tier;
+  /** Of an open yieldable lease: it was told to give way. */
+  readonly yielding: boolean;
+  /** Milliseconds; before, a firm demand may have what it gave way for. */
+  readonly notBefore: number;
   /** Of the lease's questions to rest or to be roused, the highest that was dealt with. */
   readonly turn: number;
 }
@@ -89,17 +96,37 @@ export function statusOf(state: NodeState): NodeView["status"] {
 
 const NOTHING: Capacity = { gpus: [], cpu: 0, memory_gb: 0 };
 
-/** What is neither held nor leased by what works; a resting lease takes nothing. Nothing for a node that is unknown. */
-export function freeCapacity({ inventory, allocations }: NodeState): Capacity {
-  if (inventory === null) return NOTHING;
-  return freeOf(
-    inventory.offer,
-    [...allocations.values()].filter(({ phase }) => phase !== "resting"),
+/** What is neither held nor leased by what works, nor claimed by the owner; nothing for a node that is unknown. */
+export function freeCapacity(state: NodeState): Capacity {
+  return without(state, ({ phase }) => phase === "resting");
+}
+
+/** What a firm demand could have, at once or after the notice: yieldable leases give way to it. */
+export function capacityForFirm(state: NodeState): Capacity {
+  return without(
+    state,
+    ({ phase, tier }) => phase === "resting" || (phase === "open" && tier === "yieldable"),
   );
+}
+
+function without(
+  { inventory, allocations }: NodeState,
+  takesNothing: (each: Allocation) => boolean,
+): Capacity {
+  if (inventory === null) return NOTHING;
+  const owners: Share = { gpus: [], resources: { gpus: inventory.claimed, cpu: 0, memory_gb: 0 } };
+  return freeOf(inventory.offer, [
+    ...[...allocations.values()].filter((each) => !takesNothing(each)),
+    owners,
+  ]);
 }
 
 export function freeGpus(state: NodeState): number {
   return freeCapacity(state).gpus.length;
+}
+
+export function gpusForFirm(state: NodeState): number {
+  return capacityForFirm(state).gpus.length;
 }
 
 /** What the Books list, `null` before the first hello. */
@@ -109,7 +136,7 @@ export function entryOf(state: NodeState): BookEntry | null {
   return {
     node: state.node,
     offer: inventory.offer,
-    free: freeGpus(state),
+    free: gpusForFirm(state),
     provider: inventory.provider,
     agentVersion: inventory.agentVersion,
     status: statusOf(state),

@@ -1,7 +1,7 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { ToNode } from "@gpux/protocol/frames";
 import { Address, LeaseId } from "@gpux/protocol/ids";
-import { Gpu, Offer, Resources } from "@gpux/protocol/resources";
+import { Gpu, Offer, Resources, Tier } from "@gpux/protocol/resources";
 import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
@@ -34,6 +34,9 @@ const STEPS = [
   "ALTER TABLE allocations ADD COLUMN turn INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE node ADD COLUMN presence TEXT",
   "ALTER TABLE allocations ADD COLUMN gpus TEXT NOT NULL DEFAULT '[]'",
+  "ALTER TABLE allocations ADD COLUMN tier TEXT NOT NULL DEFAULT 'firm'",
+  "ALTER TABLE allocations ADD COLUMN yielding INTEGER NOT NULL DEFAULT 0",
+  "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -42,6 +45,7 @@ const InventoryRow = z.strictObject({
   agentVersion: z.string(),
   offer: Offer,
   draining: z.boolean(),
+  claimed: z.int().default(0),
 });
 const PublicationRow = z.strictObject({ version: z.int(), attempts: z.int(), retryAt: z.int() });
 const Phase = z.enum(["asked", "held", "reserved", "open", "resting"]);
@@ -53,6 +57,9 @@ type AllocationRow = {
   until: number;
   turn: number;
   gpus: string;
+  tier: string;
+  yielding: number;
+  not_before: number;
 };
 type NodeRow = {
   address: string;
@@ -82,7 +89,9 @@ export class NodeStore {
     const row = this.#sql.exec<NodeRow>("SELECT * FROM node").toArray()[0];
     if (row === undefined) return null;
     const allocations = this.#sql
-      .exec<AllocationRow>("SELECT lease, phase, resources, terms, until, turn, gpus FROM allocations")
+      .exec<AllocationRow>(
+        "SELECT lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before FROM allocations",
+      )
       .toArray();
     const frames = this.#sql
       .exec<{ frame: string }>("SELECT frame FROM unacknowledged ORDER BY seq")
@@ -99,17 +108,22 @@ export class NodeStore {
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       presence: row.presence === null ? NEVER_SEEN : Presence.parse(JSON.parse(row.presence)),
       allocations: new Map(
-        allocations.map(({ lease, phase, resources, terms, until, turn, gpus }) => [
-          LeaseId.parse(lease),
-          {
-            phase: Phase.parse(phase),
-            resources: Resources.parse(JSON.parse(resources)),
-            terms: LeaseTerms.parse(JSON.parse(terms)),
-            until,
-            gpus: z.array(Gpu).parse(JSON.parse(gpus)),
-            turn,
-          },
-        ]),
+        allocations.map(
+          ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before }) => [
+            LeaseId.parse(lease),
+            {
+              phase: Phase.parse(phase),
+              resources: Resources.parse(JSON.parse(resources)),
+              terms: LeaseTerms.parse(JSON.parse(terms)),
+              until,
+              gpus: z.array(Gpu).parse(JSON.parse(gpus)),
+              turn,
+              tier: Tier.parse(tier),
+              yielding: yielding === 1,
+              notBefore: not_before,
+            },
+          ],
+        ),
       ),
       unacknowledged: frames.map(({ frame }) => ToNode.parse(JSON.parse(frame))),
     };
@@ -143,7 +157,7 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
@@ -151,6 +165,9 @@ export class NodeStore {
         allocation.until,
         allocation.turn,
         JSON.stringify(allocation.gpus),
+        allocation.tier,
+        allocation.yielding ? 1 : 0,
+        allocation.notBefore,
       );
     }
   }

@@ -21,6 +21,8 @@ export interface AgentSetup {
   readonly gpuHour: string;
   /** Beside what stands above, as in the agent's config.json. */
   readonly config?: Partial<AgentConfigText>;
+  /** In the yieldable tier; not sold there when left out. */
+  readonly yieldableGpuHour?: string;
   /** Put before the command, to run the agent elsewhere (a network namespace). */
   readonly within?: readonly string[];
 }
@@ -51,6 +53,9 @@ export async function initAgent(setup: AgentSetup): Promise<void> {
     escrow: setup.escrow,
     payout: setup.payout,
     prices: { gpu_hour: setup.gpuHour },
+    ...(setup.yieldableGpuHour === undefined
+      ? {}
+      : { yieldable_prices: { gpu_hour: setup.yieldableGpuHour } }),
     region: "local",
     drain_s: 5,
     ...setup.config,

@@ -3,7 +3,8 @@ import { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
-import type { DemandInput, Leases, Quotes } from "./leases.ts";
+import type { DemandInput } from "./lease-settings.ts";
+import type { Leases, Quotes } from "./leases.ts";
 import { signAllowance } from "./spending.ts";
 import type { Timing } from "./timing.ts";
 import { type Call, checked, jsonBody, type Transport } from "./transport.ts";
@@ -57,6 +58,12 @@ function wireForm(input: JobInput): JobInput {
 /** Each 402 is answered once or twice in an honest dance; an edge that keeps asking is not answered for ever. */
 const MAX_ROUNDS = 6;
 
+export interface RetryOptions {
+  /** Another key is another retry of the same job; without any there is one. */
+  readonly idempotencyKey?: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** One job on its way: what is asked, under which key, and the lease it will go to. */
 interface Sending {
   readonly request: RoutedJobRequest;
@@ -80,6 +87,36 @@ export function createJobDispatch(settings: DispatchSettings) {
         if (sending.lease !== null) warm.unbook(sending.lease, sending.key);
         if (!(error instanceof GpuxError) || round >= MAX_ROUNDS) throw error;
         await answer(sending, error);
+      }
+    }
+  }
+
+  /** The allowance is signed for what the edge says it needs, within the lease's limit. */
+  async function retry(before: JobView, { idempotencyKey, signal }: RetryOptions = {}): Promise<JobView> {
+    const headers = {
+      "content-type": "application/json",
+      ...(idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey }),
+    };
+    const path = `/v1/jobs/${before.id}/retry`;
+    let allowance: Awaited<ReturnType<typeof allow>> | undefined;
+    for (let round = 1; ; round += 1) {
+      try {
+        const job = await transport.json(
+          { method: "POST", path, headers, body: jsonBody({ allowance }), signal },
+          JobView,
+        );
+        // What the cache holds of the lease does not count this job: it is asked for anew with the next one.
+        warm.forget(job.lease_id);
+        return job;
+      } catch (error) {
+        const needed =
+          error instanceof GpuxError && error.code === "allowance_required" && round < MAX_ROUNDS
+            ? AllowanceNeeded.safeParse(error.problem?.allowance)
+            : null;
+        if (needed?.success !== true || needed.data.lease_id !== before.lease_id) throw error;
+        const lease = await known(before.lease_id, { signal });
+        if (lease.hash !== needed.data.lease_hash) throw error;
+        allowance = await allow(lease, needed.data.cumulative);
       }
     }
   }
@@ -221,5 +258,5 @@ export function createJobDispatch(settings: DispatchSettings) {
       : { method: "PUT", path: `/v1/jobs/${clientId}`, headers, body, signal };
   }
 
-  return { create };
+  return { create, retry };
 }

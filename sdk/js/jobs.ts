@@ -6,8 +6,10 @@ import {
   createJobDispatch,
   type DispatchSettings,
   type JobInput,
+  type RetryOptions,
 } from "./job-dispatch.ts";
-import { type EventOptions, jobEvents } from "./job-events.ts";
+import { jobEvents } from "./job-events.ts";
+import type { EventOptions } from "./journal.ts";
 import { matching } from "./objects.ts";
 import { backoff } from "./timing.ts";
 
@@ -35,6 +37,11 @@ export interface Jobs {
   wait(id: string, options?: Abortable & { timeoutMs?: number }): Promise<JobView>;
   /** What it used until then is charged. Throws `job_ended` for one that has ended. */
   cancel(id: string, options?: Abortable): Promise<JobView>;
+  /**
+   * Does an ended job again on its lease, as a new job with the same request. Asked twice it is one retry, unless the
+   * Idempotency-Key is another. Throws `job_not_ended`, or `lease_closed` when the lease is over.
+   */
+  retry(id: string, options?: RetryOptions): Promise<JobView>;
   /** The bytes of output `n`, checked against the hash that the job names. */
   output(job: JobView, n: number, options?: Abortable): Promise<Uint8Array<ArrayBuffer>>;
   /** create, events and wait in one: resolves with the ended job, however it ended. */
@@ -89,6 +96,8 @@ export function createJobs(settings: DispatchSettings): Jobs {
       warm.saw(job);
       return job;
     },
+    retry: async (id, options = {}) =>
+      dispatch.retry(await get(id, options.signal === undefined ? {} : { signal: options.signal }), options),
     async output(job, n, { signal } = {}) {
       const output = job.outputs[n];
       if (output === undefined || !Sha256.safeParse(output.sha256).success) {

@@ -1,7 +1,6 @@
-import { listOf, type WellKnown } from "@gpux/protocol/answers";
+import { listOf } from "@gpux/protocol/answers";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, type Bytes32 } from "@gpux/protocol/ids";
-import type { KeptIntentWire } from "@gpux/protocol/kept";
 import {
   IndicativeQuote,
   KEEP_WARM_S,
@@ -11,21 +10,23 @@ import {
   QuoteRequest,
   type Settlement,
 } from "@gpux/protocol/lease";
+import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
-import type { Account } from "./account.ts";
+import type { EventOptions } from "./journal.ts";
+import { leaseEvents } from "./lease-events.ts";
+import {
+  DEFAULT_DURATION_S,
+  type DemandInput,
+  FUNDING_WINDOW_S,
+  type LeaseSettings,
+} from "./lease-settings.ts";
 import { createOrders, type OrderInput } from "./orders.ts";
 import { pages } from "./pages.ts";
 import { checkIdentity, checkQuote, quoteMismatch } from "./quote-check.ts";
 import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
-import type { Timing } from "./timing.ts";
-import { checked, jsonBody, type Transport } from "./transport.ts";
-import type { WarmLease, WarmLeases } from "./warm-leases.ts";
-
-/** As `Demand` on the wire; amounts may be bigint. */
-export type DemandInput = Omit<(typeof Demand)["_zod"]["input"], "max_rate_per_hour"> & {
-  readonly max_rate_per_hour?: bigint | string;
-};
+import { checked, jsonBody } from "./transport.ts";
+import type { WarmLease } from "./warm-leases.ts";
 
 export interface QuoteInput {
   readonly demand?: DemandInput;
@@ -78,27 +79,14 @@ export interface Leases {
   topUp(id: string, amount: bigint, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
+  events(id: string, options?: EventOptions): AsyncGenerator<LeaseEvent>;
   /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
   adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
 }
 
-export interface LeaseSettings {
-  readonly transport: Transport;
-  readonly account: Account;
-  readonly payer: Account;
-  readonly timing: Timing;
-  readonly warm: WarmLeases;
-  readonly wellKnown: () => Promise<WellKnown>;
-  /** Base units; no allowance on any one lease goes above it. Without it, what the lease was funded with. */
-  readonly spendLimit: bigint | null;
-  readonly keep: (funding: KeptIntentWire) => void | Promise<void>;
-}
-
-/** Long enough for a congested chain, short enough that a hold does not stay for long; seconds. */
-export const FUNDING_WINDOW_S = 600;
 const FUNDING_CHECK_MS = 1_000;
 const FUNDING_CHECKS = 60;
-export const DEFAULT_DURATION_S = 3_600;
 
 export function createQuotes({ transport, account, payer }: LeaseSettings) {
   const bodyOf = (input: QuoteInput, firm: boolean) => {
@@ -223,6 +211,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       warm.raise(id, capped(after.funded));
       return after;
     },
+    events: (id, options = {}) => leaseEvents(transport, timing, id, options),
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);

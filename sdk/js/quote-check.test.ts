@@ -53,6 +53,7 @@ const CHANGED: [field: string, change: Parameters<typeof quoteAt>[1]][] = [
   ["text.resources", { text: { resources: { ...text.resources, gpus: 2 } } }],
   ["text.resources", { text: { resources: { ...text.resources, cpu: 1 } } }],
   ["text.resources", { text: { resources: { ...text.resources, memory_gb: 1 } } }],
+  ["text.tier", { text: { tier: "yieldable" } }],
   ["text.keep_warm_s", { text: { keep_warm_s: 0 } }],
   ["expires_at", { after: { expires_at: new Date(NOW).toISOString() } }],
   ["terms.expiry", { terms: { expiry: seconds } }],

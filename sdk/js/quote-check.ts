@@ -68,6 +68,8 @@ export function checkQuote(quote: Quote, expected: Expected): QuoteCheck {
   if (!mode.ok) return mode;
   if (text.keep_warm_s !== expected.keepWarmS)
     return fail("text.keep_warm_s", `it is ${text.keep_warm_s}, not ${expected.keepWarmS}`);
+  if (text.tier !== expected.demand.tier)
+    return fail("text.tier", `it is ${text.tier}, not ${expected.demand.tier}`);
   const rate = checkRate(terms.ratePerHour, text, expected);
   if (!rate.ok) return rate;
   return checkTimes(quote, expected);

@@ -22,6 +22,16 @@ async function open(keepWarmS: number): Promise<string> {
   return lease.id;
 }
 
+/** LSE-12: all that the lease tells until it is over, vouchers apart. */
+async function follow(lease: string): Promise<string[]> {
+  const told: string[] = [];
+  for await (const { type, data } of client.leases.events(lease))
+    if (type === "status" || type === "capacity")
+      told.push(`${type} ${type === "status" ? data.status : data.warm}`);
+    else if (type !== "voucher") told.push(type);
+  return told;
+}
+
 async function freeGpus(): Promise<number> {
   for await (const node of client.nodes.list()) return node.gpus_free;
   return 0;
@@ -36,6 +46,7 @@ it("LSE-9 two leases take turns on one GPU: who has no work leaves it to the oth
     lease,
   });
   const first = await open(0);
+  const followed = follow(first);
   const one = await client.jobs.wait((await client.jobs.create(job(first, 1))).id);
   expect(one.status).toBe("succeeded");
   await until(async () => (await freeGpus()) === 1, "the first lease has left its GPU to others");
@@ -55,6 +66,16 @@ it("LSE-9 two leases take turns on one GPU: who has no work leaves it to the oth
   expect(three).toMatchObject({ status: "succeeded", attempts: [{ n: 1, outcome: "succeeded" }] });
   await until(async () => (await freeGpus()) === 1, "the first lease has no work again");
   await market.close(client, first);
+  const told = await followed;
+  expect(told.slice(0, 3)).toEqual(["status funding", "funded", "status active"]);
+  expect(told).toContain("node_back");
+  // With nothing to keep it warm it may also have rested before its first job.
+  const capacity = told.filter((each) => each.startsWith("capacity"));
+  expect(capacity.length).toBeGreaterThanOrEqual(3);
+  expect(capacity).toEqual(capacity.map((_, turn) => `capacity ${turn % 2 === 1}`));
+  const statuses = told.filter((each) => each.startsWith("status"));
+  expect(statuses.slice(-2)).toEqual(["status closing", "status closed"]);
+  expect(told.at(-1)).toBe("status closed");
   const jobs = await found(client, [one.id, two.id, three.id]);
   for (const id of [first, second])
     await checkPapers(

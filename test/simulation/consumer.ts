@@ -184,6 +184,7 @@ export class Consumer extends Actor {
         max_price: BigInt(this.#random.pick([5_000, 60_000, 200_000])),
         timeouts,
         retries: this.#random.int(0, 2),
+        priority: this.#random.int(-1, 1),
       },
       acknowledged: null,
     };

@@ -8,6 +8,7 @@ import { problemResponse, type Refusal, refuse } from "./refusal.ts";
 import type { Answer, Mounted } from "./route.ts";
 import { factRoutes } from "./routes/facts.ts";
 import { jobRoutes } from "./routes/jobs.ts";
+import { leaseEventRoutes } from "./routes/lease-events.ts";
 import { leaseRoutes } from "./routes/leases.ts";
 import { marketRoutes } from "./routes/market.ts";
 import { objectRoutes } from "./routes/objects.ts";
@@ -18,6 +19,7 @@ import { sessionRoutes } from "./routes/sessions.ts";
 export const routes: readonly Mounted[] = [
   ...jobRoutes,
   ...leaseRoutes,
+  ...leaseEventRoutes,
   ...marketRoutes,
   ...objectRoutes,
   ...relayRoutes,

@@ -43,6 +43,7 @@ const consumer = {
     startS: fc.constantFrom(5, 60),
     executionS: fc.constantFrom(1, 10, 120, 3_600),
     retries: fc.integer({ min: 0, max: 2 }),
+    priority: fc.constantFrom(-10, 0, 0, 10),
   }),
   cancel: fc.record({ t: fc.constant("cancel"), job: anyJob }),
   /** Somebody waits for a receipt. */
@@ -78,6 +79,7 @@ const agent = {
   }),
   refused: fc.record({ t: fc.constant("refused"), what: fc.constantFrom("lease", "settle", "close") }),
   drain: fc.record({ t: fc.constant("drain"), deadlineS: fc.constantFrom(0, 5, 600) }),
+  yield: fc.record({ t: fc.constant("yield"), noticeS: fc.constantFrom(0, 5, 30) }),
   gone: fc.record({ t: fc.constant("gone") }),
 } as const;
 
@@ -127,6 +129,7 @@ const single = fc.oneof(
   { weight: 4, arbitrary: agent.closeSigned },
   { weight: 1, arbitrary: agent.refused },
   { weight: 1, arbitrary: agent.drain },
+  { weight: 2, arbitrary: agent.yield },
   { weight: 3, arbitrary: agent.gone },
   { weight: 8, arbitrary: world.answer },
   { weight: 1, arbitrary: world.node },
@@ -233,6 +236,7 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
         max_price: move.maxPrice,
         timeouts: { queue_s: move.queueS, start_s: move.startS, execution_s: move.executionS },
         retries: move.retries,
+        priority: move.priority,
         ...(move.allow === 0n ? {} : { allowance: { cumulative: move.allow, signature: "0x00" } }),
       });
       return move.otherInput ? { ...event, inputHash: "e".repeat(64) } : event;
@@ -279,6 +283,8 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
       return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
     case "drain":
       return said({ t: "drain", seq: lease.seen + 1, deadline_s: move.deadlineS });
+    case "yield":
+      return said({ t: "yield", seq: lease.seen + 1, notice_s: move.noticeS });
     case "answer": {
       const duty = around.known.at(-1 - move.duty) ?? around.known.at(-1);
       return duty === undefined ? null : answerTo(duty, state, around, move.refusal, move.enough);

@@ -49,6 +49,8 @@ export interface Place {
   readonly within?: readonly string[];
   /** USDC as text. */
   readonly gpuHour?: string;
+  /** USDC as text, in the yieldable tier. */
+  readonly yieldableGpuHour?: string;
 }
 
 export async function openMarket(place: Place = {}): Promise<Market> {
@@ -64,6 +66,7 @@ export async function openMarket(place: Place = {}): Promise<Market> {
     ...(place.rpc === undefined ? {} : { rpc: await place.rpc(devnet.url) }),
     ...(place.within === undefined ? {} : { within: place.within }),
     ...(place.gpuHour === undefined ? {} : { gpuHour: place.gpuHour }),
+    ...(place.yieldableGpuHour === undefined ? {} : { yieldableGpuHour: place.yieldableGpuHour }),
   };
   const node = devnetAccount("agent").address;
   let agent = await startOnlineAgent(agentSetup, node);

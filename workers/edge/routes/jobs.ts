@@ -3,13 +3,13 @@ import type { PaymentNeeded, Principal, Refused } from "@gpux/durable-objects/in
 import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
 import { ClientJobId, JobId, LeaseId, leaseOfJob } from "@gpux/protocol/ids";
-import { JobRequest, JobView, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
+import { JobEvent, JobRequest, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
+import { eventStream } from "../event-stream.ts";
 import { checkFunction } from "../functions.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
-import { jobEventStream } from "../job-event-stream.ts";
 import { jsonAnswer, viewAnswer } from "../json-answer.ts";
 import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
@@ -200,7 +200,7 @@ const getEvents = signedRoute(
     const watch = await env.LEASE.getByName(found.lease).fetch(
       new Request(`https://lease/watch?${query}`, { headers: { upgrade: "websocket" } }),
     );
-    return watch.webSocket ? jobEventStream(watch.webSocket) : refuse("job_unknown");
+    return watch.webSocket ? eventStream(watch.webSocket, JobEvent) : refuse("job_unknown");
   },
 );
 
@@ -248,6 +248,35 @@ const cancelJob = signedRoute(
   },
 );
 
+const retryJob = signedRoute(
+  {
+    method: "post",
+    path: "/v1/jobs/{id}/retry",
+    summary:
+      "Do an ended job again on its lease, as a new job; without an Idempotency-Key, the same one however often it is asked",
+    params: JobParams,
+    query: NONE,
+    headers: REQUEST_HEADERS,
+    body: RetryRequest,
+    answers: JOB_ANSWERS,
+    scope: "jobs",
+    refusals: [...SUBMIT_REFUSALS, "job_unknown", "job_not_ended"],
+  },
+  async ({ env, request, params, body }, principal) => {
+    const key = idempotencyKey(request);
+    if (!key.ok) return key;
+    const found = await findJob(env, principal, params.id);
+    if (!found.ok) return found;
+    const wait = waitOf(request);
+    // Another key is another retry of the same job.
+    const next = await jobIdFor(found.lease, principal.address, `retry:${found.job} ${key.key ?? ""}`);
+    const submitted = await onLease(env, principal, found.lease, (lease, as) =>
+      lease.retry(as, found.job, next, body.allowance ?? null, (wait ?? 0) * 1_000),
+    );
+    return submitted.ok ? jobAnswer(submitted.job, submitted.replayed, wait) : paymentRefusal(submitted);
+  },
+);
+
 export const jobRoutes: readonly Mounted[] = [
   createJob,
   putJob,
@@ -255,6 +284,7 @@ export const jobRoutes: readonly Mounted[] = [
   getEvents,
   getOutput,
   cancelJob,
+  retryJob,
   createLeaseJob,
 ];
 

@@ -1,14 +1,17 @@
-import { JobEvent } from "@gpux/protocol/job";
+import type { z } from "zod";
 
 const PING_MS = 15_000;
 /** A reader this far behind is cut; it comes back with Last-Event-ID. */
 const BACKLOG_LIMIT = 1_000;
 
 /**
- * A job's events, from the Lease's socket to server-sent events. The Worker holds the reader's connection, so that a
- * reader keeps no object awake. Ends with the job, or cut: the reader asks again after its last event.
+ * Events of a job or a lease, from the Lease's socket to server-sent events. The Worker holds the reader's connection,
+ * so that a reader keeps no object awake. Ends with what it tells of, or cut: the reader asks again after its last event.
  */
-export function jobEventStream(socket: WebSocket): Response {
+export function eventStream(
+  socket: WebSocket,
+  schema: z.ZodType<{ readonly id: number; readonly type: string }>,
+): Response {
   const text = new TextEncoder();
   let ping: ReturnType<typeof setInterval> | null = null;
   const close = () => {
@@ -34,7 +37,7 @@ export function jobEventStream(socket: WebSocket): Response {
           }
         };
         socket.addEventListener("message", ({ data }) => {
-          const event = JobEvent.parse(JSON.parse(String(data)));
+          const event = schema.parse(JSON.parse(String(data)));
           write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
         });
         socket.addEventListener("close", () => {
