@@ -45,7 +45,9 @@ export function duties(state: State, now: number): Duty[] {
   const isOpened = lease.status !== "funding" && lease.status !== "expired";
   if (isOpened && lease.openedAt !== null && !errands.metered)
     list.push({ key: "meter:open", t: "meter_open", openedAt: Math.floor(lease.openedAt / 1_000) });
-  if (lease.status === "active" && !errands.opened) list.push({ key: "node:open", t: "node_open" });
+  // Also of a lease that was closed at once: its agent has a close to sign, or the money comes back a day too late.
+  const isOpen = lease.status === "active" || lease.status === "draining" || lease.status === "closing";
+  if (isOpen && !errands.opened) list.push({ key: "node:open", t: "node_open" });
   list.push(...capacityDuties(lease));
   const attestation = attestationOf(state);
   if (attestation !== null) list.push(attestation);

@@ -3,6 +3,7 @@ import { duties } from "./duties.ts";
 import { CANCEL_MS } from "./jobs.ts";
 import { ALLOWANCE, FUND, FUNDED, funded, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
 import { active, gpu, of, running, Scene, signed } from "./testing/scene.ts";
+import { issue, redeem } from "./tickets.ts";
 import { GRACE_MS } from "./timers.ts";
 import { jobView } from "./view.ts";
 
@@ -32,6 +33,30 @@ describe("a job", () => {
     const scene = active();
     const timeouts = { queue_s: 600, start_s: 60, execution_s: 3_600 };
     expect(scene.try(submission(scene.state, 1, { timeouts }))).toMatchObject({ code: "lease_closed" });
+  });
+
+  it("ACK-5 comes back by its ticket as it was when it was sent, once, and only where it is still covered", () => {
+    const lost = active();
+    lost.tell(submission(lost.state, 1));
+    const job = lost.job(1);
+    const secret = `0x${"5e".repeat(32)}` as const;
+    const ticket = redeem(secret, issue(secret, job) ?? "");
+    if (ticket === null) throw new Error("the lease does not know its own ticket");
+    expect(redeem(`0x${"5f".repeat(32)}`, issue(secret, job) ?? "")).toBeNull();
+
+    // Its allowance was durable before it was sent.
+    const scene = active();
+    scene.tell(submission(scene.state, 2));
+    const restore = { t: "restore", ticket, request: job.request } as const;
+    scene.tell(restore);
+    const { attempts, inputHash } = job;
+    expect(scene.job(1)).toMatchObject({ status: "starting", attempts, inputHash, n: 2 });
+    const { state } = scene.tell(restore);
+    expect(state.lease.arrivals).toBe(2);
+    const dear = active();
+    dear.tell(submission(dear.state, 2));
+    dear.tell({ ...restore, request: { ...job.request, max_price: FUNDED + 1n } });
+    expect(dear.state.jobs.size).toBe(1);
   });
 
   it("JOB-2 is known by its id: the same again is the same job, other input is refused", () => {

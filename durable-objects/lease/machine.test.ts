@@ -159,6 +159,13 @@ describe("a lease", () => {
     expect(wakeAt(scene.state, scene.now)).toBeGreaterThan(scene.now);
   });
 
+  it("LSE-5 closed before its node was told still has the node told: its agent has the close to sign", () => {
+    const scene = new Scene().tell(FUND);
+    scene.tell(funded(scene.state), { t: "close" });
+    expect(scene.state.lease.status).toBe("closing");
+    expect(duties(scene.state, scene.now).map((duty) => duty.key)).toContain("node:open");
+  });
+
   it("LSE-6 expires when the chain no longer knows it: what a reorganisation took back cannot be reclaimed", () => {
     const scene = active().tell({ t: "gone" }).after(LOST_MS);
     scene.after((scene.state.lease.terms.expiry + 86_400) * 1_000 - scene.now);

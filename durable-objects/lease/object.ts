@@ -450,10 +450,18 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     if (this.#behind.isEmpty || this.#state === null) return;
-    const events = this.#behind.write(this.ctx.storage, this.#store);
-    this.#watchers.tell(events, (id) => this.#job(id));
-    this.#seen = this.#state.lease.seen;
-    this.#agent.acknowledge(this.#seen);
+    try {
+      const events = this.#behind.write(this.ctx.storage, this.#store);
+      this.#watchers.tell(events, (id) => this.#job(id));
+      this.#seen = this.#state.lease.seen;
+      this.#agent.acknowledge(this.#seen);
+    } catch (error) {
+      // Memory is ahead of the rows, of which none was written: another life begins from them.
+      this.#behind = new WriteBehind();
+      this.#asleep = true;
+      this.#state = this.#store.load();
+      throw error;
+    }
   }
 
   /** Duties are begun, and the alarm set for whatever comes first: a time-out, or another try of a duty. */

@@ -1,7 +1,6 @@
-import { listOf, type WellKnown } from "@gpux/protocol/answers";
+import { listOf } from "@gpux/protocol/answers";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, type Bytes32 } from "@gpux/protocol/ids";
-import type { KeptIntentWire } from "@gpux/protocol/kept";
 import {
   IndicativeQuote,
   KEEP_WARM_S,
@@ -14,21 +13,20 @@ import {
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
-import type { Account } from "./account.ts";
 import type { EventOptions } from "./journal.ts";
 import { leaseEvents } from "./lease-events.ts";
+import {
+  DEFAULT_DURATION_S,
+  type DemandInput,
+  FUNDING_WINDOW_S,
+  type LeaseSettings,
+} from "./lease-settings.ts";
 import { createOrders, type OrderInput } from "./orders.ts";
 import { pages } from "./pages.ts";
 import { checkIdentity, checkQuote, quoteMismatch } from "./quote-check.ts";
 import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
-import type { Timing } from "./timing.ts";
-import { checked, jsonBody, type Transport } from "./transport.ts";
-import type { WarmLease, WarmLeases } from "./warm-leases.ts";
-
-/** As `Demand` on the wire; amounts may be bigint. */
-export type DemandInput = Omit<(typeof Demand)["_zod"]["input"], "max_rate_per_hour"> & {
-  readonly max_rate_per_hour?: bigint | string;
-};
+import { checked, jsonBody } from "./transport.ts";
+import type { WarmLease } from "./warm-leases.ts";
 
 export interface QuoteInput {
   readonly demand?: DemandInput;
@@ -87,23 +85,8 @@ export interface Leases {
   adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
 }
 
-export interface LeaseSettings {
-  readonly transport: Transport;
-  readonly account: Account;
-  readonly payer: Account;
-  readonly timing: Timing;
-  readonly warm: WarmLeases;
-  readonly wellKnown: () => Promise<WellKnown>;
-  /** Base units; no allowance on any one lease goes above it. Without it, what the lease was funded with. */
-  readonly spendLimit: bigint | null;
-  readonly keep: (funding: KeptIntentWire) => void | Promise<void>;
-}
-
-/** Long enough for a congested chain, short enough that a hold does not stay for long; seconds. */
-export const FUNDING_WINDOW_S = 600;
 const FUNDING_CHECK_MS = 1_000;
 const FUNDING_CHECKS = 60;
-export const DEFAULT_DURATION_S = 3_600;
 
 export function createQuotes({ transport, account, payer }: LeaseSettings) {
   const bodyOf = (input: QuoteInput, firm: boolean) => {

@@ -3,7 +3,12 @@ import { Address } from "@gpux/protocol/ids";
 import type { LeaseMode } from "@gpux/protocol/lease";
 import { Order, OrderRequest } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
-import { DEFAULT_DURATION_S, type DemandInput, FUNDING_WINDOW_S, type LeaseSettings } from "./leases.ts";
+import {
+  DEFAULT_DURATION_S,
+  type DemandInput,
+  FUNDING_WINDOW_S,
+  type LeaseSettings,
+} from "./lease-settings.ts";
 import { checkQuote, quoteMismatch } from "./quote-check.ts";
 import { signFundings } from "./spending.ts";
 import { checked, jsonBody } from "./transport.ts";

@@ -193,12 +193,28 @@ describe("kill -9 of the edge at twenty points of a job's life", () => {
     await ends(job);
   });
 
+  it("14, later: ACK-5 the answer has come, its rows perhaps not", async () => {
+    const job = await create({ wait: 60 });
+    first.push(job);
+    expect(job.status).toBe("succeeded");
+    await crash();
+    // Until its agent has brought it back it may be unknown.
+    const status = () =>
+      client.jobs.get(job.id).then(
+        ({ status: now }) => now,
+        () => "unknown",
+      );
+    await until(async () => (await status()) === "succeeded", "the job is known again");
+    await ends(job);
+  });
+
   it("15: the cancel is with the agent, its answer not with the edge", async () => {
     const job = await create();
     first.push(job);
     await reached(job, progress(0.2));
+    const canceled = count(agentLog(), "job.cancel");
     const asked = client.jobs.cancel(job.id);
-    await soon(() => count(agentLog(), "job.cancel") > 0);
+    await soon(() => count(agentLog(), "job.cancel") > canceled);
     await crash();
     await asked;
     const ended = await client.jobs.wait(job.id);

@@ -268,19 +268,21 @@ export class Agent extends Actor {
   #admit({ hold: lease, terms, resources, text }: Extract<ToNode, { t: "hold" }>): Admission {
     if (this.#draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
     if (text === undefined) return { ok: false, code: "text_mismatch", detail: "What is sold is not said." };
-    const now = this.#wallClock();
     const proposal = { lease, terms, resources };
-    const admission = admitTerms(this.#house, proposal, Math.floor(now / 1_000));
+    const admission = admitTerms(this.#house, proposal, Math.floor(this.#wallClock() / 1_000));
     if (!admission.ok) return admission;
     const sold = admitText(this.#house, proposal, text);
-    if (!sold.ok) return sold;
+    return sold.ok ? this.#hasRoom(lease, { gpus: text.gpus, resources }) : sold;
+  }
+
+  #hasRoom(lease: LeaseId, share: Share): Admission {
     const served = this.#working().map(({ id, book }) => ({
       id,
       gpus: book.gpus,
       resources: book.resources,
     }));
-    const taken = this.#setting.machines.agent.takenShares(this.#holds, served, now, lease);
-    return admitResources(this.provider.offer, { gpus: text.gpus, resources }, taken);
+    const taken = this.#setting.machines.agent.takenShares(this.#holds, served, this.#wallClock(), lease);
+    return admitResources(this.provider.offer, share, taken);
   }
 
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
@@ -302,10 +304,11 @@ export class Agent extends Actor {
     const held = this.#holds.get(id);
     const { gpus, resources } = held ?? LEAST;
     const { hasher } = this.#house;
-    const admission =
+    const agreed =
       held !== undefined && hasher.leaseTerms(held.terms) === hasher.leaseTerms(terms)
         ? { ok: true as const }
         : admitTerms(this.#house, { lease: id, terms, resources }, Math.floor(this.#wallClock() / 1_000));
+    const admission = agreed.ok ? this.#hasRoom(id, { gpus, resources }) : agreed;
     const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
     this.#books.set(id, journal);
     journal.append({ is: "lease", terms, gpus: [...gpus], resources, refusal });

@@ -7,7 +7,7 @@ import { hold } from "./violation.ts";
 import type { World } from "./world.ts";
 
 /** Beyond this after the healing, whoever is still there has had the time to sign. */
-const CLOSING_MS = 5 * 60_000;
+const CLOSING_MS = 200_000;
 
 /** Whether nothing is left to do: every lease has ended, every duty is done, every machine is free. */
 export function isQuiet(world: World): boolean {

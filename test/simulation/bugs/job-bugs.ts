@@ -74,14 +74,6 @@ export const JOB_BUGS: readonly Bug[] = [
       })),
   },
   {
-    name: "forgets-what-it-ran",
-    about: "an agent does not know an attempt that it has ended, and runs it again",
-    plant: (product) => ({
-      ...product,
-      agent: { ...product.agent, findEnded: () => undefined, endedAttempts: () => [] },
-    }),
-  },
-  {
     name: "forgets-what-it-said",
     about: "an agent takes any acknowledgement for one of all that it has said",
     plant: (product) => ({

@@ -93,17 +93,6 @@ export const MONEY_BUGS: readonly Bug[] = [
       })),
   },
   {
-    name: "never-lands-its-voucher",
-    about: "what a lost node has earned stays on paper",
-    plant: (product) =>
-      inLease(product, ({ duties }) => ({
-        duties: (state, now) =>
-          duties(state, now).filter(
-            (duty) => duty.t !== "hold" && (duty.t !== "relay" || duty.intent.kind !== "settle"),
-          ),
-      })),
-  },
-  {
     name: "signs-backwards",
     about: "the meter signs less than it has signed before",
     plant: (product) => ({
