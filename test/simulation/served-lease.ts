@@ -27,10 +27,10 @@ export interface ServedOptions {
   readonly onEnd: (end: LinkEnd) => void;
 }
 
-/** The shell of agent/leases/lease.ts and signing.ts over the same book and checks, in virtual time. */
 /** More attempts than any job has: a lie about the very next would be the truth by the time it is heard. */
 const NEVER = 100;
 
+/** The shell of agent/leases/lease.ts and signing.ts over the same book and checks, in virtual time. */
 export class ServedLease {
   readonly id: LeaseId;
   readonly hash: Bytes32;
