@@ -51,8 +51,14 @@ export const WantedLease = {
   consumer_signer: Address.optional(),
   /** How long the lease may last. */
   duration_s: z.int().min(300).max(86_400).default(3_600),
-  /** `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. */
-  mode: LeaseMode.default("serverless"),
+  /**
+   * `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. Terms, text and checks of
+   * both are there, but no lease bills by the clock yet: sold now, a dedicated one would be had for nothing.
+   */
+  mode: LeaseMode.default("serverless").refine(
+    (mode): boolean => mode === "serverless",
+    "dedicated leases are not sold yet: ask for serverless",
+  ),
   /** What the caller means to put in; the quote suggests an amount when it is left out. */
   amount: Amount.optional(),
   /**

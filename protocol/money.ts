@@ -24,10 +24,11 @@ const MS_PER_HOUR = 3_600_000n;
 
 /**
  * What `ms` of use cost at `ratePerHour`, rounded down. A job's price is the difference of two of these
- * over the lease's cumulative time, so that rounding never adds up, however many jobs a lease has.
+ * over the lease's cumulative time, so that rounding never adds up, however many jobs a lease has. `gpus`: how many
+ * the rate is for when `ms` are those of one; jobs that run side by side then cost together what the rate says.
  */
-export function accrued(ratePerHour: bigint, ms: number): bigint {
-  return (ratePerHour * BigInt(ms)) / MS_PER_HOUR;
+export function accrued(ratePerHour: bigint, ms: number, gpus = 1): bigint {
+  return (ratePerHour * BigInt(ms)) / (MS_PER_HOUR * BigInt(gpus));
 }
 
 /** For people: `1500000n` is `"1.50"` at 6 decimals; keeps every digit that is not zero, and at least two. */

@@ -47,6 +47,7 @@ const refuse = (detail: string): { ok: false; detail: string } => ({ ok: false, 
  */
 export function checkSettle(book: Book, self: Signer, request: SettleRequest): SettleCheck {
   const { ratePerHour } = book.terms;
+  const { gpus } = book.resources;
   let { cumulative, totalMs, frontier, evidence } = book.signed;
   let usage = { cumulative, evidence };
   const added: Receipted[] = [];
@@ -65,7 +66,7 @@ export function checkSettle(book: Book, self: Signer, request: SettleRequest): S
     if (wrong !== null) return refuse(`receipt ${sequence}: ${wrong}`);
 
     const nextMs = totalMs + Number(receipt.billedMs);
-    const price = accrued(ratePerHour, nextMs) - accrued(ratePerHour, totalMs);
+    const price = accrued(ratePerHour, nextMs, gpus) - accrued(ratePerHour, totalMs, gpus);
     if (receipt.price !== price)
       return refuse(`receipt ${sequence}: ${receipt.billedMs} ms cost ${price}, not ${receipt.price}`);
     cumulative += price;

@@ -1,4 +1,4 @@
-import { LeaseMode, LeaseView } from "@gpux/protocol/lease";
+import { LeaseView } from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { formatAmount } from "@gpux/protocol/money";
 import { Order, Spread } from "@gpux/protocol/order";
@@ -43,11 +43,6 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
           .choices(Spread.options)
           .default("distinct-provider" satisfies Spread),
       )
-      .addOption(
-        new Option("--mode <mode>", "serverless: billed while jobs run; dedicated: billed by the clock")
-          .choices(LeaseMode.options)
-          .default("serverless" satisfies LeaseMode),
-      )
       .option("--duration <hours>", "how long the leases may last", "1")
       .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
       .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)"),
@@ -60,7 +55,7 @@ when one does not, every hold is let go of and nothing is signed. What a lease d
 
 Examples:
   $ gpux leases open --nodes 3 --gpus 4 --cpu 32 --memory 128
-  $ gpux leases open --gpu RTX_4090 --mode dedicated --duration 6 --max-rate 0.80`,
+  $ gpux leases open --gpu RTX_4090 --duration 6 --max-rate 0.80`,
     )
     .action(async (flags: OpenFlags) => {
       const session = await openSession(terminal, flags, {
@@ -141,7 +136,6 @@ interface OpenFlags extends CommonFlags {
   readonly gpu?: string;
   readonly region?: string;
   readonly spread: Spread;
-  readonly mode: LeaseMode;
   readonly duration: string;
   readonly amount?: string;
   readonly maxRate?: string;
@@ -161,7 +155,6 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       memory_gb: whole(flags.memory, "--memory", 0),
     },
     spread: flags.spread,
-    mode: flags.mode,
     durationS: Math.round(hours * 3_600),
     demand: {
       ...(settings.gpu === undefined ? {} : { gpu_model: settings.gpu }),

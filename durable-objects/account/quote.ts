@@ -106,10 +106,11 @@ export function amountOf(
 
 /** QTE-2: what the entry's offer would cost as it is listed. `null` as for {@link draftQuote}. */
 export function indicativeQuote(request: Wanted, { node, offer }: BookEntry): IndicativeQuote | null {
-  const { resources } = request.demand;
+  const { resources, tier } = request.demand;
   const gpus = gpusFor(offer.gpus, request.demand);
-  if (gpus.length < resources.gpus) return null;
-  const rate = ratePerHour(offer.prices, resources);
+  const prices = pricesIn(offer, tier);
+  if (prices === null || gpus.length < resources.gpus) return null;
+  const rate = ratePerHour(prices, resources);
   return {
     object: "indicative_quote",
     firm: false,

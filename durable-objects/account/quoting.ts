@@ -1,5 +1,5 @@
 import type { Address, Bytes32 } from "@gpux/protocol/ids";
-import { type Blocker, blockersOf, type Demand, ratePerHour } from "@gpux/protocol/resources";
+import { type Blocker, blockersOf, type Demand, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
 import { configOf } from "../config.ts";
@@ -43,8 +43,6 @@ export async function offer(
   const seller = { provider: entry.provider };
   const blockers = blockersOf(unsold, entry.node, free.gpus.length, demandFor(request), seller);
   if (blockers.length > 0) return { ok: false, blockers };
-  // Terms are written in the firm tier alone, at its prices.
-  if (request.demand.tier !== "firm") return { ok: false, blockers: ["tier"] };
   const salt: Bytes32 = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
   const draft = draftQuote(configOf(env), by, request, { entry, cards: free.gpus }, salt, Date.now());
   if (draft === null) return { ok: false, blockers: ["gpu_model"] };
@@ -64,8 +62,10 @@ export async function hold(env: ObjectEnv, { draft, amount }: Omit<Offered, "ent
 }
 
 /** QTE-3: whether the node asks for more than it was listed for. */
-export function hasRisen(listed: BookEntry, now: BookEntry, { resources }: Demand): boolean {
-  return ratePerHour(now.offer.prices, resources) > ratePerHour(listed.offer.prices, resources);
+export function hasRisen(listed: BookEntry, now: BookEntry, { resources, tier }: Demand): boolean {
+  const [before, after] = [pricesIn(listed.offer, tier), pricesIn(now.offer, tier)];
+  if (before === null || after === null) return after !== before;
+  return ratePerHour(after, resources) > ratePerHour(before, resources);
 }
 
 export function count(blockers: Blockers, failed: readonly Blocker[]): void {

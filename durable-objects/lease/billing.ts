@@ -29,7 +29,8 @@ export function ceiling(lease: Lease): bigint {
  */
 export function affordableMs(lease: Lease, maxPrice: bigint): number {
   if (lease.terms.ratePerHour === 0n) return Number.MAX_SAFE_INTEGER;
-  const total = ((lease.spent + maxPrice + 1n) * MS_PER_HOUR - 1n) / lease.terms.ratePerHour;
+  const perUnit = MS_PER_HOUR * BigInt(lease.text.resources.gpus);
+  const total = ((lease.spent + maxPrice + 1n) * perUnit - 1n) / lease.terms.ratePerHour;
   return Number(total) - lease.billedMs;
 }
 
@@ -43,9 +44,10 @@ export function executionMs(lease: Lease, job: Job): number {
   return Math.max(1, billableMs(lease, job));
 }
 
-/** The price of `ms` more on this lease: the difference of two floors over its cumulative time. */
+/** MTR-1: the price of `ms` more of one of the lease's GPUs, as the difference of two floors over all such time. */
 export function priceOf(lease: Lease, ms: number): bigint {
-  return accrued(lease.terms.ratePerHour, lease.billedMs + ms) - lease.spent;
+  const { terms, text } = lease;
+  return accrued(terms.ratePerHour, lease.billedMs + ms, text.resources.gpus) - lease.spent;
 }
 
 const hashers = new Map<string, ReturnType<typeof createHasher>>();

@@ -95,6 +95,23 @@ describe("the meter", () => {
     ]);
   });
 
+  it("MTR-1 bills each job its GPU's share of the rate, so that a lease never runs up more than its terms allow", () => {
+    const scene = active();
+    const { lease } = scene.state;
+    const text = { ...lease.text, resources: { ...lease.text.resources, gpus: 2 } };
+    scene.state = { ...scene.state, lease: { ...lease, text } };
+    scene.tell(submission(scene.state, 1), submission(scene.state, 2));
+    for (const n of [1, 2]) scene.tell(said({ t: "started", seq: n, ...of(scene, n) }));
+    scene.now += 4_000;
+    for (const n of [1, 2])
+      scene.tell(said({ t: "result", seq: n + 2, ...of(scene, n), ms: 4_000, gpu, outputs: [] }));
+    expect([scene.job(1), scene.job(2)]).toMatchObject([
+      { billedMs: 4_000, price: 2_000n },
+      { billedMs: 4_000, price: 2_000n },
+    ]);
+    expect(scene.state.lease.spent).toBe(4_000n);
+  });
+
   it("MTR-4 asks when the oldest receipt has waited long enough, and wakes for it", () => {
     const scene = ended();
     expect(wakeAt(scene.state, scene.now)).toBe(scene.now + BLOCK_MS);

@@ -204,7 +204,7 @@ class Witness {
     const ended = [...this.#jobs.values()];
     expect(lease.spent).toBe(ended.reduce((sum, job) => sum + job.price, 0n));
     expect(lease.billedMs).toBe(ended.reduce((sum, job) => sum + job.billedMs, 0));
-    expect(lease.spent).toBe(accrued(lease.terms.ratePerHour, lease.billedMs));
+    expect(lease.spent).toBe(accrued(lease.terms.ratePerHour, lease.billedMs, lease.text.resources.gpus));
     const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
     expect(committed(state)).toBeLessThanOrEqual(funded);
     expect(committed(state)).toBeLessThanOrEqual(ceiling(lease));

@@ -32,7 +32,7 @@ export interface QuoteInput {
   readonly demand?: DemandInput;
   /** Seconds that the lease may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
-  /** `dedicated`: reserved for you and billed by the clock; `serverless`, the default: billed while a job runs. */
+  /** `serverless`, the default: billed while a job runs. `dedicated`, billed by the clock, is not sold yet. */
   readonly mode?: LeaseMode;
   /** Base units that the caller means to put in. */
   readonly amount?: bigint;

@@ -27,6 +27,9 @@ export interface ServedOptions {
   readonly onEnd: (end: LinkEnd) => void;
 }
 
+/** More attempts than any job has: a lie about the very next would be the truth by the time it is heard. */
+const NEVER = 100;
+
 /** The shell of agent/leases/lease.ts and signing.ts over the same book and checks, in virtual time. */
 export class ServedLease {
   readonly id: LeaseId;
@@ -107,10 +110,10 @@ export class ServedLease {
       if (!attempt.executing && attempt.ms === 0) attempt.stop("leaving");
   }
 
-  /** Claims the end of another attempt than the one that was asked for. */
+  /** Claims the end of another attempt than the one that was asked for: an older one, or one that never comes. */
   lie({ job, attempt }: { readonly job: JobId; readonly attempt: AttemptToken }): void {
     const { gpu } = this.#options.machine;
-    const other = { epoch: attempt.epoch, n: attempt.n > 1 ? attempt.n - 1 : attempt.n + 1 };
+    const other = { epoch: attempt.epoch, n: attempt.n > 1 ? attempt.n - 1 : attempt.n + NEVER };
     const output = { name: "out", content_type: "text/plain", bytes: 1, sha256: "0".repeat(64) };
     this.link.send(leaseBody({ t: "result", job, attempt: other, ms: 1, gpu, outputs: [output] }), true);
   }

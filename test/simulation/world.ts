@@ -192,8 +192,10 @@ export class World implements Targets {
         consumer.run(consumer.closeAll(), () => {}),
       );
     }
+    // Again after the longest drain that may still be under way.
     for (const agent of this.agents)
-      schedule.at(schedule.now + 1_000, `${agent.name} is back`, () => agent.start());
+      for (const after of [1_000, 70_000])
+        schedule.at(schedule.now + after, `${agent.name} is back`, () => agent.start());
   }
 }
 
