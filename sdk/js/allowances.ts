@@ -1,11 +1,19 @@
-import { AllowanceNeeded } from "@gpux/protocol/answers";
+import { AllowanceNeeded, type WellKnown } from "@gpux/protocol/answers";
+import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
-import type { DispatchSettings } from "./job-dispatch.ts";
+import type { Leases } from "./leases.ts";
 import { signAllowance } from "./spending.ts";
-import { committed, type WarmLease } from "./warm-leases.ts";
+import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
+
+export interface AllowanceSettings {
+  readonly account: Account;
+  readonly leases: Leases;
+  readonly warm: WarmLeases;
+  readonly wellKnown: () => Promise<WellKnown>;
+}
 
 /** What jobs on their way to a lease are allowed to spend there, by this client's signature. */
-export function createAllowances({ warm, leases, account, wellKnown }: DispatchSettings) {
+export function createAllowances({ warm, leases, account, wellKnown }: AllowanceSettings) {
   async function known(id: string, signal: AbortSignal | undefined): Promise<WarmLease> {
     return warm.get(id) ?? (await leases.adopt(id, signal));
   }

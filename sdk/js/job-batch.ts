@@ -1,5 +1,5 @@
+import { listOf } from "@gpux/protocol/answers";
 import { JobBatch, JobView } from "@gpux/protocol/job";
-import { z } from "zod";
 import { createAllowances } from "./allowances.ts";
 import { GpuxError } from "./error.ts";
 import { type CreateOptions, type DispatchSettings, type JobInput, MAX_ROUNDS } from "./job-dispatch.ts";
@@ -29,7 +29,10 @@ export function createJobBatch(settings: DispatchSettings) {
     const key = idempotencyKey ?? crypto.randomUUID();
     const names = requests.map((_, index) => `${key} ${index}`);
     const maxPrice = requests.reduce((sum, { max_price }) => sum + max_price, 0n);
-    const answer = z.object({ data: z.array(JobView).length(requests.length) });
+    const answer = listOf(JobView).refine(
+      ({ data }) => data.length === requests.length,
+      "as many as were sent",
+    );
     const headers = {
       "content-type": "application/json",
       "idempotency-key": key,

@@ -1,14 +1,14 @@
-import { AllowanceNeeded, type WellKnown } from "@gpux/protocol/answers";
+import { AllowanceNeeded } from "@gpux/protocol/answers";
 import { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
-import { createAllowances } from "./allowances.ts";
+import { type AllowanceSettings, createAllowances } from "./allowances.ts";
 import { GpuxError } from "./error.ts";
 import type { DemandInput } from "./lease-settings.ts";
-import type { Leases, Quotes } from "./leases.ts";
+import type { Quotes } from "./leases.ts";
 import type { Timing } from "./timing.ts";
 import { type Call, checked, jsonBody, type Transport } from "./transport.ts";
-import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
+import { committed, type WarmLease } from "./warm-leases.ts";
 
 type RequestInput = (typeof RoutedJobRequest)["_zod"]["input"];
 
@@ -37,16 +37,12 @@ export interface AutoOpen {
   readonly maxRatePerHour?: bigint;
 }
 
-export interface DispatchSettings {
+export interface DispatchSettings extends AllowanceSettings {
   readonly url: string;
   readonly transport: Transport;
   readonly timing: Timing;
-  readonly warm: WarmLeases;
-  readonly account: Account;
   readonly payer: Account;
   readonly quotes: Quotes;
-  readonly leases: Leases;
-  readonly wellKnown: () => Promise<WellKnown>;
   readonly autoOpen: AutoOpen | null;
 }
 
