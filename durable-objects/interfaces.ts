@@ -196,6 +196,12 @@ export interface LeaseRpc {
     clientId: string | null,
     waitMs: number,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  /** Queues all of these jobs or none of them; answers when all have ended or after `waitMs`. As `submit`. */
+  submitAll(
+    as: Caller,
+    jobs: readonly { readonly id: JobId; readonly request: JobRequest }[],
+    waitMs: number,
+  ): Promise<Outcome<{ jobs: JobView[]; replayed: boolean }> | PaymentNeeded>;
   /** The request of an ended job again, as the job `next`. As `submit`. */
   retry(
     as: Caller,
@@ -298,6 +304,8 @@ export interface PaymentNeeded extends Refused {
     readonly cumulative: string;
   };
   readonly wait?: Wait;
+  /** Of an array of jobs: the one for which none was taken. */
+  readonly index?: number;
   /** Of `session_cap_exceeded`, from a Lease to who asks the Account: the ceiling that the job needs there. */
   readonly needs?: bigint;
 }

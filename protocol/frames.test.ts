@@ -56,6 +56,15 @@ const ended = { ...attempt, ms: 5, gpu: "RTX_4090" };
 const resources = { gpus: 1, cpu: 0, memory_gb: 0 };
 const usage = { cumulative: "1", evidence: bytes32 };
 
+const run = {
+  ...attempt,
+  function: "f".repeat(64),
+  inputs: { n: { number: 1 } },
+  execution_ms: 1,
+  max_price: "1",
+  committed: "1",
+};
+
 const links: { link: string; schema: z.ZodType; frames: Record<string, object> }[] = [
   {
     link: "from a node",
@@ -113,14 +122,8 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
     schema: ToLease,
     frames: {
       welcome: { heartbeat_s: 25, epoch: 1, terms, last_seq: 0, attempts: [attempt] },
-      run: {
-        ...attempt,
-        function: "f".repeat(64),
-        inputs: { n: { number: 1 } },
-        execution_ms: 1,
-        max_price: "1",
-        committed: "1",
-      },
+      run,
+      runs: { runs: [run, { ...run, ticket: "0x12{}" }] },
       cancel: { ...attempt, reason: "asked" },
       settle: { usage, receipts: [receipt] },
       close: { ...usage, valid_before: 1 },

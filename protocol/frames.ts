@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { LeaseTerms, Receipt } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
-import { AttemptToken, InputValue, Output, SignedAllowance } from "./job.ts";
+import { AttemptToken, InputValue, MOST_IN_BATCH, Output, SignedAllowance } from "./job.ts";
 import { QuoteText } from "./lease.ts";
 import { Amount } from "./money.ts";
 import { Offer, Resources } from "./resources.ts";
@@ -19,6 +19,9 @@ export const FRAME_VERSION = 1;
 
 /** Longest text frame either side accepts, in UTF-16 units; checked before parsing. */
 export const FRAME_LIMIT = 64 * 1024;
+
+/** Longest ticket, in UTF-16 units. */
+export const TICKET_LIMIT = 2_000;
 
 /** The highest seq that one side may tell the other it knows of. No honest link comes near. */
 export const MAX_KNOWN_SEQ = 2 ** 48;
@@ -94,6 +97,19 @@ export type ToNode = z.output<typeof ToNode>;
 
 const attempt = { job: JobId, attempt: AttemptToken };
 
+const run = {
+  ...attempt,
+  function: Sha256,
+  inputs: z.record(z.string(), InputValue),
+  execution_ms: z.int().min(1),
+  max_price: Amount,
+  /** Cumulative usage that the lease would reach at most with this job and those before it. */
+  committed: Amount,
+  allowance: SignedAllowance.optional(),
+  /** The edge has not written the job down yet: to be kept with its end, and given back by `accepted`. */
+  ticket: z.string().max(TICKET_LIMIT).optional(),
+};
+
 /** Data socket, agent to edge. `ms` is the agent's own measure of running time, whole milliseconds. */
 export const FromLease = z.discriminatedUnion("t", [
   frame("hello", {
@@ -113,7 +129,7 @@ export const FromLease = z.discriminatedUnion("t", [
     ...attempt,
     function: Sha256,
     inputs: z.record(z.string(), InputValue),
-    ticket: z.string().max(2_000),
+    ticket: z.string().max(TICKET_LIMIT),
   }),
   frame("started", attempt),
   frame("progress", { ...attempt, fraction: z.number().min(0).max(1), note: z.string().max(200).optional() }),
@@ -169,18 +185,9 @@ export const ToLease = z.discriminatedUnion("t", [
     /** The authoritative list: stop every attempt that is not on it. */
     attempts: z.array(z.strictObject(attempt)),
   }),
-  frame("run", {
-    ...attempt,
-    function: Sha256,
-    inputs: z.record(z.string(), InputValue),
-    execution_ms: z.int().min(1),
-    max_price: Amount,
-    /** Cumulative usage that the lease would reach at most with this job and those before it. */
-    committed: Amount,
-    allowance: SignedAllowance.optional(),
-    /** The edge has not written the job down yet: to be kept with its end, and given back by `accepted`. */
-    ticket: z.string().max(2_000).optional(),
-  }),
+  frame("run", run),
+  /** Several at once, in order: each as if it had come by itself. */
+  frame("runs", { runs: z.array(z.strictObject(run)).min(2).max(MOST_IN_BATCH) }),
   frame("cancel", { ...attempt, reason: z.string().max(200) }),
   /** Sign this usage; `receipts` are what it adds, in order, and its evidence the Merkle root with them. */
   frame("settle", {

@@ -48,6 +48,16 @@ export const JobRequest = z.strictObject({
 });
 export type JobRequest = z.output<typeof JobRequest>;
 
+/** Jobs that one request may bring. */
+export const MOST_IN_BATCH = 64;
+
+/**
+ * An array as the body of `POST /v1/leases/{id}/jobs`: all are taken, or none is. Of the allowances that they bring the
+ * highest counts, for all of them.
+ */
+export const JobBatch = z.array(JobRequest).min(1).max(MOST_IN_BATCH);
+export type JobBatch = z.output<typeof JobBatch>;
+
 /** The body of `POST /v1/jobs/{id}/retry`: all else is as in the job that it does again. */
 export const RetryRequest = z.strictObject({ allowance: SignedAllowance.optional() });
 export type RetryRequest = z.output<typeof RetryRequest>;

@@ -7,7 +7,8 @@ import { checkManifest, type Limits } from "@gpux/protocol/manifest";
 import type { ExecutionInput, ExecutionOutput, Executor, FunctionJob } from "../executors/executor.ts";
 import type { Objects } from "./objects.ts";
 
-export type RunFrame = Extract<ToLease, { t: "run" }>;
+/** One job as the edge gives it, alone (`run`) or with others (`runs`). */
+export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
 
 /** How an attempt ended; `ms` is what it ran on the executor, by this machine's monotonic clock. */
 export type AttemptEnd =
@@ -22,7 +23,7 @@ const MANIFEST_BYTES = 8 * 2 ** 20;
 
 /** Fetches and checks what a job needs before it may take a place on the executor. Rejects only when aborted. */
 export type Preparation = (
-  run: Pick<RunFrame, "function" | "inputs" | "execution_ms">,
+  run: Pick<Run, "function" | "inputs" | "execution_ms">,
   signal: AbortSignal,
 ) => Promise<Prepared>;
 

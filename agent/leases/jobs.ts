@@ -6,7 +6,7 @@ import type { Log } from "../log.ts";
 import { isConsumersAllowance } from "./allowance.ts";
 import { type Attempt, Attempts } from "./attempts.ts";
 import { type Book, type BookEntry, type Ended, findEnded, sameAttempt, untoldEnds } from "./book.ts";
-import { type AttemptEnd, execute, type RunFrame, upload } from "./job.ts";
+import { type AttemptEnd, execute, type Run, upload } from "./job.ts";
 import type { Workshop } from "./workshop.ts";
 
 /** What the jobs of a lease need of it. */
@@ -28,7 +28,7 @@ export interface LeaseJobsOptions {
 /** The jobs of one lease on this machine, from `run` to the frame that tells their end. */
 export interface LeaseJobs {
   readonly attempts: Attempts;
-  begin(frame: RunFrame): void;
+  begin(frame: Run): void;
   cancel(frame: Extract<ToLease, { t: "cancel" }>): void;
   /** Tells the end of an attempt again, unless it is on its way as it is. */
   tellAgain(ended: Ended): void;
@@ -53,7 +53,7 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     if (!onItsWay) options.send(ended.body, true);
   }
 
-  function begin(frame: RunFrame): void {
+  function begin(frame: Run): void {
     // What a leaving agent does not begin is not in its next hello, so the edge gives it to another attempt.
     if (!accepting || attempts.find(frame.job, frame.attempt) !== undefined) return;
     const ended = findEnded(book, frame.job, frame.attempt);
@@ -81,7 +81,7 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
       });
   }
 
-  async function work(frame: RunFrame, attempt: Attempt): Promise<AttemptEnd> {
+  async function work(frame: Run, attempt: Attempt): Promise<AttemptEnd> {
     const [missing, prepared] = await Promise.all([coverage(frame), prepare(frame, attempt.signal)]);
     attempt.signal.throwIfAborted();
     if (missing !== null) return { t: "failed", ms: 0, code: "terms_refused", detail: missing };
@@ -101,7 +101,7 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     }
   }
 
-  function listener(frame: RunFrame, attempt: Attempt) {
+  function listener(frame: Run, attempt: Attempt) {
     const { job, attempt: token } = frame;
     let told = 0;
     let lines = 0;
@@ -129,7 +129,7 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
   }
 
   /** Null when the job will be paid: terms, chain and consumer agree to it. */
-  async function coverage(frame: RunFrame): Promise<string | null> {
+  async function coverage(frame: Run): Promise<string | null> {
     const { allowance } = frame;
     if (book.closing !== null) return "the lease's final usage is signed";
     if (allowance !== undefined && allowance.cumulative > (book.allowance?.cumulative ?? 0n)) {
@@ -154,7 +154,7 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     else tellAgain(ended);
   }
 
-  async function finish(frame: RunFrame, attempt: Attempt, end: AttemptEnd): Promise<void> {
+  async function finish(frame: Run, attempt: Attempt, end: AttemptEnd): Promise<void> {
     // A fenced attempt is another's business by now; one that left with us or gave way runs again.
     const { stopReason } = attempt;
     if (stopReason === "fenced" || stopReason === "leaving" || stopReason === "yielded") return;

@@ -234,6 +234,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
       case "run":
         jobs.begin(frame);
         return;
+      case "runs":
+        for (const run of frame.runs) jobs.begin(run);
+        return;
       case "cancel":
         jobs.cancel(frame);
         return;

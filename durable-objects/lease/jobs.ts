@@ -5,6 +5,7 @@ import type { SessionId } from "@gpux/protocol/session";
 import { bill, ceiling, committed, executionMs } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
+import { inFrames, type Run } from "./runs.ts";
 import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
@@ -22,9 +23,11 @@ export const WIND_UP_MS = 120_000;
 /** The meter of a canceled job stops at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
-export type Refusal =
-  | { readonly ok: false; readonly code: ErrorCode; readonly detail?: string }
-  | { readonly ok: false; readonly code: "allowance_required"; readonly cumulative: bigint };
+/** `index`: of a batch, which of its jobs is refused (batch.ts). */
+export type Refusal = { readonly ok: false; readonly index?: number } & (
+  | { readonly code: ErrorCode; readonly detail?: string }
+  | { readonly code: "allowance_required"; readonly cumulative: bigint }
+);
 
 export function refuse(code: ErrorCode, detail?: string): Refusal {
   return { ok: false, code, ...(detail === undefined ? {} : { detail }) };
@@ -35,6 +38,8 @@ export interface Arrival {
   readonly clientId: string | null;
   /** The job that it does again. */
   readonly retryOf?: JobId | null;
+  /** As in {@link Job}. */
+  readonly batch?: string | null;
   readonly request: JobRequest;
   readonly inputHash: string;
   /** That asked for it; absent or null: the wallet. */
@@ -46,7 +51,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   const { lease, jobs, now } = draft;
   const known = jobs.get(arrival.job);
   if (known !== undefined)
-    return known.inputHash === arrival.inputHash ? null : { ok: false, code: "idempotency_key_reused" };
+    return isSame(known, arrival) ? null : { ok: false, code: "idempotency_key_reused" };
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
   if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
@@ -69,9 +74,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
       code: "lease_underfunded",
       detail: `${needed} would be committed, ${funded} is funded`,
     };
-  const offered = arrival.request.allowance;
-  if (offered !== undefined && offered.cumulative > (lease.allowance?.cumulative ?? 0n))
-    draft.lease = { ...lease, allowance: offered };
+  raiseAllowance(draft, arrival.request.allowance);
   if (needed > ceiling(draft.lease)) return { ok: false, code: "allowance_required", cumulative: needed };
 
   draft.lease = { ...draft.lease, arrivals: lease.arrivals + 1 };
@@ -79,6 +82,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     ...arrived(arrival.job, draft.lease.arrivals, arrival.request, now),
     clientId: arrival.clientId,
     retryOf: arrival.retryOf ?? null,
+    batch: arrival.batch ?? null,
     session: arrival.session ?? null,
     inputHash: arrival.inputHash,
   });
@@ -86,12 +90,26 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   return null;
 }
 
+/** JOB-2: whether an arrival asks for what a known job of its id is. */
+export function isSame(
+  known: Pick<Job, "inputHash" | "batch">,
+  { inputHash, batch = null }: Pick<Arrival, "inputHash" | "batch">,
+): boolean {
+  return known.inputHash === inputHash && known.batch === batch;
+}
+
+/** A lower one than is known changes nothing. */
+export function raiseAllowance(draft: Draft, offered: JobRequest["allowance"]): void {
+  if (offered !== undefined && offered.cumulative > (draft.lease.allowance?.cumulative ?? 0n))
+    draft.lease = { ...draft.lease, allowance: offered };
+}
+
 function arrived(
   id: JobId,
   n: number,
   request: JobRequest,
   at: number,
-): Omit<Job, "clientId" | "retryOf" | "session" | "inputHash"> {
+): Omit<Job, "clientId" | "retryOf" | "batch" | "session" | "inputHash"> {
   return {
     id,
     n,
@@ -126,6 +144,7 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
     ...arrived(ticket.job, draft.lease.arrivals, request, ticket.createdAt),
     clientId: ticket.clientId,
     retryOf: ticket.retryOf,
+    batch: ticket.batch,
     session: ticket.session,
     inputHash: ticket.inputHash,
     status: "starting",
@@ -138,10 +157,11 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
   if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
+  const runs: Run[] = [];
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inTurn(draft.jobs.values())) {
-    if (busy >= text.resources.gpus) return;
+    if (busy >= text.resources.gpus) break;
     if (job.status !== "queued") continue;
     busy += 1;
     const token = { epoch: draft.lease.epoch, n: job.attempts.length + 1 };
@@ -149,13 +169,14 @@ export function dispatch(draft: Draft): void {
     const sent: Job = { ...job, status: "starting", attempts: [...job.attempts, attempt] };
     put(draft, sent);
     note(draft, job.id, "status", { status: "starting", attempt: token.n });
-    sendRun(draft, sent, token);
+    runs.push(runOf(draft, sent, token));
   }
+  for (const each of inFrames(runs)) send(draft, each);
 }
 
-export function sendRun(draft: Draft, job: Job, token: AttemptToken): void {
-  send(draft, {
-    t: "run",
+/** A job as its agent is told to run it. */
+export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
+  return {
     job: job.id,
     attempt: token,
     function: job.request.function,
@@ -164,7 +185,7 @@ export function sendRun(draft: Draft, job: Job, token: AttemptToken): void {
     max_price: job.request.max_price,
     committed: committed(draft),
     ...(draft.lease.allowance === null ? {} : { allowance: draft.lease.allowance }),
-  });
+  };
 }
 
 /** JOB-5: the job a frame speaks of, unless it has ended or the frame comes from an older attempt. */

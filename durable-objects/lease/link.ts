@@ -3,9 +3,9 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { askBlock } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
-import { type Draft, note, put, sendVolatile, tellVoucher } from "./draft.ts";
+import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
-import { begin, fail, fenced, finish, lose, type Refusal, sendCancel, sendRun } from "./jobs.ts";
+import { begin, fail, fenced, finish, lose, type Refusal, runOf, sendCancel } from "./jobs.ts";
 import { isAnswer } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
 
@@ -117,7 +117,8 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
   for (const { job, token } of live) {
     if (has(job.id, token)) {
       if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");
-    } else if (job.status === "starting" && job.cancelAskedAt === null) sendRun(draft, job, token);
+    } else if (job.status === "starting" && job.cancelAskedAt === null)
+      send(draft, { t: "run", ...runOf(draft, job, token) });
     else lose(draft, job, { code: "node_lost" });
   }
   askBlock(draft);

@@ -4,6 +4,7 @@ import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/i
 import type { JobRequest } from "@gpux/protocol/job";
 import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
+import { type Arrivals, admitAll } from "./batch.ts";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, tellVoucher } from "./draft.ts";
@@ -53,6 +54,7 @@ export type Event =
   /** Somebody waits for a receipt. */
   | { readonly t: "settle" }
   | ({ readonly t: "submit" } & Arrival)
+  | ({ readonly t: "submit_all" } & Arrivals)
   | { readonly t: "cancel"; readonly job: JobId }
   | { readonly t: "close" }
   | { readonly t: "frame"; readonly frame: FromLease }
@@ -131,6 +133,8 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return null;
     case "submit":
       return admit(draft, event);
+    case "submit_all":
+      return admitAll(draft, event);
     case "cancel": {
       const job = draft.jobs.get(event.job);
       if (job === undefined) return refuse("job_unknown");

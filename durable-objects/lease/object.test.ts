@@ -209,6 +209,59 @@ test("a job runs over the data socket, its watcher sees all of it, and both sign
   expect(await late.closed).toBe(1000);
 });
 
+test("a batch that is waited for is answered in its order when its last job has ended", async () => {
+  const { stub, job } = await active();
+  const agent = await Line.dial(stub);
+  agent.hello();
+  await agent.frame("welcome");
+  const asked = [3, 1, 2].map((n) => ({ id: job(n), request }));
+  const waiting = stub.submitAll(CONSUMER, asked, 30_000);
+  for (const [index, { id }] of asked.entries()) {
+    const run = await agent.frame("run");
+    expect(run.job).toBe(id);
+    const end = { job: id, attempt: run.attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] };
+    agent.say({ t: "result", seq: index + 1, ...end });
+  }
+  const answer = await waiting;
+  expect(answer).toMatchObject({
+    ok: true,
+    replayed: false,
+    jobs: asked.map(({ id }) => ({ id, status: "succeeded" })),
+  });
+});
+
+test("ACK-5 a batch of which a crash left a part is made whole by the same request", async () => {
+  const { stub, job } = await active();
+  const agent = await Line.dial(stub);
+  agent.hello();
+  await agent.frame("welcome");
+  const asked = [1, 2].map((n) => ({ id: job(n), request }));
+  vi.useFakeTimers({ toFake: ["setTimeout"] });
+  const waiting = stub.submitAll(CONSUMER, asked, 5_000);
+  const run = await agent.frame("run");
+  const { attempt, ticket } = run;
+  const end = { t: "result", attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] };
+  agent.say({ ...end, seq: 1, job: job(1) });
+  const { seq } = await agent.frame("run");
+  agent.say({ ...end, seq: 2, job: job(2) });
+  expect(await waiting).toMatchObject({ jobs: [{ status: "succeeded" }, { status: "succeeded" }] });
+  await evictDurableObject(stub, { webSockets: "close" });
+  vi.useRealTimers();
+  const back = await Line.dial(stub);
+  back.say({ t: "hello", seq: 0, attempts: [{ job: job(1), attempt }], last_seq: seq });
+  await back.frame("welcome");
+  back.say({ t: "accepted", seq: 0, job: job(1), attempt, inputs: {}, ticket, function: request.function });
+  back.say({ ...end, seq: 3, job: job(1) });
+  await back.frame("ack");
+  expect(await stub.job(CONSUMER, job(2), 0)).toMatchObject({ code: "job_unknown" });
+  expect(await stub.submitAll(CONSUMER, asked, 0)).toMatchObject({
+    ok: true,
+    replayed: false,
+    jobs: [{ status: "succeeded" }, { status: "starting" }],
+  });
+  expect((await back.frame("run")).job).toBe(job(2));
+});
+
 test.each([
   ["no JSON", "{"],
   ["another version", JSON.stringify({ v: 2, seq: 0, ack: 0, t: "hello", attempts: [], last_seq: 0 })],

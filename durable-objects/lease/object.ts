@@ -1,5 +1,4 @@
 import { DurableObject } from "cloudflare:workers";
-import { consumerOf } from "@gpux/protocol/consumer-signature";
 import { CLOSE, FRAME_LIMIT, FromLease, type ToLease } from "@gpux/protocol/frames";
 import { Address, JobId } from "@gpux/protocol/ids";
 import {
@@ -20,18 +19,19 @@ import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
-import { fundingAnswer, isLanding, mayNot, paymentNeeded, refusalOf, topUpAnswer } from "./answers.ts";
-import { hasherOf } from "./billing.ts";
+import { fundingAnswer, isLanding, mayNot, refusalOf, topUpAnswer } from "./answers.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
 import { fundingFault } from "./funding.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
+import type { Run } from "./runs.ts";
 import { LeaseSessions } from "./sessions.ts";
 import { claimsOf } from "./signatures.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
 import { isFinal, isSettled, isTerminal, type Job, type State, sameAttempt } from "./state.ts";
 import { LeaseStore } from "./store.ts";
+import { type Shell, takeIn } from "./submission.ts";
 import { issue, redeem } from "./tickets.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView, leaseView } from "./view.ts";
@@ -70,6 +70,13 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #agent = new AgentSocket(this.ctx);
   readonly #watchers = new Watchers(this.ctx);
   readonly #waiters = new Waiters();
+  readonly #shell: Shell = {
+    state: () => this.#state,
+    sessions: () => this.#sessions,
+    mayNot: (as) => this.#mayNot(as),
+    job: (id) => this.#job(id),
+    apply: (event, mayWait) => this.#apply(event, mayWait),
+  };
   #behind = new WriteBehind();
   #timer: ReturnType<typeof setTimeout> | null = null;
   /** The agent's highest seq whose effect is in the rows. */
@@ -141,41 +148,35 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     waitMs: number,
     retryOf: JobId | null = null,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
-    const hash = await inputHash(request);
-    const refusal = this.#mayNot(as);
-    if (this.#state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
-    const known = this.#job(id);
-    if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
-    if (known === null) {
-      const { lease } = this.#state;
-      if (typeof as !== "string" && as.bearer && lease.terms.unattended > 0n)
-        return {
-          ok: false,
-          code: "forbidden",
-          detail: "the edge knows this session's key, and the lease spends without the consumer's signature",
-        };
-      const allowance = request.allowance;
-      if (allowance !== undefined && allowance.cumulative > (lease.allowance?.cumulative ?? 0n)) {
-        const digest = hasherOf(lease.place).allowance({
-          leaseId: lease.hash,
-          cumulative: allowance.cumulative,
-        });
-        if ((await consumerOf(digest, allowance.signature)) !== lease.terms.consumerSigner)
-          return { ok: false, code: "allowance_invalid" };
-      }
-      const session = typeof as === "string" ? null : as.session;
-      const needs = session === null ? null : this.#sessions.needs(session, request.max_price);
-      if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
-      const event = { t: "submit", job: id, clientId, retryOf, request, inputHash: hash, session } as const;
-      const result = this.#apply(event, waitMs > 0);
-      if (!result.ok) return paymentNeeded(this.#state, result);
-      if (session !== null) this.#sessions.take(session, id, request.max_price);
-    }
-    const job = await this.#ended(id, waitMs);
-    if (job === null) return { ok: false, code: "job_unknown" };
+    const asked = [{ job: id, clientId, retryOf, request }];
+    const taken = await takeIn(this.#shell, as, asked, { together: false, mayWait: waitMs > 0 });
+    if (!taken.ok) return taken;
+    const [job] = await this.#answered([id], waitMs);
+    return job === undefined
+      ? { ok: false, code: "job_unknown" }
+      : { ok: true, job, replayed: taken.replayed };
+  }
+
+  async submitAll(
+    as: Caller,
+    jobs: readonly { readonly id: JobId; readonly request: JobRequest }[],
+    waitMs: number,
+  ): Promise<Outcome<{ jobs: JobView[]; replayed: boolean }> | PaymentNeeded> {
+    const asked = jobs.map(({ id, request }) => ({ job: id, clientId: null, request }));
+    const taken = await takeIn(this.#shell, as, asked, { together: true, mayWait: waitMs > 0 });
+    if (!taken.ok) return taken;
+    const ids = jobs.map(({ id }) => id);
+    return { ok: true, jobs: await this.#answered(ids, waitMs), replayed: taken.replayed };
+  }
+
+  /** In their order, when all have ended or after so long. */
+  async #answered(ids: readonly JobId[], waitMs: number): Promise<JobView[]> {
+    const jobs = await Promise.all(ids.map((id) => this.#ended(id, waitMs)));
     // ACK-1: who is told to come back finds the job, whatever happens meanwhile.
-    if (!isTerminal(job)) this.#write();
-    return { ok: true, job: jobView(this.#state, job, Date.now()), replayed: known !== null };
+    if (jobs.some((job) => job !== null && !isTerminal(job))) this.#write();
+    const state = this.#state;
+    const now = Date.now();
+    return jobs.flatMap((job) => (job === null || state === null ? [] : jobView(state, job, now)));
   }
 
   async retry(
@@ -400,7 +401,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     this.#behind.note(before, result.next, journal, result.passing, now);
     this.#state = prune(result.next);
     const isHot = mayWait && woken === null && isRepeatable(before.lease, lease);
-    if (isHot && result.frames.every(({ t }) => t === "run" || t === "cancel")) this.#writeSoon();
+    if (isHot && result.frames.every(({ t }) => t === "run" || t === "runs" || t === "cancel"))
+      this.#writeSoon();
     else this.#write();
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
@@ -426,11 +428,16 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   /** A job that is sent before it is written down takes with it what makes it known again. */
   #ticketed(frame: ToLease): ToLease {
-    if (frame.t !== "run" || !this.#behind.isUnborn(frame.job)) return frame;
-    const job = this.#job(frame.job);
+    if (frame.t === "runs") return { ...frame, runs: frame.runs.map((run) => this.#withTicket(run)) };
+    return frame.t === "run" ? this.#withTicket(frame) : frame;
+  }
+
+  #withTicket<Of extends Run>(run: Of): Of {
+    if (!this.#behind.isUnborn(run.job)) return run;
+    const job = this.#job(run.job);
     const secret = this.#state?.lease.secret ?? null;
     const ticket = job === null || secret === null ? null : issue(secret, job);
-    return ticket === null ? frame : { ...frame, ticket };
+    return ticket === null ? run : { ...run, ticket };
   }
 
   #writeSoon(): void {

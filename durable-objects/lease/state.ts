@@ -58,6 +58,8 @@ export const Job = z.strictObject({
   clientId: ClientJobId.nullable(),
   /** The job that it does again. */
   retryOf: JobId.nullable().default(null),
+  /** Of one that came in an array: what stands for the whole of it (batch.ts). */
+  batch: Sha256.nullable().default(null),
   /** Under whose cap it counts, when a session and not the wallet asked for it. */
   session: SessionId.nullable().default(null),
   /** Order of arrival in the lease. */

@@ -117,6 +117,37 @@ it("books jobs that are sent at once one after another, so that each has its own
   expect(edge.lease?.allowance).toBe(40_000n + 3n * 50_000n);
 });
 
+it("sends a batch in one request under one allowance for the sum, and once more where it needs more", async () => {
+  const { client, edge, refusal } = setUp();
+  await client.jobs.create(request, { wait: 5 });
+  const { lease_id: id, lease_hash } = edge.quote;
+  const path = `POST /v1/leases/${id}/jobs`;
+  edge.seen.length = 0;
+  const needed = { lease_id: id, lease_hash, cumulative: "260000" };
+  edge.script(path, () => refuse("allowance_required", { allowance: needed }));
+  const inputs = [1, 2, 3].map((number) => ({ ...request, inputs: { n: { number } } }));
+  const jobs = await client.jobs.batch(id, inputs, { wait: 5 });
+  expect(jobs.map(({ status }) => status)).toEqual(["succeeded", "succeeded", "succeeded"]);
+  expect(edge.routes()).toEqual([path, path]);
+  expect(new Set(keysOf(edge)).size).toBe(1);
+  const cumulatives = edge.seen.map(({ body }) =>
+    JSON.parse(body).map((each: { allowance?: { cumulative: string } }) => each.allowance?.cumulative),
+  );
+  expect(cumulatives).toEqual([
+    ["190000", undefined, undefined],
+    ["260000", undefined, undefined],
+  ]);
+  // What they did not use is in hand for the next one: 70,000 of others, and 4 x 40,000 are spent.
+  await client.jobs.create(request, { wait: 5 });
+  expect(JSON.parse(edge.seen.at(-1)?.body ?? "").allowance.cumulative).toBe("280000");
+
+  const dear = inputs.map((each) => ({ ...each, max_price: 300_000n }));
+  expect((await refusal(client.jobs.batch(id, dear))).code).toBe("spend_limit");
+  edge.script(path, () => refuse("lease_underfunded", { errors: [{ pointer: "/1", detail: "too much" }] }));
+  const refused = await refusal(client.jobs.batch(id, inputs));
+  expect(refused.problem).toMatchObject({ code: "lease_underfunded", errors: [{ pointer: "/1" }] });
+});
+
 it("answers allowance_required on a lease that another process opened, up to what it was funded with", async () => {
   const first = setUp();
   await first.client.jobs.create(request, { wait: 5 });

@@ -3,6 +3,7 @@ export type { Account } from "./account.ts";
 export { type Client, type ClientOptions, createClient } from "./client.ts";
 export { type ClientErrorCode, GpuxError, type GpuxErrorCode } from "./error.ts";
 export type { IntentDoneView, IntentInput, Intents } from "./intents.ts";
+export type { BatchInput, BatchOptions } from "./job-batch.ts";
 export type { AutoOpen, CreateOptions, JobInput } from "./job-dispatch.ts";
 export type { Jobs, RunOptions } from "./jobs.ts";
 export type { DemandInput } from "./lease-settings.ts";

@@ -1,14 +1,14 @@
-import { AllowanceNeeded, type WellKnown } from "@gpux/protocol/answers";
+import { AllowanceNeeded } from "@gpux/protocol/answers";
 import { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
+import { type AllowanceSettings, createAllowances } from "./allowances.ts";
 import { GpuxError } from "./error.ts";
 import type { DemandInput } from "./lease-settings.ts";
-import type { Leases, Quotes } from "./leases.ts";
-import { signAllowance } from "./spending.ts";
+import type { Quotes } from "./leases.ts";
 import type { Timing } from "./timing.ts";
 import { type Call, checked, jsonBody, type Transport } from "./transport.ts";
-import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
+import { committed, type WarmLease } from "./warm-leases.ts";
 
 type RequestInput = (typeof RoutedJobRequest)["_zod"]["input"];
 
@@ -37,16 +37,12 @@ export interface AutoOpen {
   readonly maxRatePerHour?: bigint;
 }
 
-export interface DispatchSettings {
+export interface DispatchSettings extends AllowanceSettings {
   readonly url: string;
   readonly transport: Transport;
   readonly timing: Timing;
-  readonly warm: WarmLeases;
-  readonly account: Account;
   readonly payer: Account;
   readonly quotes: Quotes;
-  readonly leases: Leases;
-  readonly wellKnown: () => Promise<WellKnown>;
   readonly autoOpen: AutoOpen | null;
 }
 
@@ -56,7 +52,7 @@ function wireForm(input: JobInput): JobInput {
 }
 
 /** Each 402 is answered once or twice in an honest dance; an edge that keeps asking is not answered for ever. */
-const MAX_ROUNDS = 6;
+export const MAX_ROUNDS = 6;
 
 export interface RetryOptions {
   /** Another key is another retry of the same job; without any there is one. */
@@ -77,6 +73,7 @@ interface Sending {
 
 export function createJobDispatch(settings: DispatchSettings) {
   const { transport, warm, leases, autoOpen } = settings;
+  const { allow, known, raised } = createAllowances(settings);
 
   async function create(input: JobInput, options: CreateOptions = {}): Promise<JobView> {
     const sending = prepare(input, options);
@@ -114,7 +111,7 @@ export function createJobDispatch(settings: DispatchSettings) {
             ? AllowanceNeeded.safeParse(error.problem?.allowance)
             : null;
         if (needed?.success !== true || needed.data.lease_id !== before.lease_id) throw error;
-        const lease = await known(before.lease_id, { signal });
+        const lease = await known(before.lease_id, signal);
         if (lease.hash !== needed.data.lease_hash) throw error;
         allowance = await allow(lease, needed.data.cumulative);
       }
@@ -150,21 +147,6 @@ export function createJobDispatch(settings: DispatchSettings) {
     return job;
   }
 
-  /** Never above the lease's limit, whatever the edge says it needs. */
-  async function allow(lease: WarmLease, cumulative: bigint) {
-    if (cumulative > lease.limit) {
-      throw new GpuxError({
-        code: "spend_limit",
-        title: "The lease would be allowed more than you set",
-        hint: "Raise the spend limit, close the lease and open another, or lower max_price.",
-        detail: `${cumulative} would be allowed on ${lease.id}, the limit is ${lease.limit}`,
-        fault: "tenant",
-      });
-    }
-    const { settlement } = await settings.wellKnown();
-    return signAllowance(settings.account, settlement, { leaseHash: lease.hash, cumulative });
-  }
-
   /** Prepares the next round, or throws what the caller has to decide. */
   async function answer(sending: Sending, refusal: GpuxError): Promise<void> {
     switch (refusal.code) {
@@ -173,7 +155,11 @@ export function createJobDispatch(settings: DispatchSettings) {
         sending.warm = false;
         return;
       case "allowance_required":
-        sending.lease = await raised(sending, refusal);
+        sending.lease = await raised(refusal, {
+          lease: sending.request.lease,
+          maxPrice: sending.request.max_price,
+          signal: sending.options.signal,
+        });
         return;
       case "lease_closed":
       case "lease_unknown":
@@ -211,7 +197,7 @@ export function createJobDispatch(settings: DispatchSettings) {
       ...(autoOpen.maxRatePerHour === undefined ? {} : { maxRatePerHour: autoOpen.maxRatePerHour }),
       signal: options.signal,
     });
-    return known(quote.lease_id, options);
+    return known(quote.lease_id, options.signal);
   }
 
   /** The edge quotes for the principal's own money; a sponsor's needs a quote that names it. */
@@ -220,23 +206,6 @@ export function createJobDispatch(settings: DispatchSettings) {
     const own = settings.payer.address === settings.account.address;
     if (own && quote.success) return quote.data;
     return settings.quotes.create({ demand: wire.demand ?? {} }, { signal: options.signal });
-  }
-
-  async function raised(sending: Sending, refusal: GpuxError): Promise<WarmLease> {
-    const needed = AllowanceNeeded.safeParse(refusal.problem?.allowance);
-    if (!needed.success) throw refusal;
-    const { lease_id, lease_hash, cumulative } = needed.data;
-    if (sending.request.lease !== undefined && sending.request.lease !== lease_id) throw refusal;
-    const lease = await known(lease_id, sending.options);
-    if (lease.hash !== lease_hash) throw refusal;
-    // Others with this key use the lease too: what they committed counts as spent.
-    const ours = committed(lease) + sending.request.max_price;
-    if (cumulative > ours) lease.spent += cumulative - ours;
-    return lease;
-  }
-
-  async function known(id: string, { signal }: CreateOptions): Promise<WarmLease> {
-    return warm.get(id) ?? (await leases.adopt(id, signal));
   }
 
   function callOf({ wire, warm: oneHop, lease, key, options }: Sending, allowance: unknown): Call {

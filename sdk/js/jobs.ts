@@ -1,6 +1,7 @@
 import { Sha256 } from "@gpux/protocol/ids";
 import { type JobEvent, JobView, TERMINAL } from "@gpux/protocol/job";
 import { GpuxError } from "./error.ts";
+import { type BatchInput, type BatchOptions, createJobBatch } from "./job-batch.ts";
 import {
   type CreateOptions,
   createJobDispatch,
@@ -29,6 +30,11 @@ export interface Jobs {
    * needs. The Idempotency-Key is made before the first send and stays through every retry, so the job runs once.
    */
   create(input: JobInput, options?: CreateOptions): Promise<JobView>;
+  /**
+   * Sends 1 to 64 jobs to a lease at once, with one allowance for all: it takes all of them or none. Answers them in
+   * their order, with `wait` when every one has ended. A refusal's `problem.errors` point at the job (`/3`).
+   */
+  batch(lease: string, inputs: readonly BatchInput[], options?: BatchOptions): Promise<JobView[]>;
   /** `wait`: seconds (at most 60) to hold the answer back until the job has ended. */
   get(id: string, options?: Abortable & { wait?: number }): Promise<JobView>;
   /** From the job's first event to its last, over cuts. */
@@ -88,6 +94,7 @@ export function createJobs(settings: DispatchSettings): Jobs {
 
   return {
     create: dispatch.create,
+    batch: createJobBatch(settings),
     get,
     wait,
     events,

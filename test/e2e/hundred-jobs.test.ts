@@ -14,6 +14,8 @@ import { openFiles } from "./testing/open-files.ts";
 import { familyOf } from "./testing/processes.ts";
 
 const JOBS = 100;
+/** The last of them come in one request. */
+const TOGETHER = 16;
 const FAILURES = 20;
 /** Everything that comes up with the first jobs (connections, objects, their files) is up by then. */
 const WARM = 10;
@@ -59,15 +61,22 @@ describe("a hundred jobs in a row on one warm lease", () => {
 
   it("all succeed with their own result, on the same lease and receipted in order", async () => {
     const matmul = await publish(client, "matmul");
-    for (let n = 1; n <= JOBS; n += 1) {
-      const job = await client.jobs.run({ function: matmul, inputs: smallProduct(n), max_price: 1_000n });
+    const input = (n: number) => ({ function: matmul, inputs: smallProduct(n), max_price: 1_000n });
+    const check = async (job: JobView, n: number) => {
       expect(job).toMatchObject({ status: "succeeded", attempts: [{ n: 1, outcome: "succeeded" }] });
       const bytes = await client.jobs.output(job, 0);
       expect([...new Float32Array(bytes.buffer)]).toEqual([n, 2 * n, 3 * n, 4 * n]);
       expect(job.receipt?.receipt.sequence).toBe(n);
       jobs.push(job);
+    };
+    for (let n = 1; n <= JOBS - TOGETHER; n += 1) {
+      await check(await client.jobs.run(input(n)), n);
       if (n === WARM) warm = census();
     }
+    const rest = Array.from({ length: TOGETHER }, (_, i) => JOBS - TOGETHER + 1 + i);
+    const batch = await client.jobs.batch(jobs[0]?.lease_id ?? "", rest.map(input), { wait: 60 });
+    expect(batch.map(({ status }) => status)).toEqual(rest.map(() => "succeeded"));
+    for (const [i, { id }] of batch.entries()) await check(await client.jobs.wait(id), rest[i] ?? 0);
     lease = jobs[0]?.lease_id ?? "";
     expect(new Set(jobs.map((job) => job.lease_id)).size).toBe(1);
     const receipts = await checkPapers(market, await client.leases.get(lease), jobs);
@@ -85,8 +94,8 @@ describe("a hundred jobs in a row on one warm lease", () => {
     const kept = rows();
     expect(kept.map((row) => row.id)).toEqual(jobs.map((job) => job.id));
     expect(kept.filter((row) => row.live)).toEqual([]);
-    // queued, starting, running, succeeded; then the receipt. Progress passes by and is not kept.
-    for (const row of kept) expect(row.journal).toEqual(["status", "status", "status", "status", "receipt"]);
+    // queued, starting, running, succeeded. Progress passes by and is not kept; only a refused receipt has an entry.
+    for (const row of kept) expect(row.journal).toEqual(["status", "status", "status", "status"]);
   });
 
   it("leaves the agent a compacted journal and no file that it had not before", async () => {
@@ -124,6 +133,8 @@ describe("a hundred jobs in a row on one warm lease", () => {
     expect(now.processes).toBe(warm.processes);
     expect(now.agentFiles).toBeLessThanOrEqual(warm.agentFiles + SLACK);
     expect(now.edgeFiles).toBeLessThanOrEqual(warm.edgeFiles + SLACK);
+    // An answer may be ahead of its rows (ACK-5); who asks for a job gets what is written.
+    await client.jobs.get(jobs.at(-1)?.id ?? "");
     const kept = rows();
     expect(kept.map((row) => row.id)).toEqual(jobs.map((job) => job.id));
     expect(kept.filter((row) => row.live)).toEqual([]);

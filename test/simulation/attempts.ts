@@ -10,7 +10,7 @@ import { type Setting, sleep } from "./setting.ts";
 import { inputHashOf, numberOf } from "./truth.ts";
 import type { Workshop } from "./workshop.ts";
 
-export type RunFrame = Extract<ToLease, { t: "run" }>;
+export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
 
 type End =
   | { readonly t: "result"; readonly ms: number; readonly output: string }
@@ -51,7 +51,7 @@ export interface AttemptsOptions {
   readonly book: Book;
   readonly record: (entry: BookEntry) => void;
   readonly send: (body: FrameBody, durable: boolean) => void;
-  readonly coverage: (frame: RunFrame) => Flow<string | null>;
+  readonly coverage: (frame: Run) => Flow<string | null>;
 }
 
 /** The shell of agent/leases/jobs.ts: the attempts of one lease on this machine, from `run` to the frame of their end. */
@@ -74,7 +74,7 @@ export class Attempts {
     this.#accepting = false;
   }
 
-  begin(frame: RunFrame): void {
+  begin(frame: Run): void {
     const { book, setting, machine, send } = this.#options;
     if (!this.#accepting || this.#find(frame) !== undefined) return;
     const ended = setting.machines.agent.findEnded(book, frame.job, frame.attempt);
@@ -118,7 +118,7 @@ export class Attempts {
     return this.list().find((each) => each.job === job && sameAttempt(each.attempt, attempt));
   }
 
-  *#work(frame: RunFrame, attempt: Attempt): Flow<End> {
+  *#work(frame: Run, attempt: Attempt): Flow<End> {
     const { setting, machine, lease } = this.#options;
     const { schedule, random } = setting;
     const missing = yield* this.#options.coverage(frame);
@@ -168,7 +168,7 @@ export class Attempts {
     return { t: "result", ms: ran, output: run.output };
   }
 
-  #finish(frame: RunFrame, attempt: Attempt, end: End, send: AttemptsOptions["send"]): void {
+  #finish(frame: Run, attempt: Attempt, end: End, send: AttemptsOptions["send"]): void {
     if (attempt.stopReason === "fenced" || attempt.stopReason === "leaving") return;
     const { book, machine } = this.#options;
     const { job, attempt: token } = frame;

@@ -7,7 +7,7 @@ import type { SettleIntent } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
 import type { z } from "zod";
 import type { Flow } from "./actor.ts";
-import { Attempts } from "./attempts.ts";
+import { Attempts, type Run } from "./attempts.ts";
 import type { Journal } from "./journal.ts";
 import { Link } from "./link.ts";
 import { type Setting, sleep } from "./setting.ts";
@@ -164,6 +164,9 @@ export class ServedLease {
     switch (frame.t) {
       case "run":
         return this.attempts.begin(frame);
+      case "runs":
+        for (const run of frame.runs) this.attempts.begin(run);
+        return;
       case "cancel":
         return this.attempts.cancel(frame);
       case "settle": {
@@ -227,7 +230,7 @@ export class ServedLease {
   }
 
   /** Null when the job will be paid: terms, chain and consumer agree to it. */
-  *#coverage(frame: Extract<ToLease, { t: "run" }>): Flow<string | null> {
+  *#coverage(frame: Run): Flow<string | null> {
     const { setting } = this.#options;
     const { allowance } = frame;
     const { book } = this;

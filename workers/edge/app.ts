@@ -9,6 +9,7 @@ import type { Answer, Mounted } from "./route.ts";
 import { factRoutes } from "./routes/facts.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { leaseEventRoutes } from "./routes/lease-events.ts";
+import { leaseJobRoutes } from "./routes/lease-jobs.ts";
 import { leaseRoutes } from "./routes/leases.ts";
 import { marketRoutes } from "./routes/market.ts";
 import { objectRoutes } from "./routes/objects.ts";
@@ -18,6 +19,7 @@ import { sessionRoutes } from "./routes/sessions.ts";
 /** Every operation of the API. */
 export const routes: readonly Mounted[] = [
   ...jobRoutes,
+  ...leaseJobRoutes,
   ...leaseRoutes,
   ...leaseEventRoutes,
   ...marketRoutes,

@@ -15,6 +15,7 @@ import { digest, escrowDomain } from "@gpux/protocol/eip712";
 import { JobEvent, JobView } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import { beforeAll, describe, expect, test, vi } from "vitest";
+import { z } from "zod";
 
 const MODEL = "JOBS_TEST";
 const account = newAccount();
@@ -104,6 +105,79 @@ test("both paths agree on which job a key stands for", async () => {
   const warm = await send(`/v1/leases/${quote.lease_id}/jobs`, withKey("both-paths"));
   const routed = await send("/v1/jobs", withKey("both-paths"));
   expect([routed.response.status, routed.body.id]).toEqual([200, warm.body.id]);
+});
+
+describe("an array of jobs", () => {
+  const path = () => `/v1/leases/${quote.lease_id}/jobs`;
+  const batch = (...changes: object[]) => changes.map((change) => ({ ...job, ...change }));
+  const values = (...numbers: number[]) =>
+    batch(...numbers.map((number) => ({ inputs: { value: { number } } })));
+  const open = async () => (await send(`/v1/leases/${quote.lease_id}`)).body.jobs_open;
+  const JobList = z.object({ object: z.literal("list"), data: z.array(JobView), has_more: z.literal(false) });
+
+  test("is taken as a list in its order, and under its key it is the same jobs again", async () => {
+    const first = await send(path(), withKey("batch", { json: values(3, 1, 2) }));
+    const { data } = JobList.parse(first.body);
+    expect([first.response.status, data.map(({ status }) => status)]).toEqual([202, Array(3).fill("queued")]);
+    expect(data.map(({ wait }) => wait?.position)).toEqual(
+      data.map((_, index) => (data[0]?.wait?.position ?? Number.NaN) + index),
+    );
+    await evictDurableObject(env.LEASE.getByName(quote.lease_id));
+    const again = await send(path(), withKey("batch", { json: values(3, 1, 2) }));
+    expect([again.response.status, again.response.headers.get("idempotent-replayed")]).toEqual([200, "true"]);
+    expect(JobList.parse(again.body).data.map(({ id }) => id)).toEqual(data.map(({ id }) => id));
+  });
+
+  test.each([
+    ["fewer jobs", () => values(3, 1)],
+    ["more jobs", () => values(3, 1, 2, 4)],
+    ["another order", () => values(1, 3, 2)],
+    ["its first job alone", () => values(3)[0]],
+  ])("is another request with %s, which its key refuses", async (_, json) => {
+    const { response, body } = await send(path(), withKey("batch", { json: json() }));
+    expect([response.status, body.code]).toEqual([422, "idempotency_key_reused"]);
+  });
+
+  test.each([
+    ["price", 402, "allowance_required", () => batch({}, {}, { max_price: "600000" }, {})],
+    ["funding", 402, "lease_underfunded", () => batch({}, {}, { max_price: "9000000000000" })],
+    ["input", 422, "input_invalid", () => batch({}, {}, { inputs: {} })],
+    ["function", 404, "function_unknown", () => batch({}, {}, { function: "0".repeat(64) })],
+  ])(
+    "is not taken at all for the %s of one job, at which the refusal points",
+    async (_, status, code, json) => {
+      const before = await open();
+      const { response, body } = await send(path(), { json: json() });
+      expect([response.status, body]).toMatchObject([status, { code, errors: [{ pointer: "/2" }] }]);
+      expect(await open()).toBe(before);
+    },
+  );
+
+  test("is told the allowance that all of its jobs need together", async () => {
+    const { body: lease } = await send(`/v1/leases/${quote.lease_id}`);
+    const { body } = await send(path(), {
+      json: batch({}, { max_price: "600000" }, { max_price: "600000" }),
+    });
+    expect(body.allowance).toMatchObject({ cumulative: (Number(lease.committed) + 1_201_000).toString() });
+  });
+
+  test("is refused for an allowance that another signed, and takes the highest that its jobs bring", async () => {
+    const forged = await allowance(newAccount(), 800_000n);
+    const { body } = await send(path(), { json: batch({}, { allowance: forged }) });
+    expect(body).toMatchObject({ code: "allowance_invalid", errors: [{ pointer: "/1" }] });
+    const raised = { max_price: "500000", allowance: await allowance(account, 700_000n) };
+    expect((await send(path(), { json: batch({}, raised) })).response.status).toBe(202);
+  });
+
+  test.each([
+    ["no job", () => [], ""],
+    ["65 jobs", () => Array(65).fill(job), ""],
+    ["a field too many in one", () => batch({}, { extra: 1 }), "/1"],
+  ])("of %s does not fit the schema", async (_, json, pointer) => {
+    const { response, body } = await send(path(), { json: json() });
+    expect([response.status, body.code]).toEqual([422, "invalid_request"]);
+    expect(body.errors).toMatchObject([{ pointer: expect.stringContaining(pointer) }]);
+  });
 });
 
 test("a lease is for its own parties", async () => {

@@ -7,7 +7,7 @@ import { z } from "zod";
  * each other).
  */
 export function viewAnswer(
-  view: JobView,
+  view: JobView | { readonly object: "list"; readonly data: readonly JobView[]; readonly has_more: boolean },
   status: number,
   headers: Readonly<Record<string, string>>,
 ): Response {

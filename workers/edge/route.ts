@@ -166,13 +166,17 @@ function parseJson(
   }
 }
 
-/** Of a union, what the kind lacks that the body is nearest to: the one with the fewest fields unknown to it. */
+/** Of a union, what the kind lacks that the body is nearest to: of its type, and with the fewest fields unknown to it. */
 function issuesOf({ issues }: { readonly issues: readonly z.core.$ZodIssue[] }): readonly z.core.$ZodIssue[] {
   return issues.flatMap((issue) => {
     if (issue.code !== "invalid_union" || issue.path.length > 0) return issue;
+    const isOther = (kind: readonly z.core.$ZodIssue[]) =>
+      Number(kind.some(({ code, path }) => code === "invalid_type" && path.length === 0));
     const unknown = (kind: readonly z.core.$ZodIssue[]) =>
       kind.reduce((sum, each) => sum + (each.code === "unrecognized_keys" ? each.keys.length : 0), 0);
-    const nearest = issue.errors.toSorted((a, b) => unknown(a) - unknown(b) || a.length - b.length)[0];
+    const nearest = issue.errors.toSorted(
+      (a, b) => isOther(a) - isOther(b) || unknown(a) - unknown(b) || a.length - b.length,
+    )[0];
     return nearest === undefined || nearest.length === 0 ? issue : nearest;
   });
 }

@@ -188,6 +188,18 @@ describe("SES-5 the cap", () => {
     expect(await mine(session.id)).toMatchObject({ reserved: "5000" });
   });
 
+  test("holds for an array of jobs by their sum: all are taken or none", async () => {
+    const session = await openSession(wallet, { cap: "3000" });
+    const both = async (...prices: string[]) =>
+      answer(
+        session.call(jobsOf(quote), { json: await Promise.all(prices.map((price) => job(quote, price))) }),
+      );
+    expect(await both("2000", "1001")).toMatchObject({ status: 402, body: { code: "session_cap_exceeded" } });
+    expect((await both("2000", "900")).status).toBe(202);
+    expect((await submit(session, quote, "101")).body.code).toBe("session_cap_exceeded");
+    expect((await submit(session, quote, "100")).status).toBe(202);
+  });
+
   test("comes back when a job costs less than it might have", async () => {
     const session = await openSession(wallet, { cap: "1000" });
     const { body } = await submit(session, quote, "1000");

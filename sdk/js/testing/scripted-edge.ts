@@ -3,7 +3,7 @@ import { authorizationDigest, digest, fundingNonce } from "@gpux/protocol/eip712
 import { type ErrorCode, problem } from "@gpux/protocol/errors";
 import { verifyRequest } from "@gpux/protocol/http-signature/erc8128";
 import { type JobId, jobIdOf } from "@gpux/protocol/ids";
-import { inputHash, JobRequest, type JobStatus, RoutedJobRequest } from "@gpux/protocol/job";
+import { inputHash, JobBatch, JobRequest, type JobStatus, RoutedJobRequest } from "@gpux/protocol/job";
 import { type FundingAuthorization, LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
@@ -119,6 +119,8 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (kind === "quotes") return Response.json(wire.quote(edge.quote), { status: 201 });
     if (kind === "leases" && id === undefined)
       return method === "GET" ? list(edge.lease ? [leaseView()] : []) : open(each);
+    if (kind === "leases" && action === "jobs" && each.body.startsWith("["))
+      return submitAll(each, JobBatch.parse(JSON.parse(each.body)));
     if (kind === "leases" && action === "jobs")
       return submit(each, JobRequest.parse(JSON.parse(each.body)), true);
     if (kind === "leases") {
@@ -222,6 +224,29 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     keys.set(key, job);
     if (each.headers.has("prefer")) end(job);
     return Response.json(await jobView(job), { status: 201 });
+  }
+
+  /** One after another, under the allowance of the first; nothing is taken back. */
+  async function submitAll(each: Seen, [first, ...others]: JobBatch): Promise<Response> {
+    if (first === undefined || edge.lease === null) return refuse("lease_unknown");
+    const key = each.headers.get("idempotency-key");
+    const sum = others.reduce((total, { max_price }) => total + max_price, first.max_price);
+    const needed = committed() + sum;
+    const { lease_id, lease_hash } = edge.lease.quote;
+    if (needed > (first.allowance?.cumulative ?? 0n))
+      return refuse("allowance_required", {
+        allowance: { lease_id, lease_hash, cumulative: needed.toString() },
+        errors: [{ pointer: "/0", detail: "not covered" }],
+      });
+    const data: unknown[] = [];
+    for (const [index, request] of [first, ...others].entries()) {
+      const headers = new Headers(each.headers);
+      headers.set("idempotency-key", `${key} ${index}`);
+      const taken = await submit({ ...each, headers }, request, true);
+      if (!taken.ok) return taken;
+      data.push(await taken.json());
+    }
+    return list(data);
   }
 
   function committed(): bigint {

@@ -1,17 +1,23 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
-import type { PaymentNeeded, Principal, Refused } from "@gpux/durable-objects/interfaces";
-import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
+import type { Principal } from "@gpux/durable-objects/interfaces";
+import { jobIdFor } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
-import { ClientJobId, JobId, LeaseId, leaseOfJob } from "@gpux/protocol/ids";
-import { JobEvent, JobRequest, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
-import { Quote } from "@gpux/protocol/lease";
+import { ClientJobId, JobId, type LeaseId, leaseOfJob } from "@gpux/protocol/ids";
+import { JobEvent, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
 import { checkFunction } from "../functions.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
-import { jsonAnswer, viewAnswer } from "../json-answer.ts";
-import { MOST_WAIT_S, preferenceApplied, waitOf } from "../prefer.ts";
+import {
+  JOB_ANSWERS,
+  jobAnswer,
+  paymentRefusal,
+  REQUEST_HEADERS,
+  SUBMIT_REFUSALS,
+} from "../job-submission.ts";
+import { jsonAnswer } from "../json-answer.ts";
+import { MOST_WAIT_S, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
 import { tenantBytes } from "../tenant-bytes.ts";
@@ -22,36 +28,6 @@ const JobParams = z.strictObject({ id: AnyJobId });
 /** What begins like the edge's own ids could hide a job behind another. */
 const NewClientId = ClientJobId.refine((id) => !id.startsWith("job_"), "must not begin with job_");
 
-const REQUEST_HEADERS = {
-  Prefer:
-    "wait=n: answer when the job has ended, or after n seconds (at most 60) with its then present state",
-  "Idempotency-Key": "the same key and body are the same job",
-};
-const JOB_ANSWERS = {
-  200: {
-    description: "The job has ended, or this request was made before (Idempotent-Replayed)",
-    schema: JobView,
-  },
-  202: { description: "The job is on its way", schema: JobView },
-};
-const SUBMIT_REFUSALS = [
-  "invalid_json",
-  "invalid_request",
-  "body_too_large",
-  "unsupported_media_type",
-  "function_unknown",
-  "manifest_invalid",
-  "input_invalid",
-  "idempotency_key_reused",
-  "allowance_required",
-  "allowance_invalid",
-  "lease_underfunded",
-  "lease_unknown",
-  "lease_closed",
-  "queue_full",
-  "forbidden",
-  "session_cap_exceeded",
-] as const;
 const ROUTED_REFUSALS = [
   ...SUBMIT_REFUSALS,
   "idempotency_in_progress",
@@ -93,33 +69,6 @@ const putJob = signedRoute(
     refusals: ROUTED_REFUSALS,
   },
   ({ env, request, params, body }, principal) => submitRouted(env, request, principal, body, params.id),
-);
-
-const createLeaseJob = signedRoute(
-  {
-    method: "post",
-    path: "/v1/leases/{id}/jobs",
-    summary: "Run a function on a lease that is open: the warm path",
-    params: z.strictObject({ id: LeaseId }),
-    query: NONE,
-    headers: REQUEST_HEADERS,
-    body: JobRequest,
-    answers: JOB_ANSWERS,
-    scope: "jobs",
-    refusals: SUBMIT_REFUSALS,
-  },
-  async ({ env, request, params, body }, principal) => {
-    const key = idempotencyKey(request);
-    if (!key.ok) return key;
-    const wait = waitOf(request);
-    const checked = await checkFunction(env.OBJECTS, body);
-    if (!checked.ok) return checked;
-    const job = await jobIdFor(params.id, principal.address, scopeOf(null, key.key, principal.nonce));
-    const submitted = await onLease(env, principal, params.id, (lease, as) =>
-      lease.submit(as, job, body, null, (wait ?? 0) * 1_000),
-    );
-    return submitted.ok ? jobAnswer(submitted.job, submitted.replayed, wait) : paymentRefusal(submitted);
-  },
 );
 
 async function submitRouted(
@@ -285,7 +234,6 @@ export const jobRoutes: readonly Mounted[] = [
   getOutput,
   cancelJob,
   retryJob,
-  createLeaseJob,
 ];
 
 async function findJob(
@@ -296,19 +244,4 @@ async function findJob(
   const own = JobId.safeParse(id);
   const job = own.success ? own.data : await env.ACCOUNT.getByName(principal.address).resolve(id);
   return job === null ? refuse("job_unknown") : { ok: true, job, lease: leaseOfJob(job) };
-}
-
-function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {
-  return viewAnswer(job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
-    location: job.urls.get,
-    ...(replayed ? { "idempotent-replayed": "true" } : {}),
-    ...preferenceApplied(wait),
-  });
-}
-
-/** A refusal with what it promises: the quote to sign, the allowance to give, or why the market has nothing. */
-function paymentRefusal(refused: Refused | PaymentNeeded): Refusal {
-  const { ok, code, detail, ...promised } = { quote: undefined, ...refused };
-  const { quote, ...rest } = promised;
-  return refuse(code, detail, { ...rest, ...(quote === undefined ? {} : { quote: z.encode(Quote, quote) }) });
 }

@@ -1,0 +1,85 @@
+import { consumerOf } from "@gpux/protocol/consumer-signature";
+import type { JobId } from "@gpux/protocol/ids";
+import { inputHash } from "@gpux/protocol/job";
+import type { Caller, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
+import { paymentNeeded } from "./answers.ts";
+import { batchHash, highestAllowance } from "./batch.ts";
+import { hasherOf } from "./billing.ts";
+import { type Arrival, isSame } from "./jobs.ts";
+import type { Event, Step } from "./machine.ts";
+import type { LeaseSessions } from "./sessions.ts";
+import type { Job, State } from "./state.ts";
+
+/** What taking jobs in needs of the lease around it, as it is at that moment. */
+export interface Shell {
+  state(): State | null;
+  sessions(): LeaseSessions;
+  mayNot(as: Caller): Refused | null;
+  /** In memory or in the rows. */
+  job(id: JobId): Job | null;
+  apply(event: Event, mayWait: boolean): Step;
+}
+
+export type Asked = Pick<Arrival, "job" | "clientId" | "retryOf" | "request">;
+
+/**
+ * Takes a job, or in `together` all of several or none: checks who asks, the allowance's signature and the session's cap,
+ * then tells the machine in one step. Those that are known are passed over; `replayed`: all of them were. A crash may
+ * have taken a part of a batch that was answered (ACK-5), which then comes again.
+ */
+export async function takeIn(
+  shell: Shell,
+  as: Caller,
+  asked: readonly Asked[],
+  { together, mayWait }: { readonly together: boolean; readonly mayWait: boolean },
+): Promise<Outcome<{ replayed: boolean }> | PaymentNeeded> {
+  const hashed = await Promise.all(
+    asked.map(async (each) => ({ ...each, inputHash: await inputHash(each.request) })),
+  );
+  const batch = together ? await batchHash(hashed.map((each) => each.inputHash)) : null;
+  const refusal = shell.mayNot(as);
+  const state = shell.state();
+  if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+  const session = typeof as === "string" ? null : as.session;
+  const arrivals = hashed.map((each) => ({ ...each, batch, session }));
+  const fresh: Arrival[] = [];
+  for (const arrival of arrivals) {
+    const known = shell.job(arrival.job);
+    if (known === null) fresh.push(arrival);
+    else if (!isSame(known, arrival)) return { ok: false, code: "idempotency_key_reused" };
+  }
+  if (fresh.length === 0) return { ok: true, replayed: true };
+
+  const { lease } = state;
+  if (typeof as !== "string" && as.bearer && lease.terms.unattended > 0n)
+    return {
+      ok: false,
+      code: "forbidden",
+      detail: "the edge knows this session's key, and the lease spends without the consumer's signature",
+    };
+  const offered = highestAllowance(arrivals.map(({ request }) => request));
+  if (offered !== null && offered.allowance.cumulative > (lease.allowance?.cumulative ?? 0n)) {
+    const { cumulative, signature } = offered.allowance;
+    const digest = hasherOf(lease.place).allowance({ leaseId: lease.hash, cumulative });
+    if ((await consumerOf(digest, signature)) !== lease.terms.consumerSigner)
+      return { ok: false, code: "allowance_invalid", ...(together ? { index: offered.index } : {}) };
+  }
+  const sum = fresh.reduce((total, { request }) => total + request.max_price, 0n);
+  const needs = session === null ? null : shell.sessions().needs(session, sum);
+  if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
+
+  const [only] = fresh;
+  const event: Event =
+    !together && only !== undefined
+      ? { t: "submit", ...only }
+      : { t: "submit_all", arrivals: fresh, allowance: offered?.allowance ?? null };
+  const result = shell.apply(event, mayWait);
+  if (!result.ok) {
+    const refused = result.index === undefined ? undefined : fresh[result.index];
+    const index = arrivals.findIndex(({ job }) => job === refused?.job);
+    return { ...paymentNeeded(state, result), ...(index < 0 ? {} : { index }) };
+  }
+  if (session !== null)
+    for (const { job, request } of fresh) shell.sessions().take(session, job, request.max_price);
+  return { ok: true, replayed: false };
+}
