@@ -11,18 +11,18 @@ import type { Balances } from "../../scripts/stack/balances.ts";
 import { checkChain, checkPapers, found } from "./testing/books.ts";
 import { type Market, openMarket, publish, scene, until } from "./testing/market.ts";
 
-const POINTS = 20;
+const POINTS = 21;
 const FUNDING = 1_000_000n;
 /** The edge comes back within seconds; a request that was cut off is repeated until then. */
 const RETRIES = 60;
 const BLOCK_MS = 2_000;
 
 /**
- * SPEC ACK-1 and ACK-3 where they are hardest: workerd dies by SIGKILL at twenty points between a job's first request
+ * SPEC ACK-1 and ACK-3 where they are hardest: workerd dies by SIGKILL at twenty-one points between a job's first request
  * and the last payout, and comes back on the same storage. Every point is an event that is waited for, in the market's
  * own words: an answer, a journal entry of the job, a line that the agent wrote, a transaction in the pool.
  */
-describe("kill -9 of the edge at twenty points of a job's life", () => {
+describe("kill -9 of the edge at twenty-one points of a job's life", () => {
   let market: Market;
   let client: Client;
   let before: Balances;
