@@ -724,6 +724,30 @@ describe("ends", () => {
     expect(await readStatus(statePaths(folder))).toMatchObject({ state: "stopped", address: NODE });
   });
 
+  test("LSE-10 a lease whose opening crosses the drain is written down, served, and told of it", async () => {
+    const agent = await start();
+    const { control } = await online();
+    control.say(1, 0, {
+      t: "hold",
+      hold: lease,
+      resources: { gpus: 1, cpu: 0, memory_gb: 0 },
+      terms: wire(),
+      text: textWith(),
+      expires_at: soon(),
+    });
+    await control.next("held");
+    const leaving = agent.drain(20);
+    const { seq } = await control.next("drain");
+    control.say(2, seq - 1, { t: "open", lease, terms: wire() });
+    const { socket } = await leaseOnline();
+    expect(await socket.next("drain")).toMatchObject({ deadline_s: expect.any(Number) });
+    control.say(0, seq, { t: "ack" });
+    await leaving;
+    const restarted = await start();
+    expect((await online([lease])).hello.leases).toEqual([lease]);
+    await restarted.stop();
+  });
+
   test("LSE-10 a drain breaks off at its deadline what still runs, and leaves", async () => {
     const agent = await start();
     const { control, socket } = await opened();

@@ -12,6 +12,7 @@ it("fills a request with what a job gets when nothing is said", () => {
     max_price: 100n,
     timeouts: { queue_s: 600, start_s: 60, execution_s: 120 },
     retries: 2,
+    priority: 0,
   });
 });
 

@@ -110,7 +110,7 @@ test("ends the task when npm is killed in a way that it cannot pass on", async (
 test("answers an unknown task with its usage and no stack", async () => {
   const { code, output } = await bootstrap(["dance"]).ended();
   expect(output).toBe(
-    "gpux: Usage: node scripts/bootstrap.mjs start|test|test:long|bench|deploy|example:seed [arguments]\n",
+    "gpux: Usage: node scripts/bootstrap.mjs start|test|test:long|bench|load|deploy|example:seed [arguments]\n",
   );
   expect(code).toBe(1);
 });

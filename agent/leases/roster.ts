@@ -26,7 +26,10 @@ export interface Roster extends LeaseHouse {
   serving(): readonly ServedLease[];
   /** Takes up what the journals of an earlier life say. */
   takeUp(): Promise<void>;
-  /** Opens no more; each lease starts nothing, lets what runs end within so long, and is closed. */
+  /**
+   * Each lease starts nothing, lets what runs end within so long, and is closed; so is one that is opened meanwhile:
+   * the edge's word crossed ours, and nobody else can sign its close.
+   */
   drain(deadlineS: number): Promise<void>;
   /** Leaves all at once; the journals stay for the next start. */
   leave(): Promise<void>;
@@ -37,6 +40,8 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
   const served = new Map<LeaseId, ServedLease>();
   const resting = new Map<LeaseId, Share>();
   let leaving = false;
+  /** When a drain ends, in milliseconds since the epoch; null without one. */
+  let drainBy: number | null = null;
 
   const openBook = (id: LeaseId) => openJournal(join(paths.leases, `${id}.jsonl`), BookEntry);
 
@@ -77,6 +82,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     await opened.journal.sync();
     log({ level: "info", event: "lease.opened", text: `${id} is ours to serve` });
     serve(id, book, opened.journal);
+    if (drainBy !== null) await served.get(id)?.drain(Math.max(0, Math.ceil((drainBy - Date.now()) / 1_000)));
   }
 
   /** Unless a job is under way: then the edge has changed its mind since, and `open` follows. */
@@ -158,7 +164,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     forget,
     takeUp,
     async drain(deadlineS) {
-      leaving = true;
+      drainBy = Date.now() + deadlineS * 1_000;
       await Promise.all([...served.values()].map((lease) => lease.drain(deadlineS)));
     },
     async leave() {

@@ -252,7 +252,7 @@ export class Agent extends Actor {
       }
       case "dial": {
         const journal = this.#books.get(frame.lease);
-        if (!this.#resting.has(frame.lease) || this.#draining || journal === undefined) return;
+        if (!this.#resting.has(frame.lease) || journal === undefined) return;
         const book = readBook(journal.entries);
         if (book !== null) this.#serve(frame.lease, book, journal);
       }
@@ -288,7 +288,6 @@ export class Agent extends Actor {
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
     const served = this.leases.get(id);
     if (served !== undefined) return yield* served.rouse();
-    if (this.#draining) return this.#setting.watch.passedOver(id);
     const journal =
       this.#books.get(id) ?? new Journal<BookEntry>(this.#setting.schedule, this.#setting.random);
     const known = readBook(journal.entries);
@@ -299,7 +298,7 @@ export class Agent extends Actor {
         enter(known, awake);
       }
       yield* journal.sync();
-      return this.#serve(id, known, journal);
+      return this.#serveOpened(id, known, journal);
     }
     const held = this.#holds.get(id);
     const { gpus, resources } = held ?? LEAST;
@@ -313,8 +312,14 @@ export class Agent extends Actor {
     this.#books.set(id, journal);
     journal.append({ is: "lease", terms, gpus: [...gpus], resources, refusal });
     yield* journal.sync();
-    this.#serve(id, newBook(terms, { gpus, resources }, refusal), journal);
+    this.#serveOpened(id, newBook(terms, { gpus, resources }, refusal), journal);
     this.#enter({ is: "released", lease: id });
+  }
+
+  /** LSE-10: one that is opened while the machine drains is told so at once. */
+  #serveOpened(id: LeaseId, book: ReturnType<typeof newBook>, journal: Journal<BookEntry>): void {
+    this.#serve(id, book, journal);
+    if (this.#draining) this.leases.get(id)?.drain(0);
   }
 
   #serve(id: LeaseId, book: ReturnType<typeof newBook>, journal: Journal<BookEntry>): void {

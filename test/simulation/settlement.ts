@@ -136,7 +136,7 @@ export function checkEnd(world: World, healedAt: number): void {
     );
     const lostAt = world.watch.ledgers.get(object.id)?.lostAt ?? null;
     hold(
-      lostAt === null || lostAt <= healedAt + CLOSING_MS || world.watch.stranded.has(object.id),
+      lostAt === null || lostAt <= healedAt + CLOSING_MS,
       "LSE-5 a lease that everybody is there to close is closed",
       () => `${object.name} was lost ${lostAt}`,
     );

@@ -31,7 +31,6 @@ export class Watch {
   readonly #allowances = new Map<Bytes32, bigint>();
   readonly #attested = new Map<Bytes32, bigint>();
   readonly #keys = new Map<string, JobId>();
-  readonly stranded = new Set<LeaseId>();
   /** What payers have signed over to each lease, landed or not. */
   readonly authorized = new Map<Bytes32, bigint>();
   readonly #nodes = new Map<Address, NodeState>();
@@ -129,11 +128,6 @@ export class Watch {
     // Known (docs/simulation.md): what the edge bills while the wire is dead unnoticed, the agent does not sign.
     if (this.ledgers.get(lease)?.isUnproven === true) return;
     throw new Violation("MTR-4 an honest provider signs what an honest edge asks", `${lease}: ${reason}`);
-  }
-
-  /** Known (docs/simulation.md): a lease that is opened while its machine drains is served by nobody afterwards. */
-  passedOver(lease: LeaseId): void {
-    this.stranded.add(lease);
   }
 
   providerSigned(
