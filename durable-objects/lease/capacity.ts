@@ -54,7 +54,8 @@ export function tend(draft: Draft): void {
       return;
     }
     case "resting":
-      if (jobs.some(isQueued)) turn(draft, "asking");
+      // A node that had not heard of the rest would find the lease still there, and leave it what it takes back (LSE-11).
+      if (capacity.told && jobs.some(isQueued)) turn(draft, "asking");
       return;
     case "asking":
       if (!jobs.some(isQueued)) turn(draft, "resting");

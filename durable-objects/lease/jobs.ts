@@ -231,8 +231,9 @@ interface Ending {
 
 export function finish(draft: Draft, job: Job, ending: Ending): void {
   const attempt = currentAttempt(job);
+  // One that was lost or gave way before says why itself (JOB-8), however the job's wait for the next one ends.
   const closed =
-    attempt === undefined
+    attempt === undefined || attempt.outcome !== null
       ? job
       : withAttempt(job, {
           ...attempt,

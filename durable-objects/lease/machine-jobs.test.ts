@@ -96,6 +96,21 @@ describe("a job", () => {
     expect(order).toEqual([1, 4, 5, 3]);
   });
 
+  it.each([
+    { end: "its time in the queue", outcome: { status: "aborted" } },
+    { end: "a cancel", outcome: { status: "canceled" } },
+  ])("JOB-8 an attempt keeps the reason of its own end when $end ends the job that waits again", (the) => {
+    const scene = active();
+    const timeouts = { queue_s: 5, start_s: 60, execution_s: 120 };
+    scene.tell(submission(scene.state, 1, { timeouts }), said({ t: "started", seq: 1, ...of(scene, 1) }));
+    scene.tell({ t: "gone" }).after(GRACE_MS);
+    const [lost] = scene.job(1).attempts;
+    expect(lost?.outcome).toBe("node_lost");
+    if (the.outcome.status === "aborted") scene.after(5_000);
+    else scene.after(1_000).tell({ t: "cancel", job: jobId(scene.state, 1) });
+    expect(scene.job(1)).toMatchObject({ ...the.outcome, attempts: [lost] });
+  });
+
   it("JOB-8 records each attempt with its node, why it ended and what was paid for it", () => {
     const scene = running().tell({ t: "gone" }, HELLO);
     scene.tell(said({ t: "started", seq: 2, ...of(scene, 1, 2) }));

@@ -13,7 +13,7 @@ import { type Market, sumOf } from "./market.ts";
  * `jobs` are all that ever ran on the lease.
  */
 export async function checkPapers(
-  market: Market,
+  market: Pick<Market, "devnet">,
   lease: LeaseView,
   jobs: readonly JobView[],
 ): Promise<Receipt[]> {
