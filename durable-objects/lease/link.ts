@@ -5,7 +5,7 @@ import { askBlock } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
-import { begin, fail, fenced, finish, lose, type Refusal, runOf, sendCancel } from "./jobs.ts";
+import { begin, fail, fenced, finish, giveWay, lose, type Refusal, runOf, sendCancel } from "./jobs.ts";
 import { isAnswer } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
 
@@ -119,6 +119,8 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
       if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");
     } else if (job.status === "starting" && job.cancelAskedAt === null)
       send(draft, { t: "run", ...runOf(draft, job, token) });
+    // LSE-11: the agent's clock of the notice may run out before ours, and it comes back without what it stopped then.
+    else if (draft.lease.capacity.yieldAt !== null) giveWay(draft, job);
     else lose(draft, job, { code: "node_lost" });
   }
   askBlock(draft);

@@ -54,6 +54,11 @@ describe("LSE-11 a yieldable lease", () => {
     expect(scene.job(1)).toMatchObject({ status: "failed", failure: { code: "node_lost" } });
   });
 
+  it("spends no retry either when its agent was cut off and comes back without what it had stopped", () => {
+    const scene = busy().tell(yields(2), { t: "gone" }).after(29_999).tell(HELLO);
+    expect(scene.job(1)).toMatchObject({ status: "queued", price: 0n, attempts: [{ outcome: "yielded" }] });
+  });
+
   it("gives way at once where nothing runs", () => {
     const scene = active().tell({ t: "errand", done: "opened" });
     const { lease } = scene.state;
