@@ -177,7 +177,8 @@ async function leaseOnline(
   return { socket, hello };
 }
 
-async function opened() {
+/** Online, with a hold that the agent confirmed. */
+async function holding() {
   const { control } = await online();
   control.say(1, 0, {
     t: "hold",
@@ -188,6 +189,11 @@ async function opened() {
     expires_at: soon(),
   });
   await control.next("held");
+  return control;
+}
+
+async function opened() {
+  const control = await holding();
   control.say(2, 1, { t: "open", lease, terms: wire() });
   const { socket } = await leaseOnline();
   return { control, socket };
@@ -726,16 +732,7 @@ describe("ends", () => {
 
   test("LSE-10 a lease whose opening crosses the drain is written down, served, and told of it", async () => {
     const agent = await start();
-    const { control } = await online();
-    control.say(1, 0, {
-      t: "hold",
-      hold: lease,
-      resources: { gpus: 1, cpu: 0, memory_gb: 0 },
-      terms: wire(),
-      text: textWith(),
-      expires_at: soon(),
-    });
-    await control.next("held");
+    const control = await holding();
     const leaving = agent.drain(20);
     const { seq } = await control.next("drain");
     control.say(2, seq - 1, { t: "open", lease, terms: wire() });

@@ -42,6 +42,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
   let leaving = false;
   /** When a drain ends, in milliseconds since the epoch; null without one. */
   let drainBy: number | null = null;
+  const drains = new Set<Promise<void>>();
 
   const openBook = (id: LeaseId) => openJournal(join(paths.leases, `${id}.jsonl`), BookEntry);
 
@@ -82,7 +83,17 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     await opened.journal.sync();
     log({ level: "info", event: "lease.opened", text: `${id} is ours to serve` });
     serve(id, book, opened.journal);
-    if (drainBy !== null) await served.get(id)?.drain(Math.max(0, Math.ceil((drainBy - Date.now()) / 1_000)));
+    // Not waited for here: the control socket's next frames would wait with it.
+    const lease = served.get(id);
+    if (lease !== undefined && drainBy !== null) beginDrain(lease, drainBy);
+  }
+
+  function beginDrain(lease: ServedLease, by: number): void {
+    const drained = lease
+      .drain(Math.max(0, Math.ceil((by - Date.now()) / 1_000)))
+      .catch(onFault)
+      .finally(() => drains.delete(drained));
+    drains.add(drained);
   }
 
   /** Unless a job is under way: then the edge has changed its mind since, and `open` follows. */
@@ -165,7 +176,8 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     takeUp,
     async drain(deadlineS) {
       drainBy = Date.now() + deadlineS * 1_000;
-      await Promise.all([...served.values()].map((lease) => lease.drain(deadlineS)));
+      for (const lease of served.values()) beginDrain(lease, drainBy);
+      while (drains.size > 0) await Promise.all(drains);
     },
     async leave() {
       leaving = true;
