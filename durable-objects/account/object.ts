@@ -13,7 +13,6 @@ import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/ord
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import type { ObjectEnv } from "../bindings.ts";
 import { askAs } from "../caller.ts";
-import { configOf } from "../config.ts";
 import type {
   AccountRpc,
   Caller,
@@ -24,23 +23,14 @@ import type {
   Refused,
 } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
-import { findOffers } from "../offers.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
-import { createCredits } from "./credit.ts";
-import { giveBackHold, holdLimit, takeHold } from "./holding.ts";
-import { candidates, type KeyEvent, MAX_OPEN_QUOTES, openQuotes, stepKey } from "./machine.ts";
+import { candidates, type KeyEvent, stepKey } from "./machine.ts";
 import { demandOf, Orders } from "./orders.ts";
-import { indicativeQuote, QUOTE_MS, quoteOf, type Wanted } from "./quote.ts";
-import { type Blockers, count, demandFor, hasRisen, hold, nothingFits, offer } from "./quoting.ts";
+import { Quotes } from "./quotes.ts";
 import { AccountSessions } from "./sessions.ts";
 import { AccountStore } from "./store.ts";
 
-/** Offers that are asked to hold, one after another, before the answer is "no capacity". */
-const TRIES = 5;
-
 type Submitted = Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded;
-type Quoted = Outcome<{ quote: Quote }> | NothingFits;
-
 /** Of a lease that will take no more jobs. */
 const OVER: ReadonlySet<ErrorCode> = new Set([
   "lease_closed",
@@ -59,9 +49,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   readonly #store: AccountStore;
   readonly #orders: Orders;
   readonly #sessions: AccountSessions;
-  readonly #credits = createCredits({ ...configOf(this.env), escrow: configOf(this.env).settlement.escrow });
-  /** Quotes and orders under way, which have no row yet. */
-  #quoting = 0;
+  readonly #quotes: Quotes;
   #alarmAt = Number.POSITIVE_INFINITY;
   /** Scopes of the requests that this life is dealing with. */
   readonly #underway = new Set<string>();
@@ -70,6 +58,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     super(ctx, env);
     this.#store = new AccountStore(ctx.storage.sql);
     this.#orders = new Orders(env, this.#store, () => this.#rearm());
+    this.#quotes = new Quotes(env, this.#store, (now) => this.#orders.open(now));
     this.#sessions = new AccountSessions(ctx.storage.sql, env.LEASE);
   }
 
@@ -79,7 +68,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
   ): Promise<Outcome<{ quote: Quote | IndicativeQuote }> | NothingFits> {
     const replay = this.#admit(by);
     if (replay !== null) return replay;
-    return request.firm ? this.#quote(by.address, request) : this.#indicate(request);
+    return request.firm ? this.#quotes.firm(by.address, request) : this.#quotes.indicate(request);
   }
 
   async order(
@@ -93,9 +82,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     const scope = scopeOf(null, key, by.nonce);
     const known = await this.#orders.known(scope, bodyHash, by.address);
     if (known !== null) return known.ok ? { ...known, replayed: true } : known;
-    const { gpus } = demandOf(request).resources;
-    const gpuS = holdGpuS(request.nodes * gpus);
-    const placed = await this.#holding(by.address, request, gpuS, () =>
+    const gpus = request.nodes * demandOf(request).resources.gpus;
+    const placed = await this.#quotes.holding(by.address, request, gpus, () =>
       this.#orders.place(by.address, scope, bodyHash, request),
     );
     return placed.ok ? { ...placed, replayed: false } : placed;
@@ -111,7 +99,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     const wasPaid = this.#orders.isFunded(id);
     const funded = await this.#orders.fund(by.address, id, funding);
     if (funded.ok && !wasPaid)
-      this.#paid(funded.order.quotes.reduce((sum, { text }) => sum + text.resources.gpus, 0));
+      this.#quotes.paid(funded.order.quotes.reduce((sum, { text }) => sum + text.resources.gpus, 0));
     return funded;
   }
 
@@ -133,7 +121,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     const funded = await this.env.LEASE.getByName(id).fund(funding);
     if (funded.ok) {
       const expiresAt = funded.lease.terms.expiry * 1000;
-      if (known.phase === "quoted") this.#paid(known.text.resources.gpus);
+      if (known.phase === "quoted") this.#quotes.paid(known.text.resources.gpus);
       this.#store.saveLease({ ...known, phase: "open", expiresAt });
     }
     // An RPC's answer carries a disposer. Handed on, it would keep this object from leaving memory until called.
@@ -276,103 +264,9 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
 
   async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
     const wanted = { ...QuoteRequest.parse({}), demand: request.demand };
-    const quoted = await this.#quote(by, wanted, request.max_price);
+    const quoted = await this.#quotes.firm(by, wanted, request.max_price);
     if (!quoted.ok) return quoted;
     return { ok: false, code: "payment_required", quote: quoted.quote };
-  }
-
-  #quote(by: Address, request: Wanted, atLeast = 0n): Promise<Quoted> {
-    const gpuS = holdGpuS(request.demand.resources.gpus);
-    return this.#holding(by, request, gpuS, () => this.#hold(by, request, atLeast));
-  }
-
-  /** QTE-1, QTE-3: asks one node after another, best first, until one holds. */
-  async #hold(by: Address, request: Wanted, atLeast: bigint): Promise<Quoted> {
-    const { demand } = request;
-    const found = await findOffers(this.env, demandFor(request), TRIES, { toBuy: true });
-    const blockers: Blockers = { ...found.blockers };
-    const queue = found.entries.map((listed) => ({ listed, isAsked: false }));
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      const offered = await offer(this.env, by, request, next.listed, atLeast);
-      if (!offered.ok) {
-        count(blockers, offered.blockers);
-        continue;
-      }
-      // It asks for more than it is listed for: the others may be better now.
-      if (!next.isAsked && queue.length > 0 && hasRisen(next.listed, offered.entry, demand)) {
-        queue.push({ listed: offered.entry, isAsked: true });
-        continue;
-      }
-      const { draft, amount } = offered;
-      if (await hold(this.env, offered)) {
-        const { lease: id, text, expiresAt } = draft.hold;
-        const createdAt = Date.now();
-        this.#store.saveLease({ id, phase: "quoted", text, expiresAt, createdAt, order: null });
-        return { ok: true, quote: quoteOf(configOf(this.env), draft, amount) };
-      }
-      count(blockers, ["gpus"]);
-    }
-    return nothingFits(found, blockers);
-  }
-
-  /** QTE-2: by what is listed alone. */
-  async #indicate(request: Wanted): Promise<Outcome<{ quote: IndicativeQuote }> | NothingFits> {
-    const found = await findOffers(this.env, demandFor(request), TRIES);
-    for (const entry of found.entries) {
-      const quote = indicativeQuote(request, entry);
-      if (quote !== null) return { ok: true, quote };
-    }
-    return nothingFits(found, found.blockers);
-  }
-
-  /** QTE-5: what is held and not paid for is bounded, by number and by GPU-seconds; `work` holds at most `gpuS`. */
-  async #holding<T extends { readonly ok: boolean }>(
-    by: Address,
-    { payer }: Pick<Wanted, "payer">,
-    gpuS: number,
-    work: () => Promise<T>,
-  ): Promise<T | Refused> {
-    const began = Date.now();
-    const open = openQuotes(this.#store.liveLeases(began), began) + this.#orders.open(began);
-    if (open + this.#quoting >= MAX_OPEN_QUOTES) return { ok: false, code: "too_many_quotes" };
-    this.#quoting += 1;
-    try {
-      const refusal = await this.#take(by, payer ?? by, gpuS);
-      if (refusal !== null) return refusal;
-      const done = await work();
-      // What was held while it was tried stays counted.
-      if (!done.ok) this.#giveBack(gpuS * (1 - Math.min(1, (Date.now() - began) / QUOTE_MS)));
-      return done;
-    } finally {
-      this.#quoting -= 1;
-    }
-  }
-
-  /** The credit is looked up only by who has used up what is free. */
-  async #take(by: Address, payer: Address, gpuS: number): Promise<Refused | null> {
-    let taken = takeHold(this.#store.holding(), gpuS, holdLimit(0n), Date.now());
-    if (!taken.ok) {
-      const credit = await this.#credits.of(payer, by);
-      taken = takeHold(this.#store.holding(), gpuS, holdLimit(credit), Date.now());
-    }
-    if (taken.ok) {
-      this.#store.saveHolding(taken.next);
-      return null;
-    }
-    const detail =
-      taken.retryAfterS === null
-        ? `it would hold ${gpuS} GPU-seconds at once`
-        : `there is room for it in ${taken.retryAfterS} s`;
-    return { ok: false, code: "hold_limit", detail };
-  }
-
-  #giveBack(gpuS: number): void {
-    this.#store.saveHolding(giveBackHold(this.#store.holding(), gpuS, Date.now()));
-  }
-
-  /** What was held is paid for now. */
-  #paid(gpus: number): void {
-    this.#giveBack(holdGpuS(gpus));
   }
 
   /** Never later than what is set already: an account that is asked without end must not put its duties off. */
@@ -386,9 +280,4 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     this.#alarmAt = Math.max(now, due);
     void this.ctx.storage.setAlarm(this.#alarmAt);
   }
-}
-
-/** What a hold of so many GPUs comes to when it is not paid for. */
-function holdGpuS(gpus: number): number {
-  return (gpus * QUOTE_MS) / 1_000;
 }

@@ -1,11 +1,9 @@
-import { type Address, base32, type LeaseId, OrderId } from "@gpux/protocol/ids";
-import { Intent, type IntentRefusalCode } from "@gpux/protocol/intent";
+import { type Address, base32, OrderId } from "@gpux/protocol/ids";
 import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
 import type { Demand } from "@gpux/protocol/resources";
-import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import { configOf } from "../config.ts";
-import type { BookEntry, Found, NothingFits, Outcome } from "../interfaces.ts";
+import type { Found, NothingFits, Outcome } from "../interfaces.ts";
 import { findOffers } from "../offers.ts";
 import {
   keptLegs,
@@ -16,9 +14,10 @@ import {
   orderExpiry,
   stepOrder,
 } from "./order.ts";
-import { type Candidate, type Desk, drive, gather, type Market, type Parties } from "./ordering.ts";
+import { type Desk, drive, gather } from "./ordering.ts";
+import { marketOf, partiesOf } from "./parties.ts";
 import { quoteOf, type Wanted } from "./quote.ts";
-import { type Blockers, count, demandFor, hold, offer } from "./quoting.ts";
+import { type Blockers, count, demandFor } from "./quoting.ts";
 import type { AccountStore } from "./store.ts";
 
 /** Listed nodes that an order looks at: those that decline, or share an owner, must not end it. */
@@ -29,10 +28,6 @@ const RETRY_MS = 5_000;
 /** The demand for each node of an order. */
 export function demandOf({ demand, resources }: OrderRequest): Demand {
   return resources === undefined ? demand : { ...demand, resources };
-}
-
-interface Listed extends Candidate {
-  readonly entry: BookEntry;
 }
 
 /** The orders of one account: the shell around order.ts and ordering.ts. */
@@ -92,7 +87,7 @@ export class Orders {
         entry,
       }));
       const blockers: Blockers = { ...listed.blockers };
-      const { found, failed } = await gather(this.#desk(id), this.#market(by, wanted), candidates);
+      const { found, failed } = await gather(this.#desk(id), marketOf(this.#env, by, wanted), candidates);
       await this.#drive(id);
       if (this.#state(id).phase === "quoted") return { ok: true as const, order: await this.#view(id, by) };
       this.#apply(id, {
@@ -218,52 +213,7 @@ export class Orders {
   }
 
   async #drive(id: OrderId): Promise<void> {
-    await drive(this.#desk(id), this.#parties());
-  }
-
-  #market(by: Address, wanted: Wanted): Market<Listed> {
-    const env = this.#env;
-    return {
-      async offer({ entry }) {
-        const offered = await offer(env, by, wanted, entry);
-        if (!offered.ok) return offered;
-        const { draft, amount } = offered;
-        return { ok: true, leg: { hold: draft.hold, leaseHash: draft.leaseHash, amount } };
-      },
-      hold: ({ hold: request, leaseHash, amount }) =>
-        hold(env, { draft: { hold: request, leaseHash }, amount }),
-    };
-  }
-
-  #parties(): Parties {
-    const env = this.#env;
-    const leaseOf = (lease: LeaseId) => env.LEASE.getByName(lease);
-    return {
-      async free({ hold: { lease, terms } }) {
-        await leaseOf(lease).close(terms.payer);
-        await env.NODE.getByName(terms.providerSigner).release(lease);
-      },
-      reserve: ({ hold: { lease } }, funding) => leaseOf(lease).reserve(funding.valid_before),
-      async submit(state, funding) {
-        const answer = await env.RELAYER.submit(z.encode(Intent, intentOf(state, funding)));
-        if (answer.status !== "rejected") return { ok: true };
-        return { ok: false, code: fundingRefusal(answer.code), detail: answer.detail };
-      },
-      async tell(leg, state, funding) {
-        const { amounts, ...authorization } = funding;
-        const legs = keptLegs(state);
-        const index = legs.findIndex(({ hold: { lease } }) => lease === leg.hold.lease);
-        const lease = leaseOf(leg.hold.lease);
-        // It may have lapsed and been forgotten while this account was down; its money may be on chain all the same.
-        await lease.quote({ ...leg.hold, amount: leg.amount });
-        const amount = amounts[index] ?? leg.amount;
-        const plan = { order: state.id, index, terms: legs.map(({ hold: { terms } }) => terms), amounts };
-        const told = await lease.fund({ ...authorization, amount }, plan);
-        // A refusal of the chain's is the lease's to show; any other would be a bug of ours.
-        if (!told.ok && told.code !== "insufficient_funds" && told.code !== "funding_invalid")
-          throw new Error(`${leg.hold.lease} does not take its funding: ${told.code}`);
-      },
-    };
+    await drive(this.#desk(id), partiesOf(this.#env));
   }
 
   async #view(id: OrderId, by: Address): Promise<Order> {
@@ -321,26 +271,4 @@ function tooFew(listed: Found, blockers: Blockers, found: number, wanted: number
     detail: `${found} of ${wanted} nodes could be held; none is now`,
     wait: { possible: fitting + listed.onlyBusy >= wanted, blockers, found, wanted },
   };
-}
-
-/** One intent for all leases: the chain takes it whole or not at all. */
-function intentOf(state: OrderState, funding: OrderAuthorization): Intent {
-  const legs = keptLegs(state);
-  const [first] = legs;
-  if (first === undefined) throw new Error("an order without leases is funded");
-  return {
-    kind: "fund",
-    from: first.hold.terms.payer,
-    terms: legs.map(({ hold: { terms } }) => terms),
-    amounts: funding.amounts,
-    salt: funding.salt,
-    validAfter: funding.valid_after,
-    validBefore: funding.valid_before,
-    signature: funding.signature,
-  };
-}
-
-function fundingRefusal(code: IntentRefusalCode) {
-  if (code === "insufficient_balance") return "insufficient_funds";
-  return code === "relayer_low_balance" ? "relayer_low_balance" : "funding_invalid";
 }

@@ -3,7 +3,8 @@ import { type FundingAuthorization, fundingTimeFault } from "@gpux/protocol/leas
 import type { FundingPlan } from "@gpux/protocol/order";
 import type { Draft } from "./draft.ts";
 import { end } from "./ending.ts";
-import { finish, type Refusal, refuse } from "./jobs.ts";
+import { type Refusal, refuse } from "./jobs.ts";
+import { finish } from "./outcome.ts";
 import { isTerminal } from "./state.ts";
 
 /** Top-ups that are under way at once, and refused ones that are still shown. */

@@ -5,7 +5,8 @@ import { askBlock } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
-import { begin, fail, fenced, finish, giveWay, lose, type Refusal, runOf, sendCancel } from "./jobs.ts";
+import { begin, fenced, type Refusal, runOf, sendCancel } from "./jobs.ts";
+import { fail, finish, giveWay, lose } from "./outcome.ts";
 import { isAnswer } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
 

@@ -12,8 +12,8 @@ import type { Job, State } from "./state.ts";
 
 /** What taking jobs in needs of the lease around it, as it is at that moment. */
 export interface Shell {
-  state(): State | null;
-  sessions(): LeaseSessions;
+  readonly state: State | null;
+  readonly sessions: LeaseSessions;
   mayNot(as: Caller): Refused | null;
   /** In memory or in the rows. */
   job(id: JobId): Job | null;
@@ -38,7 +38,7 @@ export async function takeIn(
   );
   const batch = together ? await batchHash(hashed.map((each) => each.inputHash)) : null;
   const refusal = shell.mayNot(as);
-  const state = shell.state();
+  const state = shell.state;
   if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
   const session = typeof as === "string" ? null : as.session;
   const arrivals = hashed.map((each) => ({ ...each, batch, session }));
@@ -65,7 +65,7 @@ export async function takeIn(
       return { ok: false, code: "allowance_invalid", ...(together ? { index: offered.index } : {}) };
   }
   const sum = fresh.reduce((total, { request }) => total + request.max_price, 0n);
-  const needs = session === null ? null : shell.sessions().needs(session, sum);
+  const needs = session === null ? null : shell.sessions.needs(session, sum);
   if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
 
   const [only] = fresh;
@@ -80,6 +80,6 @@ export async function takeIn(
     return { ...paymentNeeded(state, result), ...(index < 0 ? {} : { index }) };
   }
   if (session !== null)
-    for (const { job, request } of fresh) shell.sessions().take(session, job, request.max_price);
+    for (const { job, request } of fresh) shell.sessions.take(session, job, request.max_price);
   return { ok: true, replayed: false };
 }

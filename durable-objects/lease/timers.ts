@@ -2,7 +2,8 @@ import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
-import { deadline, expire, giveUp, giveWay, lose, sendCancel, WIND_UP_MS } from "./jobs.ts";
+import { deadline, sendCancel, WIND_UP_MS } from "./jobs.ts";
+import { expire, giveUp, giveWay, lose } from "./outcome.ts";
 import { isOver, isTerminal, type Lease, type State, unsignedReceipts } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */

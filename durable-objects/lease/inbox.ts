@@ -1,0 +1,96 @@
+import { CLOSE, FRAME_LIMIT, FromLease } from "@gpux/protocol/frames";
+import { inputHash, type JobRequest } from "@gpux/protocol/job";
+import { recoverSigner } from "@gpux/protocol/signature";
+import type { Life } from "./life.ts";
+import { claimsOf } from "./signatures.ts";
+import { type State, sameAttempt } from "./state.ts";
+import { redeem } from "./tickets.ts";
+
+/** Frames whose effect the agent would tell again: their rows may follow a moment later. */
+const HOT: ReadonlySet<FromLease["t"]> = new Set([
+  "started",
+  "progress",
+  "log",
+  "result",
+  "failed",
+  "stopped",
+  "ack",
+]);
+
+/** What comes over the data socket: parsed, its signatures checked, told to the machine in order. */
+export class Inbox {
+  readonly #life: Life;
+  /** Frames are dealt with in order although some need a signature check first. */
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(life: Life) {
+    this.#life = life;
+  }
+
+  take(socket: WebSocket, raw: string | ArrayBuffer): void {
+    const text = typeof raw === "string" && raw.length <= FRAME_LIMIT ? raw : "";
+    const frame = FromLease.safeParse(parseJson(text));
+    if (!frame.success) return socket.close(CLOSE.badFrame, "a frame does not fit the protocol");
+    this.#last = this.#last
+      .then(() => this.#receive(socket, frame.data))
+      .catch((error: unknown) => {
+        console.error(
+          JSON.stringify({
+            event: "frame_failed",
+            lease: this.#life.state?.lease.id,
+            frame: frame.data.t,
+            error: String(error),
+          }),
+        );
+      });
+  }
+
+  async #receive(socket: WebSocket, frame: FromLease): Promise<void> {
+    if (this.#life.state === null || !this.#life.agent.is(socket)) return;
+    // While a signature is being checked a time-out may end a job, and the frame then claims one more.
+    const checked = new Set<string>();
+    for (let claimed: State | null = null; claimed !== this.#life.state; ) {
+      claimed = this.#life.state;
+      for (const { digest, signature } of claimsOf(claimed, frame)) {
+        if (checked.has(digest)) continue;
+        if ((await recoverSigner(digest, signature)) !== claimed.lease.terms.providerSigner)
+          return socket.close(CLOSE.forbidden, "a signature is not the provider's");
+        checked.add(digest);
+      }
+      if (this.#life.state === null || !this.#life.agent.is(socket)) return;
+    }
+    if (frame.t === "accepted") await this.#restore(frame);
+    else this.#life.apply({ t: "frame", frame }, HOT.has(frame.t));
+  }
+
+  /** ACK-5: of a job that the last life answered and did not come to write down. */
+  async #restore(frame: Extract<FromLease, { t: "accepted" }>): Promise<void> {
+    const { job, attempt, inputs } = frame;
+    const secret = this.#life.state?.lease.secret ?? null;
+    const ticket = secret === null ? null : redeem(secret, frame.ticket);
+    if (ticket === null || ticket.job !== job || !sameAttempt(ticket.attempt, attempt)) return;
+    const { max_price, timeouts, retries, priority } = ticket;
+    const request: JobRequest = {
+      kind: "function",
+      function: frame.function,
+      inputs,
+      max_price,
+      timeouts,
+      retries,
+      priority,
+    };
+    if ((await inputHash(request)) !== ticket.inputHash) return;
+    if (this.#life.job(job) !== null) return;
+    this.#life.apply({ t: "restore", ticket, request });
+    if (ticket.session !== null && this.#life.job(job) !== null)
+      this.#life.sessions.take(ticket.session, job, ticket.max_price);
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

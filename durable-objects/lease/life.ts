@@ -1,0 +1,248 @@
+import type { ToLease } from "@gpux/protocol/frames";
+import type { JobId } from "@gpux/protocol/ids";
+import type { JobEvent } from "@gpux/protocol/job";
+import { bytesToHex } from "viem/utils";
+import type { ObjectEnv } from "../bindings.ts";
+import type { Caller, Refused } from "../interfaces.ts";
+import { mayNot } from "./answers.ts";
+import { duties } from "./duties.ts";
+import { Errands } from "./errands.ts";
+import { type Event, prune, type Step, step } from "./machine.ts";
+import type { Run } from "./runs.ts";
+import { LeaseSessions } from "./sessions.ts";
+import { AgentSocket, Watchers } from "./sockets.ts";
+import { isSettled, isTerminal, type Job, type State } from "./state.ts";
+import { LeaseStore } from "./store.ts";
+import type { Shell } from "./submission.ts";
+import { issue } from "./tickets.ts";
+import { isForgotten, wakeAt } from "./timers.ts";
+import { Waiters } from "./waiters.ts";
+import { BEHIND_MS, WriteBehind } from "./write-behind.ts";
+
+/** More than the cap of a job's journal. */
+const ALL_EVENTS = 10_000;
+
+/**
+ * One life of a lease's object, from its rows to its eviction: load, step, write state, journal and alarm in one
+ * synchronous block, then send frames, wake who waits, and carry out duties. On the warm path the rows follow within
+ * milliseconds (write-behind.ts): nothing of it waits for the disk.
+ */
+export class Life implements Shell {
+  readonly #ctx: DurableObjectState;
+  readonly agent: AgentSocket;
+  readonly watchers: Watchers;
+  readonly waiters = new Waiters();
+  readonly #errands: Errands;
+  #store: LeaseStore;
+  #state: State | null;
+  #sessions: LeaseSessions;
+  #behind = new WriteBehind();
+  #timer: ReturnType<typeof setTimeout> | null = null;
+  /** The agent's highest seq whose effect is in the rows. */
+  #seen: number;
+  #asleep = true;
+  #alarmAt = Number.POSITIVE_INFINITY;
+
+  constructor(ctx: DurableObjectState, env: ObjectEnv) {
+    this.#ctx = ctx;
+    this.agent = new AgentSocket(ctx);
+    this.watchers = new Watchers(ctx);
+    this.#errands = new Errands(env);
+    this.#store = new LeaseStore(ctx.storage.sql);
+    this.#state = this.#store.load();
+    this.#seen = this.#state?.lease.seen ?? 0;
+    this.#sessions = this.#openSessions();
+  }
+
+  get state(): State | null {
+    return this.#state;
+  }
+
+  get sessions(): LeaseSessions {
+    return this.#sessions;
+  }
+
+  /** A lease begins: nothing has been told of it yet. */
+  begin(state: State, now: number): void {
+    this.#state = state;
+    this.#behind.note(null, state, [], [], now);
+    this.write();
+    this.arm();
+  }
+
+  /** The platform's alarm has gone off: the next one is to be set. */
+  ring(): void {
+    this.#alarmAt = Number.POSITIVE_INFINITY;
+    if (this.#state !== null) this.apply({ t: "tick" });
+  }
+
+  /** The job's events after `after`, all that have happened. */
+  events(id: JobId, after: number, limit: number): JobEvent[] {
+    this.write();
+    return this.#store.events(id, after, limit);
+  }
+
+  /** A reader joins, of one job's events or of the lease's own; null: there is no such thing. */
+  watch(id: JobId | null, after: number): Response | null {
+    if (this.#state === null) return null;
+    this.write();
+    const { lease } = this.#state;
+    if (id === null)
+      return this.watchers.acceptLease(this.#store.leaseEvents(lease.id, after), isSettled(lease));
+    const job = this.job(id);
+    if (job === null) return null;
+    return this.watchers.accept(id, this.#store.events(id, after, ALL_EVENTS), isTerminal(job));
+  }
+
+  /**
+   * One event through the machine. With `mayWait` the rows may follow within {@link BEHIND_MS}, unless what follows
+   * from it must not be taken back: a lease's new life, or a signature that is asked for.
+   */
+  apply(event: Event, mayWait = false): Step {
+    if (this.#state === null) throw new Error("a lease that is not there was told something");
+    const now = Date.now();
+    const before = this.#state;
+    const woken = this.#asleep ? step(before, this.#wake(), now) : null;
+    const result = step(woken?.ok ? woken.next : before, event, now);
+    if (!result.ok) return result;
+    const { lease } = result.next;
+    const journal = [...(woken?.ok ? woken.journal : []), ...result.journal];
+    this.#behind.note(before, result.next, journal, result.passing, now);
+    this.#state = prune(result.next);
+    const isHot = mayWait && woken === null && isRepeatable(before.lease, lease);
+    if (isHot && result.frames.every(({ t }) => t === "run" || t === "runs" || t === "cancel"))
+      this.#writeSoon();
+    else this.write();
+    // Only now: had the store thrown, this life's epoch would be used without having been raised.
+    this.#asleep = false;
+    this.arm();
+    const told = [...(woken?.ok ? woken.events : []), ...result.events];
+    if (told.length > 0)
+      this.watchers.tellLease(this.#store.appendLease(lease.id, told, now), isSettled(lease));
+    // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
+    for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames])
+      this.agent.send(this.#ticketed(frame), this.#seen);
+    for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.waiters.changed(id);
+    if (before.lease.block !== null && lease.block === null) this.waiters.changed("block");
+    const { status, topUps } = lease;
+    if (before.lease.status !== status || before.lease.topUps !== topUps) this.waiters.changed("lease");
+    if (isSettled(lease)) this.agent.end();
+    return result;
+  }
+
+  #wake(): Event {
+    const secret = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
+    return { t: "wake", connected: this.agent.connected, secret };
+  }
+
+  /** A job that is sent before it is written down takes with it what makes it known again. */
+  #ticketed(frame: ToLease): ToLease {
+    if (frame.t === "runs") return { ...frame, runs: frame.runs.map((run) => this.#withTicket(run)) };
+    return frame.t === "run" ? this.#withTicket(frame) : frame;
+  }
+
+  #withTicket<Of extends Run>(run: Of): Of {
+    if (!this.#behind.isUnborn(run.job)) return run;
+    const job = this.job(run.job);
+    const secret = this.#state?.lease.secret ?? null;
+    const ticket = job === null || secret === null ? null : issue(secret, job);
+    return ticket === null ? run : { ...run, ticket };
+  }
+
+  #writeSoon(): void {
+    if (this.#behind.isEmpty) return;
+    this.#timer ??= setTimeout(() => {
+      try {
+        this.write();
+      } catch (error) {
+        // Nothing of it was written, and nothing of it was promised but what the agent keeps: begin again from the rows.
+        this.#ctx.abort(`the rows cannot be written: ${error}`);
+      }
+    }, BEHIND_MS);
+  }
+
+  /** All that has changed, in one transaction; who watches hears of it, and the agent that it may forget. */
+  write(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#behind.isEmpty || this.#state === null) return;
+    try {
+      const events = this.#behind.write(this.#ctx.storage, this.#store);
+      this.watchers.tell(events, (id) => this.job(id));
+      this.#seen = this.#state.lease.seen;
+      this.agent.acknowledge(this.#seen);
+    } catch (error) {
+      // Memory is ahead of the rows, of which none was written: another life begins from them.
+      this.#behind = new WriteBehind();
+      this.#asleep = true;
+      this.#state = this.#store.load();
+      throw error;
+    }
+  }
+
+  /** Duties are begun, and the alarm set for whatever comes first: a time-out, or another try of a duty. */
+  arm(): void {
+    const state = this.#state;
+    if (state === null) return;
+    const now = Date.now();
+    const due = duties(state, now);
+    const isPast = isForgotten(state, now);
+    // What is still owed outlives the retention, however long the relayer is away.
+    if (isPast && due.length === 0) return this.#forget();
+    this.#errands.start(state.lease, due, now, (event) => {
+      if (this.#state === null) return;
+      if (event === null) this.arm();
+      else this.apply(event);
+    });
+    const at = Math.max(
+      now,
+      Math.min(isPast ? Number.POSITIVE_INFINITY : wakeAt(state, now), this.#errands.nextTry(due, now)),
+    );
+    if (at < this.#alarmAt) {
+      this.#alarmAt = at;
+      void this.#ctx.storage.setAlarm(at);
+    }
+  }
+
+  #forget(): void {
+    this.#state = null;
+    this.#behind = new WriteBehind();
+    this.#alarmAt = Number.POSITIVE_INFINITY;
+    // Nobody may get in between: a new quote would be written and then deleted.
+    void this.#ctx.blockConcurrencyWhile(async () => {
+      await this.#ctx.storage.deleteAll();
+      this.#store = new LeaseStore(this.#ctx.storage.sql);
+      this.#sessions = this.#openSessions();
+    });
+  }
+
+  /** A lease is its parties', by their wallets or by sessions that their Account has vouched for. */
+  mayNot(as: Caller): Refused | null {
+    return mayNot(this.#state, typeof as === "string" ? as : as.address) ?? this.#sessions.refusal(as);
+  }
+
+  #openSessions(): LeaseSessions {
+    return new LeaseSessions(this.#ctx.storage.sql, {
+      find: (id) => this.job(id),
+      ofSession: (session) => {
+        this.write();
+        return this.#store.jobsOfSession(session);
+      },
+    });
+  }
+
+  job(id: JobId): Job | null {
+    return this.#state?.jobs.get(id) ?? this.#behind.job(id) ?? this.#store.job(id);
+  }
+}
+/** Whether nothing was promised to anybody in this step but what agent and caller would bring again. */
+function isRepeatable(before: State["lease"], after: State["lease"]): boolean {
+  return (
+    before.status === after.status &&
+    before.allowance === after.allowance &&
+    before.capacity.turn === after.capacity.turn &&
+    before.drainAt === after.drainAt &&
+    before.block === after.block &&
+    before.closing === after.closing
+  );
+}

@@ -1,0 +1,131 @@
+import { JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
+import type { Output } from "@gpux/protocol/job";
+import { bill } from "./billing.ts";
+import { type Draft, note, put } from "./draft.ts";
+import { begin, deadline, sendCancel, withAttempt } from "./jobs.ts";
+import { currentAttempt, type Job } from "./state.ts";
+
+/** How a job's attempt ends, and what that costs (SPEC JOB-6, JOB-8, MTR-2). Each function changes the draft only. */
+
+interface Ending {
+  readonly status: "succeeded" | "failed" | "canceled" | "timed_out" | "aborted";
+  readonly agentMs?: number;
+  readonly gpu?: string;
+  readonly outputs?: readonly Output[];
+  readonly failure?: { readonly code: JobFailureCode; readonly detail?: string | undefined };
+  /** MTR-2: only what ran is charged, and only when it was not the provider's or our fault. */
+  readonly charged: boolean;
+}
+
+export function finish(draft: Draft, job: Job, ending: Ending): void {
+  const attempt = currentAttempt(job);
+  // One that was lost or gave way before says why itself (JOB-8), however the job's wait for the next one ends.
+  const closed =
+    attempt === undefined || attempt.outcome !== null
+      ? job
+      : withAttempt(job, {
+          ...attempt,
+          endedAt: draft.now,
+          outcome: ending.failure?.code ?? ending.status,
+        });
+  const { code, detail } = ending.failure ?? {};
+  const ended: Job = {
+    ...closed,
+    status: ending.status,
+    endedAt: draft.now,
+    outputs: [...(ending.outputs ?? [])],
+    failure: code === undefined ? null : { code, ...(detail === undefined ? {} : { detail }) },
+  };
+  const billed =
+    ending.charged && job.status === "running"
+      ? bill(draft.lease, ended, {
+          now: draft.now,
+          agentMs: ending.agentMs ?? null,
+          gpu: ending.gpu ?? null,
+          outputs: ended.outputs,
+        })
+      : { lease: draft.lease, job: ended };
+  draft.lease = { ...billed.lease, jobsEnded: billed.lease.jobsEnded + 1 };
+  put(draft, billed.job);
+  note(draft, job.id, "status", {
+    status: ending.status,
+    price: billed.job.price.toString(),
+    billed_ms: billed.job.billedMs,
+    ...(code === undefined ? {} : { error: code }),
+  });
+}
+
+/** The outcome of an attempt that made room for the owner or a firm demand. */
+export const YIELDED = "yielded";
+
+/** LSE-11: stopped for no fault of its own or its node's: no retry is spent. It kept nothing, so it costs nothing. */
+export function giveWay(draft: Draft, job: Job): void {
+  sendCancel(draft, job, "its GPU is taken back");
+  if (job.cancelAskedAt !== null) return finish(draft, job, { status: "canceled", charged: false });
+  requeue(draft, job, YIELDED);
+}
+
+function requeue(draft: Draft, job: Job, outcome: string): void {
+  const attempt = currentAttempt(job);
+  if (attempt === undefined) return;
+  const closed = withAttempt(job, { ...attempt, endedAt: draft.now, outcome });
+  put(draft, { ...closed, status: "queued", queuedAt: draft.now });
+  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome });
+  note(draft, job.id, "status", { status: "queued" });
+}
+
+/** Attempts that count against `retries`. */
+function spentAttempts(job: Job): number {
+  return job.attempts.filter(({ outcome }) => outcome !== YIELDED).length;
+}
+
+/** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */
+export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+  if (job.cancelAskedAt !== null || spentAttempts(job) > job.request.retries)
+    return giveUp(draft, job, failure);
+  requeue(draft, job, failure.code);
+}
+
+/** Nobody will try this job again, and nothing is charged for it. */
+export function giveUp(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
+  if (job.cancelAskedAt !== null) finish(draft, job, { status: "canceled", charged: false });
+  else
+    finish(draft, job, { status: job.attempts.length === 0 ? "aborted" : "failed", failure, charged: false });
+}
+
+/** What the agent said went wrong. A code that we do not know is the provider's own affair, and so its fault. */
+export function fail(
+  draft: Draft,
+  job: Job,
+  said: { code: string; detail?: string | undefined; ms: number; gpu: string },
+): void {
+  const code = JobFailureCode.catch("executor_failed").parse(said.code);
+  const failure = { code, detail: said.detail };
+  const end = { agentMs: said.ms, gpu: said.gpu, failure };
+  const began = job.status === "running" ? begin(draft, job, said.ms) : job;
+  if (code === "execution_timeout")
+    return finish(draft, began, { ...end, status: "timed_out", charged: true });
+  if (JOB_FAILURES[code].fault !== "tenant") return lose(draft, began, failure);
+  finish(draft, began, { ...end, status: "failed", charged: code === "limit_exceeded" });
+}
+
+export function cancel(draft: Draft, job: Job): void {
+  if (job.status === "queued") return finish(draft, job, { status: "canceled", charged: false });
+  if (job.cancelAskedAt !== null) return;
+  put(draft, { ...job, cancelAskedAt: draft.now });
+  sendCancel(draft, job, "the consumer canceled it");
+}
+
+/** JOB-4: a job that outlived its time-out ends, whether or not anybody is there to say so. */
+export function expire(draft: Draft, job: Job): void {
+  const { at, why } = deadline(draft, job);
+  if (draft.now < at) return;
+  // Nobody can say that a node which is away delivered anything: what is unproven is not charged.
+  const present = draft.lease.awayAt === null;
+  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: present });
+  if (why === "execution" && !present) return lose(draft, job, { code: "node_lost" });
+  sendCancel(draft, job, `its ${why} time-out passed`);
+  if (why === "execution")
+    return finish(draft, job, { status: "timed_out", failure: { code: "execution_timeout" }, charged: true });
+  finish(draft, job, { status: "aborted", failure: { code: "start_timeout" }, charged: false });
+}
