@@ -45,7 +45,8 @@ ${Object.entries(BENCHES)
   --seconds S   of each section, 0.1 to 60, where time is measured
   --only A,B    of dispatch: these variants alone (npm run bench dispatch -- --help lists them)
   --connections N,M
-                of dispatch: so many at once, 1 to 64 (1,16)
+                of dispatch: so many at once, 1 to 64 (1,16); with 64, or without this, it also counts
+                how often files are written to disk
   --help        this text
 
 Goals are information: one that is not met fails nothing.`;
@@ -125,14 +126,14 @@ async function main(args: string[]): Promise<void> {
   if (listed === undefined)
     throw new Usage(`There is no bench ${name}; there are: ${Object.keys(BENCHES).join(", ")}.`);
   if (more.length > 0) throw new Usage(`One bench at a time, not also ${more.join(", ")}.`);
-  const bench = await listed.load();
-  if (values.help) return void console.log(helpOf(bench));
+  if (values.help) return void console.log(helpOf(await listed.load()));
   const { timed } = listed;
   if (timed === null && (values.rounds ?? values.seconds) !== undefined)
     throw new Usage(`${name} counts what is the same in every run: it takes no --rounds and no --seconds.`);
   const rounds = within(values.rounds, timed?.rounds ?? 1, 1, 100, "--rounds");
   if (!Number.isInteger(rounds)) throw new Usage("--rounds takes a whole number.");
   const seconds = within(values.seconds, timed?.seconds ?? 1, 0.1, 60, "--seconds");
+  const bench = await listed.load();
   const chosen = choiceOf(bench, name, values);
   const report = await bench.run({ rounds, seconds, ...chosen, say: (line) => console.error(line) });
   console.log(values.json ? JSON.stringify(report) : markdown(report));

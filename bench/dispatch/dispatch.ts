@@ -11,7 +11,7 @@ import { CONTENDERS } from "./contenders/contenders.ts";
 import { SYNCS_MISSING } from "./fsyncs.ts";
 import { goalsOf } from "./goals.ts";
 import { type BenchMarket, openBenchMarket } from "./market.ts";
-import { type Entrant, measureRounds } from "./sections.ts";
+import { type Entrant, measureRounds, SYNCED_AT } from "./sections.ts";
 
 const CONNECTIONS = [1, 16] as const;
 const BASES = ["direct", "nats", "nats-raw", "jetstream", "bullmq-always"] as const;
@@ -22,9 +22,10 @@ export const dispatch: Bench = {
   async run(settings) {
     const connections = settings.connections ?? CONNECTIONS;
     const chosen = CONTENDERS.filter(({ name }) => settings.only?.includes(name) ?? true);
+    const syncs = settings.connections?.includes(SYNCED_AT) ?? true;
     return onStage(Math.max(...connections), async (stage) => {
-      const { entrants, lacks } = await startAll(stage, chosen, settings);
-      const rounds = await measureRounds(entrants, connections, stage.folder, settings);
+      const { entrants, lacks } = await startAll(stage, chosen, settings, syncs);
+      const rounds = await measureRounds(entrants, { connections, syncs }, stage.folder, settings);
       return reportOf(rounds, settings, chosen, lacks);
     });
   },
@@ -64,6 +65,7 @@ async function startAll(
   stage: Stage,
   contenders: readonly Contender[],
   { say }: BenchSettings,
+  syncs: boolean,
 ): Promise<{ readonly entrants: Entrant[]; readonly lacks: string[] }> {
   const entrants: Entrant[] = [];
   const lacks: string[] = [];
@@ -73,7 +75,7 @@ async function startAll(
     if ("lacks" in started) lacks.push(`${name} was not measured: ${started.lacks}.`);
     else entrants.push({ name, started });
   }
-  if (onPath("strace") === null) lacks.push(`Syncs were not counted: ${SYNCS_MISSING}.`);
+  if (syncs && onPath("strace") === null) lacks.push(`Syncs were not counted: ${SYNCS_MISSING}.`);
   for (const lack of lacks) say(lack);
   return { entrants, lacks };
 }

@@ -90,7 +90,7 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
     const child = startOurs(name, folder, new URL("./agents.ts", import.meta.url));
     stops.push(child.stop);
     await child.ask(setup);
-    return { child, nodes: setup.agents.map(({ key }) => privateKeyToAddress(key)) };
+    return { child, nodes: setup.agents.map(({ key }) => privateKeyToAddress(key).toLowerCase()) };
   };
   const { child: agents, nodes } = await startAgents("agents", count);
 
@@ -119,7 +119,7 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
         child,
         nodes: [node = ""],
       } = await startAgents(name, 1);
-      await untilOnline(client, node.toLowerCase());
+      await untilOnline(client, node);
       return { child, node };
     },
     stop: () => stopAll(stops),
@@ -134,7 +134,7 @@ export const unpooled: typeof fetch = (request, init) => {
 };
 
 async function openLease(client: Client, node: string): Promise<OpenLease> {
-  const demand = { node: node.toLowerCase() };
+  const demand = { node };
   const until = Date.now() + UP_MS;
   await untilOnline(client, demand.node);
   const quote = await client.quotes.create({ demand, amount: FUNDING });

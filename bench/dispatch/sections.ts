@@ -7,6 +7,7 @@ import { atRest, processorUs } from "../processor-time.ts";
 import { type Figures, type Round, rotated } from "../rounds.ts";
 import type { Shape, Started } from "./contenders/contender.ts";
 import { countSyncs } from "./fsyncs.ts";
+import { SYNCS } from "./goals.ts";
 
 /**
  * Done before the first round and not counted, over all connections: sockets are dialled, the function is fetched, and
@@ -18,7 +19,14 @@ const LONGEST_WARM_UP = 5;
 /** Prepared above what the last section of the same kind used. */
 const SPARE = 1.5;
 /** Connections at which syncs are counted. */
-const SYNCED_AT = 64;
+export const SYNCED_AT = 64;
+
+export interface Plan {
+  /** At so many connections each, one after the other. */
+  readonly connections: readonly number[];
+  /** Whether syncs of files are counted as well. */
+  readonly syncs: boolean;
+}
 
 export interface Entrant {
   readonly name: string;
@@ -38,7 +46,7 @@ interface Measured {
  */
 export async function measureRounds(
   entrants: readonly Entrant[],
-  connections: readonly number[],
+  { connections, syncs }: Plan,
   folder: string,
   { rounds, seconds, say }: BenchSettings,
 ): Promise<Round[]> {
@@ -74,20 +82,20 @@ export async function measureRounds(
     });
     return { loaded, jobs, spent };
   };
-  const synced = async (entrant: Entrant, leases: number): Promise<Figures> => {
+  const synced = async (entrant: Entrant): Promise<Figures> => {
     const { processes, jobsPerTurn = 1, settledMs = 0 } = entrant.started;
     const counting = await countSyncs(folder, processes);
     if (counting === null) return {};
-    const loaded = await section(entrant, { ...paced(entrant, SYNCED_AT), leases }, ms);
+    const loaded = await section(entrant, { ...paced(entrant, SYNCED_AT), leases: 1 }, ms);
     await wait(settledMs);
     const counted = await counting.stop();
     const jobs = loaded.turns * jobsPerTurn;
     if (jobs === 0) return {};
     const total = counted.reduce((sum, count) => sum + count, 0) / jobs;
-    const where = leases === 1 ? "" : ` on ${leases} leases`;
-    return { [`c${SYNCED_AT} fsyncs_per_job${where}`]: total };
+    return { [SYNCS]: total };
   };
 
+  say("warming up");
   for (const entrant of entrants)
     for (const at of usableBy(entrant, connections)) {
       const turns = Math.ceil(WARM_UP_TURNS / at / connections.length);
@@ -98,21 +106,22 @@ export async function measureRounds(
     const figures = new Map<string, Figures>();
     for (const entrant of rotated(entrants, round)) {
       const { name, started } = entrant;
+      say(`round ${round + 1} of ${rounds}: ${name}`);
       let own: Figures = {};
       for (const at of usableBy(entrant, connections))
         own = { ...own, ...figuresOf(`c${at}`, started, await measured(entrant, paced(entrant, at))) };
-      if (started.durable === true) own = { ...own, ...(await synced(entrant, 1)) };
+      if (syncs && started.durable === true) own = { ...own, ...(await synced(entrant)) };
       figures.set(name, own);
     }
     all.push(figures);
-    say(`round ${round + 1} of ${rounds}, load average ${loadavg()[0]?.toFixed(1)}`);
+    say(`round ${round + 1} of ${rounds} done, load average ${loadavg()[0]?.toFixed(1)}`);
   }
   return all;
 }
 
 function usableBy({ started }: Entrant, connections: readonly number[]): number[] {
   const { most = Number.POSITIVE_INFINITY } = started;
-  return connections.filter((at) => at <= most);
+  return [...new Set(connections.map((at) => Math.min(at, most)))];
 }
 
 function figuresOf(c: string, started: Started, { loaded, jobs, spent }: Measured): Figures {

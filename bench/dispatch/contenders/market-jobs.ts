@@ -17,7 +17,7 @@ export async function asking(
     processes: [workerd, agents],
     settledMs: SETTLED_MS,
     jobsPerTurn,
-    durable: true,
+    durable: jobsPerTurn === 1,
     async prepare({ connections, turns, leases: spread = connections }) {
       const used = leases.slice(0, spread);
       const lanes: Lane[] = [];
