@@ -9,6 +9,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { consumer, hasher, leaseOf, meter, NODE, place, textWith } from "./fixtures.ts";
 import { heldVouchers } from "./leases/vouchers.ts";
+import { statePaths } from "./state-dir.ts";
 import {
   billOf,
   edge,
@@ -29,8 +30,7 @@ import {
   start,
   terms,
   wire,
-} from "./scene.ts";
-import { statePaths } from "./state-dir.ts";
+} from "./testing/scene.ts";
 
 setScene();
 
