@@ -122,7 +122,11 @@ export class Life implements Shell {
     // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
     for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames])
       this.agent.send(this.#ticketed(frame), this.#seen);
-    for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.waiters.changed(id);
+    for (const [id, job] of result.next.jobs) {
+      if (before.jobs.get(id) === job) continue;
+      if (isTerminal(job)) this.#sessions.ended(job);
+      this.waiters.changed(id);
+    }
     if (before.lease.block !== null && lease.block === null) this.waiters.changed("block");
     const { status, topUps } = lease;
     if (before.lease.status !== status || before.lease.topUps !== topUps) this.waiters.changed("lease");
@@ -222,12 +226,9 @@ export class Life implements Shell {
   }
 
   #openSessions(): LeaseSessions {
-    return new LeaseSessions(this.#ctx.storage.sql, {
-      find: (id) => this.job(id),
-      ofSession: (session) => {
-        this.write();
-        return this.#store.jobsOfSession(session);
-      },
+    return new LeaseSessions(this.#ctx.storage.sql, (session) => {
+      this.write();
+      return this.#store.jobsOfSession(session);
     });
   }
 
