@@ -18,6 +18,7 @@ import {
   type SessionOptions,
   type Sessions,
 } from "./session.ts";
+import type { Dial } from "./socket-link.ts";
 import { SYSTEM_TIMING, type Timing } from "./timing.ts";
 import { createTransport } from "./transport.ts";
 import { createWarmLeases } from "./warm-leases.ts";
@@ -41,6 +42,8 @@ export interface ClientOptions {
   /** A session that was opened before (`Client.session`), to sign requests from the first on. */
   readonly session?: KeptSession;
   readonly fetch?: typeof fetch;
+  /** Opens session sockets (`leases.session`); the platform's own WebSocket by default. */
+  readonly dial?: Dial;
   /**
    * Called with each funding before it leaves, and waited for: whoever keeps it (its terms above all) gets the rest of
    * the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
@@ -124,7 +127,8 @@ export function createClient(options: ClientOptions): Client {
   const warm = createWarmLeases();
   const spendLimit = options.spendLimit ?? null;
   const keep = options.keep ?? (() => {});
-  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep };
+  const dial = options.dial ?? ((to: string, protocols: string[]) => new WebSocket(to, protocols));
+  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep, dial };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;
