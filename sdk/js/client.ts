@@ -8,6 +8,7 @@ import { GpuxError } from "./error.ts";
 import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
+import { type OpenLeaseSession, openLeaseSession } from "./lease-session.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
 import { createNodes, createOffers, type Nodes, type Offers } from "./nodes.ts";
 import { createObjects, type Objects } from "./objects.ts";
@@ -59,7 +60,7 @@ export interface Client {
   wellKnown(): Promise<WellKnown>;
   readonly objects: Objects;
   readonly quotes: Quotes;
-  readonly leases: Omit<Leases, "adopt">;
+  readonly leases: Omit<Leases, "adopt"> & OpenLeaseSession;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly offers: Offers;
@@ -128,7 +129,7 @@ export function createClient(options: ClientOptions): Client {
   const spendLimit = options.spendLimit ?? null;
   const keep = options.keep ?? (() => {});
   const dial = options.dial ?? ((to: string, protocols: string[]) => new WebSocket(to, protocols));
-  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep, dial };
+  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;
@@ -136,7 +137,10 @@ export function createClient(options: ClientOptions): Client {
     wellKnown,
     objects: createObjects(transport),
     quotes,
-    leases,
+    leases: {
+      ...leases,
+      session: (id, given) => openLeaseSession({ ...shared, leases, dial }, id, given),
+    },
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
     offers: createOffers(transport),

@@ -43,6 +43,18 @@ export interface LeaseSession extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+export interface OpenLeaseSession {
+  /**
+   * A WebSocket into the lease, for many jobs in quick succession: no request, and seldom a signature, for each. It is
+   * dialled again when it is lost, and asks again for what was not answered.
+   *
+   * @example
+   * await using session = await client.leases.session(lease.id);
+   * const job = await session.run({ function: sha256, inputs: { n: { number: 8 } }, max_price: 50_000n });
+   */
+  session(id: string, options?: LeaseSessionOptions): Promise<LeaseSession>;
+}
+
 export interface LeaseSessionSettings extends AllowanceSettings {
   readonly transport: Transport;
   readonly timing: Timing;

@@ -2,7 +2,6 @@ import type { WellKnown } from "@gpux/protocol/answers";
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Demand } from "@gpux/protocol/resources";
 import type { Account } from "./account.ts";
-import type { Dial } from "./socket-link.ts";
 import type { Timing } from "./timing.ts";
 import type { Transport } from "./transport.ts";
 import type { WarmLeases } from "./warm-leases.ts";
@@ -18,7 +17,6 @@ export interface LeaseSettings {
   readonly payer: Account;
   readonly timing: Timing;
   readonly warm: WarmLeases;
-  readonly dial: Dial;
   readonly wellKnown: () => Promise<WellKnown>;
   /** Base units; no allowance on any one lease goes above it. Without it, what the lease was funded with. */
   readonly spendLimit: bigint | null;

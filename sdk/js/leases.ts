@@ -15,7 +15,6 @@ import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
 import type { EventOptions } from "./journal.ts";
 import { leaseEvents } from "./lease-events.ts";
-import { type LeaseSession, type LeaseSessionOptions, openLeaseSession } from "./lease-session.ts";
 import {
   DEFAULT_DURATION_S,
   type DemandInput,
@@ -82,15 +81,6 @@ export interface Leases {
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
   events(id: string, options?: EventOptions): AsyncGenerator<LeaseEvent>;
-  /**
-   * A WebSocket into the lease, for many jobs in quick succession: no request, and seldom a signature, for each. It is
-   * dialled again when it is lost, and asks again for what was not answered.
-   *
-   * @example
-   * await using session = await client.leases.session(lease.id);
-   * const job = await session.run({ function: sha256, inputs: { n: { number: 8 } }, max_price: 50_000n });
-   */
-  session(id: string, options?: LeaseSessionOptions): Promise<LeaseSession>;
   /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
   adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
 }
@@ -171,7 +161,7 @@ export function createLeases(settings: LeaseSettings): Leases {
     return funding;
   }
 
-  const leases: Leases = {
+  return {
     async open(quote, options = {}) {
       const wellKnown = await settings.wellKnown();
       const now = timing.now();
@@ -222,7 +212,6 @@ export function createLeases(settings: LeaseSettings): Leases {
       return after;
     },
     events: (id, options = {}) => leaseEvents(transport, timing, id, options),
-    session: (id, options = {}) => openLeaseSession({ ...settings, leases }, id, options),
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);
@@ -239,7 +228,6 @@ export function createLeases(settings: LeaseSettings): Leases {
       return warm.put({ id: lease.id, hash: lease_hash, terms, text, limit, spent: lease.committed });
     },
   };
-  return leases;
 }
 
 /** What is signed for a lease names its hash: it must be the hash of its terms, on the chain that is published. */

@@ -51,7 +51,7 @@ describe("a session on the whole stack", () => {
   });
 
   it("SOC-3 sends jobs over a socket that is dialled again when the edge is killed, each once", async () => {
-    await using socket = await client.leases.session(lease);
+    const socket = await client.leases.session(lease);
     const inputs = (n: number) => ({ function: matmul, inputs: smallProduct(n), max_price: MAX_PRICE });
     const first = await socket.run(inputs(10));
     expect(first).toMatchObject({ status: "succeeded", lease_id: lease });
@@ -72,6 +72,7 @@ describe("a session on the whole stack", () => {
     expect(again.id).toBe(ended[7]?.id);
     const view = await client.leases.get(lease);
     expect(view.jobs_ended).toBe(3 + 3 + begun.length);
+    await socket.close();
     expect(prompts).toBe(0);
   });
 
