@@ -163,7 +163,7 @@ export default {
       },
     },
 
-    packages("protocol", "^protocol/(?!secp256k1/(node|workerd)\\.ts$)", ["zod", "viem"], {
+    packages("protocol", "^protocol/(?!(secp256k1|keccak)/(node|workerd|generate)\\.ts$)", ["zod", "viem"], {
       node: false,
       comment: "The protocol runs on Node, workerd and browsers alike.",
     }),
@@ -172,13 +172,17 @@ export default {
       comment:
         "Two files fetch the compiled libsecp256k1, each as its runtime does it; nothing else of the package is used.",
     }),
+    packages("protocol-keccak", "^protocol/keccak/(node|workerd|generate)\\.ts$", [], {
+      node: true,
+      comment: "Two files fetch the compiled Keccak, each as its runtime does it, and one writes it.",
+    }),
     {
-      name: "protocol-secp256k1-by-condition",
+      name: "protocol-binary-by-condition",
       comment:
-        "package.json chooses the runtime's file (#secp256k1): who names one would load it where it cannot run.",
+        "package.json chooses the runtime's file (#secp256k1, #keccak): who names one would load it where it cannot run.",
       severity: "error",
       from: { path: "^(protocol|durable-objects|workers|sdk|agent|cli)/", pathNot: besides },
-      to: { path: "^protocol/secp256k1/(node|workerd)\\.ts$" },
+      to: { path: "^protocol/(secp256k1|keccak)/(node|workerd)\\.ts$" },
     },
     packages("sdk-core", "^sdk/js/", ["viem"], {
       node: false,

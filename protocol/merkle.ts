@@ -1,6 +1,7 @@
-import { concatBytes, hexToBytes, keccak256 } from "viem/utils";
+import { concatBytes, hexToBytes } from "viem/utils";
 import { z } from "zod";
 import { Bytes32 } from "./ids.ts";
+import { keccak256 } from "./keccak.ts";
 
 /**
  * The evidence tree of a lease: append-only, in the shape of RFC 6962 section 2.1, over keccak256. A leaf is the

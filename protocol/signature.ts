@@ -1,7 +1,8 @@
-import { keccak256 } from "viem/utils";
+import { hexToBytes } from "viem/utils";
 import { z } from "zod";
 import { curve } from "#secp256k1";
 import { type Address, Bytes32, type HexBytes } from "./ids.ts";
+import { keccak256 } from "./keccak.ts";
 
 /**
  * secp256k1 signatures in two encodings: 65 bytes `r s v` as wallets return them, and EIP-2098 compact
@@ -69,5 +70,5 @@ export async function recoverSigner(digest: Bytes32, signature: string): Promise
   const { r, s, yParity } = parts;
   const key = await curve.recover(digest, { r: word(r), s: word(s), yParity });
   // The first byte says only that the point is not compressed.
-  return key === null ? null : `0x${keccak256(`0x${key.slice(4)}`).slice(26)}`;
+  return key === null ? null : `0x${keccak256(hexToBytes(`0x${key.slice(4)}`)).slice(26)}`;
 }

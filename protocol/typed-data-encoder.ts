@@ -1,4 +1,3 @@
-import { keccak256 } from "viem/utils";
 import {
   type Allocate,
   type Allowance,
@@ -17,6 +16,7 @@ import {
   type Usage,
 } from "./eip712.ts";
 import type { Address, Bytes32 } from "./ids.ts";
+import { keccak256, keccakBytes } from "./keccak.ts";
 
 /**
  * EIP-712 digests without viem's per-call schema walk, validation and ABI encoder: type hashes and the domain
@@ -72,7 +72,7 @@ function uintWriter(bits: number): WordWriter {
 
 const stringWriter: WordWriter = ({ bytes }, offset, value) => {
   if (typeof value !== "string") throw new TypeError("expected a string");
-  bytes.set(keccak256(text.encode(value), "bytes"), offset);
+  bytes.set(keccakBytes(text.encode(value)), offset);
 };
 
 /** EIP-712: an array is the keccak of its encoded elements, one word each, without a length. */
@@ -83,7 +83,7 @@ function arrayWriter(element: WordWriter): WordWriter {
     value.forEach((item, i) => {
       element(elements, i * WORD, item);
     });
-    bytes.set(keccak256(elements.bytes, "bytes"), offset);
+    bytes.set(keccakBytes(elements.bytes), offset);
   };
 }
 
@@ -108,7 +108,7 @@ function structEncoder(
   fields: readonly Field[],
 ): (struct: Record<string, unknown>) => Uint8Array {
   const encoded = words(1 + fields.length);
-  encoded.bytes.set(keccak256(text.encode(encodeType(name, fields)), "bytes"));
+  encoded.bytes.set(keccakBytes(text.encode(encodeType(name, fields))));
   const writers = fields.map((field) => ({ name: field.name, write: writerOf(field.type) }));
   return (struct) => {
     let offset = WORD;
@@ -151,7 +151,7 @@ export type TypedDataHasher = {
  * schema in eip712.ts would have refused: parse what comes from outside first.
  */
 export function createHasher(place: { chainId: number; escrow: Address }): TypedDataHasher {
-  const domainSeparator = keccak256(encodeDomain(escrowDomain(place)), "bytes");
+  const domainSeparator = keccakBytes(encodeDomain(escrowDomain(place)));
 
   const structHash = <Name extends StructName>(name: Name) => {
     const encode = structEncoder(name, types[name]);
@@ -164,7 +164,7 @@ export function createHasher(place: { chainId: number; escrow: Address }): Typed
     preimage.set([0x19, 0x01]);
     preimage.set(domainSeparator, 2);
     return (struct: Struct<Name>): Bytes32 => {
-      preimage.set(keccak256(encode(struct), "bytes"), 2 + WORD);
+      preimage.set(keccakBytes(encode(struct)), 2 + WORD);
       return keccak256(preimage);
     };
   };

@@ -48,6 +48,7 @@ const steps: Step[] = [
       script("scripts/worker-types.ts", "--check"),
       script("contracts/generate.ts", "--check"),
       script("protocol/vectors/generate.ts", "--check"),
+      script("protocol/keccak/generate.ts", "--check"),
       script("scripts/lockfile.mjs", "--check"),
     ],
   },

@@ -3,10 +3,10 @@ import { LeaseTerms } from "@gpux/protocol/eip712";
 import { JOB_FAILURES, type JobFailureCode } from "@gpux/protocol/errors";
 import { Bytes32, HexBytes, JobId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, InputValue, SignedAllowance } from "@gpux/protocol/job";
+import { keccak256 } from "@gpux/protocol/keccak";
 import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { Gpu, Resources } from "@gpux/protocol/resources";
-import { keccak256, stringToBytes } from "viem/utils";
 import { z } from "zod";
 import { FrameBody } from "../link/frames.ts";
 import type { Unacknowledged } from "../link/outbox.ts";
@@ -233,7 +233,7 @@ export function entriesOf(book: Book): BookEntry[] {
 
 /** How a receipt names a job: keccak256 of its id's UTF-8 (protocol/eip712.ts). */
 export function jobName(job: string): Bytes32 {
-  return keccak256(stringToBytes(job));
+  return keccak256(job);
 }
 
 export function sameAttempt(a: AttemptToken, b: AttemptToken): boolean {

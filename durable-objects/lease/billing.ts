@@ -1,10 +1,10 @@
 import type { Receipt } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
 import type { Output } from "@gpux/protocol/job";
+import { keccak256 } from "@gpux/protocol/keccak";
 import { append, root } from "@gpux/protocol/merkle";
 import { accrued } from "@gpux/protocol/money";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import { keccak256, stringToBytes } from "viem/utils";
 import type { Job, Lease, State } from "./state.ts";
 import { currentAttempt, isTerminal } from "./state.ts";
 
@@ -83,7 +83,7 @@ export function bill(
   const spent = lease.spent + price;
   const receipt: Receipt = {
     leaseId: lease.hash,
-    job: keccak256(stringToBytes(job.id)),
+    job: keccak256(job.id),
     sequence: lease.frontier.size + 1,
     attempt: attempt.token.n,
     inputHash: `0x${job.inputHash}`,

@@ -1,8 +1,8 @@
 import { type Bytes32, ClientJobId, JobId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, Timeouts } from "@gpux/protocol/job";
+import { keccak256 } from "@gpux/protocol/keccak";
 import { Amount } from "@gpux/protocol/money";
 import { SessionId } from "@gpux/protocol/session";
-import { keccak256, stringToBytes } from "viem/utils";
 import { z } from "zod";
 import { documentOf } from "./document.ts";
 import { currentAttempt, type Job } from "./state.ts";
@@ -33,7 +33,7 @@ const MAC_LENGTH = 66;
 
 /** Keccak is a sponge: with the key in front it is a MAC, and needs no HMAC around it. */
 function macOf(secret: Bytes32, text: string): Bytes32 {
-  return keccak256(stringToBytes(`${secret}${text}`));
+  return keccak256(`${secret}${text}`);
 }
 
 /** Of a job that was just sent; null when it was not. */

@@ -1,5 +1,6 @@
-import { bytesToHex, hashMessage, hexToBytes } from "viem/utils";
+import { bytesToHex, concatBytes, hexToBytes, stringToBytes } from "viem/utils";
 import { Address, type Bytes32, type HexBytes } from "../ids.ts";
+import { keccak256 } from "../keccak.ts";
 import { recoverSigner } from "../signature.ts";
 import {
   CLOCK_SKEW_S,
@@ -118,7 +119,7 @@ export async function verifyRequest(
   const claims = await signedClaims(parsed.value, request, policy);
   if (!claims.ok) return claims;
   const { base, nonce, created, expires } = claims.value;
-  const hash = hashMessage({ raw: base });
+  const hash = personalHash(base);
   const signature = bytesToHex(parsed.value.signature);
   const signed =
     (await recoverSigner(hash, signature)) === key.address ||
@@ -132,4 +133,10 @@ export async function verifyRequest(
     created,
     expires,
   };
+}
+
+/** EIP-191, version 0x45: what `personal_sign` signs. */
+function personalHash(message: Uint8Array): Bytes32 {
+  const head = stringToBytes(`\x19Ethereum Signed Message:\n${message.length}`);
+  return keccak256(concatBytes([head, message]));
 }
