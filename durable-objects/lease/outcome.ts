@@ -120,12 +120,16 @@ export function cancel(draft: Draft, job: Job): void {
 export function expire(draft: Draft, job: Job): void {
   const { at, why } = deadline(draft, job);
   if (draft.now < at) return;
-  // Nobody can say that a node which is away delivered anything: what is unproven is not charged.
-  const present = draft.lease.awayAt === null;
-  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: present });
-  if (why === "execution" && !present) return lose(draft, job, { code: "node_lost" });
+  // MTR-7: without the agent's word nobody knows how long it ran. The socket may be dead and not known to be, the job
+  // long over; a bill by our clock alone would be one that the agent rightly does not sign.
+  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: false });
+  if (why === "execution" && draft.lease.awayAt !== null) return lose(draft, job, { code: "node_lost" });
   sendCancel(draft, job, `its ${why} time-out passed`);
   if (why === "execution")
-    return finish(draft, job, { status: "timed_out", failure: { code: "execution_timeout" }, charged: true });
+    return finish(draft, job, {
+      status: "timed_out",
+      failure: { code: "execution_timeout", detail: "its node did not end it" },
+      charged: false,
+    });
   finish(draft, job, { status: "aborted", failure: { code: "start_timeout" }, charged: false });
 }

@@ -37,6 +37,7 @@ const STEPS = [
   "ALTER TABLE allocations ADD COLUMN tier TEXT NOT NULL DEFAULT 'firm'",
   "ALTER TABLE allocations ADD COLUMN yielding INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
+  "ALTER TABLE allocations ADD COLUMN yield_at INTEGER NOT NULL DEFAULT 0",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -59,6 +60,7 @@ type AllocationRow = {
   gpus: string;
   tier: string;
   yielding: number;
+  yield_at: number;
   not_before: number;
 };
 type NodeRow = {
@@ -90,7 +92,7 @@ export class NodeStore {
     if (row === undefined) return null;
     const allocations = this.#sql
       .exec<AllocationRow>(
-        "SELECT lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before FROM allocations",
+        "SELECT lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before FROM allocations",
       )
       .toArray();
     const frames = this.#sql
@@ -109,7 +111,7 @@ export class NodeStore {
       presence: row.presence === null ? NEVER_SEEN : Presence.parse(JSON.parse(row.presence)),
       allocations: new Map(
         allocations.map(
-          ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before }) => [
+          ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before }) => [
             LeaseId.parse(lease),
             {
               phase: Phase.parse(phase),
@@ -120,6 +122,7 @@ export class NodeStore {
               turn,
               tier: Tier.parse(tier),
               yielding: yielding === 1,
+              yieldAt: yield_at,
               notBefore: not_before,
             },
           ],
@@ -157,7 +160,7 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
@@ -167,6 +170,7 @@ export class NodeStore {
         JSON.stringify(allocation.gpus),
         allocation.tier,
         allocation.yielding ? 1 : 0,
+        allocation.yieldAt,
         allocation.notBefore,
       );
     }
