@@ -63,7 +63,7 @@ async function until<T>(look: () => Promise<T | null | false | undefined>): Prom
       if (!found) throw new Error("not yet");
       return found;
     },
-    { timeout: 25_000, interval: 20 },
+    { timeout: 90_000, interval: 20 },
   );
 }
 

@@ -61,7 +61,7 @@ async function ending(keyOf: string): Promise<IntentAnswer> {
       if (answer === null || answer.status === "pending") throw new Error(`${keyOf} is pending`);
       return answer;
     },
-    { timeout: 20_000, interval: 50 },
+    { timeout: 90_000, interval: 50 },
   );
 }
 
