@@ -1,6 +1,7 @@
 import { JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
 import type { Output } from "@gpux/protocol/job";
 import { bill } from "./billing.ts";
+import { isHeld } from "./capacity.ts";
 import { type Draft, note, put } from "./draft.ts";
 import { begin, deadline, sendCancel, withAttempt } from "./jobs.ts";
 import { currentAttempt, type Job } from "./state.ts";
@@ -116,6 +117,11 @@ export function cancel(draft: Draft, job: Job): void {
   sendCancel(draft, job, "the consumer canceled it");
 }
 
+/** LSE-9: of a lease without its GPUs, what kept them from it to the last, as `wait.blockers` named it meanwhile. */
+function waitedFor({ lease }: Draft): { detail?: string } {
+  return isHeld(lease) ? {} : { detail: `it waited for its GPUs (${lease.capacity.blocker ?? "warming"})` };
+}
+
 /** JOB-4: a job that outlived its time-out ends, whether or not anybody is there to say so. */
 export function expire(draft: Draft, job: Job): void {
   const { at, why } = deadline(draft, job);
@@ -131,5 +137,6 @@ export function expire(draft: Draft, job: Job): void {
       failure: { code: "execution_timeout", detail: "its node did not end it" },
       charged: false,
     });
-  finish(draft, job, { status: "aborted", failure: { code: "start_timeout" }, charged: false });
+  const failure = { code: "start_timeout", ...(why === "queue" ? waitedFor(draft) : {}) } as const;
+  finish(draft, job, { status: "aborted", failure, charged: false });
 }
