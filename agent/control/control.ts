@@ -4,7 +4,7 @@ import type { ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
 import type { Journal } from "../journal.ts";
 import { type Credentials, socketUrl, upgradeHeaders } from "../link/credentials.ts";
-import { type NodeBody, nodeBody, parseToNode } from "../link/frames.ts";
+import { dueBy, type NodeBody, nodeBody, ownClock, parseToNode } from "../link/frames.ts";
 import type { LinkEnd, LinkState } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
@@ -229,7 +229,8 @@ export function createControl(options: ControlOptions): Control {
     },
     async drain(deadlineS) {
       draining = true;
-      say({ t: "drain", deadline_s: deadlineS });
+      const until = ownClock() + deadlineS * 1_000;
+      link.send(dueBy(nodeBody({ t: "drain", deadline_s: deadlineS }), until));
       await link.flushed(2_000);
     },
     stop: () => link.stop(),

@@ -4,7 +4,7 @@ import { inputHash } from "@gpux/protocol/job";
 import { type FrameBody, leaseBody } from "../link/frames.ts";
 import type { Log } from "../log.ts";
 import { isConsumersAllowance } from "./allowance.ts";
-import { type Attempt, Attempts } from "./attempts.ts";
+import { type Attempt, Attempts, unheardMs } from "./attempts.ts";
 import { type Book, type BookEntry, type Ended, findEnded, sameAttempt, untoldEnds } from "./book.ts";
 import { type AttemptEnd, execute, type Run, upload } from "./job.ts";
 import type { Workshop } from "./workshop.ts";
@@ -16,7 +16,7 @@ export interface LeaseJobsOptions {
   readonly leaseId: Bytes32;
   readonly log: Log;
   readonly record: (entry: BookEntry) => void;
-  readonly send: (body: FrameBody, durable: boolean) => void;
+  readonly send: (body: FrameBody, durable: boolean) => number;
   readonly tell: (body: FrameBody) => void;
   /** Waits until the chain was read; null when the lease is served. */
   readonly refusal: () => Promise<string | null>;
@@ -111,7 +111,8 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
         options.onChange("began");
         if (attempt.stopReason !== null) return;
         log({ level: "info", event: "job.started", text: job, facts: { job } });
-        options.send(leaseBody({ t: "started", job, attempt: token }), false);
+        const seq = options.send(leaseBody({ t: "started", job, attempt: token }), false);
+        attempt.start = { seq, at: performance.now(), heardAt: null };
       },
       progress(fraction: number, note: string | undefined) {
         const now = performance.now();
@@ -177,6 +178,7 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
         attempt: token,
         inputHash: await inputHash(frame),
         payableMs: Math.min(frame.execution_ms, affordableMs),
+        unheardMs: unheardMs(attempt, end.ms, performance.now()),
         body,
         ...(frame.ticket === undefined
           ? {}

@@ -20,7 +20,7 @@ export const BACKSTOP_MS = 10_000;
 /** A lease winds up this long before its terms run out, so that the close can land. */
 export const WIND_UP_MS = 120_000;
 
-/** The meter of a canceled job stops at the agent's answer, or after this. */
+/** A canceled job ends at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
 /** `index`: of a batch, which of its jobs is refused (batch.ts). */

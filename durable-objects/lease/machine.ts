@@ -260,12 +260,19 @@ function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }
     draft.lease.voucher !== null
   )
     draft.lease = { ...draft.lease, settled: draft.lease.voucher.cumulative };
-  // LSE-6: a reorganisation took its funding back and nothing can bring it again: of nothing, nothing is reclaimed.
-  if (event.kind === "reclaim" && event.code === "lease_not_open" && draft.lease.status === "lost")
+  // LSE-6: a reorganisation took its funding back and nothing can bring it again: of nothing, nothing is paid.
+  const asksForMoney = event.kind === "reclaim" || event.kind === "settle";
+  if (asksForMoney && event.code === "lease_not_open" && draft.lease.status === "lost" && isSpent(draft))
     end(draft, "expired");
   // Somebody else paid it out: anyone may.
   if (event.kind === "withdraw" && event.code === "nothing_due") paidOut(draft, event.account);
   return null;
+}
+
+/** No authorization that could open the lease on chain is good any more. */
+function isSpent({ lease: { funding, topUps }, now }: Draft): boolean {
+  const all = [...(funding === null ? [] : [funding]), ...topUps.map((each) => each.funding)];
+  return all.every((each) => now >= each.valid_before * 1_000);
 }
 
 /** MTR-5: the meter's signatures complete the voucher with its receipts, and the close. */

@@ -138,6 +138,7 @@ export function climateOf(random: Random): Climate {
     weather: {
       meanDelay: random.pick([2, 10, 50]),
       slow: isRough ? random.pick([0, 0.02, 0.1]) : 0,
+      stall: isRough ? random.pick([0, 0, 0.002, 0.02]) : 0,
       loseRequest: isRough ? random.pick([0, 0.01, 0.08]) : 0,
       loseReply: isRough ? random.pick([0, 0.01, 0.08]) : 0,
       repeat: isRough ? random.pick([0, 0.02, 0.15]) : 0,

@@ -7,9 +7,8 @@ import type { JobStatus } from "@gpux/protocol/job";
 import { type Run, runKey, type Truth } from "./truth.ts";
 import { hold } from "./violation.ts";
 
-/** What is billed beyond what ran: rounding, and the 5 s that a cancel waits for its answer. */
+/** What may be billed beyond what ran. */
 const ROUNDING_MS = 50;
-const CANCEL_MS = 5_000;
 
 /** Where a job may go; back to the queue only over an attempt that is closed. */
 const FORWARD: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
@@ -29,8 +28,6 @@ export interface Observed {
   readonly event: Event;
   readonly after: State;
   readonly entries: readonly Entry[];
-  /** Its data socket is dead, and it has not noticed. */
-  readonly isDeaf: boolean;
 }
 
 /** What a simulation has seen of one lease: it is checked at every step against what may be. */
@@ -47,9 +44,6 @@ export class LeaseLedger {
   readonly #signed = new Map<number, string>();
   /** When its node was given up, or its terms ran out before it was closed; in ms. */
   lostAt: number | null = null;
-  #isDeaf = false;
-  /** It billed something while its socket was dead unnoticed. */
-  isUnproven = false;
 
   constructor(state: State, truth: Truth) {
     this.id = state.lease.id;
@@ -57,8 +51,7 @@ export class LeaseLedger {
     this.#truth = truth;
   }
 
-  step({ before, event, after, entries, isDeaf }: Observed, now: number): void {
-    this.#isDeaf = isDeaf;
+  step({ before, event, after, entries }: Observed, now: number): void {
     if (event.t === "frame") this.#fenced(before, event.frame, after);
     for (const entry of entries)
       if (entry.type === "status") this.#tell(entry.job, String(entry.data.status));
@@ -173,10 +166,8 @@ export class LeaseLedger {
     hold(receipt.attempt === attempt.token.n, "J3 the last attempt alone is charged", () => job.id);
     hold(receipt.node === after.lease.terms.providerSigner, "J3 a receipt names its node", () => job.id);
     const ran = Math.max(0, ...runs.map((run) => durationOf(run, now)));
-    const grace = job.outputs.length === 0 ? CANCEL_MS : 0;
-    if (this.#isDeaf) this.isUnproven = true;
     hold(
-      this.#isDeaf || job.billedMs <= ran + ROUNDING_MS + grace,
+      job.billedMs <= ran + ROUNDING_MS,
       "MTR-1 no more is billed than ran",
       () => `${job.id} ran ${ran} ms and is billed ${job.billedMs} as ${job.status}`,
     );

@@ -240,8 +240,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
     const isTwice = !machines.shell.journalsOnce && this.#asleep;
     append(this.disk, isTwice ? [...entries, ...entries] : entries, isTwice);
     this.#keep(before, result.next);
-    const isDeaf = this.#connection !== null && !this.#connection.alive;
-    watch.leaseStepped(this.id, { before, event, after: result.next, entries, isDeaf });
+    watch.leaseStepped(this.id, { before, event, after: result.next, entries });
     watch.journal(this.id, this.disk.journal);
     this.#asleep = false;
     const first = woken?.ok && machines.shell.speaksOnWaking ? woken.frames : [];

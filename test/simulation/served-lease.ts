@@ -74,6 +74,7 @@ export class ServedLease {
       store: {
         sent: (seq, body) => this.#record({ is: "sent", seq, body }),
         acknowledged: (seq) => {
+          this.attempts.heard(seq);
           this.#record({ is: "acknowledged", seq });
           if (journal.entries.length > 60) journal.rewrite(entriesOf(book));
         },
@@ -172,22 +173,25 @@ export class ServedLease {
       case "settle": {
         const billed = new Set(frame.receipts.map((receipt) => receipt.job));
         yield* this.attempts.endedAmong((job) => billed.has(jobName(job)), CUT_OFF_MS);
-        return this.link.send(leaseBody(yield* this.#answerSettle(frame)), true);
+        this.link.send(leaseBody(yield* this.#answerSettle(frame)), true);
+        return;
       }
       case "close": {
         const nowS = Math.floor((setting.schedule.now + machine.skewMs) / 1_000);
         const check = setting.machines.agent.checkClose(this.book, this.hash, frame, nowS);
         if (!check.ok) {
           setting.watch.agentRefused(this.id, `close: ${check.detail}`);
-          return this.link.send(leaseBody({ t: "refused", what: "close", reason: check.detail }), true);
+          this.link.send(leaseBody({ t: "refused", what: "close", reason: check.detail }), true);
+          return;
         }
         const { cumulative, evidence, validBefore } = check.close;
         yield* this.#persist({ is: "closing", cumulative, evidence });
         const signature = setting.keyring.sign(machine.address, setting.hasher.close(check.close));
-        return this.link.send(
+        this.link.send(
           leaseBody({ t: "close_signed", cumulative, valid_before: validBefore, signature }),
           true,
         );
+        return;
       }
       case "voucher": {
         const { cumulative, evidence, meter_signature: meter } = frame;

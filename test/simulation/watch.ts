@@ -125,8 +125,6 @@ export class Watch {
   agentRefused(lease: LeaseId, reason: string): void {
     // A reorganisation, or an end that others reached first, may be all that the chain shows.
     if (reason.includes("on chain the lease is")) return;
-    // Known (docs/simulation.md): what the edge bills while the wire is dead unnoticed, the agent does not sign.
-    if (this.ledgers.get(lease)?.isUnproven === true) return;
     throw new Violation("MTR-4 an honest provider signs what an honest edge asks", `${lease}: ${reason}`);
   }
 

@@ -130,7 +130,13 @@ const getEvents = signedRoute(
     query: NONE,
     headers: { "Last-Event-ID": "only events after this one" },
     body: NO_BODY,
-    answers: { 200: { description: "Server-sent events; each `data` is a JobEvent", schema: null } },
+    answers: {
+      200: {
+        description:
+          "Server-sent events; each `data` is a JobEvent. A receipt is signed after the job's end and read from the job; a `receipt` event says that the node refused to sign it, and that the job is free",
+        schema: null,
+      },
+    },
     scope: "read",
     refusals: ["job_unknown", "lease_unknown", "forbidden", "invalid_request"],
   },
