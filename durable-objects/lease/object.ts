@@ -10,8 +10,10 @@ import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
-import { upgradeOf } from "../upgrade.ts";
+import { clientUpgradeOf, upgradeOf } from "../upgrade.ts";
 import { fundingAnswer, isLanding, mayNot, refusalOf, topUpAnswer } from "./answers.ts";
+import { ClientInbox } from "./client-inbox.ts";
+import { LONGEST_SOCKET_MS, MOST_CLIENTS } from "./clients.ts";
 import { fundingFault } from "./funding.ts";
 import { Inbox } from "./inbox.ts";
 import { Life } from "./life.ts";
@@ -35,6 +37,7 @@ const CONFIRM_MS = 30 * 60_000;
 export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #life = new Life(this.ctx, this.env);
   readonly #inbox = new Inbox(this.#life);
+  readonly #clientInbox = new ClientInbox(this.#life, this.env, (as, job) => this.cancel(as, job));
 
   async quote(request: HoldRequest & { amount: bigint }): Promise<Outcome> {
     if (this.#life.state !== null) return { ok: true };
@@ -218,10 +221,12 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   async revokeSession(session: SessionId, until: number): Promise<void> {
     // One that is not there (any more) is not to be filled for this.
-    if (this.#life.state !== null) this.#life.sessions.revoke(session, until);
+    if (this.#life.state === null) return;
+    this.#life.sessions.revoke(session, until);
+    this.#life.clients.revoke(session);
   }
 
-  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
+  /** Socket upgrades: `/agent` (the data socket), `/client` (a session socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
@@ -236,6 +241,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
         return new Response("signature_replayed", { status: 401 });
       return this.#life.agent.accept();
     }
+    if (url.pathname === "/client") return this.#acceptClient(request);
     if (this.#life.state === null) return new Response(null, { status: 404 });
     const as = Address.safeParse(url.searchParams.get("as"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
@@ -245,13 +251,41 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return watching ?? new Response(null, { status: 404 });
   }
 
-  override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void {
+  /** The Worker has asked before, and knows refusals by their code; here they are only statuses. */
+  #acceptClient(request: Request): Response {
+    const state = this.#life.state;
+    if (state === null || isSettled(state.lease)) return new Response(null, { status: 410 });
+    const upgrade = clientUpgradeOf(request);
+    if (upgrade === null) return new Response(null, { status: 403 });
+    const { signer: address, session, bearer, request: id } = upgrade;
+    if (this.#life.mayNot(session === null ? address : { address, session, bearer }) !== null)
+      return new Response(null, { status: 403 });
+    const now = Date.now();
+    if (this.#life.clients.count >= MOST_CLIENTS) return new Response(null, { status: 429 });
+    if (!takeNonce(this.ctx.storage.sql, upgrade, now)) return new Response(null, { status: 401 });
+    const grantEnd = session === null ? null : this.#life.sessions.endOf(session);
+    const until = Math.min(now + LONGEST_SOCKET_MS, grantEnd ?? Number.POSITIVE_INFINITY);
+    const accepted = this.#life.clients.accept(state.lease.id, {
+      address,
+      session,
+      bearer,
+      until,
+      request: id,
+    });
+    this.#life.arm();
+    return accepted;
+  }
+
+  override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void | Promise<void> {
+    const client = this.#life.clients.of(socket);
+    if (client !== null) return this.#clientInbox.take(client, raw);
     if (!this.#life.agent.is(socket))
       return socket.close(CLOSE.badFrame, "nothing is expected on this socket");
     this.#inbox.take(socket, raw);
   }
 
   override webSocketClose(socket: WebSocket, code: number, reason: string): void {
+    this.#life.clients.closed(socket);
     const isGone = this.#life.agent.closed(socket, code, reason);
     if (isGone && this.#life.state !== null) this.#life.apply({ t: "gone" });
   }

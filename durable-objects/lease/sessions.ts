@@ -56,6 +56,11 @@ export class LeaseSessions {
     return row.revoked ? { ok: false, code: "session_revoked" } : null;
   }
 
+  /** When the session's grant ends, milliseconds; null when nobody has vouched for it here. */
+  endOf(session: SessionId): number | null {
+    return this.#rows.get(session)?.until ?? null;
+  }
+
   /** The ceiling that another job of `maxPrice` needs; null when the one that is set aside is enough. */
   needs(session: SessionId, maxPrice: bigint): bigint | null {
     const ceiling = this.#rows.get(session)?.ceiling ?? 0n;

@@ -6,6 +6,7 @@ export type { IntentDoneView, IntentInput, Intents } from "./intents.ts";
 export type { BatchInput, BatchOptions } from "./job-batch.ts";
 export type { AutoOpen, CreateOptions, JobInput } from "./job-dispatch.ts";
 export type { Jobs, RunOptions } from "./jobs.ts";
+export type { LeaseSession, LeaseSessionOptions, SessionRunOptions } from "./lease-session.ts";
 export type { DemandInput } from "./lease-settings.ts";
 export type { Leases, OpenOptions, QuoteInput, Quotes } from "./leases.ts";
 export { createMarket, type Nodes, type OfferSearchInput, type Offers } from "./nodes.ts";
@@ -20,4 +21,5 @@ export {
   readSessionKey,
   type SessionKeyPair,
 } from "./session-key.ts";
+export type { ClientSocket, Dial } from "./socket-link.ts";
 export type { Timing } from "./timing.ts";

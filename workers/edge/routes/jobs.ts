@@ -1,4 +1,5 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
+import { checkFunction } from "@gpux/durable-objects/functions";
 import type { Principal } from "@gpux/durable-objects/interfaces";
 import { jobIdFor } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
@@ -7,7 +8,6 @@ import { JobEvent, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gp
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
-import { checkFunction } from "../functions.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
 import {
   JOB_ANSWERS,
