@@ -1,14 +1,9 @@
 import { DurableObject } from "cloudflare:workers";
 import type { ErrorCode } from "@gpux/protocol/errors";
+import type { LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobView, RoutedJobRequest } from "@gpux/protocol/job";
-import {
-  type FundingAuthorization,
-  type IndicativeQuote,
-  type LeaseView,
-  type Quote,
-  QuoteRequest,
-} from "@gpux/protocol/lease";
+import { type IndicativeQuote, type LeaseView, type Quote, QuoteRequest } from "@gpux/protocol/lease";
 import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import type { ObjectEnv } from "../bindings.ts";
@@ -107,11 +102,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     return this.#sessions.refusal(by, Date.now()) ?? this.#orders.view(id, by.address);
   }
 
-  async openLease(
-    by: Principal,
-    id: LeaseId,
-    funding: FundingAuthorization,
-  ): Promise<Outcome<{ lease: LeaseView }>> {
+  async openLease(by: Principal, id: LeaseId, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>> {
     const replay = this.#admit(by);
     if (replay !== null) return replay;
     const known = this.#store.lease(id);
