@@ -1,4 +1,5 @@
 import type { Capacity } from "@gpux/protocol/capacity";
+import type { CreditOffer } from "@gpux/protocol/credit";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { LeaseFunding } from "@gpux/protocol/funding";
@@ -254,7 +255,8 @@ export interface AccountRpc {
   openLease(by: Principal, lease: LeaseId, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Idempotent by `key` (Idempotency-Key or client-made id; else the nonce). `bodyHash` guards against reuse.
-   * Without a warm lease that fits: `payment_required` with a quote to sign.
+   * Without a lease that fits: `payment_required` with a quote to sign. `routes`: requests with this demand may go to the
+   * job's lease straight away.
    */
   submit(
     by: Principal,
@@ -262,7 +264,7 @@ export interface AccountRpc {
     bodyHash: string,
     request: RoutedJobRequest,
     clientId: string | null,
-  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  ): Promise<Outcome<{ job: JobView; replayed: boolean; routes: boolean }> | PaymentNeeded>;
   /** The job that a client-made id stands for. */
   resolve(clientId: string): Promise<JobId | null>;
   /** Leases of this account that have not ended, newest first. */
@@ -294,9 +296,13 @@ export interface Wait {
   readonly blockers: Partial<Record<Blocker, number>>;
 }
 
-/** `payment_required` brings the quote to sign, `allowance_required` the lease and the cumulative to allow. */
+/**
+ * `payment_required` brings the quote to sign, the allowance that the job will need, and what to sign where credit
+ * suffices; `allowance_required` the lease and the cumulative to allow.
+ */
 export interface PaymentNeeded extends Refused {
   readonly quote?: Quote;
+  readonly credit?: CreditOffer;
   readonly allowance?: {
     readonly lease_id: LeaseId;
     readonly lease_hash: string;

@@ -45,6 +45,7 @@ app.use(
     allowHeaders: [
       "content-type",
       "content-digest",
+      "gpux-lease",
       "gpux-session",
       "idempotency-key",
       "last-event-id",
@@ -52,7 +53,14 @@ app.use(
       "signature",
       "signature-input",
     ],
-    exposeHeaders: ["idempotent-replayed", "location", "preference-applied", "retry-after", "x-request-id"],
+    exposeHeaders: [
+      "gpux-lease",
+      "idempotent-replayed",
+      "location",
+      "preference-applied",
+      "retry-after",
+      "x-request-id",
+    ],
     maxAge: 86_400,
   }),
 );

@@ -1,9 +1,11 @@
 import type { PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import { CreditOffer } from "@gpux/protocol/credit";
 import { ERRORS, type ErrorCode } from "@gpux/protocol/errors";
 import { JobView, TERMINAL } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { viewAnswer } from "./json-answer.ts";
+import { LEASE_HEADER } from "./lease-token.ts";
 import { preferenceApplied } from "./prefer.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -41,10 +43,16 @@ export const SUBMIT_REFUSALS = [
   "session_cap_exceeded",
 ] as const;
 
-/** The job as it was taken, or as the same request found it. */
-export function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {
+/** The job as it was taken, or as the same request found it. `token`: leads the next one to its lease. */
+export function jobAnswer(
+  job: JobView,
+  replayed: boolean,
+  wait: number | null,
+  token: string | null = null,
+): Response {
   return viewAnswer(job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
     location: job.urls.get,
+    ...(token === null ? {} : { [LEASE_HEADER]: token }),
     ...(replayed ? { "idempotent-replayed": "true" } : {}),
     ...preferenceApplied(wait),
   });
@@ -54,13 +62,15 @@ export function jobAnswer(job: JobView, replayed: boolean, wait: number | null):
 export function paymentRefusal(refused: Refused | PaymentNeeded): Refusal {
   const { ok, code, detail, ...promised } = {
     quote: undefined,
+    credit: undefined,
     index: undefined,
     ...refused,
   };
-  const { quote, index, ...rest } = promised;
+  const { quote, credit, index, ...rest } = promised;
   return refuse(code, detail, {
     ...rest,
     ...(quote === undefined ? {} : { quote: z.encode(Quote, quote) }),
+    ...(credit === undefined ? {} : { credit: z.encode(CreditOffer, credit) }),
     ...(index === undefined ? {} : errorAt(index, code, detail)),
   });
 }
