@@ -245,7 +245,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     request: RoutedJobRequest,
     clientId: string | null,
   ): Promise<Submitted> {
-    const { demand, lease: named, funding, ...job } = request;
+    const { demand, lease: named, payer: _, funding, ...job } = request;
     if (funding !== undefined) {
       if (named === undefined) return { ok: false, code: "funding_invalid", detail: "name the quoted lease" };
       const opened = await this.#open(named, funding);
@@ -299,13 +299,14 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
 
   /** CRD-5: the quote, and where the credit suffices what to sign to be paid from it. */
   async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
-    const wanted = { ...QuoteRequest.parse({}), demand: request.demand };
+    const { demand, payer = by } = request;
+    const wanted = { ...QuoteRequest.parse({}), demand, payer };
     const quoted = await this.#quotes.firm(by, wanted, request.max_price);
     if (!quoted.ok) return quoted;
     const { quote } = quoted;
     const { lease_id, lease_hash } = quote;
     const allowance = { lease_id, lease_hash, cumulative: request.max_price.toString() };
-    const credit = await this.#quotes.creditFor(by, quote);
+    const credit = await this.#quotes.creditFor(quote);
     return {
       ok: false,
       code: "payment_required",

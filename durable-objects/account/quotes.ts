@@ -104,9 +104,10 @@ export class Quotes {
     }
   }
 
-  /** CRD-5: what `by` signs to open the quoted lease from its own credit; null where that does not suffice. */
-  async creditFor(by: Address, quote: Quote): Promise<CreditOffer | null> {
-    const balance = await this.#credits.of(by, by, quote.amount);
+  /** CRD-5: what the consumer signs to open the quoted lease from credit; null where that does not suffice. */
+  async creditFor(quote: Quote): Promise<CreditOffer | null> {
+    const { payer, consumerSigner } = quote.terms;
+    const balance = await this.#credits.of(payer, consumerSigner, quote.amount);
     if (balance < quote.amount) return null;
     const validBefore = Math.floor(Date.now() / 1_000) + ALLOCATE_S;
     const message = { leaseIds: [quote.lease_hash], fundedTo: [quote.amount], validBefore };

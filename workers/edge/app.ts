@@ -6,6 +6,7 @@ import { metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, type Refusal, refuse } from "./refusal.ts";
 import type { Answer, Mounted } from "./route.ts";
+import { creditRoutes } from "./routes/credit.ts";
 import { factRoutes } from "./routes/facts.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { leaseEventRoutes } from "./routes/lease-events.ts";
@@ -22,6 +23,7 @@ export const routes: readonly Mounted[] = [
   ...leaseJobRoutes,
   ...leaseRoutes,
   ...leaseEventRoutes,
+  ...creditRoutes,
   ...marketRoutes,
   ...objectRoutes,
   ...relayRoutes,

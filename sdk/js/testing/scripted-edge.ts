@@ -131,7 +131,13 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
       return Response.json(leaseView());
     }
     if (kind === "jobs" && (id === undefined || method === "PUT")) {
-      const { demand: _, lease, ...request } = RoutedJobRequest.parse(JSON.parse(each.body));
+      const {
+        demand: _,
+        lease,
+        payer: __,
+        funding: ___,
+        ...request
+      } = RoutedJobRequest.parse(JSON.parse(each.body));
       return submit(each, request, lease !== undefined);
     }
     const job = jobs.get(id ?? "");

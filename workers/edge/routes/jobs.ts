@@ -142,7 +142,7 @@ async function submitTo(
   env: ObjectEnv,
   principal: Principal,
   id: LeaseId,
-  { demand: _, lease: __, funding: ___, ...job }: RoutedJobRequest,
+  { demand: _, lease: __, payer: ___, funding: ____, ...job }: RoutedJobRequest,
   scope: string,
   wait: number | null,
 ) {
