@@ -13,42 +13,57 @@ const Answer = z.object({
     .refine((text) => isHex(text)),
 });
 
-export interface Credits {
-  /** Base units of `payer` that `spender` may open leases with; 0 when the chain does not say. Kept for a minute. */
-  of(payer: Address, spender: Address): Promise<bigint>;
+interface Place {
+  readonly rpcUrl: string;
+  readonly escrow: Address;
+  readonly meter: Address;
 }
 
-/** Reads the escrow's credit through the edge's own node: asked only by who has used up what is free. */
-export function createCredits(place: { rpcUrl: string; escrow: Address; meter: Address }): Credits {
+/** A credit as the latest block has it. `releaseAt` in seconds; 0: no release is under way. Throws without the chain. */
+export async function readCredit(
+  place: Place,
+  payer: Address,
+  spender: Address,
+): Promise<{ amount: bigint; releaseAt: number }> {
+  const call = { abi: leaseEscrowAbi, functionName: "credits" } as const;
+  const data = encodeFunctionData({ ...call, args: [payer, spender, place.meter] });
+  const response = await fetch(place.rpcUrl, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      jsonrpc: "2.0",
+      id: 1,
+      method: "eth_call",
+      params: [{ to: place.escrow, data }, "latest"],
+    }),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
+  const { result } = Answer.parse(await response.json());
+  if (!isHex(result)) throw new Error("the node answers no hex");
+  const [amount, releaseAt] = decodeFunctionResult({ ...call, data: result });
+  return { amount, releaseAt };
+}
+
+export interface Credits {
+  /**
+   * Base units of `payer` that `spender` may open leases with; 0 when the chain does not say. Kept for a minute, in which
+   * one that is below `needed` is looked up again: it may have been deposited for what is asked now.
+   */
+  of(payer: Address, spender: Address, needed?: bigint): Promise<bigint>;
+}
+
+/** Reads the escrow's credit through the edge's own node. */
+export function createCredits(place: Place): Credits {
   const known = new Map<string, { amount: bigint; at: number }>();
 
-  async function read(payer: Address, spender: Address): Promise<bigint> {
-    const call = { abi: leaseEscrowAbi, functionName: "credits" } as const;
-    const data = encodeFunctionData({ ...call, args: [payer, spender, place.meter] });
-    const response = await fetch(place.rpcUrl, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({
-        jsonrpc: "2.0",
-        id: 1,
-        method: "eth_call",
-        params: [{ to: place.escrow, data }, "latest"],
-      }),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    const answer = Answer.parse(await response.json());
-    if (!isHex(answer.result)) return 0n;
-    const [amount] = decodeFunctionResult({ ...call, data: answer.result });
-    return amount;
-  }
-
   return {
-    async of(payer, spender) {
+    async of(payer, spender, needed = 0n) {
       const key = `${payer}:${spender}`;
       const cached = known.get(key);
-      if (cached !== undefined && Date.now() < cached.at + FRESH_MS) return cached.amount;
+      const isFresh = cached !== undefined && Date.now() < cached.at + FRESH_MS;
+      if (isFresh && cached.amount >= needed) return cached.amount;
       try {
-        const amount = await read(payer, spender);
+        const { amount } = await readCredit(place, payer, spender);
         known.set(key, { amount, at: Date.now() });
         return amount;
       } catch (error) {

@@ -6,7 +6,7 @@ import { ceiling, committed, executionMs } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
-import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
+import { type Attempt, currentAttempt, inTurn, isTerminal, type Job, pledged } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -66,7 +66,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
     return { ok: false, code: "queue_full" };
 
-  const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+  const funded = pledged(lease);
   const needed = committed(draft) + arrival.request.max_price;
   if (needed > funded)
     return {

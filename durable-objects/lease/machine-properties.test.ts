@@ -13,7 +13,7 @@ import { duties } from "./duties.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { YIELDED } from "./outcome.ts";
 import { quotedLease } from "./quoted.ts";
-import { isOver, isTerminal, Job, Lease, type State, unsignedReceipts } from "./state.ts";
+import { isOver, isTerminal, Job, Lease, pledged, type State, unsignedReceipts } from "./state.ts";
 import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
@@ -205,7 +205,7 @@ class Witness {
     expect(lease.spent).toBe(ended.reduce((sum, job) => sum + job.price, 0n));
     expect(lease.billedMs).toBe(ended.reduce((sum, job) => sum + job.billedMs, 0));
     expect(lease.spent).toBe(accrued(lease.terms.ratePerHour, lease.billedMs, lease.text.resources.gpus));
-    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    const funded = pledged(lease);
     expect(committed(state)).toBeLessThanOrEqual(funded);
     expect(committed(state)).toBeLessThanOrEqual(ceiling(lease));
     const busy = ended.filter((job) => job.status === "starting" || job.status === "running").length;

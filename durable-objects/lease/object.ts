@@ -1,8 +1,9 @@
 import { DurableObject } from "cloudflare:workers";
 import { CLOSE } from "@gpux/protocol/frames";
+import { fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import { Address, JobId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, SignedAllowance } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
+import type { LeaseView } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
@@ -11,10 +12,11 @@ import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { clientUpgradeOf, upgradeOf } from "../upgrade.ts";
+import { allocationFault } from "./allocation.ts";
 import { fundingAnswer, isLanding, mayNot, refusalOf, topUpAnswer } from "./answers.ts";
 import { ClientInbox } from "./client-inbox.ts";
 import { LONGEST_SOCKET_MS, MOST_CLIENTS } from "./clients.ts";
-import { fundingFault } from "./funding.ts";
+import { fundingFault, topUpFault } from "./funding.ts";
 import { Inbox } from "./inbox.ts";
 import { Life } from "./life.ts";
 import { quotedLease } from "./quoted.ts";
@@ -57,15 +59,14 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return result.ok ? { ok: true } : refusalOf(result);
   }
 
-  async fund(
-    funding: FundingAuthorization,
-    plan: FundingPlan | null = null,
-  ): Promise<Outcome<{ lease: LeaseView }>> {
+  async fund(funding: LeaseFunding, plan: FundingPlan | null = null): Promise<Outcome<{ lease: LeaseView }>> {
     if (this.#life.state === null) return { ok: false, code: "quote_unknown" };
     const { lease } = this.#life.state;
     if (lease.status === "quoted" && plan === null) {
       const fault = fundingFault(funding, Date.now());
       if (fault !== null) return refusalOf(fault);
+      const unsigned = await allocationFault(lease, funding);
+      if (unsigned !== null) return unsigned;
       // A reservation outlives every block in which the funding could still land, and what it is waited for on top.
       const node = this.env.NODE.getByName(lease.terms.providerSigner);
       const reserved = await node.reserve(lease.id, funding.valid_before * 1_000 + CONFIRM_MS);
@@ -79,16 +80,19 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return fundingAnswer(this.#life.state);
   }
 
-  async topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+  async topUp(as: Caller, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>> {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
-    const fault = fundingFault(funding, Date.now());
+    const fault = topUpFault(funding, Date.now());
     if (fault !== null) return refusalOf(fault);
+    const unsigned = await allocationFault(this.#life.state.lease, funding);
+    if (unsigned !== null) return unsigned;
     const result = this.#life.apply({ t: "top_up", funding });
     if (!result.ok) return refusalOf(result);
-    const isTried = this.#life.state.lease.status === "active" && isLanding(this.#life.state, funding.salt);
+    const key = fundingKey(funding);
+    const isTried = this.#life.state.lease.status === "active" && isLanding(this.#life.state, key);
     if (isTried) await this.#life.waiters.change("lease", FUNDING_WAIT_MS);
-    return topUpAnswer(this.#life.state, funding.salt);
+    return topUpAnswer(this.#life.state, key);
   }
 
   async submit(

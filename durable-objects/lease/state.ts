@@ -1,14 +1,9 @@
 import { LeaseTerms, Receipt, Seconds } from "@gpux/protocol/eip712";
 import { JobFailureCode } from "@gpux/protocol/errors";
+import { fundingAmount, isFromCredit, LeaseFunding } from "@gpux/protocol/funding";
 import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, JobRequest, JobStatus, Output, SignedAllowance, TERMINAL } from "@gpux/protocol/job";
-import {
-  FundingAuthorization,
-  LeaseEnd,
-  LeaseStatus,
-  LeaseTransaction,
-  QuoteText,
-} from "@gpux/protocol/lease";
+import { LeaseEnd, LeaseStatus, LeaseTransaction, QuoteText } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { FundingPlan } from "@gpux/protocol/order";
@@ -107,9 +102,12 @@ const Closing = z.strictObject({
 
 /** Money that is on its way to the lease; what cannot land stays until it is asked for again or makes room. */
 const TopUp = z.strictObject({
-  funding: FundingAuthorization,
+  funding: LeaseFunding,
   refused: z
-    .strictObject({ reason: z.enum(["insufficient_funds", "funding_failed"]), detail: z.string() })
+    .strictObject({
+      reason: z.enum(["insufficient_funds", "insufficient_credit", "funding_failed"]),
+      detail: z.string(),
+    })
     .nullable(),
 });
 
@@ -154,7 +152,7 @@ export const Lease = z.strictObject({
   status: LeaseStatus,
   createdAt: Time,
   quoteUntil: Time,
-  funding: FundingAuthorization.nullable(),
+  funding: LeaseFunding.nullable(),
   /** Of a lease that is funded together with others; null: alone. */
   plan: FundingPlan.nullable().default(null),
   funded: Amount,
@@ -241,6 +239,16 @@ export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {
 
 export function currentAttempt(job: Job): Attempt | undefined {
   return job.attempts.at(-1);
+}
+
+/** What the lease has on chain, or is about to be opened with. */
+export function pledged({ status, funding, funded }: Lease): bigint {
+  return status === "funding" ? fundingAmount(funding) : funded;
+}
+
+/** CRD-4: its rest returns to the credit, so that the payer is owed nothing of it. */
+export function isOpenedFromCredit({ funding }: Lease): boolean {
+  return funding !== null && isFromCredit(funding);
 }
 
 /** The leases that take no more work of any kind. */

@@ -1,11 +1,21 @@
 import { Receipt } from "@gpux/protocol/eip712";
 import { JOB_FAILURES } from "@gpux/protocol/errors";
+import { isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { JobView } from "@gpux/protocol/job";
 import type { LeaseView } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
-import { currentAttempt, inTurn, isOver, isTerminal, type Job, type Lease, type State } from "./state.ts";
+import {
+  currentAttempt,
+  inTurn,
+  isOpenedFromCredit,
+  isOver,
+  isTerminal,
+  type Job,
+  type Lease,
+  type State,
+} from "./state.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
 
@@ -104,6 +114,7 @@ export function leaseView(state: State): LeaseView {
     node_connected: lease.awayAt === null,
     warm: isHeld(lease) && !isOver(lease),
     funded: lease.funded,
+    ...(isOpenedFromCredit(lease) ? { from_credit: true } : {}),
     spent: lease.spent,
     committed: committed(state),
     allowance: lease.allowance?.cumulative ?? 0n,
@@ -126,13 +137,19 @@ function voucherOf(lease: Lease): Pick<LeaseView, "voucher"> {
   return { voucher: { cumulative, evidence, provider_signature: provider, meter_signature: meter } };
 }
 
-function topUpsOf({ topUps }: Lease): Pick<LeaseView, "top_ups"> {
+function topUpsOf(lease: Lease): Pick<LeaseView, "top_ups"> {
+  const { topUps } = lease;
   if (topUps.length === 0) return {};
   return {
-    top_ups: topUps.map(({ funding: { amount, salt }, refused }) =>
-      refused === null
-        ? { amount, salt, status: "landing" }
-        : { amount, salt, status: "refused", ...refused },
-    ),
+    top_ups: topUps.map(({ funding, refused }) => ({
+      ...sumOf(funding, lease),
+      ...(refused === null ? { status: "landing" as const } : { status: "refused" as const, ...refused }),
+    })),
   };
+}
+
+function sumOf(funding: LeaseFunding, { funded }: Lease) {
+  if (!isFromCredit(funding)) return { amount: funding.amount, salt: funding.salt };
+  const { funded_to } = funding;
+  return { amount: funded_to > funded ? funded_to - funded : 0n, funded_to };
 }

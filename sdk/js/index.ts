@@ -1,7 +1,9 @@
 /** @gpux/sdk: jobs on other people's GPUs, signed by your own key. */
 export type { Account } from "./account.ts";
 export { type Client, type ClientOptions, createClient } from "./client.ts";
+export type { Credit } from "./credit.ts";
 export { type ClientErrorCode, GpuxError, type GpuxErrorCode } from "./error.ts";
+export type { PayFrom } from "./fundings.ts";
 export type { IntentDoneView, IntentInput, Intents } from "./intents.ts";
 export type { BatchInput, BatchOptions } from "./job-batch.ts";
 export type { AutoOpen, CreateOptions, JobInput } from "./job-dispatch.ts";

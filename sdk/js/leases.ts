@@ -1,6 +1,4 @@
 import { listOf } from "@gpux/protocol/answers";
-import { LeaseTerms } from "@gpux/protocol/eip712";
-import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import {
   IndicativeQuote,
   KEEP_WARM_S,
@@ -13,18 +11,14 @@ import {
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
+import { createFundings, type PayFrom } from "./fundings.ts";
 import type { EventOptions } from "./journal.ts";
 import { leaseEvents } from "./lease-events.ts";
-import {
-  DEFAULT_DURATION_S,
-  type DemandInput,
-  FUNDING_WINDOW_S,
-  type LeaseSettings,
-} from "./lease-settings.ts";
+import { DEFAULT_DURATION_S, type DemandInput, type LeaseSettings } from "./lease-settings.ts";
 import { createOrders, type OrderInput } from "./orders.ts";
 import { pages } from "./pages.ts";
 import { checkIdentity, checkQuote, quoteMismatch } from "./quote-check.ts";
-import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
+import { isConsumer } from "./spending.ts";
 import { checked, jsonBody } from "./transport.ts";
 import type { WarmLease } from "./warm-leases.ts";
 
@@ -53,12 +47,14 @@ export interface OpenOptions {
   readonly keepWarmS?: number;
   /** Base units per hour. */
   readonly maxRatePerHour?: bigint;
+  /** `credit`: out of what was deposited before (`Client.credit`), by this client's account alone. */
+  readonly payFrom?: PayFrom;
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface Leases {
   /**
-   * Checks the quote, signs its funding as the payer and opens the lease. Throws `quote_mismatch` and signs nothing
+   * Checks the quote, signs its funding as the payer (or, from credit, as its spender) and opens the lease. Throws `quote_mismatch` and signs nothing
    * when a field is not what was asked, what the edge publishes or what was pinned.
    */
   open(quote: Quote, options?: OpenOptions): Promise<LeaseView>;
@@ -73,10 +69,14 @@ export interface Leases {
   /** Newest first, page by page. */
   list(options?: { signal?: AbortSignal }): AsyncGenerator<LeaseView>;
   /**
-   * Adds `amount` base units to an open lease, signed by the payer; what is not used comes back at the close. Answers
-   * within seconds; `top_ups` of the answer names what has not landed yet.
+   * Adds `amount` base units to an open lease, signed by the payer, or from its credit by this client's account; what is
+   * not used comes back at the close. Answers within seconds; `top_ups` of the answer names what has not landed yet.
    */
-  topUp(id: string, amount: bigint, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  topUp(
+    id: string,
+    amount: bigint,
+    options?: { signal?: AbortSignal | undefined; payFrom?: PayFrom },
+  ): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
@@ -123,6 +123,7 @@ export type Quotes = ReturnType<typeof createQuotes>;
 
 export function createLeases(settings: LeaseSettings): Leases {
   const { transport, account, payer, timing, warm } = settings;
+  const fundings = createFundings(settings);
   const capped = (amount: bigint) =>
     settings.spendLimit !== null && settings.spendLimit < amount ? settings.spendLimit : amount;
 
@@ -133,32 +134,6 @@ export function createLeases(settings: LeaseSettings): Leases {
       if (lease.status !== "funding" || lease.funded > 0n || asked === FUNDING_CHECKS) return lease;
       await timing.sleep(FUNDING_CHECK_MS, signal);
     }
-  }
-
-  /** Signed once, before the send: a retry repeats its salt, so that nothing is paid twice. */
-  async function signedAndKept(
-    settlement: Settlement,
-    leaseHash: Bytes32,
-    terms: LeaseTerms,
-    amount: bigint,
-  ): Promise<SignedFunding> {
-    const validBefore = Math.floor(timing.now() / 1_000) + FUNDING_WINDOW_S;
-    const funding = await signFunding(payer, settlement, { leaseHash, amount, validBefore });
-    await settings.keep({
-      chain_id: settlement.chain_id,
-      escrow: settlement.escrow,
-      intent: {
-        kind: "fund",
-        from: Address.parse(payer.address),
-        terms: [LeaseTerms.encode(terms)],
-        amounts: [funding.amount],
-        salt: funding.salt,
-        validAfter: funding.valid_after,
-        validBefore: funding.valid_before,
-        signature: funding.signature,
-      },
-    });
-    return funding;
   }
 
   return {
@@ -178,7 +153,8 @@ export function createLeases(settings: LeaseSettings): Leases {
       });
       if (!check.ok) throw quoteMismatch(check.field, check.detail);
       const amount = options.amount ?? quote.amount;
-      const funding = await signedAndKept(wellKnown.settlement, quote.lease_hash, quote.terms, amount);
+      const lent = { hash: quote.lease_hash, terms: quote.terms, amount };
+      const funding = await fundings.forOne(wellKnown.settlement, lent, options.payFrom ?? "wallet");
       const body = jsonBody({ lease: quote.lease_id, funding });
       const call = { method: "POST", path: "/v1/leases", body, signal: options.signal } as const;
       const lease = await transport.json(call, LeaseView);
@@ -198,14 +174,19 @@ export function createLeases(settings: LeaseSettings): Leases {
     get: (id, { signal } = {}) =>
       transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
     list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), { signed: true, signal }),
-    async topUp(id, amount, { signal } = {}) {
+    async topUp(id, amount, { signal, payFrom = "wallet" } = {}) {
       const { settlement } = await settings.wellKnown();
       const path = `/v1/leases/${id}`;
       const lease = await transport.json({ method: "GET", path, signal }, LeaseView);
       mustBe(lease, id, settlement);
       if (lease.terms.payer !== payer.address.toLowerCase())
         throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
-      const funding = await signedAndKept(settlement, lease.lease_hash, lease.terms, amount);
+      if (payFrom === "credit" && !isConsumer(account, lease.terms))
+        throw quoteMismatch("terms.consumerSigner", "the lease's credit is another key's to spend");
+      // From credit it is a target: the same again adds nothing.
+      const added = payFrom === "credit" ? raisedTo(lease) + amount : amount;
+      const topped = { hash: lease.lease_hash, terms: lease.terms, amount: added };
+      const funding = await fundings.forOne(settlement, topped, payFrom);
       const body = jsonBody({ funding });
       const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
       warm.raise(id, capped(after.funded));
@@ -228,6 +209,13 @@ export function createLeases(settings: LeaseSettings): Leases {
       return warm.put({ id: lease.id, hash: lease_hash, terms, text, limit, spent: lease.committed });
     },
   };
+}
+
+/** What it has, with all that is on its way to it. */
+function raisedTo({ funded, top_ups = [] }: LeaseView): bigint {
+  const landing = top_ups.filter(({ status }) => status === "landing");
+  const target = landing.reduce((most, { funded_to = 0n }) => (funded_to > most ? funded_to : most), funded);
+  return landing.reduce((sum, { amount, salt }) => (salt === undefined ? sum : sum + amount), target);
 }
 
 /** What is signed for a lease names its hash: it must be the hash of its terms, on the chain that is published. */

@@ -1,7 +1,14 @@
 import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
 import type { Event } from "@gpux/durable-objects/lease/machine";
-import { currentAttempt, isOver, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import {
+  currentAttempt,
+  isOver,
+  isTerminal,
+  type Job,
+  pledged,
+  type State,
+} from "@gpux/durable-objects/lease/state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobStatus } from "@gpux/protocol/job";
 import { type Run, runKey, type Truth } from "./truth.ts";
@@ -198,7 +205,7 @@ export class LeaseLedger {
       "M2 what is spent is what the jobs cost",
       () => `${this.id}: ${lease.spent} of ${prices}`,
     );
-    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    const funded = pledged(lease);
     const open = committed(after);
     if (lease.status !== "expired") {
       hold(

@@ -33,6 +33,11 @@ const consumer = {
     salt: fc.constantFrom(1, 3, 3, 4),
     amount: fc.constantFrom(1n, 5_000_000n),
   }),
+  /** To a target, from credit. */
+  allocate: fc.record({
+    t: fc.constant("allocate"),
+    target: fc.constantFrom(1n, 10_000_000n, 12_000_000n, 20_000_000n),
+  }),
   submit: fc.record({
     t: fc.constant("submit"),
     job: anyJob,
@@ -115,6 +120,7 @@ const world = {
 const single = fc.oneof(
   { weight: 1, arbitrary: consumer.fund },
   { weight: 2, arbitrary: consumer.topUp },
+  { weight: 2, arbitrary: consumer.allocate },
   { weight: 8, arbitrary: consumer.submit },
   { weight: 4, arbitrary: consumer.cancel },
   { weight: 4, arbitrary: consumer.settle },
@@ -231,6 +237,16 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
       return { t: "fund", funding: { ...FUND.funding, salt: saltOf(move.salt) } };
     case "top_up":
       return { t: "top_up", funding: { ...FUND.funding, amount: move.amount, salt: saltOf(move.salt) } };
+    case "allocate":
+      return {
+        t: "top_up",
+        funding: {
+          kind: "credit",
+          funded_to: move.target,
+          valid_before: 0,
+          signature: `0x${"00".repeat(65)}`,
+        },
+      };
     case "submit": {
       const event = submission(state, move.job, {
         max_price: move.maxPrice,
@@ -376,6 +392,30 @@ function signatures(move: Extract<Move, { t: "signed" }>, state: State): Event |
   });
 }
 
+/** As the contract: what a target is above the funding so far is added, and one that is reached moves nothing. */
+function allocated(
+  { funding, request }: Extract<Duty, { t: "allocate" }>,
+  state: State,
+  chain: Surroundings["chain"],
+  refusal: IntentRefusalCode | null,
+  enough: boolean,
+): Event {
+  const before = totalOf(chain);
+  const target = request.fundedTo[0] ?? 0n;
+  const kind = "allocate";
+  if (target > before && (refusal !== null || chain.over))
+    return { t: "relay_refused", kind, funding, code: refusal ?? "lease_closed", detail: "no" };
+  if (target > before) chain.fundings.set(funding, target - before);
+  const openedAt = Math.floor(state.lease.createdAt / 1_000);
+  const leases = [{ leaseId: state.lease.hash, funded: totalOf(chain).toString(), openedAt }];
+  const answer = { ...done(kind, { kind, leases, amount: null }), enough };
+  return { t: "relayed", kind, funding, answer };
+}
+
+function totalOf(chain: Surroundings["chain"]): bigint {
+  return [...chain.fundings.values()].reduce((sum, each) => sum + each, 0n);
+}
+
 /** What the relayer, the meter or the node answers; the chain never contradicts itself. */
 export function answerTo(
   duty: Duty,
@@ -403,21 +443,22 @@ export function answerTo(
       const close = duty.request.close === undefined ? null : ("0x06" as const);
       return { t: "attested", sequence: duty.sequence, usage: "0x04", close };
     }
+    case "allocate":
+      return allocated(duty, state, chain, refusal, enough);
     case "relay":
       break;
   }
   const { intent } = duty;
   const { kind } = intent;
   const leaseId = state.lease.hash;
-  const salt = intent.kind === "fund" ? { salt: intent.salt } : {};
+  const which = intent.kind === "fund" ? { funding: intent.salt } : {};
   const refused = (code: IntentRefusalCode): Event => ({
     t: "relay_refused",
     kind,
-    ...salt,
+    ...which,
     code,
     detail: "no",
   });
-  const totalOf = () => [...chain.fundings.values()].reduce((sum, each) => sum + each, 0n);
   switch (intent.kind) {
     case "fund": {
       const isNew = !chain.fundings.has(intent.salt);
@@ -425,13 +466,13 @@ export function answerTo(
       chain.fundings.set(intent.salt, intent.amounts[0] ?? 0n);
       const opened = {
         leaseId,
-        funded: totalOf().toString(),
+        funded: totalOf(chain).toString(),
         openedAt: Math.floor(state.lease.createdAt / 1_000),
       };
       return {
         t: "relayed",
         kind,
-        ...salt,
+        ...which,
         answer: { ...done("fund", { kind: "fund", leases: [opened] }), enough },
       };
     }
@@ -449,7 +490,11 @@ export function answerTo(
       if (refusal !== null || chain.over) return refused(refusal ?? "lease_closed");
       chain.over = true;
       if (intent.kind === "close") chain.paid = intent.cumulative;
-      const end = { leaseId, paid: chain.paid.toString(), refunded: (totalOf() - chain.paid).toString() };
+      const end = {
+        leaseId,
+        paid: chain.paid.toString(),
+        refunded: (totalOf(chain) - chain.paid).toString(),
+      };
       const result: IntentResult =
         intent.kind === "close" ? { kind: "close", ...end, fee: "0" } : { kind: "reclaim", ...end };
       return { t: "relayed", kind, answer: done(kind, result) };

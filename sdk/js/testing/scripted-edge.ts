@@ -1,10 +1,11 @@
 import { sha256Hex } from "@gpux/protocol/canonical";
 import { authorizationDigest, digest, fundingNonce } from "@gpux/protocol/eip712";
 import { type ErrorCode, problem } from "@gpux/protocol/errors";
+import { fundingAmount, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import { verifyRequest } from "@gpux/protocol/http-signature/erc8128";
 import { type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { inputHash, JobBatch, JobRequest, type JobStatus, RoutedJobRequest } from "@gpux/protocol/job";
-import { type FundingAuthorization, LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
+import { LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 import { domain, lower, provider, quoteAt, settlement, signedReceipt, wellKnown, wire } from "./market.ts";
@@ -130,7 +131,13 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
       return Response.json(leaseView());
     }
     if (kind === "jobs" && (id === undefined || method === "PUT")) {
-      const { demand: _, lease, ...request } = RoutedJobRequest.parse(JSON.parse(each.body));
+      const {
+        demand: _,
+        lease,
+        payer: __,
+        funding: ___,
+        ...request
+      } = RoutedJobRequest.parse(JSON.parse(each.body));
       return submit(each, request, lease !== undefined);
     }
     const job = jobs.get(id ?? "");
@@ -157,19 +164,25 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const { quote } = edge;
     if (lease !== quote.lease_id) return refuse("quote_unknown");
     if (!(await isPayers(funding))) return refuse("funding_invalid");
-    edge.lease = { quote, amount: funding.amount, spent: 0n, allowance: 0n, closed: false };
+    edge.lease = { quote, amount: fundingAmount(funding), spent: 0n, allowance: 0n, closed: false };
     return Response.json(leaseView(), { status: 201 });
   }
 
   async function topUp(each: Seen): Promise<Response> {
     const { funding } = TopUpRequest.parse(JSON.parse(each.body));
     if (edge.lease === null || !(await isPayers(funding))) return refuse("funding_invalid");
-    edge.lease.amount += funding.amount;
+    edge.lease.amount = (isFromCredit(funding) ? 0n : edge.lease.amount) + fundingAmount(funding);
     return Response.json(leaseView());
   }
 
-  async function isPayers(funding: FundingAuthorization): Promise<boolean> {
+  async function isPayers(funding: LeaseFunding): Promise<boolean> {
     const { quote } = edge;
+    if (isFromCredit(funding)) {
+      const { funded_to, valid_before: validBefore, signature } = funding;
+      const message = { leaseIds: [quote.lease_hash], fundedTo: [funded_to], validBefore };
+      const by = await recoverSigner(digest(domain, "Allocate", message), signature);
+      return by === quote.terms.consumerSigner;
+    }
     const nonce = fundingNonce({
       leaseIds: [quote.lease_hash],
       amounts: [funding.amount],
