@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, LeaseId, OrderId } from "./ids.ts";
+import { SignedReceipt } from "./job.ts";
 import { Amount } from "./money.ts";
 import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./resources.ts";
 
@@ -171,6 +172,21 @@ export const LeaseTransaction = z.object({
   calldata_bytes: z.int(),
   l1_fee: z.string(),
 });
+
+/** Billed time of a dedicated lease, with the receipt that it is in the evidence by. */
+export const TickView = z.object({
+  /** The receipt's sequence. */
+  id: z.string(),
+  object: z.literal("tick"),
+  from: z.iso.datetime(),
+  to: z.iso.datetime(),
+  /** What the node was away for is not billed; of two clocks the slower counts, and makes up for it in the next. */
+  served_ms: z.int(),
+  price: Amount,
+  /** Signatures and proof are null until a voucher covers it. */
+  receipt: SignedReceipt,
+});
+export type TickView = z.output<typeof TickView>;
 
 /** A lease as the API shows it. */
 export const LeaseView = z.object({

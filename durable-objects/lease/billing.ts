@@ -2,13 +2,11 @@ import type { Receipt } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
 import type { JobRequest, Output } from "@gpux/protocol/job";
 import { append, root } from "@gpux/protocol/merkle";
-import { accrued } from "@gpux/protocol/money";
+import { accrued, affordedMs } from "@gpux/protocol/money";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { keccak256, stringToBytes } from "viem/utils";
 import type { Job, Lease, ReceiptState, State } from "./state.ts";
 import { currentAttempt, isDedicated, isTerminal } from "./state.ts";
-
-const MS_PER_HOUR = 3_600_000n;
 
 /** What a job may cost: of a dedicated lease, whose time is paid for, nothing. */
 export function mostOf(lease: Lease, request: Pick<JobRequest, "max_price">): bigint {
@@ -34,10 +32,8 @@ export function ceiling(lease: Lease): bigint {
  * cumulative time, so this is exact: one millisecond more would cost more than `max_price`.
  */
 export function affordableMs(lease: Lease, maxPrice: bigint): number {
-  if (lease.terms.ratePerHour === 0n) return Number.MAX_SAFE_INTEGER;
-  const perUnit = MS_PER_HOUR * BigInt(lease.text.resources.gpus);
-  const total = ((lease.spent + maxPrice + 1n) * perUnit - 1n) / lease.terms.ratePerHour;
-  return Number(total) - lease.billedMs;
+  const { terms, text, spent, billedMs } = lease;
+  return affordedMs(terms.ratePerHour, spent + maxPrice, text.resources.gpus) - billedMs;
 }
 
 /** The most that is billed for this job: its time-out, or what max_price pays for when that is less. May be 0. */

@@ -1,5 +1,5 @@
 import { NO_JOB } from "@gpux/protocol/eip712";
-import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
+import { accrued, affordedMs, MAX_AMOUNT } from "@gpux/protocol/money";
 import { cardOf, ceiling, withReceipt } from "./billing.ts";
 import { type Draft, sendVolatile } from "./draft.ts";
 import { drain } from "./ending.ts";
@@ -13,8 +13,6 @@ import { isDedicated, isTerminal, type Lease, type State } from "./state.ts";
  * says; what is billed is the least of the two, of what the terms allow by now, and of the money.
  */
 
-const MS_PER_HOUR = 3_600_000n;
-
 /** An agent that does not say how long it served gets no more than it said before, when the lease is to close. */
 export const LAST_COUNT_MS = 10_000;
 
@@ -27,13 +25,6 @@ const never = Number.POSITIVE_INFINITY;
 export function edgeMs({ terms, service }: Span, now: number): number {
   const { since } = service;
   return service.edgeMs + (since === null ? 0 : Math.max(0, Math.min(now, terms.expiry * 1_000) - since));
-}
-
-/** The longest time that costs at most `amount`, in floors over all of it. */
-export function affordedMs(ratePerHour: bigint, amount: bigint): number {
-  if (ratePerHour === 0n) return Number.MAX_SAFE_INTEGER;
-  const ms = ((amount + 1n) * MS_PER_HOUR - 1n) / ratePerHour;
-  return ms > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(ms);
 }
 
 /** MTR-7: what is owed for by now, of all the time that was served: the least of both clocks, terms and money. */
@@ -77,10 +68,9 @@ export function spentAt({ terms, service, funded, billedMs }: Lease): number {
 
 /** When less than a fifth of its money is left. */
 function lowAt({ terms, service, funded, billedMs }: Lease): number {
-  if (terms.ratePerHour === 0n) return never;
-  const spent = (funded * 4n) / 5n + 1n;
-  const ms = (spent * MS_PER_HOUR + terms.ratePerHour - 1n) / terms.ratePerHour;
-  return after(service, Number(ms) - billedMs);
+  // A millisecond more than four fifths pay for.
+  const ms = affordedMs(terms.ratePerHour, (funded * 4n) / 5n) + 1;
+  return after(service, ms - billedMs);
 }
 
 /** When time next brings something about. */
