@@ -159,13 +159,13 @@ export function keepTime(draft: Draft): void {
   const { now } = draft;
   wind(draft);
   if (draft.lease.service.since === null) return lastCount(draft);
+  if (now >= lowAt(draft.lease) && draft.lease.service.low === null)
+    change(draft, { low: leftAt(draft.lease, now) });
   if (now >= spentAt(draft.lease)) {
     spend(draft);
     wind(draft);
     return lastCount(draft);
   }
-  const isLow = now >= lowAt(draft.lease);
-  if (isLow && draft.lease.service.low === null) change(draft, { low: leftAt(draft.lease, now) });
   if (now >= tickAt(draft.lease)) ask(draft);
 }
 
