@@ -126,6 +126,7 @@ export const SignedReceipt = z.object({
   provider_signature: HexBytes.nullable(),
   edge_signature: HexBytes.nullable(),
 });
+export type SignedReceipt = z.output<typeof SignedReceipt>;
 
 /** A job as the API shows it. Views are open objects: an older client must survive a newer edge's additions. */
 export const JobView = z.object({

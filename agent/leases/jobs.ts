@@ -5,7 +5,15 @@ import { type FrameBody, leaseBody } from "../link/frames.ts";
 import type { Log } from "../log.ts";
 import { isConsumersAllowance } from "./allowance.ts";
 import { type Attempt, Attempts, unheardMs } from "./attempts.ts";
-import { type Book, type BookEntry, type Ended, findEnded, sameAttempt, untoldEnds } from "./book.ts";
+import {
+  type Book,
+  type BookEntry,
+  type Ended,
+  findEnded,
+  isDedicated,
+  sameAttempt,
+  untoldEnds,
+} from "./book.ts";
 import { type AttemptEnd, execute, type Run, upload } from "./job.ts";
 import type { Workshop } from "./workshop.ts";
 
@@ -170,7 +178,9 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     );
     const rate = terms.ratePerHour;
     const affordableMs =
-      rate === 0n ? Number.MAX_SAFE_INTEGER : Number((frame.max_price * 3_600_000n) / rate);
+      rate === 0n || isDedicated(book)
+        ? Number.MAX_SAFE_INTEGER
+        : Number((frame.max_price * 3_600_000n) / rate);
     options.record({
       is: "ended",
       ended: {

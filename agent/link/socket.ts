@@ -54,6 +54,8 @@ export interface Link {
   tell(body: FrameBody): void;
   /** Resolves when the edge has acknowledged all that was sent, or the link has ended, or after `ms`. */
   flushed(ms: number): Promise<void>;
+  /** When the edge last said anything, by `performance.now()`. */
+  heardAt(): number;
   stop(): void;
 }
 
@@ -72,6 +74,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   let outbox: Outbox = outboxOf(options.resume?.frames ?? [], options.resume?.nextSeq ?? 1);
   /** Highest seq of ours that has left on this connection. */
   let left = 0;
+  let heardAt = 0;
   let received = options.resume?.dealt ?? 0;
   let dealt = received;
   let dealing: Promise<void> = Promise.resolve();
@@ -208,6 +211,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   }
 
   function receive(text: string): void {
+    heardAt = performance.now();
     apply({ type: "heard" });
     if (text === "pong") return;
     const frame = options.parse(text);
@@ -299,6 +303,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
         flushWaiters.add(done);
       });
     },
+    heardAt: () => heardAt,
     stop: () => apply({ type: "stop" }),
   };
 

@@ -12,7 +12,7 @@ import { type Event, prune, type Step, step } from "./machine.ts";
 import type { Run } from "./runs.ts";
 import { LeaseSessions } from "./sessions.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
-import { isSettled, isTerminal, type Job, type State } from "./state.ts";
+import { isSettled, isTerminal, type Job, type State, type Tick } from "./state.ts";
 import { LeaseStore } from "./store.ts";
 import type { Shell } from "./submission.ts";
 import { issue } from "./tickets.ts";
@@ -85,6 +85,14 @@ export class Life implements Shell {
   events(id: JobId, after: number, limit: number): JobEvent[] {
     this.write();
     return this.#store.events(id, after, limit);
+  }
+
+  /** Billed time after receipt number `after`, `limit` of it at most, whether or not a voucher covers it yet. */
+  ticks(after: number, limit: number): Tick[] {
+    this.write();
+    const settled = this.#store.ticks(after, limit);
+    const others = this.#state?.lease.ticks.filter(({ receipt }) => receipt.receipt.sequence > after) ?? [];
+    return [...settled, ...others].slice(0, limit);
   }
 
   /** A reader joins, of one job's events or of the lease's own; null: there is no such thing. */

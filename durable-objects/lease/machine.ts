@@ -15,7 +15,8 @@ import { fund, funded, fundingRefused, reserve, topUp } from "./funding.ts";
 import { type Arrival, admit, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { cancel } from "./outcome.ts";
-import { isFinal, isOpenedFromCredit, isTerminal, type State } from "./state.ts";
+import { breakClock } from "./service.ts";
+import { isFinal, isOpenedFromCredit, isTerminal, type State, withoutSettled } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 import { advance } from "./timers.ts";
 
@@ -96,10 +97,12 @@ export function step(state: State, event: Event, now: number): Step {
   return { ok: true, next: { lease, jobs }, frames, journal, passing, events };
 }
 
-/** After the store has kept them, jobs that nothing more can happen to leave memory. */
+/** After the store has kept them, jobs and ticks that nothing more can happen to leave memory. */
 export function prune(state: State): State {
   const live = [...state.jobs].filter(([, job]) => !isFinal(job));
-  return live.length === state.jobs.size ? state : { lease: state.lease, jobs: new Map(live) };
+  const lease = withoutSettled(state.lease);
+  if (live.length === state.jobs.size && lease === state.lease) return state;
+  return { lease, jobs: live.length === state.jobs.size ? state.jobs : new Map(live) };
 }
 
 function apply(draft: Draft, event: Event): Refusal | null {
@@ -153,6 +156,7 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return null;
     case "wake": {
       // LNK-1: a new life of the object. A socket that did not survive (a crash, a deploy) left no close event.
+      if (!event.connected) breakClock(draft);
       const { lease, now } = draft;
       draft.lease = {
         ...lease,

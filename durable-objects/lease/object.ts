@@ -3,7 +3,7 @@ import { CLOSE } from "@gpux/protocol/frames";
 import { fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import { Address, JobId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, SignedAllowance } from "@gpux/protocol/job";
-import type { LeaseView } from "@gpux/protocol/lease";
+import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
@@ -22,7 +22,7 @@ import { Life } from "./life.ts";
 import { quotedLease } from "./quoted.ts";
 import { isFinal, isSettled, isTerminal, type Job } from "./state.ts";
 import { takeIn } from "./submission.ts";
-import { jobView, leaseView } from "./view.ts";
+import { jobView, leaseView, tickView } from "./view.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
@@ -212,6 +212,17 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     return { ok: true, lease: leaseView(this.#life.state) };
+  }
+
+  async ticks(
+    as: Caller,
+    after: number,
+    limit: number,
+  ): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>> {
+    const refusal = this.#life.mayNot(as);
+    if (refusal !== null) return refusal;
+    const ticks = this.#life.ticks(after, limit + 1).map(tickView);
+    return { ok: true, ticks: ticks.slice(0, limit), hasMore: ticks.length > limit };
   }
 
   async admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome> {

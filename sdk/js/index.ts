@@ -15,7 +15,13 @@ export { createMarket, type Nodes, type OfferSearchInput, type Offers } from "./
 export type { Objects } from "./objects.ts";
 export type { OrderInput } from "./orders.ts";
 export { checkQuote, type Expected, type QuoteCheck } from "./quote-check.ts";
-export { type ReceiptCheck, type ReceiptContext, type ReceiptRefusal, verifyReceipt } from "./receipt.ts";
+export {
+  type ReceiptCheck,
+  type ReceiptContext,
+  type ReceiptRefusal,
+  verifyReceipt,
+  verifyTick,
+} from "./receipt.ts";
 export type { KeptSession, Session, SessionOptions, Sessions } from "./session.ts";
 export {
   newExportableSessionKey,
