@@ -209,6 +209,9 @@ export class Attempts {
         payableMs,
         unheardMs: unheardMs(attempt, end.ms, this.#options.setting.schedule.now),
         body,
+        ...(frame.ticket === undefined
+          ? {}
+          : { accepted: { function: frame.function, inputs: frame.inputs, ticket: frame.ticket } }),
       },
     });
     send(body, true);

@@ -3,7 +3,8 @@ import type { Entry } from "@gpux/durable-objects/lease/draft";
 import type { Event } from "@gpux/durable-objects/lease/machine";
 import { currentAttempt, isOver, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
-import type { JobStatus } from "@gpux/protocol/job";
+import { JobStatus } from "@gpux/protocol/job";
+import type { Disk } from "./disk.ts";
 import { type Run, runKey, type Truth } from "./truth.ts";
 import { hold } from "./violation.ts";
 
@@ -33,7 +34,7 @@ export interface Observed {
 /** What a simulation has seen of one lease: it is checked at every step against what may be. */
 export class LeaseLedger {
   readonly id: LeaseId;
-  readonly jobs = new Map<JobId, Job>();
+  jobs = new Map<JobId, Job>();
   state: State;
   /** Receipts that the node refused and that are not owed (SPEC MTR-6). */
   forgiven = 0;
@@ -41,6 +42,7 @@ export class LeaseLedger {
   /** Status by the journal's word. */
   readonly #told = new Map<JobId, JobStatus>();
   #lines = 0;
+  readonly #restored = new Set<JobId>();
   readonly #signed = new Map<number, string>();
   /** When its node was given up, or its terms ran out before it was closed; in ms. */
   lostAt: number | null = null;
@@ -52,6 +54,7 @@ export class LeaseLedger {
   }
 
   step({ before, event, after, entries }: Observed, now: number): void {
+    if (event.t === "restore") this.#restored.add(event.ticket.job);
     if (event.t === "frame") this.#fenced(before, event.frame, after);
     for (const entry of entries)
       if (entry.type === "status") this.#tell(entry.job, String(entry.data.status));
@@ -61,6 +64,17 @@ export class LeaseLedger {
     this.#money(before, after);
     if (after.lease.status === "lost") this.lostAt ??= now;
     this.state = after;
+  }
+
+  /** What was only in memory never was. */
+  rewind({ state, jobs, journal }: Disk): void {
+    if (state === null) return;
+    this.state = state;
+    this.jobs = new Map(jobs);
+    this.#told.clear();
+    for (const { type, job, data } of journal)
+      if (type === "status" && isStatus(String(data.status)))
+        this.#told.set(job, JobStatus.parse(data.status));
   }
 
   /** J6: numbered without gap or double, and only ever longer. */
@@ -214,8 +228,9 @@ export class LeaseLedger {
       "M5 no voucher is above what was spent",
       () => this.id,
     );
+    // One that came back by its ticket has run already.
     const busy = [...after.jobs.values()].filter(
-      ({ status }) => status === "starting" || status === "running",
+      ({ id, status }) => (status === "starting" || status === "running") && !this.#restored.has(id),
     ).length;
     hold(busy <= lease.text.resources.gpus, "C3 a lease runs no more than it has GPUs", () => this.id);
     if (isOver(lease)) {

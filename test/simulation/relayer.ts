@@ -11,7 +11,7 @@ import {
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { Actor, type Flow } from "./actor.ts";
 import { Bell } from "./bell.ts";
-import { type Chain, type Included, REORG_BLOCKS } from "./chain.ts";
+import { type Chain, type Included, REORG_BLOCKS, type Transaction } from "./chain.ts";
 import { INCLUDED_UP_TO } from "./escrow.ts";
 import type { Schedule } from "./schedule.ts";
 
@@ -54,7 +54,8 @@ export class Relayer extends Actor {
         if (known.included !== null && known.included.number > chain.height - REORG_BLOCKS)
           known.included = null;
       this.#takenBack.set(transaction.key, schedule.now);
-      chain.send(transaction);
+      if (transaction.intent.kind === "withdraw") this.#againSoon(transaction);
+      else chain.send(transaction);
     };
   }
 
@@ -117,10 +118,7 @@ export class Relayer extends Actor {
     const { escrow } = this.#chain;
     if (intent.kind === "withdraw") {
       if ((escrow.owed.get(intent.account) ?? 0n) > 0n) return null;
-      const occasion = [...escrow.leases.values()].find(
-        ({ terms }) => this.leaseNames.get(terms) === intent.occasion,
-      );
-      return occasion?.status === "closed"
+      return this.#closedFor(intent.occasion)
         ? { kind: "withdraw", account: intent.account, amount: "0" }
         : "premature";
     }
@@ -168,10 +166,25 @@ export class Relayer extends Actor {
     const known = this.#known.get(key) ?? { intent, included: null };
     if (outcome.ok) known.included = { number, timestamp, result: outcome.result };
     // What a reorganisation took back lands again, and what rests on something else after it.
-    else if (this.#schedule.now < (this.#takenBack.get(key) ?? 0) + RELAND_MS)
-      this.#schedule.at(this.#schedule.now + 1_000, "lands again", () => this.#chain.send({ key, intent }));
+    else this.#againSoon({ key, intent });
     this.#known.set(key, known);
     this.#landed.ring();
+  }
+
+  /** RLY-8: a payout waits for the close that it is for, or it would pay another's and be done. */
+  #againSoon(transaction: Transaction): void {
+    const { key, intent } = transaction;
+    if (this.#schedule.now >= (this.#takenBack.get(key) ?? 0) + RELAND_MS) return;
+    this.#schedule.at(this.#schedule.now + 1_000, "lands again", () => {
+      const isReady = intent.kind !== "withdraw" || this.#closedFor(intent.occasion);
+      if (isReady) this.#chain.send(transaction);
+      else this.#againSoon(transaction);
+    });
+  }
+
+  #closedFor(occasion: string): boolean {
+    const leases = [...this.#chain.escrow.leases.values()];
+    return leases.some(({ terms, status }) => status === "closed" && this.leaseNames.get(terms) === occasion);
   }
 
   #done(key: IntentKey, intent: Intent, at: NonNullable<Known["included"]>, superseded: boolean): IntentDone {

@@ -1,4 +1,12 @@
-import { type Book, type BookEntry, enter, entriesOf, jobName, sameAttempt } from "@gpux/agent/leases/book";
+import {
+  type Book,
+  type BookEntry,
+  enter,
+  entriesOf,
+  jobName,
+  sameAttempt,
+  untoldEnds,
+} from "@gpux/agent/leases/book";
 import { leaseBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import { type FromLease, FromLease as FromLeaseFrame, type ToLease } from "@gpux/protocol/frames";
@@ -137,6 +145,10 @@ export class ServedLease {
     const { setting, machine } = this.#options;
     if (leaseIdOf(setting.hasher.leaseTerms(frame.terms)) !== this.id)
       this.#refuse("the terms are not this lease's");
+    for (const { job, attempt } of untoldEnds(this.book)) {
+      const accepted = setting.machines.agent.findEnded(this.book, job, attempt)?.accepted;
+      if (accepted !== undefined) this.link.tell(leaseBody({ t: "accepted", job, attempt, ...accepted }));
+    }
     for (const attempt of this.attempts.list())
       if (
         !frame.attempts.some((each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt))

@@ -61,6 +61,12 @@ export function checkJobs(world: World, healedAt: number): void {
       "J1 an acknowledged job ends by its deadline",
       () => `${id} is ${job.status}, ${endedAt - job.createdAt} ms after it came`,
     );
+    const told = truth.toldEnds.get(id);
+    hold(
+      told === undefined || told === job.status,
+      "J4 an end that a consumer was told of is final",
+      () => `${id} was told ${told} and is ${job.status}`,
+    );
     const canceledAt = truth.canceled.get(id);
     if (canceledAt !== undefined && job.endedAt !== null)
       hold(

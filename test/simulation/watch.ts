@@ -5,6 +5,7 @@ import type { NodeEvent } from "@gpux/durable-objects/node/event";
 import type { NodeState } from "@gpux/durable-objects/node/state";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { Disk } from "./disk.ts";
 import { type Escrow, INCLUDED_UP_TO } from "./escrow.ts";
 import { LeaseLedger, type Observed } from "./lease-ledger.ts";
 import type { Attested } from "./meter.ts";
@@ -66,6 +67,11 @@ export class Watch {
       );
     if (event.t === "node_refused")
       throw new Violation("C4 a funded lease keeps its reservation", `${id}: ${event.detail}`);
+  }
+
+  /** A crash took what was not on its disk. */
+  leaseRewound(id: LeaseId, disk: Disk): void {
+    this.ledgers.get(id)?.rewind(disk);
   }
 
   journal(id: LeaseId, lines: readonly Line[]): void {

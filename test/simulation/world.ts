@@ -65,6 +65,7 @@ export class World implements Targets {
     const setup = new Random(seed);
     const random = new Random(seed ^ 0x5eed_0001);
     this.#faultRandom = new Random(seed ^ 0x5eed_0002);
+    this.climate = climateOf(setup);
     const keyring = new Keyring();
     const network = new Network(schedule, new Random(seed ^ 0x5eed_0003));
     const escrow = new Escrow(HASHER, keyring, machines.escrow);
@@ -89,13 +90,13 @@ export class World implements Targets {
       chain,
       relayer,
       meter,
+      behindMs: this.climate.behindMs,
       lease: (id) => found(this.#leases, id, () => new LeaseObject(id, setting)),
       node: (node) => found(this.#nodes, node, () => new NodeObject(node, setting)),
       book: (name) => found(this.#books, name, () => new BookObject(name, setting)),
       account: (account) => found(this.#accounts, account, () => new AccountObject(account, setting)),
     };
     this.setting = setting;
-    this.climate = climateOf(setup);
     this.agents = Array.from({ length: setup.int(1, 4) }, (_, at) => {
       const provider = {
         address: address(0xb1 + at),

@@ -57,6 +57,17 @@ export const JOB_BUGS: readonly Bug[] = [
     plant: (product) => inShell(product, { speaksOnWaking: false }),
   },
   {
+    name: "sends-no-tickets",
+    about:
+      "a job that is answered before it is written leaves nothing with its agent that makes it known again",
+    plant: (product) => inShell(product, { sendsTickets: false }),
+  },
+  {
+    name: "acknowledges-before-the-rows",
+    about: "an agent may forget the end of a job that a crash of the edge then takes",
+    plant: (product) => inShell(product, { acknowledgesDurable: false }),
+  },
+  {
     name: "journals-twice",
     about: "the first lines after a wake are written twice",
     plant: (product) => inShell(product, { journalsOnce: false }),
