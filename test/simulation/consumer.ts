@@ -96,7 +96,7 @@ export class Consumer extends Actor {
 
   #demand(): Demand {
     return {
-      tier: "firm",
+      tier: this.#random.chance(0.3) ? "yieldable" : "firm",
       resources: {
         gpus: this.#random.chance(0.7) ? 1 : 2,
         cpu: this.#random.pick([0, 0, 4, 8]),

@@ -110,6 +110,11 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     agent.drain(ms);
     reviveLater(agent, targets, ms + random.int(1_000, 100_000));
   },
+  /** An owner wants GPUs for himself, or gives them back. */
+  claim(targets, random) {
+    const agent = pick(random, targets.agents);
+    agent?.claim(random.int(0, agent.provider.offer.gpus.length));
+  },
   /** A provider tells the result of an attempt that nobody asked it for. */
   lie(targets, random) {
     const agent = pick(random, targets.agents);

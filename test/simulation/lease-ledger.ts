@@ -1,6 +1,7 @@
 import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
 import type { Event } from "@gpux/durable-objects/lease/machine";
+import { YIELDED } from "@gpux/durable-objects/lease/outcome";
 import { currentAttempt, isOver, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobStatus } from "@gpux/protocol/job";
@@ -62,6 +63,7 @@ export class LeaseLedger {
     for (const job of before.jobs.values())
       hold(after.jobs.has(job.id) || isTerminal(job), "J1 no job is dropped", () => `${job.id} is gone`);
     this.#money(before, after);
+    this.#notice(before, after, now);
     if (after.lease.status === "lost") this.lostAt ??= now;
     this.state = after;
   }
@@ -157,7 +159,8 @@ export class LeaseLedger {
     job.attempts.forEach((attempt, at) => {
       hold(attempt.token.n === at + 1, "J3 attempts are counted", () => job.id);
     });
-    hold(job.attempts.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
+    const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
+    hold(spent.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
     if (!isTerminal(job)) {
       hold(job.price === 0n && job.receipt === null, "M2 nothing is charged before the end", () => job.id);
       return;
@@ -201,6 +204,30 @@ export class LeaseLedger {
       "J3 an attempt runs once to its end",
       () => `${job.id} ran ${runs.length} times`,
     );
+  }
+
+  /** LSE-11: who is told to give way begins nothing, and has nothing running when the notice is over. */
+  #notice(before: State, after: State, now: number): void {
+    const { capacity, text } = after.lease;
+    hold(
+      capacity.yieldAt === null || text.tier === "yieldable",
+      "LSE-11 a firm lease never gives way",
+      () => this.id,
+    );
+    if (capacity.yieldAt === null || before.lease.capacity.yieldAt === null) return;
+    for (const job of after.jobs.values()) {
+      const was = before.jobs.get(job.id)?.status ?? "queued";
+      hold(
+        job.status !== "starting" || was !== "queued" || this.#restored.has(job.id),
+        "LSE-11 nothing begins in the notice",
+        () => job.id,
+      );
+      hold(
+        now < capacity.yieldAt || (job.status !== "starting" && job.status !== "running"),
+        "LSE-11 nothing runs when the notice is over",
+        () => `${job.id} is ${job.status}`,
+      );
+    }
   }
 
   #money(before: State, after: State): void {

@@ -84,6 +84,8 @@ export class Watch {
 
   nodeStepped(_before: NodeState, event: NodeEvent, after: NodeState): void {
     this.#nodes.set(after.node, after);
+    for (const [lease, { yielding, tier }] of after.allocations)
+      hold(!yielding || tier === "yieldable", "LSE-11 a firm lease never gives way", () => lease);
     const offer = after.inventory?.offer;
     if (offer === undefined || event.t === "frame") return;
     const taken = [...after.allocations.values()].flatMap(({ phase, resources }) =>

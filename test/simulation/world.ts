@@ -102,7 +102,7 @@ export class World implements Targets {
         address: address(0xb1 + at),
         payout: address(0xd1 + at),
         offer: offerOf(setup),
-        skewMs: 0,
+        skewMs: setup.pick([0, 0, 600_000, -600_000]),
       };
       return new Agent(provider, setting, truth);
     });
@@ -186,7 +186,10 @@ export class World implements Targets {
     const { network, meter, relayer, schedule } = this.setting;
     network.weather = CALM;
     for (const each of [meter, relayer, ...this.agents]) each.downUntil = 0;
-    for (const agent of this.agents) agent.rpcDownUntil = 0;
+    for (const agent of this.agents) {
+      agent.rpcDownUntil = 0;
+      agent.claim(0);
+    }
     for (const consumer of this.consumers) {
       consumer.isDone = true;
       schedule.at(schedule.now + 60_000, `${consumer.name} closes all`, () =>
@@ -210,6 +213,7 @@ function found<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): V
 
 function offerOf(random: Random): Offer {
   const gpus = random.pick([1, 2, 4]);
+  const gpuHour = random.pick([3_600_000n, 7_777_777n, 360_000n]);
   return {
     gpus: Array.from({ length: gpus }, () => ({
       model: "RTX_4090",
@@ -222,9 +226,9 @@ function offerOf(random: Random): Offer {
     cpu: 16,
     memory_gb: 64,
     region: "local",
-    prices: { gpu_hour: BigInt(random.pick([3_600_000, 7_777_777, 360_000])), core_hour: 0n, gb_hour: 0n },
+    prices: { gpu_hour: gpuHour, core_hour: 0n, gb_hour: 0n },
     concurrency: gpus,
-    yieldable: null,
+    yieldable: random.chance(0.5) ? { gpu_hour: gpuHour / 3n, core_hour: 0n, gb_hour: 0n } : null,
     gpus_per_lease: 64,
     duration_s: { min: 60, max: 7 * 86_400 },
     features: [],
