@@ -133,6 +133,14 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   reorganisation({ setting }) {
     setting.chain.reorganise();
   },
+  /** Blocks are full for a while: what is sent lands late, or too late. */
+  congestion({ setting }, random) {
+    setting.chain.fullUntil = setting.schedule.now + random.pick([10_000, 60_000, 300_000]);
+  },
+  /** Somebody else lands an intent that the relayer was asked for. */
+  stranger({ setting }, random) {
+    setting.relayer.supersede((intents) => random.pick(intents));
+  },
   /** A shard of the Book is lost with its rows. */
   book(targets, random) {
     pick(random, targets.books())?.lose();

@@ -38,6 +38,9 @@ export class Relayer extends Actor {
   readonly #hasher: TypedDataHasher;
   readonly #takenBack = new Map<IntentKey, number>();
   readonly #landed: Bell;
+  #strangers = 0;
+  /** What each transaction of ours cost; sent again after a reorganisation it is the same one. */
+  readonly costs = new Map<IntentKey, { readonly txHash: Bytes32; readonly gas: bigint }>();
   /** A planted bug: the first block counts as hard as the last. */
   isHasty = false;
 
@@ -76,6 +79,16 @@ export class Relayer extends Actor {
     return included == null
       ? { status: "pending", key, txHash: null }
       : this.#done(key, intent, included, false);
+  }
+
+  /** Somebody else lands what we were asked to, before or after us. */
+  supersede(choose: (intents: readonly Intent[]) => Intent): void {
+    const waiting = [...this.#known.values()].flatMap(({ intent, included }) =>
+      included === null ? [intent] : [],
+    );
+    if (waiting.length === 0) return;
+    this.#strangers += 1;
+    this.#chain.send({ key: `stranger:${this.#strangers}`, intent: choose(waiting) });
   }
 
   *hold(voucher: Settle): Flow<IntentAnswer> {
@@ -164,6 +177,13 @@ export class Relayer extends Actor {
 
   #included({ transaction: { key, intent }, outcome, number, timestamp }: Included): void {
     const known = this.#known.get(key) ?? { intent, included: null };
+    if (!this.costs.has(key)) {
+      const serial = this.costs.size + 1;
+      this.costs.set(key, {
+        txHash: `0x${serial.toString(16).padStart(64, "0")}`,
+        gas: 21_000n + BigInt(serial),
+      });
+    }
     if (outcome.ok) known.included = { number, timestamp, result: outcome.result };
     // What a reorganisation took back lands again, and what rests on something else after it.
     else this.#againSoon({ key, intent });
@@ -191,16 +211,20 @@ export class Relayer extends Actor {
     const depth = this.#chain.height - at.number;
     const value = intent.kind === "fund" ? intent.amounts.reduce((sum, amount) => sum + amount, 0n) : 0n;
     const isConfirmed = depth >= CONFIRM_BLOCKS;
+    const cost = superseded ? undefined : this.costs.get(key);
     return {
       status: "done",
       key,
       superseded,
-      txHash: superseded ? null : `0x${"0a".repeat(32)}`,
+      txHash: cost?.txHash ?? null,
       blockNumber: at.number,
       blockHash: `0x${"0b".repeat(32)}`,
       blockTimestamp: at.timestamp,
       result: at.result,
-      cost: superseded ? null : { gasUsed: "1", effectiveGasPrice: "1", l1Fee: "1", calldataBytes: 1 },
+      cost:
+        cost === undefined
+          ? null
+          : { gasUsed: cost.gas.toString(), effectiveGasPrice: "1", l1Fee: "1", calldataBytes: 1 },
       confirmation: isConfirmed ? "confirmed" : "included",
       enough: this.isHasty || isConfirmed || value <= INCLUDED_UP_TO,
     };

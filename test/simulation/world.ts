@@ -183,7 +183,8 @@ export class World implements Targets {
   heal(): void {
     this.#isHealed = true;
     this.#adversary.isDone = true;
-    const { network, meter, relayer, schedule } = this.setting;
+    const { network, meter, relayer, chain, schedule } = this.setting;
+    chain.fullUntil = 0;
     network.weather = CALM;
     for (const each of [meter, relayer, ...this.agents]) each.downUntil = 0;
     for (const agent of this.agents) {
