@@ -20,6 +20,9 @@ export const BACKSTOP_MS = 10_000;
 /** A lease winds up this long before its terms run out, so that the close can land. */
 export const WIND_UP_MS = 120_000;
 
+/** After a new connection `started` and the end are said again: so long nobody is timed out who may have begun. */
+const REPLAY_MS = 5_000;
+
 /** A canceled job ends at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
@@ -150,6 +153,8 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
     status: "starting",
     attempts: [{ token, sentAt, startedAt: null, endedAt: null, outcome: null }],
   });
+  // Its lines went with its row.
+  note(draft, ticket.job, "status", { status: "queued" });
   note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
 }
 
@@ -234,6 +239,10 @@ export function deadline(
   if (job.cancelAskedAt !== null) return { at: job.cancelAskedAt + CANCEL_MS, why: "cancel" };
   if (job.status === "queued" || attempt === undefined)
     return { at: job.queuedAt + queue_s * 1_000, why: "queue" };
-  if (attempt.startedAt === null) return { at: attempt.sentAt + start_s * 1_000, why: "start" };
+  if (attempt.startedAt === null) {
+    const { metAt } = draft.lease;
+    const replayed = metAt !== null && metAt > attempt.sentAt ? metAt + REPLAY_MS : 0;
+    return { at: Math.max(attempt.sentAt + start_s * 1_000, replayed), why: "start" };
+  }
   return { at: attempt.startedAt + executionMs(draft.lease, job) + BACKSTOP_MS, why: "execution" };
 }

@@ -48,7 +48,9 @@ describe("a job", () => {
     const scene = active();
     scene.tell(submission(scene.state, 2));
     const restore = { t: "restore", ticket, request: job.request } as const;
-    scene.tell(restore);
+    expect(scene.try(restore)).toMatchObject({
+      journal: [{ data: { status: "queued" } }, { data: { status: "starting", attempt: 1 } }],
+    });
     const { attempts, inputHash } = job;
     expect(scene.job(1)).toMatchObject({ status: "starting", attempts, inputHash, n: 2 });
     const { state } = scene.tell(restore);
@@ -57,6 +59,21 @@ describe("a job", () => {
     dear.tell(submission(dear.state, 2));
     dear.tell({ ...restore, request: { ...job.request, max_price: FUNDED + 1n } });
     expect(dear.state.jobs.size).toBe(1);
+  });
+
+  it("ACK-5 is not timed out for a start that its agent is about to say again, however long the edge was away", () => {
+    const back = () => {
+      const scene = active().tell(submission(active().state, 1), { t: "wake", connected: false });
+      scene.now += 50_000;
+      return scene.tell(said({ t: "hello", seq: 0, last_seq: 0, attempts: [of(scene, 1)] })).after(11_000);
+    };
+    expect(back().job(1).status, "its start_s of 60 s is over").toBe("aborted");
+    const scene = active().tell(submission(active().state, 1), { t: "wake", connected: false });
+    scene.now += 59_000;
+    scene.tell(said({ t: "hello", seq: 0, last_seq: 0, attempts: [of(scene, 1)] })).after(4_999);
+    scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) }));
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1_000, gpu, outputs: [] }));
+    expect(scene.job(1)).toMatchObject({ status: "succeeded", billedMs: 1_000 });
   });
 
   it("JOB-2 is known by its id: the same again is the same job, other input is refused", () => {

@@ -127,8 +127,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   /** In their order, when all have ended or after so long. */
   async #answered(ids: readonly JobId[], waitMs: number): Promise<JobView[]> {
     const jobs = await Promise.all(ids.map((id) => this.#ended(id, waitMs)));
-    // ACK-1: who is told to come back finds the job, whatever happens meanwhile.
-    if (jobs.some((job) => job !== null && !isTerminal(job))) this.#life.write();
+    // ACK-1: who is told to come back finds the job, whatever happens meanwhile. ACK-5: an end is told before its row is
+    // written only when its agent has the job's ticket; of one whose row was there already, nothing else would know.
+    if (jobs.some((job) => job !== null && !(isTerminal(job) && this.#life.isUnborn(job.id))))
+      this.#life.write();
     const state = this.#life.state;
     const now = Date.now();
     return jobs.flatMap((job) => (job === null || state === null ? [] : jobView(state, job, now)));

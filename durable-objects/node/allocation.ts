@@ -90,12 +90,19 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
   };
 }
 
-export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms): NodeStep {
+/** One that its owner claimed while it was held gives way at once, where it may (LSE-11). */
+export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms, now: number): NodeStep {
   const allocation = state.allocations.get(lease);
   if (allocation === undefined) return refused("quote_expired", "the reservation has lapsed");
   if (isOpen(allocation)) return unchanged(state);
   const until = terms.expiry * 1000 + OVERSTAY_MS;
-  return tell(allocate(state, lease, { ...allocation, phase: "open", until }), { t: "open", lease, terms });
+  const opened = tell(allocate(state, lease, { ...allocation, phase: "open", until }), {
+    t: "open",
+    lease,
+    terms,
+  });
+  const room = opened.ok ? makeRoom(opened.next, null, now) : null;
+  return opened.ok && room?.ok ? { ...room, effects: [...opened.effects, ...room.effects] } : opened;
 }
 
 /** Its funding has landed, whether it has work now or not. */

@@ -66,7 +66,7 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
     case "reserve":
       return reserve(state, event.lease, event.until, now);
     case "open":
-      return open(state, event.lease, event.terms);
+      return open(state, event.lease, event.terms, now);
     case "rest":
       return rest(state, event.lease, event.turn);
     case "rouse":

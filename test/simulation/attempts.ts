@@ -18,7 +18,7 @@ type End =
   | { readonly t: "failed"; readonly ms: number; readonly code: string }
   | { readonly t: "stopped"; readonly ms: number };
 
-type StopReason = "canceled" | "fenced" | "leaving";
+type StopReason = "canceled" | "fenced" | "leaving" | "yielded";
 
 export class Attempt {
   readonly job: JobId;
@@ -179,7 +179,8 @@ export class Attempts {
   }
 
   #finish(frame: Run, attempt: Attempt, end: End, send: AttemptsOptions["send"]): void {
-    if (attempt.stopReason === "fenced" || attempt.stopReason === "leaving") return;
+    const { stopReason } = attempt;
+    if (stopReason === "fenced" || stopReason === "leaving" || stopReason === "yielded") return;
     const { book, machine } = this.#options;
     const { job, attempt: token } = frame;
     const spec = { job, attempt: token, gpu: machine.gpu, ms: end.ms };
@@ -209,6 +210,9 @@ export class Attempts {
         payableMs,
         unheardMs: unheardMs(attempt, end.ms, this.#options.setting.schedule.now),
         body,
+        ...(frame.ticket === undefined
+          ? {}
+          : { accepted: { function: frame.function, inputs: frame.inputs, ticket: frame.ticket } }),
       },
     });
     send(body, true);

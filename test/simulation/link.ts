@@ -229,8 +229,8 @@ export class Link<Up, Down extends Frame> {
     if (isWelcome(frame)) {
       if ("last_seq" in frame && typeof frame.last_seq === "number") this.#take(frame.last_seq);
       this.#left = this.#outbox.acked;
-      this.#options.onWelcome(frame);
       this.#apply({ type: "welcomed", heartbeatMs: 25_000 });
+      this.#options.onWelcome(frame);
       this.#pump();
       return;
     }
