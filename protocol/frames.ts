@@ -132,7 +132,8 @@ export const FromLease = z.discriminatedUnion("t", [
     inputs: z.record(z.string(), InputValue),
     ticket: z.string().max(TICKET_LIMIT),
   }),
-  frame("started", attempt),
+  /** `ms` ago (0). Not told of an attempt that succeeds at once: its `result` says how long it ran. */
+  frame("started", { ...attempt, ms: z.int().min(0).optional() }),
   frame("progress", { ...attempt, fraction: z.number().min(0).max(1), note: z.string().max(200).optional() }),
   frame("log", { ...attempt, line: z.string().max(4_000) }),
   frame("result", {

@@ -9,7 +9,17 @@ const RUN = fileURLToPath(new URL("../run.ts", import.meta.url));
 /** All that need no program beside ours; the others are of contenders.test.ts. */
 const VARIANTS = [
   ...["direct", "websocket-tunnel"],
-  ...["warm", "warm-output", "warm-session", "warm-hmac", "warm-async", "warm-batch", "routed", "cold"],
+  ...[
+    "warm",
+    "warm-output",
+    "warm-session",
+    "warm-hmac",
+    "warm-async",
+    "warm-batch",
+    "session-socket",
+    "routed",
+    "cold",
+  ],
 ];
 
 describe("npm run bench dispatch", () => {

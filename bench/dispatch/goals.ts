@@ -38,6 +38,20 @@ const GOALS: readonly RatioGoal[] = [
     goal: "jobs/s in batches of 16 over direct's, one connection",
     ...{ variant: "warm-batch", base: "direct", metric: "c1 jobs_per_s", target: 1.5, is: "at least" },
   },
+  {
+    goal: "session socket p50 over direct's, one connection",
+    ...{ variant: "session-socket", base: "direct", metric: "c1 p50_us", target: 2.5, is: "at most" },
+  },
+  {
+    goal: "session socket jobs/s over raw NATS's, 16 connections",
+    ...{
+      variant: "session-socket",
+      base: "nats-raw",
+      metric: "c16 jobs_per_s",
+      target: 1.25,
+      is: "at least",
+    },
+  },
 ];
 
 /** At concurrency 64 on one lease. */

@@ -136,6 +136,7 @@ export class Life implements Shell {
       this.agent.send(this.#ticketed(frame), this.#seen);
     for (const [id, job] of result.next.jobs) {
       if (before.jobs.get(id) === job) continue;
+      if (isTerminal(job)) this.#sessions.ended(job);
       this.waiters.changed(id);
       this.clients.changed(job, (each) => jobView(result.next, each, now));
     }
@@ -259,12 +260,9 @@ export class Life implements Shell {
   }
 
   #openSessions(): LeaseSessions {
-    return new LeaseSessions(this.#ctx.storage.sql, {
-      find: (id) => this.job(id),
-      ofSession: (session) => {
-        this.write();
-        return this.#store.jobsOfSession(session);
-      },
+    return new LeaseSessions(this.#ctx.storage.sql, (session) => {
+      this.write();
+      return this.#store.jobsOfSession(session);
     });
   }
 

@@ -5,6 +5,7 @@ import { direct } from "./direct.ts";
 import { jetstream } from "./jetstream.ts";
 import { nats, rawNats } from "./nats.ts";
 import { routed } from "./routed.ts";
+import { sessionSocket } from "./session-socket.ts";
 import { sshTunnel } from "./ssh-tunnel.ts";
 import { warm, warmHmac, warmOutput, warmSession } from "./warm.ts";
 import { warmAsync } from "./warm-async.ts";
@@ -27,6 +28,7 @@ export const CONTENDERS: readonly Contender[] = [
   warmHmac,
   warmAsync,
   warmBatch,
+  sessionSocket,
   routed,
   cold,
 ];
