@@ -45,7 +45,8 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
       )
       .option("--duration <hours>", "how long the leases may last", "1")
       .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
-      .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)"),
+      .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)")
+      .option("--from-credit", "out of what gpux credit deposit set aside, to which the rest returns"),
   )
     .addHelpText(
       "after",
@@ -93,12 +94,16 @@ Examples:
     });
 
   withCommonFlags(
-    leases.command("topup <id> <usdc>").description("add to an open lease; what is not used comes back"),
+    leases
+      .command("topup <id> <usdc>")
+      .description("add to an open lease; what is not used comes back")
+      .option("--from-credit", "out of what gpux credit deposit set aside"),
   )
     .addHelpText("after", "\nExample:\n  $ gpux leases topup lse_... 5.00")
-    .action(async (id: string, amount: string, flags: CommonFlags) => {
+    .action(async (id: string, amount: string, flags: CommonFlags & { fromCredit?: boolean }) => {
       const session = await openSession(terminal, flags);
-      const lease = await session.client.leases.topUp(id, usdc(amount, "<usdc>"));
+      const payFrom = flags.fromCredit === true ? "credit" : "wallet";
+      const lease = await session.client.leases.topUp(id, usdc(amount, "<usdc>"), { payFrom });
       if (!session.json && lease.top_ups?.some((each) => each.status === "landing"))
         terminal.err.write("on its way to the chain; gpux leases get shows when it has landed\n");
       show(session, lease);
@@ -139,6 +144,7 @@ interface OpenFlags extends CommonFlags {
   readonly duration: string;
   readonly amount?: string;
   readonly maxRate?: string;
+  readonly fromCredit?: boolean;
 }
 
 function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): Promise<Order> {
@@ -162,6 +168,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
     },
     ...(flags.amount === undefined ? {} : { amount: usdc(flags.amount, "--amount") }),
     ...(settings.max_rate === undefined ? {} : { maxRatePerHour: usdc(settings.max_rate, "--max-rate") }),
+    payFrom: flags.fromCredit === true ? "credit" : "wallet",
     onQuoted(order) {
       const amounts = order.quotes.map(({ amount }) =>
         flags.amount === undefined ? amount : usdc(flags.amount, "--amount"),
@@ -169,7 +176,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       const total = amounts.reduce((sum, amount) => sum + amount, 0n);
       const rate = order.quotes.reduce((sum, { terms }) => sum + terms.ratePerHour, 0n);
       terminal.err.write(
-        `${order.quotes.length} hold, for ${formatAmount(rate)} USDC per hour in all; signing ${formatAmount(total)} USDC into escrow\n`,
+        `${order.quotes.length} hold, for ${formatAmount(rate)} USDC per hour in all; signing ${formatAmount(total)} USDC ${flags.fromCredit === true ? "from credit " : ""}into escrow\n`,
       );
     },
   });
