@@ -243,6 +243,7 @@ function isRepeatable(before: State["lease"], after: State["lease"]): boolean {
     before.capacity.turn === after.capacity.turn &&
     before.drainAt === after.drainAt &&
     before.block === after.block &&
-    before.closing === after.closing
+    before.closing === after.closing &&
+    before.topUps === after.topUps
   );
 }

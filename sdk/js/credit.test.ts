@@ -1,11 +1,15 @@
 import { KeptIntent } from "@gpux/protocol/kept";
 import { expect, it } from "vitest";
+import { z } from "zod";
 import { type ClientOptions, createClient } from "./client.ts";
 import { GpuxError } from "./error.ts";
 import { consumer } from "./testing/market.ts";
 import { createScriptedEdge } from "./testing/scripted-edge.ts";
 import { createTestClock } from "./testing/test-clock.ts";
 
+const TopUpWire = z.object({
+  auto_top_up: z.object({ below: z.string(), allocations: z.array(z.object({ funded_to: z.string() })) }),
+});
 const request = { function: "ab".repeat(32), inputs: { n: { number: 8 } }, max_price: 50_000n };
 
 /** `signed`: what the account was asked to sign, in order. */
@@ -76,4 +80,27 @@ it("CRD-3 raises a lease from credit to what it has and as much more", async () 
   const { funded } = await client.leases.topUp(edge.quote.lease_id, 300_000n, { payFrom: "credit" });
   expect(funded).toBe(1_200_000n);
   expect(signed.at(-1)).toBe("Allocate");
+});
+
+it("CRD-6 signs the raises that a lease may make by itself, up to the limit and no further", async () => {
+  const { client, edge, signed } = setUp();
+  edge.credit = 9_000_000n;
+  await client.jobs.create(request, { wait: 5 });
+  signed.length = 0;
+  const id = edge.quote.lease_id;
+  await client.leases.autoTopUp(id, { below: 100_000n, amount: 500_000n, limit: 2_000_000n });
+  const { auto_top_up } = TopUpWire.parse(JSON.parse(edge.seen.at(-1)?.body ?? ""));
+  expect(auto_top_up.below).toBe("100000");
+  expect(auto_top_up.allocations.map(({ funded_to }) => funded_to)).toEqual([
+    "1400000",
+    "1900000",
+    "2000000",
+  ]);
+  expect(signed).toEqual(["Allocate", "Allocate", "Allocate"]);
+  for (const limit of [900_000n, 90_000_000n])
+    await expect(client.leases.autoTopUp(id, { below: 1n, amount: 500_000n, limit })).rejects.toMatchObject({
+      code: "request_invalid",
+    });
+  await client.leases.autoTopUp(id, null);
+  expect(JSON.parse(edge.seen.at(-1)?.body ?? "")).toEqual({ auto_top_up: null });
 });

@@ -180,7 +180,13 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
   }
 
   async function topUp(each: Seen): Promise<Response> {
-    const { funding } = TopUpRequest.parse(JSON.parse(each.body));
+    const asked = TopUpRequest.parse(JSON.parse(each.body));
+    if ("auto_top_up" in asked) {
+      const raises = asked.auto_top_up?.allocations ?? [];
+      for (const raise of raises) if (!(await isPayers(raise))) return refuse("funding_invalid");
+      return Response.json(leaseView());
+    }
+    const { funding } = asked;
     if (edge.lease === null || !(await isPayers(funding))) return refuse("funding_invalid");
     edge.lease.amount = (isFromCredit(funding) ? 0n : edge.lease.amount) + fundingAmount(funding);
     return Response.json(leaseView());
