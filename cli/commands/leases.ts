@@ -111,6 +111,35 @@ Examples:
     });
 
   withCommonFlags(
+    leases
+      .command("auto-topup <id>")
+      .description("let a lease raise itself from credit when it runs low, as far as you sign now")
+      .option("--below <usdc>", "raise it when less than this is left", "0.10")
+      .option("--by <usdc>", "each time by this much", "0.50")
+      .option("--limit <usdc>", "the most that it may ever have been given")
+      .option("--off", "take back what was signed and is not used"),
+  )
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ gpux leases auto-topup lse_... --below 0.20 --by 1.00 --limit 5.00\n  $ gpux leases auto-topup lse_... --off",
+    )
+    .action(async (id: string, flags: AutoTopUpFlags) => {
+      if (flags.off !== true && flags.limit === undefined)
+        throw new UsageError("--limit is missing", "Say how much the lease may come to, or --off.");
+      const session = await openSession(terminal, flags);
+      const auto =
+        flags.off === true || flags.limit === undefined
+          ? null
+          : {
+              below: usdc(flags.below, "--below"),
+              amount: usdc(flags.by, "--by"),
+              limit: usdc(flags.limit, "--limit"),
+            };
+      show(session, await session.client.leases.autoTopUp(id, auto));
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
     leases.command("close <id>").description("take no new jobs, pay the provider, return the rest"),
   )
     .addHelpText("after", "\nExample:\n  $ gpux leases close lse_...")
@@ -131,6 +160,13 @@ export function eventLine({ id, at, type, data }: LeaseEvent): string {
       : `${name}=${String(value)}`,
   );
   return table([[String(id), at, type.padEnd(11), facts.join(" ")]]);
+}
+
+interface AutoTopUpFlags extends CommonFlags {
+  readonly below: string;
+  readonly by: string;
+  readonly limit?: string;
+  readonly off?: boolean;
 }
 
 interface OpenFlags extends CommonFlags {
@@ -227,6 +263,12 @@ function presenceOf({ node_connected: isConnected, warm, status }: LeaseView): s
   return warm || status !== "active" ? "away" : "at rest: the next job waits until it has its GPUs free";
 }
 
+function autoTopUpRow({ auto_top_up: auto }: LeaseView): string[][] {
+  const limit = auto?.targets.at(-1);
+  if (auto === undefined || limit === undefined) return [];
+  return [["auto top-up", `below ${formatAmount(auto.below)} USDC, up to ${formatAmount(limit)}`]];
+}
+
 function show({ terminal, json }: Session, lease: LeaseView): void {
   if (json) return printJson(terminal, LeaseView.encode(lease));
   const rows = [
@@ -240,6 +282,7 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
       "top-up",
       `${formatAmount(amount)} USDC ${status}${detail === undefined ? "" : `: ${detail}`}`,
     ]),
+    ...autoTopUpRow(lease),
     ["jobs", `${lease.jobs_open} open, ${lease.jobs_ended} ended`],
     ["expires", new Date(lease.terms.expiry * 1_000).toISOString()],
     ...lease.transactions.map((transaction) => [transaction.kind, transaction.hash]),
