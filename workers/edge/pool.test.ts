@@ -154,7 +154,8 @@ test("CRD-5 a credit that does not suffice, or that nobody can look up, offers n
   };
   creditIs(899_999n);
   expect(await ask(poor)).toMatchObject({ code: "payment_required", quote: { amount: "900000" } });
-  expect(await ask(poor)).not.toHaveProperty("credit");
+  creditIs(5_000_000n, 1_800_000_000);
+  expect(await ask(poor), "on its way back to its payer").not.toHaveProperty("credit");
   vi.spyOn(globalThis, "fetch").mockRejectedValue(new TypeError("no node"));
   vi.spyOn(console, "error").mockImplementation(() => undefined);
   // Both quotes are held now.
