@@ -46,7 +46,7 @@ export async function readCredit(
 
 export interface Credits {
   /**
-   * Base units of `payer` that `spender` may open leases with; 0 when the chain does not say. Kept for a minute, in which
+   * Base units of `payer` that `spender` may open leases with; 0 when the chain does not say, or a release is pending. Kept for a minute, in which
    * one that is below `needed` is looked up again: it may have been deposited for what is asked now.
    */
   of(payer: Address, spender: Address, needed?: bigint): Promise<bigint>;
@@ -63,7 +63,9 @@ export function createCredits(place: Place): Credits {
       const isFresh = cached !== undefined && Date.now() < cached.at + FRESH_MS;
       if (isFresh && cached.amount >= needed) return cached.amount;
       try {
-        const { amount } = await readCredit(place, payer, spender);
+        const credit = await readCredit(place, payer, spender);
+        // On its way back it may be gone before anything lands.
+        const amount = credit.releaseAt === 0 ? credit.amount : 0n;
         known.set(key, { amount, at: Date.now() });
         return amount;
       } catch (error) {

@@ -2,7 +2,7 @@ import type { Capacity } from "@gpux/protocol/capacity";
 import type { CreditOffer } from "@gpux/protocol/credit";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
-import type { LeaseFunding } from "@gpux/protocol/funding";
+import type { AutoTopUp, LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type {
@@ -192,6 +192,8 @@ export interface LeaseRpc {
    * target.
    */
   topUp(as: Caller, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
+  /** Raises from credit that it lands by itself, instead of those it had; null: none any more. */
+  autoTopUp(as: Caller, auto: AutoTopUp | null): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
    * `as`: the principal must be the payer or the consumer signer. Answers when the job has ended or after

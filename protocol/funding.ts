@@ -29,6 +29,26 @@ export const CreditAuthorization = z.strictObject({
 });
 export type CreditAuthorization = z.output<typeof CreditAuthorization>;
 
+/** Allocations that one lease may be left with. */
+export const MOST_AUTO_TOP_UPS = 16;
+
+/**
+ * Raises that the consumer has signed in advance (SPEC CRD-6): the lease lands the next of them when what is neither
+ * spent nor promised to open jobs falls below `below`. The last target is all that it can ever come to by itself.
+ */
+export const AutoTopUp = z.strictObject({
+  below: Amount,
+  allocations: z
+    .array(CreditAuthorization)
+    .min(1)
+    .max(MOST_AUTO_TOP_UPS)
+    .refine(
+      (all) => all.every(({ funded_to }, n) => n === 0 || funded_to > (all[n - 1]?.funded_to ?? 0n)),
+      "each target is above the one before",
+    ),
+});
+export type AutoTopUp = z.output<typeof AutoTopUp>;
+
 /** What opens a lease or adds to it. */
 export const LeaseFunding = z.union([CreditAuthorization, FundingAuthorization]);
 export type LeaseFunding = z.output<typeof LeaseFunding>;

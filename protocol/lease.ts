@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
-import { LeaseFunding } from "./funding.ts";
+import { AutoTopUp, LeaseFunding } from "./funding.ts";
 import { Address, Bytes32, HexBytes, LeaseId, OrderId } from "./ids.ts";
 import { SignedReceipt } from "./job.ts";
 import { Amount } from "./money.ts";
@@ -146,7 +146,11 @@ export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: LeaseFundi
 export type LeaseRequest = z.output<typeof LeaseRequest>;
 
 /** The body of `POST /v1/leases/{id}/topup`. */
-export const TopUpRequest = z.strictObject({ funding: LeaseFunding });
+export const TopUpRequest = z.union([
+  z.strictObject({ funding: LeaseFunding }),
+  /** Instead of what was left with the lease before; null: nothing any more. */
+  z.strictObject({ auto_top_up: AutoTopUp.nullable() }),
+]);
 export type TopUpRequest = z.output<typeof TopUpRequest>;
 
 /** One transaction that touched a lease, for timelines and reports. */
@@ -221,6 +225,8 @@ export const LeaseView = z.object({
       }),
     )
     .optional(),
+  /** Signed raises that it lands by itself when less than `below` is left. */
+  auto_top_up: z.object({ below: Amount, targets: z.array(Amount) }).optional(),
   transactions: z.array(LeaseTransaction),
   end: LeaseEnd.optional(),
   /** Of one that was opened with others by one signature. */

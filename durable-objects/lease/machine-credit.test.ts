@@ -119,3 +119,66 @@ describe("a lease from credit", () => {
     expect(leaseView(scene.state)).toMatchObject({ status: "closed", from_credit: true });
   });
 });
+
+describe("CRD-6 raises that were signed in advance", () => {
+  const targets = [12_000_000n, 15_000_000n, 20_000_000n];
+  const auto = (below: bigint, allocations = targets.map(to)): Event => ({
+    t: "auto_top_up",
+    auto: { below, allocations },
+  });
+  const left = (scene: Scene) =>
+    scene.state.lease.autoTopUp?.allocations.map(({ funded_to }) => funded_to) ?? null;
+  /** With so much promised to a job that has not ended. */
+  const promising = (scene: Scene, n: number, max_price: bigint) =>
+    scene.tell(
+      submission(scene.state, n, { max_price, allowance: { cumulative: 20_000_000n, signature: "0x00" } }),
+    );
+
+  it("stay where they are while enough is left, and go one after another as it runs low", () => {
+    const scene = opened().tell(auto(1_000_000n));
+    expect([left(scene), scene.state.lease.topUps]).toEqual([targets, []]);
+    promising(scene, 1, 9_000_001n);
+    expect(left(scene)).toEqual(targets.slice(1));
+    expect(keys(scene)).toContain(`relay:fund:${keyOf(12_000_000n)}`);
+    // Not the next one before the first has landed.
+    scene.after(1);
+    expect(left(scene)).toEqual(targets.slice(1));
+    scene.tell(landed(scene, 12_000_000n));
+    expect([scene.state.lease.funded, left(scene)]).toEqual([12_000_000n, targets.slice(1)]);
+    promising(scene, 2, 2_500_000n);
+    scene.tell(landed(scene, 15_000_000n));
+    promising(scene, 3, 3_000_000n);
+    expect(left(scene)).toBeNull();
+    scene.tell(landed(scene, 20_000_000n));
+    expect(scene.state.lease).toMatchObject({ funded: 20_000_000n, topUps: [], autoTopUp: null });
+  });
+
+  it("go at once where too little is left already, and pass over what is reached or can land no more", () => {
+    const late = { ...to(18_000_000n), valid_before: START / 1_000 + 30 };
+    const scene = opened().tell(auto(11_000_000n, [to(FUNDED), late, to(19_000_000n)]));
+    expect(keys(scene)).toContain(`relay:fund:${keyOf(19_000_000n)}`);
+    expect(left(scene)).toBeNull();
+  });
+
+  it("end with the first that the credit does not cover: higher ones are not tried", () => {
+    const scene = opened().tell(auto(11_000_000n));
+    scene.tell(refused(12_000_000n, "insufficient_credit"));
+    expect(scene.state.lease.autoTopUp).toBeNull();
+    expect(leaseView(scene.state).top_ups).toMatchObject([
+      { status: "refused", reason: "insufficient_credit" },
+    ]);
+    expect(keys(scene).filter((key) => key.startsWith("relay:fund"))).toEqual([]);
+  });
+
+  it("wait for our gas money, replace those before, are taken back by null, and end with the lease", () => {
+    const scene = opened().tell(auto(11_000_000n), refused(12_000_000n, "relayer_low_balance"));
+    expect(left(scene)).toEqual(targets.slice(1));
+    scene.tell(auto(1n, [to(30_000_000n)]));
+    expect(leaseView(scene.state).auto_top_up).toEqual({ below: 1n, targets: [30_000_000n] });
+    scene.tell({ t: "auto_top_up", auto: null });
+    expect(leaseView(scene.state)).not.toHaveProperty("auto_top_up");
+    scene.tell({ t: "close" });
+    expect(scene.try(auto(1n))).toMatchObject({ code: "lease_closed" });
+    expect(new Scene().try(auto(1n))).toMatchObject({ code: "payment_required" });
+  });
+});

@@ -1,10 +1,11 @@
 import type { FromLease } from "@gpux/protocol/frames";
-import { fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
+import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { JobRequest } from "@gpux/protocol/job";
 import { LeaseTransaction } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
+import { giveUpRaises, leave, refill } from "./auto-top-up.ts";
 import { type Arrivals, admitAll } from "./batch.ts";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
@@ -25,6 +26,7 @@ export type Event =
   | { readonly t: "reserve"; readonly until: number }
   | { readonly t: "fund"; readonly funding: LeaseFunding; readonly plan?: FundingPlan | null }
   | { readonly t: "top_up"; readonly funding: LeaseFunding }
+  | { readonly t: "auto_top_up"; readonly auto: AutoTopUp | null }
   | {
       readonly t: "relayed";
       readonly kind: IntentKind;
@@ -89,6 +91,7 @@ export function step(state: State, event: Event, now: number): Step {
   const refusal = apply(draft, event);
   if (refusal !== null) return refusal;
   advance(draft);
+  refill(draft);
   tend(draft);
   dispatch(draft);
   settleDue(draft);
@@ -113,6 +116,8 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return fund(draft, event.funding, event.plan ?? null);
     case "top_up":
       return topUp(draft, event.funding);
+    case "auto_top_up":
+      return leave(draft, event.auto);
     case "relayed":
       return relayed(draft, event);
     case "relay_refused":
@@ -259,7 +264,10 @@ function paidOut(draft: Draft, account: Address | undefined): void {
 
 /** The relayer will not land it. What is not told apart here is tried again. */
 function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }>): Refusal | null {
-  if (event.funding !== undefined) fundingRefused(draft, event.funding, event.code, event.detail);
+  if (event.funding !== undefined) {
+    fundingRefused(draft, event.funding, event.code, event.detail);
+    if (event.code !== "relayer_low_balance") giveUpRaises(draft, event.funding);
+  }
   if (
     event.kind === "settle" &&
     (event.code === "nothing_due" || event.code === "stale") &&

@@ -505,6 +505,28 @@ describe("CRD-1 funding from credit", () => {
     expect(await stub.topUp(signer, raise)).toMatchObject({ ok: true, lease: { funded: 3_000_000n } });
   });
 
+  test("CRD-6 keeps raises that are the consumer's, over evictions, and lands the first when too little is left", async () => {
+    const { stub, hash } = await quoted({ terms: market });
+    neighbours.relayed.set("allocate", landed(hash, 1_000_000n));
+    await stub.fund(await creditFor(hash, 1_000_000n));
+    const raises = [await creditFor(hash, 2_000_000n), await creditFor(hash, 3_000_000n)];
+    const forged = { ...(await creditFor(hash, 4_000_000n)), funded_to: 5_000_000n };
+    const auto = { below: 1n, allocations: raises };
+    expect(await stub.autoTopUp(STRANGER, auto)).toMatchObject({ code: "forbidden" });
+    const mixed = { below: 1n, allocations: [...raises, forged] };
+    expect(await stub.autoTopUp(CONSUMER, mixed)).toMatchObject({ code: "funding_invalid" });
+    expect(await stub.autoTopUp(CONSUMER, auto)).toMatchObject({
+      ok: true,
+      lease: { auto_top_up: { below: 1n, targets: [2_000_000n, 3_000_000n] } },
+    });
+    await evictDurableObject(stub);
+    neighbours.relayed.set("allocate", landed(hash, 2_000_000n));
+    const again = await stub.autoTopUp(CONSUMER, { ...auto, below: 1_500_000n });
+    expect(again).toMatchObject({ ok: true, lease: { auto_top_up: { targets: [3_000_000n] } } });
+    await neighbours.quiet();
+    expect(await stub.view(CONSUMER)).toMatchObject({ lease: { funded: 2_000_000n } });
+  });
+
   test("takes no signature of another, or over another target, and holds nothing for it", async () => {
     const { stub, hash } = await quoted({ terms: market });
     const other = privateKeyToAccount(`0x${"44".repeat(32)}`);

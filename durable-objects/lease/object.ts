@@ -1,6 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import { CLOSE } from "@gpux/protocol/frames";
-import { fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
+import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import { Address, JobId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, SignedAllowance } from "@gpux/protocol/job";
 import type { LeaseView, TickView } from "@gpux/protocol/lease";
@@ -93,6 +93,19 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const isTried = this.#life.state.lease.status === "active" && isLanding(this.#life.state, key);
     if (isTried) await this.#life.waiters.change("lease", FUNDING_WAIT_MS);
     return topUpAnswer(this.#life.state, key);
+  }
+
+  async autoTopUp(as: Caller, auto: AutoTopUp | null): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#life.mayNot(as);
+    if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    for (const allocation of auto?.allocations ?? []) {
+      const fault = topUpFault(allocation, Date.now());
+      if (fault !== null) return refusalOf(fault);
+      const unsigned = await allocationFault(this.#life.state.lease, allocation);
+      if (unsigned !== null) return unsigned;
+    }
+    const result = this.#life.apply({ t: "auto_top_up", auto });
+    return result.ok ? { ok: true, lease: leaseView(this.#life.state) } : refusalOf(result);
   }
 
   async submit(

@@ -1,6 +1,6 @@
 import { LeaseTerms, Receipt, Seconds } from "@gpux/protocol/eip712";
 import { JobFailureCode } from "@gpux/protocol/errors";
-import { fundingAmount, isFromCredit, LeaseFunding } from "@gpux/protocol/funding";
+import { AutoTopUp, fundingAmount, isFromCredit, LeaseFunding } from "@gpux/protocol/funding";
 import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, JobRequest, JobStatus, Output, SignedAllowance, TERMINAL } from "@gpux/protocol/job";
 import { LeaseEnd, LeaseStatus, LeaseTransaction, QuoteText } from "@gpux/protocol/lease";
@@ -220,6 +220,8 @@ export const Lease = z.strictObject({
   voucher: Voucher.nullable(),
   closing: Closing.nullable(),
   topUps: z.array(TopUp).default([]),
+  /** Raises that are signed and not needed yet; reached ones and those that are under way are not among them. */
+  autoTopUp: AutoTopUp.nullable().default(null),
   held: Held.prefault({ cumulative: "0", at: 0 }),
   settled: Amount,
   errands: Errands,

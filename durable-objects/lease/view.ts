@@ -138,6 +138,7 @@ export function leaseView(state: State): LeaseView {
     jobs_open: [...state.jobs.values()].filter((job) => !isTerminal(job)).length,
     ...voucherOf(lease),
     ...topUpsOf(lease),
+    ...autoTopUpOf(lease),
     transactions: lease.transactions,
     ...(lease.plan === null ? {} : { order_id: lease.plan.order }),
     ...(lease.end === null ? {} : { end: lease.end }),
@@ -161,6 +162,12 @@ function topUpsOf(lease: Lease): Pick<LeaseView, "top_ups"> {
       ...(refused === null ? { status: "landing" as const } : { status: "refused" as const, ...refused }),
     })),
   };
+}
+
+function autoTopUpOf({ autoTopUp }: Lease): Pick<LeaseView, "auto_top_up"> {
+  if (autoTopUp === null) return {};
+  const targets = autoTopUp.allocations.map(({ funded_to }) => funded_to);
+  return { auto_top_up: { below: autoTopUp.below, targets } };
 }
 
 function sumOf(funding: LeaseFunding, { funded }: Lease) {

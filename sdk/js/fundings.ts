@@ -1,6 +1,6 @@
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, type Bytes32 } from "@gpux/protocol/ids";
-import type { Settlement } from "@gpux/protocol/lease";
+import type { LeaseView, Settlement } from "@gpux/protocol/lease";
 import { FUNDING_WINDOW_S, type LeaseSettings } from "./lease-settings.ts";
 import {
   type SignedAllocation,
@@ -69,6 +69,20 @@ export function createFundings({ account, payer, timing, keep }: LeaseSettings) 
 
   return {
     forAll,
+    /** One allocation for each target, good for as long as the lease can be. */
+    raises(
+      settlement: Settlement,
+      { lease_hash: hash, terms }: Pick<LeaseView, "lease_hash" | "terms">,
+      targets: readonly bigint[],
+    ): Promise<SignedCredit[]> {
+      return Promise.all(
+        targets.map(async (target) => {
+          const plan = { leaseHashes: [hash], amounts: [target], validBefore: terms.expiry };
+          const signed = await signAllocation(account, settlement, plan);
+          return { ...signed, funded_to: target.toString() };
+        }),
+      );
+    },
     async forOne(
       settlement: Settlement,
       lease: Payable,

@@ -10,7 +10,7 @@ export type { AutoOpen, CreateOptions, JobInput } from "./job-dispatch.ts";
 export type { Jobs, RunOptions } from "./jobs.ts";
 export type { LeaseSession, LeaseSessionOptions, SessionRunOptions } from "./lease-session.ts";
 export type { DemandInput } from "./lease-settings.ts";
-export type { Leases, OpenOptions, QuoteInput, Quotes } from "./leases.ts";
+export type { AutoTopUpInput, Leases, OpenOptions, QuoteInput, Quotes } from "./leases.ts";
 export { createMarket, type Nodes, type OfferSearchInput, type Offers } from "./nodes.ts";
 export type { Objects } from "./objects.ts";
 export type { OrderInput } from "./orders.ts";

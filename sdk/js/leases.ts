@@ -1,4 +1,5 @@
 import { listOf } from "@gpux/protocol/answers";
+import { MOST_AUTO_TOP_UPS } from "@gpux/protocol/funding";
 import {
   IndicativeQuote,
   KEEP_WARM_S,
@@ -12,6 +13,7 @@ import {
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
+import { GpuxError } from "./error.ts";
 import { createFundings, type PayFrom } from "./fundings.ts";
 import type { EventOptions } from "./journal.ts";
 import { leaseEvents } from "./lease-events.ts";
@@ -53,6 +55,14 @@ export interface OpenOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Base units. */
+export interface AutoTopUpInput {
+  readonly below: bigint;
+  readonly amount: bigint;
+  /** The most that the lease may ever have been funded with; reached in 16 steps of `amount` at most. */
+  readonly limit: bigint;
+}
+
 export interface Leases {
   /**
    * Checks the quote, signs its funding as the payer (or, from credit, as its spender) and opens the lease. Throws `quote_mismatch` and signs nothing
@@ -77,6 +87,15 @@ export interface Leases {
     id: string,
     amount: bigint,
     options?: { signal?: AbortSignal | undefined; payFrom?: PayFrom },
+  ): Promise<LeaseView>;
+  /**
+   * Leaves the lease raises from credit, signed here and now, that it lands by itself: by `amount` whenever less than
+   * `below` is left, up to `limit` base units in all. Null takes back what has not been used of them.
+   */
+  autoTopUp(
+    id: string,
+    settings: AutoTopUpInput | null,
+    options?: { signal?: AbortSignal | undefined },
   ): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
@@ -195,6 +214,21 @@ export function createLeases(settings: LeaseSettings): Leases {
       warm.raise(id, capped(after.funded));
       return after;
     },
+    async autoTopUp(id, auto, { signal } = {}) {
+      const { settlement } = await settings.wellKnown();
+      const path = `/v1/leases/${id}`;
+      const lease = await transport.json({ method: "GET", path, signal }, LeaseView);
+      mustBe(lease, id, settlement);
+      if (!isConsumer(account, lease.terms))
+        throw quoteMismatch("terms.consumerSigner", "the lease's credit is another key's to spend");
+      const allocations =
+        auto === null ? [] : await fundings.raises(settlement, lease, targetsOf(lease, auto));
+      const auto_top_up = auto === null ? null : { below: auto.below, allocations };
+      const body = jsonBody({ auto_top_up });
+      const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
+      if (auto !== null) warm.raise(id, capped(auto.limit));
+      return after;
+    },
     events: (id, options = {}) => leaseEvents(transport, timing, id, options),
     ticks: (id, { signal } = {}) =>
       pages(transport, `/v1/leases/${id}/ticks`, listOf(TickView), { signed: true, signal }),
@@ -214,6 +248,23 @@ export function createLeases(settings: LeaseSettings): Leases {
       return warm.put({ id: lease.id, hash: lease_hash, terms, text, limit, spent: lease.committed });
     },
   };
+}
+
+function targetsOf(lease: LeaseView, { amount, limit }: AutoTopUpInput): bigint[] {
+  const targets: bigint[] = [];
+  let last = raisedTo(lease);
+  while (amount > 0n && last < limit && targets.length < MOST_AUTO_TOP_UPS) {
+    last = last + amount < limit ? last + amount : limit;
+    targets.push(last);
+  }
+  if (last === limit && targets.length > 0) return targets;
+  throw new GpuxError({
+    code: "request_invalid",
+    title: "The lease cannot be raised to this limit",
+    hint: `Choose an amount above zero and a limit above what the lease has, ${MOST_AUTO_TOP_UPS} amounts away at most.`,
+    detail: `the limit is ${limit}, it has ${raisedTo(lease)}`,
+    fault: "tenant",
+  });
 }
 
 /** What it has, with all that is on its way to it. */

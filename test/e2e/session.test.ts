@@ -139,7 +139,14 @@ describe("a session on the whole stack", () => {
       async () => (await app.leases.get(opened.id)).funded === opened.funded + 100_000n,
       "the top-up from credit has landed",
     );
-    expect((await app.credit.balance()).balance).toBe(deposited - opened.funded - 100_000n);
+    // Half as much again it takes by itself: less than `below` is left from the start.
+    const limit = opened.funded + 150_000n;
+    await app.leases.autoTopUp(opened.id, { below: limit, amount: 50_000n, limit });
+    await until(
+      async () => (await app.leases.get(opened.id)).funded === limit,
+      "the raise that was signed in advance has landed",
+    );
+    expect((await app.credit.balance()).balance).toBe(deposited - limit);
     expect(signed).toBe(1);
 
     await market.close(app, opened.id);

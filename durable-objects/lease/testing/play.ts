@@ -1,4 +1,5 @@
 import type { FromLease } from "@gpux/protocol/frames";
+import type { CreditAuthorization } from "@gpux/protocol/funding";
 import { type Bytes32, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
@@ -9,7 +10,7 @@ import type { Event } from "../machine.ts";
 import { edgeMs } from "../service.ts";
 import { currentAttempt, inOrder, isTerminal, type Job, type State } from "../state.ts";
 import { wakeAt } from "../timers.ts";
-import { done, FUND, jobId, said, submission } from "./fixtures.ts";
+import { done, FUND, jobId, START, said, submission } from "./fixtures.ts";
 
 /**
  * What the lease's property tests play: sequences of moves of a consumer, an agent, a relayer and a clock, honest and
@@ -38,6 +39,11 @@ const consumer = {
   allocate: fc.record({
     t: fc.constant("allocate"),
     target: fc.constantFrom(1n, 10_000_000n, 12_000_000n, 20_000_000n),
+  }),
+  autoTopUp: fc.record({
+    t: fc.constant("auto_top_up"),
+    below: fc.constantFrom(0n, 1_000_000n, 11_000_000n),
+    targets: fc.constantFrom([], [12_000_000n], [11_000_000n, 15_000_000n, 20_000_000n]),
   }),
   submit: fc.record({
     t: fc.constant("submit"),
@@ -129,6 +135,7 @@ const single = fc.oneof(
   { weight: 1, arbitrary: consumer.fund },
   { weight: 2, arbitrary: consumer.topUp },
   { weight: 2, arbitrary: consumer.allocate },
+  { weight: 1, arbitrary: consumer.autoTopUp },
   { weight: 8, arbitrary: consumer.submit },
   { weight: 4, arbitrary: consumer.cancel },
   { weight: 4, arbitrary: consumer.settle },
@@ -237,6 +244,11 @@ function textOf(duty: Duty): string {
   return JSON.stringify(duty, (_, value) => (typeof value === "bigint" ? value.toString() : value));
 }
 
+function allocationTo(funded_to: bigint): CreditAuthorization {
+  const valid_before = START / 1_000 + 3_600;
+  return { kind: "credit", funded_to, valid_before, signature: `0x${"00".repeat(65)}` };
+}
+
 function saltOf(n: number): Bytes32 {
   return `0x${n.toString().padStart(64, "0")}`;
 }
@@ -250,15 +262,12 @@ export function eventOf(move: Move, state: State, around: Surroundings, now: num
     case "top_up":
       return { t: "top_up", funding: { ...FUND.funding, amount: move.amount, salt: saltOf(move.salt) } };
     case "allocate":
-      return {
-        t: "top_up",
-        funding: {
-          kind: "credit",
-          funded_to: move.target,
-          valid_before: 0,
-          signature: `0x${"00".repeat(65)}`,
-        },
-      };
+      return { t: "top_up", funding: allocationTo(move.target) };
+    case "auto_top_up": {
+      const { below, targets } = move;
+      const auto = targets.length === 0 ? null : { below, allocations: targets.map(allocationTo) };
+      return { t: "auto_top_up", auto };
+    }
     case "submit": {
       const event = submission(state, move.job, {
         max_price: move.maxPrice,

@@ -205,7 +205,7 @@ const topUpLease = signedRoute(
     method: "post",
     path: "/v1/leases/{id}/topup",
     summary:
-      "Add to an open lease's funding, from the payer's wallet (idempotent by the salt) or its credit (by the target)",
+      "Add to an open lease's funding, from the payer's wallet (idempotent by the salt) or its credit (by the target); or leave it signed raises from credit, which it lands when less than `below` is left",
     params: LeaseParams,
     query: NONE,
     body: TopUpRequest,
@@ -225,7 +225,9 @@ const topUpLease = signedRoute(
     ],
   },
   async ({ env, params, body }, principal) => {
-    const toppedUp = await onLease(env, principal, params.id, (lease, as) => lease.topUp(as, body.funding));
+    const toppedUp = await onLease(env, principal, params.id, (lease, as) =>
+      "funding" in body ? lease.topUp(as, body.funding) : lease.autoTopUp(as, body.auto_top_up),
+    );
     return toppedUp.ok ? jsonAnswer(LeaseView, toppedUp.lease) : toppedUp;
   },
 );
