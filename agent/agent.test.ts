@@ -218,7 +218,7 @@ describe("a lease from hold to close", () => {
     expect(executor.jobs).toEqual([]);
   });
 
-  test("LNK-8 a job that succeeds at once tells its begin with its end", async () => {
+  test("LNK-9 a job that succeeds at once tells its begin with its end", async () => {
     await start();
     const { socket } = await opened();
     // However long this takes, it takes no time.

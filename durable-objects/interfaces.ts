@@ -1,16 +1,18 @@
 import type { Capacity } from "@gpux/protocol/capacity";
+import type { CreditOffer } from "@gpux/protocol/credit";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
+import type { AutoTopUp, LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type {
-  FundingAuthorization,
   IndicativeQuote,
   LeaseView,
   NodeView,
   Quote,
   QuoteRequest,
   QuoteText,
+  TickView,
 } from "@gpux/protocol/lease";
 
 import type { Condition, OrderTerm } from "@gpux/protocol/offer-query";
@@ -181,12 +183,17 @@ export interface LeaseRpc {
    */
   reserve(validBefore: number): Promise<Outcome>;
   /**
-   * The payer's authorization: the lease goes to `funding`; the relayer lands it. With a `plan` it is one for several
-   * leases, all of which were reserved. Idempotent by salt.
+   * The payer's authorization, or the consumer signer's for the payer's credit: the lease goes to `funding`; the relayer
+   * lands it. With a `plan` it is one for several leases, all of which were reserved. Idempotent by salt or target.
    */
-  fund(funding: FundingAuthorization, plan?: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>>;
-  /** More money from the payer, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt. */
-  topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
+  fund(funding: LeaseFunding, plan?: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>>;
+  /**
+   * More money of the payer's, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt or
+   * target.
+   */
+  topUp(as: Caller, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
+  /** Raises from credit that it lands by itself, instead of those it had; null: none any more. */
+  autoTopUp(as: Caller, auto: AutoTopUp | null): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
    * `as`: the principal must be the payer or the consumer signer. Answers when the job has ended or after
@@ -229,6 +236,8 @@ export interface LeaseRpc {
   /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */
   close(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
   view(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
+  /** Billed time of a dedicated lease, after receipt number `after`, in order. */
+  ticks(as: Caller, after: number, limit: number): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>>;
 }
 
 export interface AccountRpc {
@@ -251,14 +260,11 @@ export interface AccountRpc {
   fundOrder(by: Principal, id: OrderId, funding: OrderAuthorization): Promise<Outcome<{ order: Order }>>;
   viewOrder(by: Principal, id: OrderId): Promise<Outcome<{ order: Order }>>;
   /** Funds a quoted lease of this account and puts it into the warm pool. */
-  openLease(
-    by: Principal,
-    lease: LeaseId,
-    funding: FundingAuthorization,
-  ): Promise<Outcome<{ lease: LeaseView }>>;
+  openLease(by: Principal, lease: LeaseId, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Idempotent by `key` (Idempotency-Key or client-made id; else the nonce). `bodyHash` guards against reuse.
-   * Without a warm lease that fits: `payment_required` with a quote to sign.
+   * Without a lease that fits: `payment_required` with a quote to sign. `routes`: requests with this demand may go to the
+   * job's lease straight away.
    */
   submit(
     by: Principal,
@@ -266,7 +272,7 @@ export interface AccountRpc {
     bodyHash: string,
     request: RoutedJobRequest,
     clientId: string | null,
-  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  ): Promise<Outcome<{ job: JobView; replayed: boolean; routes: boolean }> | PaymentNeeded>;
   /** The job that a client-made id stands for. */
   resolve(clientId: string): Promise<JobId | null>;
   /** Leases of this account that have not ended, newest first. */
@@ -298,9 +304,13 @@ export interface Wait {
   readonly blockers: Partial<Record<Blocker, number>>;
 }
 
-/** `payment_required` brings the quote to sign, `allowance_required` the lease and the cumulative to allow. */
+/**
+ * `payment_required` brings the quote to sign, the allowance that the job will need, and what to sign where credit
+ * suffices; `allowance_required` the lease and the cumulative to allow.
+ */
 export interface PaymentNeeded extends Refused {
   readonly quote?: Quote;
+  readonly credit?: CreditOffer;
   readonly allowance?: {
     readonly lease_id: LeaseId;
     readonly lease_hash: string;

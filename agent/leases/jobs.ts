@@ -4,8 +4,16 @@ import { inputHash } from "@gpux/protocol/job";
 import { type FrameBody, leaseBody } from "../link/frames.ts";
 import type { Log } from "../log.ts";
 import { isConsumersAllowance } from "./allowance.ts";
-import { type Attempt, Attempts } from "./attempts.ts";
-import { type Book, type BookEntry, type Ended, findEnded, sameAttempt, untoldEnds } from "./book.ts";
+import { type Attempt, Attempts, unheardMs } from "./attempts.ts";
+import {
+  type Book,
+  type BookEntry,
+  type Ended,
+  findEnded,
+  isDedicated,
+  sameAttempt,
+  untoldEnds,
+} from "./book.ts";
 import { type AttemptEnd, execute, type Run, upload } from "./job.ts";
 import type { Workshop } from "./workshop.ts";
 
@@ -16,7 +24,7 @@ export interface LeaseJobsOptions {
   readonly leaseId: Bytes32;
   readonly log: Log;
   readonly record: (entry: BookEntry) => void;
-  readonly send: (body: FrameBody, durable: boolean) => void;
+  readonly send: (body: FrameBody, durable: boolean) => number;
   readonly tell: (body: FrameBody) => void;
   /** Waits until the chain was read; null when the lease is served. */
   readonly refusal: () => Promise<string | null>;
@@ -126,7 +134,8 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
       if (attempt.stopReason !== null && attempt.stopReason !== "canceled") return;
       log({ level: "info", event: "job.started", text: job, facts: { job } });
       const ms = Math.floor(performance.now() - begunAt);
-      options.send(leaseBody({ t: "started", job, attempt: token, ms }), false);
+      const seq = options.send(leaseBody({ t: "started", job, attempt: token, ms }), false);
+      attempt.start = { seq, at: performance.now(), heardAt: null };
     };
     return {
       started() {
@@ -197,7 +206,9 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     );
     const rate = terms.ratePerHour;
     const affordableMs =
-      rate === 0n ? Number.MAX_SAFE_INTEGER : Number((frame.max_price * 3_600_000n) / rate);
+      rate === 0n || isDedicated(book)
+        ? Number.MAX_SAFE_INTEGER
+        : Number((frame.max_price * 3_600_000n) / rate);
     options.record({
       is: "ended",
       ended: {
@@ -205,6 +216,7 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
         attempt: token,
         inputHash: await inputHash(frame),
         payableMs: Math.min(frame.execution_ms, affordableMs),
+        unheardMs: unheardMs(attempt, end.ms, performance.now()),
         body,
         ...(frame.ticket === undefined
           ? {}

@@ -216,7 +216,10 @@ describe("a dispute", () => {
     scene.now += 1_000;
     scene.tell(said({ t: "result", seq: 5, ...of(scene, 2), ms: 1_000, gpu, outputs: [] }));
     expect(scene.state.lease.spent).toBe(3_000n);
-    scene.tell(said({ t: "refused", seq: 6, what: "settle", reason: "the job ran longer" }));
+    const refused = said({ t: "refused", seq: 6, what: "settle", reason: "the job ran longer" });
+    expect(scene.try(refused)).toMatchObject({
+      journal: [{ type: "receipt", job: scene.job(2).id, data: { sequence: 2, refused: true } }],
+    });
     expect(scene.job(2)).toMatchObject({ status: "succeeded", price: 0n, receipt: null });
     expect(scene.state.lease).toMatchObject({
       status: "closing",

@@ -4,6 +4,7 @@ import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc812
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
+import { type Credit, createCredit } from "./credit.ts";
 import { GpuxError } from "./error.ts";
 import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
@@ -46,8 +47,8 @@ export interface ClientOptions {
   /** Opens session sockets (`leases.session`); the platform's own WebSocket by default. */
   readonly dial?: Dial;
   /**
-   * Called with each funding before it leaves, and waited for: whoever keeps it (its terms above all) gets the rest of
-   * the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
+   * Called with each funding before it leaves (of one from credit with the lease's reclaim), and waited for: whoever keeps
+   * it (its terms above all) gets the rest of the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
    */
   readonly keep?: (funding: KeptIntentWire) => void | Promise<void>;
   /** After the first try; 2 by default. */
@@ -61,6 +62,7 @@ export interface Client {
   readonly objects: Objects;
   readonly quotes: Quotes;
   readonly leases: Omit<Leases, "adopt"> & OpenLeaseSession;
+  readonly credit: Credit;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly offers: Offers;
@@ -133,6 +135,7 @@ export function createClient(options: ClientOptions): Client {
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;
+  const intents = createIntents(transport, timing);
   return {
     wellKnown,
     objects: createObjects(transport),
@@ -141,10 +144,11 @@ export function createClient(options: ClientOptions): Client {
       ...leases,
       session: (id, given) => openLeaseSession({ ...shared, leases, dial }, id, given),
     },
+    credit: createCredit({ ...shared, intents }),
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
     offers: createOffers(transport),
-    intents: createIntents(transport, timing),
+    intents,
     session: (given) => session.open(given),
     sessions: session.sessions,
   };
