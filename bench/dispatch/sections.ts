@@ -91,8 +91,10 @@ export async function measureRounds(
     const counted = await counting.stop();
     const jobs = loaded.turns * jobsPerTurn;
     if (jobs === 0) return {};
-    const total = counted.reduce((sum, count) => sum + count, 0) / jobs;
-    return { [SYNCS]: total };
+    const figures: Record<string, number> = {};
+    for (const [index, { name }] of processes.entries())
+      if (processes.length > 1) figures[`${SYNCS} of ${name}`] = (counted[index] ?? 0) / jobs;
+    return { [SYNCS]: counted.reduce((sum, count) => sum + count, 0) / jobs, ...figures };
   };
 
   say("warming up");
