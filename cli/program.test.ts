@@ -75,6 +75,7 @@ it.each([
   ["leases", "list"],
   ["leases", "get"],
   ["leases", "topup"],
+  ["leases", "extend"],
   ["leases", "close"],
   ["nodes"],
   ["offers"],

@@ -49,6 +49,7 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
           .default("serverless" satisfies LeaseMode),
       )
       .option("--duration <hours>", "how long the leases may last", "1")
+      .option("--extendable <hours>", "by how much their end can be moved later (gpux leases extend)", "0")
       .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
       .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)"),
   )
@@ -112,6 +113,29 @@ Examples:
     });
 
   withCommonFlags(
+    leases
+      .command("extend <id> <hours>")
+      .description("move a lease's end so far behind the one it was opened with, in all")
+      .option("--add <usdc>", "more money with it; what is not used comes back"),
+  )
+    .addHelpText(
+      "after",
+      `
+How far an end can be moved was agreed when the lease was opened (gpux leases open --extendable).
+
+Examples:
+  $ gpux leases extend lse_... 2
+  $ gpux leases extend lse_... 4 --add 3.50`,
+    )
+    .action(async (id: string, hours: string, flags: CommonFlags & { add?: string }) => {
+      const seconds = secondsOf(hours, "<hours>");
+      const more = flags.add === undefined ? {} : { amount: usdc(flags.add, "--add") };
+      const session = await openSession(terminal, flags);
+      show(session, await session.client.leases.extend(id, seconds, more));
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
     leases.command("close <id>").description("take no new jobs, pay the provider, return the rest"),
   )
     .addHelpText("after", "\nExample:\n  $ gpux leases close lse_...")
@@ -144,6 +168,7 @@ interface OpenFlags extends CommonFlags {
   readonly spread: Spread;
   readonly mode: LeaseMode;
   readonly duration: string;
+  readonly extendable: string;
   readonly amount?: string;
   readonly maxRate?: string;
 }
@@ -164,6 +189,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
     spread: flags.spread,
     mode: flags.mode,
     durationS: Math.round(hours * 3_600),
+    extendableS: secondsOf(flags.extendable, "--extendable"),
     demand: {
       ...(settings.gpu === undefined ? {} : { gpu_model: settings.gpu }),
       ...(settings.region === undefined ? {} : { region: settings.region }),
@@ -181,6 +207,12 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       );
     },
   });
+}
+
+function secondsOf(hours: string, name: string): number {
+  const seconds = Math.round(Number(hours) * 3_600);
+  if (hours !== "" && seconds >= 0 && seconds <= 86_400) return seconds;
+  throw new UsageError(`${name} ${hours}: expected hours, up to 24`);
 }
 
 function whole(text: string, name: string, least: number): number {
@@ -228,6 +260,11 @@ function presenceOf({ node_connected: isConnected, warm, status }: LeaseView): s
   return warm || status !== "active" ? "away" : "at rest: the next job waits until it has its GPUs free";
 }
 
+function endOf({ ends_at, extendable_s = 0, terms }: LeaseView): string {
+  const end = ends_at ?? new Date(terms.expiry * 1_000).toISOString();
+  return extendable_s === 0 ? end : `${end}, can be extended by ${extendable_s / 3_600} h`;
+}
+
 function show({ terminal, json }: Session, lease: LeaseView): void {
   if (json) return printJson(terminal, LeaseView.encode(lease));
   const rows = [
@@ -243,7 +280,7 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
       `${formatAmount(amount)} USDC ${status}${detail === undefined ? "" : `: ${detail}`}`,
     ]),
     ["jobs", `${lease.jobs_open} open, ${lease.jobs_ended} ended`],
-    ["expires", new Date(lease.terms.expiry * 1_000).toISOString()],
+    ["ends", endOf(lease)],
     ...lease.transactions.map((transaction) => [transaction.kind, transaction.hash]),
   ];
   terminal.out.write(table(rows));

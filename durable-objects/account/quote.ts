@@ -61,6 +61,7 @@ export function draftQuote(
     ...(request.demand.model === undefined ? {} : { models: [request.demand.model] }),
     tick_s: tickOf(request.mode, rate),
     keep_warm_s: request.keep_warm_s,
+    ...(request.extendable_s === 0 ? {} : { extendable_s: request.extendable_s }),
     salt,
   };
   const terms: LeaseTerms = {
@@ -76,7 +77,7 @@ export function draftQuote(
     // Serverless: every unit of spending needs the consumer's allowance. Dedicated: the clock alone makes it owed.
     unattended: request.mode === "dedicated" ? MAX_AMOUNT : 0n,
     ratePerHour: rate,
-    expiry: Math.floor(now / 1000) + request.duration_s,
+    expiry: Math.floor(now / 1000) + request.duration_s + request.extendable_s,
     quote: keccak256(stringToBytes(canonicalJson(text))),
   };
   const leaseHash = config.hasher.leaseTerms(terms);

@@ -4,6 +4,7 @@ import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
 import { blockReceipts } from "./blocks.ts";
+import { watchAt } from "./funding.ts";
 import { isOver, type Lease, type State } from "./state.ts";
 import { holdAt, RECLAIM_MS } from "./timers.ts";
 
@@ -15,6 +16,8 @@ type Voucher = z.output<typeof SettleIntent>;
  */
 export type Duty =
   | { readonly key: string; readonly t: "relay"; readonly intent: Intent }
+  /** Whether the funding, which can still be taken back, stands. */
+  | { readonly key: "watch"; readonly t: "watch"; readonly intent: Extract<Intent, { kind: "fund" }> }
   | { readonly key: "hold"; readonly t: "hold"; readonly voucher: Voucher }
   | { readonly key: "meter:open"; readonly t: "meter_open"; readonly openedAt: number }
   | {
@@ -36,7 +39,10 @@ export function duties(state: State, now: number): Duty[] {
   const relay = (intent: Intent) => list.push({ key: `relay:${intent.kind}`, t: "relay", intent });
   const { funding, closing, errands, terms } = lease;
 
-  if (lease.status === "funding" && funding !== null) relay(fundIntent(lease, funding));
+  if ((lease.status === "funding" || lease.status === "suspended") && funding !== null)
+    relay(fundIntent(lease, funding));
+  if (funding !== null && now >= watchAt(state))
+    list.push({ key: "watch", t: "watch", intent: fundIntent(lease, funding) });
   if (lease.status === "active")
     for (const { funding: more, refused } of lease.topUps)
       if (refused === null)
@@ -88,10 +94,10 @@ function capacityDuties({ status, capacity, awayAt }: Lease): Duty[] {
 }
 
 /** Leases of one order ask for one and the same intent: the relayer knows it by its meaning and lands it once. */
-function fundIntent({ terms, plan, funding: opening }: Lease, funding: FundingAuthorization): Intent {
+function fundIntent({ terms, plan, funding: opening }: Lease, funding: FundingAuthorization) {
   const together = plan !== null && opening?.salt === funding.salt ? plan : null;
   return {
-    kind: "fund",
+    kind: "fund" as const,
     from: terms.payer,
     terms: together?.terms ?? [terms],
     amounts: together?.amounts ?? [funding.amount],

@@ -1,4 +1,4 @@
-import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
+import type { IntentDone, IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import { type FundingAuthorization, fundingTimeFault } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import type { Draft } from "./draft.ts";
@@ -6,7 +6,14 @@ import { end } from "./ending.ts";
 import { type Refusal, refuse } from "./jobs.ts";
 import { finish } from "./outcome.ts";
 import { refilled } from "./service.ts";
-import { isTerminal } from "./state.ts";
+import { isTerminal, type State } from "./state.ts";
+
+/**
+ * LSE-14: while a lease is used and its funding can still be taken back, the relayer is asked so often whether it stands;
+ * for so long it may then take to land again. What was begun may end meanwhile: its execution time-out bounds it.
+ */
+export const WATCH_MS = 30_000;
+export const SUSPENDED_MS = 30 * 60_000;
 
 /** Top-ups that are under way at once, and refused ones that are still shown. */
 const MAX_TOP_UPS = 8;
@@ -61,7 +68,8 @@ export function fund(
 export function topUp(draft: Draft, funding: FundingAuthorization): Refusal | null {
   const { lease } = draft;
   if (lease.status === "quoted") return refuse("payment_required", "the lease is not funded yet");
-  if (lease.status !== "funding" && lease.status !== "active") return refuse("lease_closed");
+  if (lease.status !== "funding" && lease.status !== "active" && lease.status !== "suspended")
+    return refuse("lease_closed");
   if (lease.funding?.salt === funding.salt) return refuse("funding_invalid", "it opened the lease");
   const others = lease.topUps.filter((each) => each.funding.salt !== funding.salt);
   const known = lease.topUps.find((each) => each.funding.salt === funding.salt);
@@ -79,7 +87,7 @@ export function funded(
   draft: Draft,
   salt: string,
   result: Extract<IntentResult, { kind: "fund" }>,
-  enough: boolean,
+  { enough, confirmation }: Pick<IntentDone, "enough" | "confirmation">,
 ): void {
   const { lease } = draft;
   const mine = result.leases.find((each) => each.leaseId === lease.hash);
@@ -93,17 +101,37 @@ export function funded(
     refilled(draft);
     return;
   }
-  if (lease.status !== "funding" || lease.funding?.salt !== salt) return;
-  const landed = { ...lease, funded: all, openedAt: mine.openedAt * 1_000 };
+  if (lease.funding?.salt !== salt) return;
+  const isHard = confirmation === "safe" || confirmation === "finalized";
+  const watch = { at: draft.now, isHard };
+  const opened = { watch, openedAt: mine.openedAt * 1_000 };
+  if (lease.status === "active") draft.lease = { ...lease, ...opened };
+  if (lease.status !== "funding" && lease.status !== "suspended") return;
+  const landed = { ...lease, ...opened, funded: all > lease.funded ? all : lease.funded };
   // No work is begun for money that a reorganisation could still take back; how hard it must be hangs on how much.
   draft.lease = enough
     ? {
         ...landed,
         status: "active",
+        suspendedAt: null,
         // Its absence counts from here; an agent that dialled before the funding landed is no absent one.
         awayAt: lease.awayAt === null ? null : draft.now,
       }
     : landed;
+}
+
+/** LSE-14: the relayer says that the funding is not on chain (any more): nothing is begun until it is again. */
+export function unfunded(draft: Draft): void {
+  const { lease, now } = draft;
+  if (lease.status === "active") draft.lease = { ...lease, status: "suspended", suspendedAt: now };
+}
+
+/** From when on the relayer must be asked whether the funding stands; infinity while nobody uses it, or it is hard. */
+export function watchAt({ lease, jobs }: State): number {
+  const { status, watch, service } = lease;
+  if (status !== "active" || watch.isHard) return Number.POSITIVE_INFINITY;
+  const isUsed = service.since !== null || [...jobs.values()].some((job) => !isTerminal(job));
+  return isUsed ? watch.at + WATCH_MS : Number.POSITIVE_INFINITY;
 }
 
 /** LSE-4, LSE-8: it cannot land. That our own gas money is short is no such reason. */
@@ -117,6 +145,9 @@ export function fundingRefused(draft: Draft, salt: string, code: IntentRefusalCo
     draft.lease = { ...lease, topUps };
     return;
   }
+  // Time ends it then (timers.ts): what was used may still be paid, should it be there again after all.
+  if (lease.status === "suspended" && lease.funding?.salt === salt)
+    draft.lease = { ...lease, suspendedAt: 0, end: { reason: "funding_failed", fault: "chain", detail } };
   if (lease.status !== "funding" || lease.funding?.salt !== salt) return;
   for (const job of draft.jobs.values())
     if (!isTerminal(job))

@@ -6,7 +6,7 @@ import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
-import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
+import { type Attempt, currentAttempt, inTurn, isTerminal, isWorking, type Job, windUpAt } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -16,9 +16,6 @@ export const QUEUE_LIMIT = 1_000;
 
 /** What the agent gets beyond the execution time-out before the edge ends the job itself. */
 export const BACKSTOP_MS = 10_000;
-
-/** A lease winds up this long before its terms run out, so that the close can land. */
-export const WIND_UP_MS = 120_000;
 
 /** The meter of a canceled job stops at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
@@ -54,14 +51,15 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     return isSame(known, arrival) ? null : { ok: false, code: "idempotency_key_reused" };
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
-  if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
+  if (lease.status !== "funding" && lease.status !== "active" && lease.status !== "suspended")
+    return { ok: false, code: "lease_closed" };
   // A node may say that it stops before the funding has landed: what came then would be aborted at once.
   if (lease.drainAt !== null) return refuse("lease_closed", "its node is about to stop");
-  if (now + arrival.request.timeouts.execution_s * 1_000 > lease.terms.expiry * 1_000 - WIND_UP_MS)
+  if (now + arrival.request.timeouts.execution_s * 1_000 > windUpAt(lease))
     return {
       ok: false,
       code: "lease_closed",
-      detail: "its terms run out before the job's execution time-out",
+      detail: "it ends before the job's execution time-out",
     };
   if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
     return { ok: false, code: "queue_full" };
@@ -135,7 +133,7 @@ function arrived(
  */
 export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void {
   const { lease, jobs } = draft;
-  if (lease.status !== "active" && lease.status !== "draining") return;
+  if (!isWorking(lease) || lease.status === "closing") return;
   const needed = committed(draft) + mostOf(lease, request);
   if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
   const { attempt: token, sentAt } = ticket;

@@ -14,7 +14,7 @@ import { type Event, prune, type Step, step } from "./machine.ts";
 import { YIELDED } from "./outcome.ts";
 import { quotedLease } from "./quoted.ts";
 import { edgeMs } from "./service.ts";
-import { isOver, isTerminal, Job, Lease, type State, type Tick, unsignedReceipts } from "./state.ts";
+import { endsAt, isOver, isTerminal, Job, Lease, type State, type Tick, unsignedReceipts } from "./state.ts";
 import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
@@ -35,7 +35,8 @@ const FORWARD: Readonly<Record<Job["status"], readonly Job["status"][]>> = {
 const LEASE_FORWARD: Readonly<Record<Lease["status"], readonly Lease["status"][]>> = {
   quoted: ["funding", "expired"],
   funding: ["active", "draining", "closing", "expired", "lost"],
-  active: ["draining", "closing", "lost", "closed"],
+  active: ["suspended", "draining", "closing", "lost", "closed"],
+  suspended: ["active", "draining", "closing", "lost", "closed"],
   draining: ["closing", "lost", "closed"],
   closing: ["closed", "lost"],
   lost: ["closed"],
@@ -142,6 +143,8 @@ class Witness {
 
   #checkLease(before: Lease, { lease, jobs }: State): void {
     if (lease.status !== before.status) expect(LEASE_FORWARD[before.status]).toContain(lease.status);
+    expect(endsAt(lease)).toBeGreaterThanOrEqual(endsAt(before));
+    expect(endsAt(lease)).toBeLessThanOrEqual(lease.terms.expiry * 1_000);
     expect(lease.epoch).toBeGreaterThanOrEqual(before.epoch);
     expect(lease.settled).toBeGreaterThanOrEqual(before.settled);
     expect(lease.voucher?.cumulative ?? 0n).toBeGreaterThanOrEqual(before.voucher?.cumulative ?? 0n);
@@ -338,6 +341,7 @@ const leases = fc.record({
   tier: fc.constantFrom("firm", "yieldable"),
   mode: fc.constantFrom("serverless", "dedicated"),
   tickS: fc.constantFrom(60, 300),
+  extendableS: fc.constantFrom(0, 7_200),
 });
 
 interface Sold {
@@ -348,14 +352,26 @@ interface Sold {
   readonly tier: "firm" | "yieldable";
   readonly mode: LeaseMode;
   readonly tickS: number;
+  readonly extendableS: number;
 }
 
-function quoted({ gpus, keepWarmS, tier, mode, tickS, ...overrides }: Sold): State {
+function quoted({ gpus, keepWarmS, tier, mode, tickS, extendableS, ...overrides }: Sold): State {
   const unattended = mode === "dedicated" ? MAX_AMOUNT : overrides.unattended;
   const hold = holdOf(termsOf({ ...overrides, unattended, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
   return quotedLease(
-    { ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS, tier, mode, tick_s: tickS } },
+    {
+      ...hold,
+      text: {
+        ...hold.text,
+        resources,
+        keep_warm_s: keepWarmS,
+        tier,
+        mode,
+        tick_s: tickS,
+        extendable_s: extendableS,
+      },
+    },
     PLACE,
     START,
   );

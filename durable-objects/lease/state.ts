@@ -8,6 +8,7 @@ import {
   LeaseStatus,
   LeaseTransaction,
   QuoteText,
+  WIND_UP_S,
 } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
@@ -153,6 +154,9 @@ const TopUp = z.strictObject({
     .nullable(),
 });
 
+/** When the relayer last said that the funding stands, and whether a reorganisation can still take it (funding.ts). */
+const Watch = z.strictObject({ at: Time, isHard: z.boolean() });
+
 /** How much of the voucher the relayer keeps, to land it should the payer exit, and since when (duties.ts). */
 const Held = z.strictObject({ cumulative: Amount, at: Time });
 
@@ -199,6 +203,11 @@ export const Lease = z.strictObject({
   plan: FundingPlan.nullable().default(null),
   funded: Amount,
   openedAt: Time.nullable(),
+  watch: Watch.prefault({ at: 0, isHard: false }),
+  /** By how much the end was moved since the quote; seconds. */
+  extendedS: z.int().min(0).default(0),
+  /** Of `suspended`: since when. */
+  suspendedAt: Time.nullable().default(null),
   /** Raised durably before the first frame of each life of the object; part of the fencing token. */
   epoch: z.int().min(0),
   /** Of the tickets that stand for jobs whose rows are not written yet (tickets.ts); told to nobody. */
@@ -299,6 +308,21 @@ export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {
 
 export function currentAttempt(job: Job): Attempt | undefined {
   return job.attempts.at(-1);
+}
+
+/** Open on chain as far as anybody knows, and not wound up yet. */
+export function isWorking({ status }: Pick<Lease, "status">): boolean {
+  return status === "active" || status === "suspended" || status === "draining" || status === "closing";
+}
+
+/** Its agreed end, which the terms may outlast (docs/adr/0015). */
+export function endsAt({ terms, text, extendedS }: Lease): number {
+  return (terms.expiry - (text.extendable_s ?? 0) + extendedS) * 1_000;
+}
+
+/** When it takes no more work, so that its close can land. */
+export function windUpAt(lease: Lease): number {
+  return endsAt(lease) - WIND_UP_S * 1_000;
 }
 
 /** The leases that take no more work of any kind. */

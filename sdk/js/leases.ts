@@ -33,6 +33,8 @@ export interface QuoteInput {
   readonly demand?: DemandInput;
   /** Seconds that the lease may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
+  /** Seconds that the lease's end may be moved later, by `extend`: up to 86,400, by default none. */
+  readonly extendableS?: number;
   /** `serverless`, the default: billed while a job runs. `dedicated`: reserved, billed by the clock, jobs are free. */
   readonly mode?: LeaseMode;
   /** Base units that the caller means to put in. */
@@ -50,6 +52,7 @@ export interface OpenOptions {
   /** What was asked for: the quote is checked against it before anything is signed. Any one GPU by default. */
   readonly demand?: DemandInput;
   readonly durationS?: number;
+  readonly extendableS?: number;
   readonly mode?: LeaseMode;
   readonly keepWarmS?: number;
   /** Base units per hour. */
@@ -78,6 +81,15 @@ export interface Leases {
    * within seconds; `top_ups` of the answer names what has not landed yet.
    */
   topUp(id: string, amount: bigint, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  /**
+   * Moves the lease's end to so many seconds behind the quote's, in all and at most its `extendableS`; `amount` base
+   * units are added with it. Asked again it changes nothing more.
+   */
+  extend(
+    id: string,
+    extendedS: number,
+    options?: { amount?: bigint; signal?: AbortSignal },
+  ): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
@@ -98,6 +110,7 @@ export function createQuotes({ transport, account, payer }: LeaseSettings) {
       payer: payer.address,
       consumer_signer: account.address,
       duration_s: input.durationS ?? DEFAULT_DURATION_S,
+      ...(input.extendableS === undefined ? {} : { extendable_s: input.extendableS }),
       ...(input.mode === undefined ? {} : { mode: input.mode }),
       ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
       ...(input.amount === undefined ? {} : { amount: input.amount }),
@@ -164,6 +177,16 @@ export function createLeases(settings: LeaseSettings): Leases {
     return funding;
   }
 
+  /** More money for a lease of ours, signed. */
+  async function moreFor(id: string, amount: bigint, signal: AbortSignal | undefined) {
+    const { settlement } = await settings.wellKnown();
+    const lease = await transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView);
+    mustBe(lease, id, settlement);
+    if (lease.terms.payer !== payer.address.toLowerCase())
+      throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
+    return signedAndKept(settlement, lease.lease_hash, lease.terms, amount);
+  }
+
   return {
     async open(quote, options = {}) {
       const wellKnown = await settings.wellKnown();
@@ -175,6 +198,7 @@ export function createLeases(settings: LeaseSettings): Leases {
         demand: checked(Demand, options.demand ?? {}),
         mode: options.mode ?? "serverless",
         durationS: options.durationS ?? DEFAULT_DURATION_S,
+        extendableS: options.extendableS ?? 0,
         keepWarmS: options.keepWarmS ?? KEEP_WARM_S,
         maxRatePerHour: options.maxRatePerHour ?? null,
         now,
@@ -202,15 +226,17 @@ export function createLeases(settings: LeaseSettings): Leases {
       transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
     list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), { signed: true, signal }),
     async topUp(id, amount, { signal } = {}) {
-      const { settlement } = await settings.wellKnown();
-      const path = `/v1/leases/${id}`;
-      const lease = await transport.json({ method: "GET", path, signal }, LeaseView);
-      mustBe(lease, id, settlement);
-      if (lease.terms.payer !== payer.address.toLowerCase())
-        throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
-      const funding = await signedAndKept(settlement, lease.lease_hash, lease.terms, amount);
-      const body = jsonBody({ funding });
-      const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
+      const body = jsonBody({ funding: await moreFor(id, amount, signal) });
+      const path = `/v1/leases/${id}/topup`;
+      const after = await transport.json({ method: "POST", path, body, signal }, LeaseView);
+      warm.raise(id, capped(after.funded));
+      return after;
+    },
+    async extend(id, extendedS, { amount, signal } = {}) {
+      const funding = amount === undefined ? {} : { funding: await moreFor(id, amount, signal) };
+      const body = jsonBody({ extended_s: extendedS, ...funding });
+      const path = `/v1/leases/${id}/extend`;
+      const after = await transport.json({ method: "POST", path, body, signal }, LeaseView);
       warm.raise(id, capped(after.funded));
       return after;
     },

@@ -108,6 +108,7 @@ export class Consumer extends Actor {
     const request: Wanted = {
       demand: this.#demand(),
       duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
+      extendable_s: 0,
       keep_warm_s: this.#random.pick([0, 5, 30, 300]),
       mode: "serverless",
       ...(this.#random.chance(0.5)
