@@ -179,9 +179,7 @@ it("says where it tried to connect when nobody is there", async () => {
 });
 
 // Scrypt at its full cost, three times over.
-it("makes a wallet, shows its address without the password, and opens it with it", {
-  timeout: 60_000,
-}, async () => {
+it("makes a wallet, shows its address without the password, and opens it with it", async () => {
   const locked = { GPUX_URL: url, GPUX_CONFIG_DIR: join(folder, "config"), GPUX_PASSWORD: "correct horse" };
   const made = await runCommand(["wallet", "new", "--json"], locked);
   expect(made.code).toBe(0);

@@ -16,9 +16,10 @@ import type {
 
 import type { Condition, OrderTerm } from "@gpux/protocol/offer-query";
 import type { FundingPlan, Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
-import type { Blocker, Demand, Offer } from "@gpux/protocol/resources";
+import type { Blocker, Demand, Offer, Tier } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionScope, SessionView } from "@gpux/protocol/session";
 import type { Presence } from "./presence.ts";
+import type { Sale } from "./sales.ts";
 
 /**
  * What the objects may ask of each other, over RPC. Awaited calls run one way, Account -> Book, Node, Lease;
@@ -65,6 +66,7 @@ export interface BookEntry {
   readonly status: NodeView["status"];
   readonly lastSeen: number;
   readonly presence: Presence;
+  readonly sales: readonly Sale[];
 }
 
 /** What an offer is ordered by, for who puts the answers of several Books together. */
@@ -106,20 +108,20 @@ export interface FindOptions {
   readonly toBuy?: boolean;
 }
 
-/** A price per GPU-hour, and how many GPUs of online nodes ask it. */
-export interface Ask {
+/** A price per GPU-hour, and how much stands behind it: GPUs of online nodes that ask it, GPU-ms that were paid at it. */
+export interface Priced {
   readonly price: bigint;
-  readonly gpus: number;
+  readonly weight: number;
 }
 
-/** What the GPUs of one model ask, cheapest first. */
-export interface Asks {
+/** What the GPUs of one model ask, and what was paid for them, cheapest first. */
+export interface Prices {
   readonly model: string;
   readonly nodes: number;
   readonly gpus: number;
   readonly free: number;
-  readonly firm: readonly Ask[];
-  readonly yieldable: readonly Ask[];
+  readonly asks: Readonly<Record<Tier, readonly Priced[]>>;
+  readonly settled: Readonly<Record<Tier, readonly Priced[]>>;
 }
 
 export interface BookRpc {
@@ -132,7 +134,7 @@ export interface BookRpc {
   get(node: Address): Promise<BookEntry | null>;
   /** Why the node was not bought from: of demands of the last hour that nothing here met, by the conditions it failed. */
   skipped(node: Address): Promise<Partial<Record<Blocker, number>>>;
-  asks(): Promise<Asks[]>;
+  prices(): Promise<Prices[]>;
   /** The rows that belong into another Book, by address; only the directory (books.ts) is asked. */
   rowsOf(book: string, after: Address | null, limit: number): Promise<BookEntry[]>;
 }
@@ -166,7 +168,8 @@ export interface NodeRpc {
   /** The agent of a resting lease is to dial, without its GPUs. */
   dial(lease: LeaseId): Promise<void>;
   /** The hold, reservation or lease is over; what it had is free. Idempotent. */
-  release(lease: LeaseId): Promise<void>;
+  /** `paid`: what was settled of it on chain, base units. */
+  release(lease: LeaseId, paid?: bigint): Promise<void>;
   view(): Promise<Outcome<{ node: NodeView }>>;
 }
 

@@ -22,12 +22,8 @@ const jobOf = (gpu_model: string, change: object = {}) =>
   RoutedJobRequest.parse({ function: FUNCTION, max_price: "1000", demand: { gpu_model }, ...change });
 
 /** A node whose offer stands in its book. */
-async function listed(model: string, change: Parameters<typeof offerOf>[1] = {}): Promise<ScriptedAgent> {
-  const agent = await ScriptedAgent.join(offerOf(model, change));
-  const book = env.BOOK.getByName(`${model}/any/0`);
-  await expect.poll(() => book.get(addressOf(agent.account))).toMatchObject({ status: "online" });
-  return agent;
-}
+const listed = (model: string, change: Parameters<typeof offerOf>[1] = {}) =>
+  ScriptedAgent.listed(offerOf(model, change));
 
 async function quoted(account: Account, agent: ScriptedAgent, request: QuoteRequest): Promise<Quote> {
   const [answer] = await Promise.all([

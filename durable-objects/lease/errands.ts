@@ -121,7 +121,7 @@ export class Errands {
         await this.#env.NODE.getByName(lease.terms.providerSigner).dial(lease.id);
         return null;
       case "node_release":
-        await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id);
+        await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id, lease.settled);
         return { t: "errand", done: "released" };
     }
   }

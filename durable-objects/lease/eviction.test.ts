@@ -318,7 +318,7 @@ class Duel {
     await expected.settle(this.#now);
     noteDuties(this.#around, duties(expected.state, this.#now));
     const jobs = [...expected.jobs.keys()];
-    await vi.waitFor(async () => expect(await real.kept(jobs)).toEqual(expected.kept(this.#now)));
+    await expect.poll(() => real.kept(jobs)).toEqual(expected.kept(this.#now));
     this.#neighbours.relayed.clear();
     if (!isSettled(expected.state.lease)) return;
     expected.connected = false;

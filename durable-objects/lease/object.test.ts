@@ -190,7 +190,7 @@ test("a job runs over the data socket, its watcher sees all of it, and both sign
   expect(seen.map(({ type, data }) => data.status ?? type)).toEqual(["running", "progress", "succeeded"]);
   expect(await watcher.closed).toBe(1000);
 
-  const waiting = stub.job(CONSUMER, job(1), 5_000);
+  const waiting = stub.job(CONSUMER, job(1), 60_000);
   const { usage, receipts } = await agent.frame("settle");
   const [receipt] = receipts;
   if (receipt === undefined) throw new Error("nothing is asked for");
@@ -215,7 +215,7 @@ test("a batch that is waited for is answered in its order when its last job has 
   agent.hello();
   await agent.frame("welcome");
   const asked = [3, 1, 2].map((n) => ({ id: job(n), request }));
-  const waiting = stub.submitAll(CONSUMER, asked, 30_000);
+  const waiting = stub.submitAll(CONSUMER, asked, 60_000);
   for (const [index, { id }] of asked.entries()) {
     const run = await agent.frame("run");
     expect(run.job).toBe(id);
@@ -237,7 +237,7 @@ test("ACK-5 a batch of which a crash left a part is made whole by the same reque
   await agent.frame("welcome");
   const asked = [1, 2].map((n) => ({ id: job(n), request }));
   vi.useFakeTimers({ toFake: ["setTimeout"] });
-  const waiting = stub.submitAll(CONSUMER, asked, 5_000);
+  const waiting = stub.submitAll(CONSUMER, asked, 60_000);
   const run = await agent.frame("run");
   const { attempt, ticket } = run;
   const end = { t: "result", attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] };
@@ -418,7 +418,7 @@ test("a duty whose neighbour is away is tried again, and done once it is back", 
     valid_before: Math.floor(Date.now() / 1_000) + 600,
     signature: "0x00",
   });
-  await vi.waitFor(() => expect(broken).toHaveBeenCalledWith(expect.stringContaining("relay:fund")));
+  await expect.poll(() => broken).toHaveBeenCalledWith(expect.stringContaining("relay:fund"));
   neighbours.broken = false;
   neighbours.relayed.set("fund", {
     status: "rejected",
@@ -432,9 +432,7 @@ test("a duty whose neighbour is away is tried again, and done once it is back", 
 
 test("a quote that nobody funds gives its GPUs back and leaves nothing behind", async () => {
   const { stub } = await quoted({ expiresAt: Date.now() + 50 });
-  await vi.waitFor(async () =>
-    expect(await stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" }),
-  );
+  await expect.poll(() => stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" });
   const left = await runInDurableObject(stub, async (_, { storage }) => ({
     rows: storage.sql.exec("SELECT (SELECT count(*) FROM lease) + (SELECT count(*) FROM jobs) AS n").one().n,
     alarm: await storage.getAlarm(),
@@ -451,7 +449,7 @@ async function answeredAndLost(isAskedAgain = false) {
   agent.hello();
   await agent.frame("welcome");
   vi.useFakeTimers({ toFake: ["setTimeout"] });
-  const waiting = stub.submit(CONSUMER, job(1), request, "my-first-job-1", 5_000);
+  const waiting = stub.submit(CONSUMER, job(1), request, "my-first-job-1", 60_000);
   const run = await agent.frame("run");
   const { attempt, ticket = "" } = run;
   const end = { t: "result", seq: 2, job: job(1), attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] };

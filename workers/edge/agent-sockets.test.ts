@@ -1,6 +1,5 @@
 import { SELF } from "cloudflare:test";
-import { env } from "cloudflare:workers";
-import { addressOf, call, newAccount, requestOf, signed } from "@gpux/durable-objects/testing/client";
+import { call, newAccount, requestOf, signed } from "@gpux/durable-objects/testing/client";
 import { offerOf, ScriptedAgent } from "@gpux/durable-objects/testing/scripted-agent";
 import { Quote } from "@gpux/protocol/lease";
 import { expect, test } from "vitest";
@@ -11,12 +10,7 @@ async function quotedLease(agent: ScriptedAgent, model: string): Promise<string>
   return Quote.parse(await (await asking).json()).lease_id;
 }
 
-async function listed(model: string): Promise<ScriptedAgent> {
-  const agent = await ScriptedAgent.join(offerOf(model));
-  const book = env.BOOK.getByName(`${model}/any/0`);
-  await expect.poll(() => book.get(addressOf(agent.account))).toMatchObject({ status: "online" });
-  return agent;
-}
+const listed = (model: string) => ScriptedAgent.listed(offerOf(model));
 
 test("a lease's data socket is for the node that its terms name, and for no other", async () => {
   const agent = await listed("SOCKETS_A");
