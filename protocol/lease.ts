@@ -106,6 +106,8 @@ export const QuoteText = z.strictObject({
   keep_warm_s: KeepWarm.optional(),
   /** The end that was agreed lies so long before the terms' expiry, and may be moved that far; seconds, none: 0. */
   extendable_s: z.int().min(0).max(86_400).optional(),
+  /** Jobs side by side; as many as it has GPUs where the text does not say. */
+  concurrency: z.int().min(1).max(4_096).optional(),
   salt: Bytes32,
 });
 export type QuoteText = z.infer<typeof QuoteText>;

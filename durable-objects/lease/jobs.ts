@@ -1,6 +1,7 @@
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
+import type { QuoteText } from "@gpux/protocol/lease";
 import type { SessionId } from "@gpux/protocol/session";
 import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
@@ -151,7 +152,12 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
 }
 
-/** JOB-3: sends queued jobs, by priority and then the oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
+/** LSE-16: jobs that may be under way at once. */
+export function sideBySide({ mode, concurrency, resources }: QuoteText): number {
+  return mode === "dedicated" ? (concurrency ?? resources.gpus) : resources.gpus;
+}
+
+/** JOB-3: sends queued jobs, by priority and then the oldest first, as long as fewer are starting or running than may be side by side. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
   if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
@@ -159,7 +165,7 @@ export function dispatch(draft: Draft): void {
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inTurn(draft.jobs.values())) {
-    if (busy >= text.resources.gpus) break;
+    if (busy >= sideBySide(text)) break;
     if (job.status !== "queued") continue;
     busy += 1;
     const token = { epoch: draft.lease.epoch, n: job.attempts.length + 1 };

@@ -10,6 +10,7 @@ import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
 import { documentOf } from "./document.ts";
 import { duties } from "./duties.ts";
+import { sideBySide } from "./jobs.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { YIELDED } from "./outcome.ts";
 import { quotedLease } from "./quoted.ts";
@@ -227,7 +228,7 @@ class Witness {
     expect(committed(state)).toBeLessThanOrEqual(funded);
     expect(committed(state)).toBeLessThanOrEqual(ceiling(lease));
     const busy = ended.filter((job) => job.status === "starting" || job.status === "running").length;
-    expect(busy).toBeLessThanOrEqual(lease.text.resources.gpus);
+    expect(busy).toBeLessThanOrEqual(sideBySide(lease.text));
 
     const hasher = hasherOf(lease.place);
     const receipts = [...ticks, ...ended.flatMap((job) => (job.receipt === null ? [] : [job.receipt]))].sort(
@@ -342,6 +343,7 @@ const leases = fc.record({
   mode: fc.constantFrom("serverless", "dedicated"),
   tickS: fc.constantFrom(60, 300),
   extendableS: fc.constantFrom(0, 7_200),
+  concurrency: fc.constantFrom(1, 3),
 });
 
 interface Sold {
@@ -353,12 +355,14 @@ interface Sold {
   readonly mode: LeaseMode;
   readonly tickS: number;
   readonly extendableS: number;
+  readonly concurrency: number;
 }
 
-function quoted({ gpus, keepWarmS, tier, mode, tickS, extendableS, ...overrides }: Sold): State {
+function quoted({ gpus, keepWarmS, tier, mode, tickS, extendableS, concurrency, ...overrides }: Sold): State {
   const unattended = mode === "dedicated" ? MAX_AMOUNT : overrides.unattended;
   const hold = holdOf(termsOf({ ...overrides, unattended, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
+  const side = mode === "dedicated" ? { concurrency } : {};
   return quotedLease(
     {
       ...hold,
@@ -370,6 +374,7 @@ function quoted({ gpus, keepWarmS, tier, mode, tickS, extendableS, ...overrides 
         mode,
         tick_s: tickS,
         extendable_s: extendableS,
+        ...side,
       },
     },
     PLACE,

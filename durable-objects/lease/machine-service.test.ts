@@ -161,6 +161,17 @@ describe("jobs of a dedicated lease", () => {
   });
 });
 
+describe("jobs side by side", () => {
+  it.each([
+    { concurrency: undefined, sent: 1 },
+    { concurrency: 3, sent: 3 },
+  ])("LSE-16 are as many as the text says ($concurrency), else one a GPU: $sent", ({ concurrency, sent }) => {
+    const scene = dedicated(concurrency === undefined ? {} : { concurrency });
+    for (const n of [1, 2, 3, 4]) scene.tell(submission(scene.state, n));
+    expect(scene.frames("run")).toHaveLength(sent);
+  });
+});
+
 describe("the end of a dedicated lease", () => {
   /** Everything that a close needs, answered; the usage that it was signed over. */
   function closedAt(scene: Scene): bigint | undefined {
