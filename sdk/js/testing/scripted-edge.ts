@@ -4,7 +4,13 @@ import { type ErrorCode, problem } from "@gpux/protocol/errors";
 import { verifyRequest } from "@gpux/protocol/http-signature/erc8128";
 import { type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { inputHash, JobBatch, JobRequest, type JobStatus, RoutedJobRequest } from "@gpux/protocol/job";
-import { type FundingAuthorization, LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
+import {
+  ExtendRequest,
+  type FundingAuthorization,
+  LeaseRequest,
+  type Quote,
+  TopUpRequest,
+} from "@gpux/protocol/lease";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 import { domain, lower, provider, quoteAt, settlement, signedReceipt, wellKnown, wire } from "./market.ts";
@@ -54,6 +60,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     outcome: "succeeded" as JobStatus,
     failure: undefined as Job["error"],
     output: new TextEncoder().encode("a picture"),
+    extendedS: 0,
     price: 40_000n,
     lease: null as { quote: Quote; amount: bigint; spent: bigint; allowance: bigint; closed: boolean } | null,
     /** What `GET .../events` streams; each entry is one connection, the last one serves those after it too. */
@@ -126,7 +133,8 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (kind === "leases") {
       if (edge.lease === null || id !== edge.lease.quote.lease_id) return refuse("lease_unknown");
       if (action === "close") edge.lease.closed = true;
-      if (action === "topup") return topUp(each);
+      if (action === "topup") return topUp(TopUpRequest.parse(JSON.parse(each.body)).funding);
+      if (action === "extend") return extend(ExtendRequest.parse(JSON.parse(each.body)));
       return Response.json(leaseView());
     }
     if (kind === "jobs" && (id === undefined || method === "PUT")) {
@@ -161,8 +169,12 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     return Response.json(leaseView(), { status: 201 });
   }
 
-  async function topUp(each: Seen): Promise<Response> {
-    const { funding } = TopUpRequest.parse(JSON.parse(each.body));
+  async function extend({ extended_s, funding }: ExtendRequest): Promise<Response> {
+    edge.extendedS = Math.max(edge.extendedS, extended_s);
+    return funding === undefined ? Response.json(leaseView()) : topUp(funding);
+  }
+
+  async function topUp(funding: FundingAuthorization): Promise<Response> {
     if (edge.lease === null || !(await isPayers(funding))) return refuse("funding_invalid");
     edge.lease.amount += funding.amount;
     return Response.json(leaseView());
