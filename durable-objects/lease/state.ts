@@ -15,6 +15,7 @@ import { Amount } from "@gpux/protocol/money";
 import { FundingPlan } from "@gpux/protocol/order";
 import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
+import { NOT_SERVED, Service } from "./service-state.ts";
 
 /** Everything here is in milliseconds since the epoch unless it says seconds. */
 const Time = z.int().min(0);
@@ -56,42 +57,6 @@ const ReceiptState = z.strictObject({
 /** Time of a dedicated lease that is billed and that no voucher covers yet. */
 export const Tick = z.strictObject({ from: Time, to: Time, receipt: ReceiptState });
 export type Tick = z.output<typeof Tick>;
-
-/** The clock of a dedicated lease (service.ts). Milliseconds of service unless it says otherwise. */
-const Service = z.strictObject({
-  /** When the agent confirmed that it serves; nothing counts before. */
-  servingAt: Time.nullable(),
-  /** Since when the edge's clock runs; null while it stands. */
-  since: Time.nullable(),
-  /** What it has counted until it last stood. */
-  edgeMs: z.int().min(0),
-  /** The most that the agent has counted. */
-  agentMs: z.int().min(0),
-  /** What the edge's clock had counted when the agent last answered. */
-  countedMs: z.int().min(0),
-  /** The number of the last question to the agent, and when it was put; null: it is answered. */
-  asked: z.int().min(0),
-  askedAt: Time.nullable(),
-  /** Until when time is billed. */
-  billedTo: Time.nullable(),
-  /** What was left when it fell below a fifth of the money; null before, and again after a top-up. */
-  low: Amount.nullable(),
-  /** Nothing more will be counted. */
-  isFinal: z.boolean(),
-});
-
-const NOT_SERVED: z.input<typeof Service> = {
-  servingAt: null,
-  since: null,
-  edgeMs: 0,
-  agentMs: 0,
-  countedMs: 0,
-  asked: 0,
-  askedAt: null,
-  billedTo: null,
-  low: null,
-  isFinal: false,
-};
 
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({
