@@ -1,10 +1,11 @@
 import type { Capacity } from "@gpux/protocol/capacity";
+import type { CreditOffer } from "@gpux/protocol/credit";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
+import type { AutoTopUp, LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type {
-  FundingAuthorization,
   IndicativeQuote,
   LeaseView,
   NodeView,
@@ -182,12 +183,17 @@ export interface LeaseRpc {
    */
   reserve(validBefore: number): Promise<Outcome>;
   /**
-   * The payer's authorization: the lease goes to `funding`; the relayer lands it. With a `plan` it is one for several
-   * leases, all of which were reserved. Idempotent by salt.
+   * The payer's authorization, or the consumer signer's for the payer's credit: the lease goes to `funding`; the relayer
+   * lands it. With a `plan` it is one for several leases, all of which were reserved. Idempotent by salt or target.
    */
-  fund(funding: FundingAuthorization, plan?: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>>;
-  /** More money from the payer, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt. */
-  topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
+  fund(funding: LeaseFunding, plan?: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>>;
+  /**
+   * More money of the payer's, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt or
+   * target.
+   */
+  topUp(as: Caller, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
+  /** Raises from credit that it lands by itself, instead of those it had; null: none any more. */
+  autoTopUp(as: Caller, auto: AutoTopUp | null): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
    * `as`: the principal must be the payer or the consumer signer. Answers when the job has ended or after
@@ -233,11 +239,7 @@ export interface LeaseRpc {
    * Moves the lease's end to so many seconds behind the quote's, within its terms, and tops it up where a funding comes
    * with it. Idempotent: the end never comes nearer, and a funding counts once.
    */
-  extend(
-    as: Caller,
-    extendedS: number,
-    funding: FundingAuthorization | null,
-  ): Promise<Outcome<{ lease: LeaseView }>>;
+  extend(as: Caller, extendedS: number, funding: LeaseFunding | null): Promise<Outcome<{ lease: LeaseView }>>;
   view(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
   /** Billed time of a dedicated lease, after receipt number `after`, in order. */
   ticks(as: Caller, after: number, limit: number): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>>;
@@ -263,14 +265,11 @@ export interface AccountRpc {
   fundOrder(by: Principal, id: OrderId, funding: OrderAuthorization): Promise<Outcome<{ order: Order }>>;
   viewOrder(by: Principal, id: OrderId): Promise<Outcome<{ order: Order }>>;
   /** Funds a quoted lease of this account and puts it into the warm pool. */
-  openLease(
-    by: Principal,
-    lease: LeaseId,
-    funding: FundingAuthorization,
-  ): Promise<Outcome<{ lease: LeaseView }>>;
+  openLease(by: Principal, lease: LeaseId, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Idempotent by `key` (Idempotency-Key or client-made id; else the nonce). `bodyHash` guards against reuse.
-   * Without a warm lease that fits: `payment_required` with a quote to sign.
+   * Without a lease that fits: `payment_required` with a quote to sign. `routes`: requests with this demand may go to the
+   * job's lease straight away.
    */
   submit(
     by: Principal,
@@ -278,7 +277,7 @@ export interface AccountRpc {
     bodyHash: string,
     request: RoutedJobRequest,
     clientId: string | null,
-  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  ): Promise<Outcome<{ job: JobView; replayed: boolean; routes: boolean }> | PaymentNeeded>;
   /** The job that a client-made id stands for. */
   resolve(clientId: string): Promise<JobId | null>;
   /** Leases of this account that have not ended, newest first. */
@@ -310,9 +309,13 @@ export interface Wait {
   readonly blockers: Partial<Record<Blocker, number>>;
 }
 
-/** `payment_required` brings the quote to sign, `allowance_required` the lease and the cumulative to allow. */
+/**
+ * `payment_required` brings the quote to sign, the allowance that the job will need, and what to sign where credit
+ * suffices; `allowance_required` the lease and the cumulative to allow.
+ */
 export interface PaymentNeeded extends Refused {
   readonly quote?: Quote;
+  readonly credit?: CreditOffer;
   readonly allowance?: {
     readonly lease_id: LeaseId;
     readonly lease_hash: string;

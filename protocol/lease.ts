@@ -1,13 +1,16 @@
 import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
+import { AutoTopUp, LeaseFunding } from "./funding.ts";
 import { Address, Bytes32, HexBytes, LeaseId, OrderId } from "./ids.ts";
 import { SignedReceipt } from "./job.ts";
 import { Amount } from "./money.ts";
 import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./resources.ts";
 
+export { FundingAuthorization, fundingTimeFault } from "./funding.ts";
+
 /**
- * `suspended`: a reorganisation took its funding back, which is being landed again. `lost`: the node stayed away beyond its grace; `expired`: the terms ran out or the funding never
- * landed.
+ * `suspended`: a reorganisation took its funding back, which is being landed again. `lost`: the node stayed away beyond
+ * its grace; `expired`: the terms ran out or the funding never landed.
  */
 export const LeaseStatus = z.enum([
   "quoted",
@@ -28,6 +31,7 @@ export const LeaseEnd = z.strictObject({
     "closed_by_consumer",
     "quote_lapsed",
     "insufficient_funds",
+    "insufficient_credit",
     "funding_failed",
     "terms_expired",
     "node_lost",
@@ -153,31 +157,16 @@ export const IndicativeQuote = z.object({
 });
 export type IndicativeQuote = z.output<typeof IndicativeQuote>;
 
-/** The payer's one signature: EIP-3009 ReceiveWithAuthorization whose nonce is the hash of the funding plan. */
-export const FundingAuthorization = z.strictObject({
-  amount: Amount,
-  salt: Bytes32,
-  valid_after: z.int().min(0).default(0),
-  /** Seconds; at least 60 s ahead so that it can land, at most one hour so that the hold ends. */
-  valid_before: z.int().min(0),
-  signature: HexBytes,
-});
-export type FundingAuthorization = z.output<typeof FundingAuthorization>;
-
-/** Why the market does not take a funding that may land until `validBefore` (seconds); null when it does. */
-export function fundingTimeFault(validBefore: number, nowMs: number): string | null {
-  const now = nowMs / 1_000;
-  return validBefore < now + 60 || validBefore > now + 3_660
-    ? "valid_before must be 60 s to one hour ahead"
-    : null;
-}
-
 /** The body of `POST /v1/leases`. */
-export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: FundingAuthorization });
+export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: LeaseFunding });
 export type LeaseRequest = z.output<typeof LeaseRequest>;
 
 /** The body of `POST /v1/leases/{id}/topup`. */
-export const TopUpRequest = z.strictObject({ funding: FundingAuthorization });
+export const TopUpRequest = z.union([
+  z.strictObject({ funding: LeaseFunding }),
+  /** Instead of what was left with the lease before; null: nothing any more. */
+  z.strictObject({ auto_top_up: AutoTopUp.nullable() }),
+]);
 export type TopUpRequest = z.output<typeof TopUpRequest>;
 
 /**
@@ -186,13 +175,13 @@ export type TopUpRequest = z.output<typeof TopUpRequest>;
  */
 export const ExtendRequest = z.strictObject({
   extended_s: z.int().min(1).max(86_400),
-  funding: FundingAuthorization.optional(),
+  funding: LeaseFunding.optional(),
 });
 export type ExtendRequest = z.output<typeof ExtendRequest>;
 
 /** One transaction that touched a lease, for timelines and reports. */
 export const LeaseTransaction = z.object({
-  kind: z.enum(["fund", "settle", "close", "withdraw"]),
+  kind: z.enum(["fund", "allocate", "settle", "close", "withdraw"]),
   hash: Bytes32,
   gas: z.string(),
   calldata_bytes: z.int(),
@@ -227,6 +216,8 @@ export const LeaseView = z.object({
   /** The node keeps the lease's GPUs for it. If not, the next job waits in `queued` until the node has them free. */
   warm: z.boolean(),
   funded: Amount,
+  /** Whose rest returns to the credit that opened it, and not to its payer. */
+  from_credit: z.boolean().optional(),
   /** What was used so far. */
   spent: Amount,
   /** `spent` plus the max_price of jobs that have not ended. */
@@ -248,14 +239,20 @@ export const LeaseView = z.object({
   top_ups: z
     .array(
       z.object({
+        /** What it adds; of one from credit, to what the lease has now. */
         amount: Amount,
-        salt: Bytes32,
+        /** From a wallet: its authorization's. */
+        salt: Bytes32.optional(),
+        /** From credit: what the lease has once it has landed. */
+        funded_to: Amount.optional(),
         status: z.enum(["landing", "refused"]),
-        reason: z.enum(["insufficient_funds", "funding_failed"]).optional(),
+        reason: z.enum(["insufficient_funds", "insufficient_credit", "funding_failed"]).optional(),
         detail: z.string().optional(),
       }),
     )
     .optional(),
+  /** Signed raises that it lands by itself when less than `below` is left. */
+  auto_top_up: z.object({ below: Amount, targets: z.array(Amount) }).optional(),
   transactions: z.array(LeaseTransaction),
   end: LeaseEnd.optional(),
   /** Of one that was opened with others by one signature. */

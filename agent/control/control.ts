@@ -5,7 +5,7 @@ import type { LeaseId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
 import type { Journal } from "../journal.ts";
 import { type Credentials, socketUrl, upgradeHeaders } from "../link/credentials.ts";
-import { type NodeBody, nodeBody, parseToNode } from "../link/frames.ts";
+import { dueBy, type NodeBody, nodeBody, ownClock, parseToNode } from "../link/frames.ts";
 import type { LinkEnd, LinkState } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
@@ -189,7 +189,7 @@ export function createControl(options: ControlOptions): Control {
     const checks = [
       () => admitTerms(house, proposal, Math.floor(Date.now() / 1_000)),
       () => admitText(house, proposal, text),
-      () => hasRoom(lease, { gpus: text.gpus, resources }),
+      () => hasRoom(lease, { gpus: text.gpus, resources }, claimed),
     ];
     for (const check of checks) {
       const admission = check();
@@ -198,9 +198,9 @@ export function createControl(options: ControlOptions): Control {
     return { ok: true };
   }
 
-  function hasRoom(lease: LeaseId, share: Share): Admission {
+  function hasRoom(lease: LeaseId, share: Share, ownersGpus: number): Admission {
     const working = leases.list().filter(({ isResting }) => !isResting);
-    const owners: Share = { gpus: [], resources: { gpus: claimed, cpu: 0, memory_gb: 0 } };
+    const owners: Share = { gpus: [], resources: { gpus: ownersGpus, cpu: 0, memory_gb: 0 } };
     return admitResources(house.offer, share, [...takenShares(holds, working, Date.now(), lease), owners]);
   }
 
@@ -216,7 +216,8 @@ export function createControl(options: ControlOptions): Control {
         ? { ok: true as const }
         : admitTerms(house, { lease, terms, resources: share.resources }, Math.floor(Date.now() / 1_000));
     // The hold may have run out before the funding landed, and its room gone to another.
-    const admission = agreed.ok ? hasRoom(lease, share) : agreed;
+    // The owner's claim takes nothing of what this agent has promised: that gives way by itself, or is firm (LSE-11).
+    const admission = agreed.ok ? hasRoom(lease, share, 0) : agreed;
     await leases.open(
       lease,
       terms,
@@ -238,7 +239,8 @@ export function createControl(options: ControlOptions): Control {
     },
     async drain(deadlineS) {
       draining = true;
-      say({ t: "drain", deadline_s: deadlineS });
+      const until = ownClock() + deadlineS * 1_000;
+      link.send(dueBy(nodeBody({ t: "drain", deadline_s: deadlineS }), until));
       await link.flushed(2_000);
     },
     stop: () => link.stop(),

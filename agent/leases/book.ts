@@ -29,6 +29,11 @@ const Ended = z.strictObject({
   inputHash: Sha256,
   /** The most that may be billed for it: its time limit, and what `max_price` buys. */
   payableMs: z.number().min(0),
+  /**
+   * How long it ran before the edge was heard to know of its start: the edge's clock of it may have begun so much later
+   * than ours.
+   */
+  unheardMs: z.number().min(0).default(0),
   body: FrameBody,
   /** Of a job that the edge had not written down when it sent it: what makes it known to an edge that crashed. */
   accepted: z

@@ -3,7 +3,7 @@ import type { ToLease } from "@gpux/protocol/frames";
 import { type Bytes32, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import type { Journal } from "../journal.ts";
 import { socketUrl, upgradeHeaders } from "../link/credentials.ts";
-import { leaseBody, parseToLease } from "../link/frames.ts";
+import { dueBy, leaseBody, ownClock, parseToLease } from "../link/frames.ts";
 import type { LinkEnd } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
@@ -171,6 +171,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     store: {
       sent: (seq, body) => record({ is: "sent", seq, body }),
       acknowledged: (seq) => {
+        attempts.heard(seq, performance.now());
         record({ is: "acknowledged", seq });
         compact();
       },
@@ -317,7 +318,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
       await journal.close();
     },
     yield(noticeS) {
-      link.send(leaseBody({ t: "yield", notice_s: noticeS }), true);
+      link.send(dueBy(leaseBody({ t: "yield", notice_s: noticeS }), ownClock() + noticeS * 1_000), true);
       if (attempts.list().length > 0) workshop.executor.yieldSoon?.(noticeS * 1_000);
       const over = setTimeout(() => {
         for (const attempt of attempts.list()) attempt.stop("yielded");
@@ -327,7 +328,8 @@ export function serveLease(options: LeaseOptions): ServedLease {
     executing: () => attempts.list().filter((each) => each.executing).length,
     async drain(deadlineS) {
       jobs.close();
-      link.send(leaseBody({ t: "drain", deadline_s: deadlineS }), true);
+      const until = ownClock() + deadlineS * 1_000;
+      link.send(dueBy(leaseBody({ t: "drain", deadline_s: deadlineS }), until), true);
       for (const attempt of attempts.list())
         if (!attempt.executing && attempt.ms === 0) attempt.stop("leaving");
       await Promise.race([attempts.ended(), after(deadlineS * 1_000)]);

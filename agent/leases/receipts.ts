@@ -20,8 +20,9 @@ export type SettleRequest = Omit<Extract<ToLease, { t: "settle" }>, "v" | "seq" 
 export type CloseRequest = Omit<Extract<ToLease, { t: "close" }>, "v" | "seq" | "ack" | "t">;
 
 /**
- * Billed time is the least of several clocks: the edge's may run this much behind ours, or a twentieth. A refusal ends
- * the lease, so a machine whose cores are all busy with the job itself must not cause one.
+ * Billed time is the least of several clocks: the edge's may run this much behind ours, or a twentieth, beside what it
+ * heard `started` late by ({@link Ended.unheardMs}). A refusal ends the lease, so neither a machine whose cores are all
+ * busy with the job itself nor a stalled network must cause one.
  */
 const BEHIND_MS = 3_000;
 const BEHIND_PART = 0.05;
@@ -33,8 +34,6 @@ const AHEAD_MS = 50;
  */
 const COUNT_BEHIND_MS = 15_000;
 const COUNT_BEHIND_PART = 0.001;
-/** `cancel` stops the meter at its acknowledgement, or after so long. */
-const CANCEL_MS = 5_000;
 
 export type SettleCheck =
   | {
@@ -142,16 +141,11 @@ function wrongInJob(book: Book, receipt: Receipt): string | null {
   if (ended === undefined) return "this node ended no such attempt";
   if (receipt.inputHash !== `0x${ended.inputHash}`) return "the input hash is another";
   if (receipt.gpu !== ended.body.gpu) return `the GPU was ${ended.body.gpu}`;
-  // A job that the edge ended before our result arrived has none in its receipt.
-  const cut = receipt.outputHashes.length === 0;
-  const hashes = outputHashes(ended);
-  if (!cut && hashes.join() !== receipt.outputHashes.join()) return "the output hashes are others";
-  const grace = cut && ended.body.t !== "failed" ? CANCEL_MS : 0;
+  if (outputHashes(ended).join() !== receipt.outputHashes.join()) return "the output hashes are others";
   const own = ownMs(ended);
-  if (receipt.billedMs > BigInt(own + AHEAD_MS + grace))
-    return `the job ran ${own} ms, not ${receipt.billedMs}`;
+  if (receipt.billedMs > BigInt(own + AHEAD_MS)) return `the job ran ${own} ms, not ${receipt.billedMs}`;
   const due = leastBillable(ended);
-  const least = Math.floor(due - Math.max(BEHIND_MS, due * BEHIND_PART) - grace);
+  const least = Math.floor(due - Math.max(BEHIND_MS, due * BEHIND_PART) - ended.unheardMs);
   if (receipt.billedMs < BigInt(Math.max(0, least)))
     return `the job ran ${own} ms, of which only ${receipt.billedMs} are billed`;
   return null;

@@ -1,6 +1,6 @@
 import { CLOSE, FRAME_LIMIT } from "@gpux/protocol/frames";
 import WebSocket from "ws";
-import { type FrameBody, frameText } from "./frames.ts";
+import { asOf, type FrameBody, frameText, ownClock } from "./frames.ts";
 import {
   initialLink,
   type LinkEffect,
@@ -48,8 +48,8 @@ export interface LinkOptions<In extends Frame> {
 
 export interface Link {
   start(): void;
-  /** Reliable: replayed until acknowledged. `kept`: leaves only when the store has written it down. */
-  send(body: FrameBody, kept?: boolean): void;
+  /** Reliable: replayed until acknowledged; answers its seq. `kept`: leaves only when the store has written it down. */
+  send(body: FrameBody, kept?: boolean): number;
   /** Volatile: lost when the link is down. */
   tell(body: FrameBody): void;
   /** Resolves when the edge has acknowledged all that was sent, or the link has ended, or after `ms`. */
@@ -184,7 +184,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
     if (socket?.readyState !== WebSocket.OPEN) return;
     clearTimeout(ackTimer);
     ackTimer = undefined;
-    socket.send(frameText(seq, dealt, body));
+    socket.send(frameText(seq, dealt, asOf(body, ownClock())));
   }
 
   function pump(): void {
@@ -280,12 +280,13 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
       store?.sent(seq, body);
       if (!held) {
         pump();
-        return;
+        return seq;
       }
       store.written().then(() => {
         outbox = synced(outbox, seq);
         pump();
       }, fault);
+      return seq;
     },
     tell(body) {
       if (state.state === "up") put(0, body);

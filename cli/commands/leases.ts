@@ -51,7 +51,8 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
       .option("--duration <hours>", "how long the leases may last", "1")
       .option("--extendable <hours>", "by how much their end can be moved later (gpux leases extend)", "0")
       .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
-      .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)"),
+      .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)")
+      .option("--from-credit", "out of what gpux credit deposit set aside, to which the rest returns"),
   )
     .addHelpText(
       "after",
@@ -100,12 +101,16 @@ Examples:
     });
 
   withCommonFlags(
-    leases.command("topup <id> <usdc>").description("add to an open lease; what is not used comes back"),
+    leases
+      .command("topup <id> <usdc>")
+      .description("add to an open lease; what is not used comes back")
+      .option("--from-credit", "out of what gpux credit deposit set aside"),
   )
     .addHelpText("after", "\nExample:\n  $ gpux leases topup lse_... 5.00")
-    .action(async (id: string, amount: string, flags: CommonFlags) => {
+    .action(async (id: string, amount: string, flags: CommonFlags & { fromCredit?: boolean }) => {
       const session = await openSession(terminal, flags);
-      const lease = await session.client.leases.topUp(id, usdc(amount, "<usdc>"));
+      const payFrom = flags.fromCredit === true ? "credit" : "wallet";
+      const lease = await session.client.leases.topUp(id, usdc(amount, "<usdc>"), { payFrom });
       if (!session.json && lease.top_ups?.some((each) => each.status === "landing"))
         terminal.err.write("on its way to the chain; gpux leases get shows when it has landed\n");
       show(session, lease);
@@ -136,6 +141,35 @@ Examples:
     });
 
   withCommonFlags(
+    leases
+      .command("auto-topup <id>")
+      .description("let a lease raise itself from credit when it runs low, as far as you sign now")
+      .option("--below <usdc>", "raise it when less than this is left", "0.10")
+      .option("--by <usdc>", "each time by this much", "0.50")
+      .option("--limit <usdc>", "the most that it may ever have been given")
+      .option("--off", "take back what was signed and is not used"),
+  )
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ gpux leases auto-topup lse_... --below 0.20 --by 1.00 --limit 5.00\n  $ gpux leases auto-topup lse_... --off",
+    )
+    .action(async (id: string, flags: AutoTopUpFlags) => {
+      if (flags.off !== true && flags.limit === undefined)
+        throw new UsageError("--limit is missing", "Say how much the lease may come to, or --off.");
+      const session = await openSession(terminal, flags);
+      const auto =
+        flags.off === true || flags.limit === undefined
+          ? null
+          : {
+              below: usdc(flags.below, "--below"),
+              amount: usdc(flags.by, "--by"),
+              limit: usdc(flags.limit, "--limit"),
+            };
+      show(session, await session.client.leases.autoTopUp(id, auto));
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
     leases.command("close <id>").description("take no new jobs, pay the provider, return the rest"),
   )
     .addHelpText("after", "\nExample:\n  $ gpux leases close lse_...")
@@ -158,6 +192,13 @@ export function eventLine({ id, at, type, data }: LeaseEvent): string {
   return table([[String(id), at, type.padEnd(11), facts.join(" ")]]);
 }
 
+interface AutoTopUpFlags extends CommonFlags {
+  readonly below: string;
+  readonly by: string;
+  readonly limit?: string;
+  readonly off?: boolean;
+}
+
 interface OpenFlags extends CommonFlags {
   readonly nodes: string;
   readonly gpus: string;
@@ -171,6 +212,7 @@ interface OpenFlags extends CommonFlags {
   readonly extendable: string;
   readonly amount?: string;
   readonly maxRate?: string;
+  readonly fromCredit?: boolean;
 }
 
 function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): Promise<Order> {
@@ -196,6 +238,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
     },
     ...(flags.amount === undefined ? {} : { amount: usdc(flags.amount, "--amount") }),
     ...(settings.max_rate === undefined ? {} : { maxRatePerHour: usdc(settings.max_rate, "--max-rate") }),
+    payFrom: flags.fromCredit === true ? "credit" : "wallet",
     onQuoted(order) {
       const amounts = order.quotes.map(({ amount }) =>
         flags.amount === undefined ? amount : usdc(flags.amount, "--amount"),
@@ -203,7 +246,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       const total = amounts.reduce((sum, amount) => sum + amount, 0n);
       const rate = order.quotes.reduce((sum, { terms }) => sum + terms.ratePerHour, 0n);
       terminal.err.write(
-        `${order.quotes.length} hold, for ${formatAmount(rate)} USDC per hour in all; signing ${formatAmount(total)} USDC into escrow\n`,
+        `${order.quotes.length} hold, for ${formatAmount(rate)} USDC per hour in all; signing ${formatAmount(total)} USDC ${flags.fromCredit === true ? "from credit " : ""}into escrow\n`,
       );
     },
   });
@@ -265,6 +308,12 @@ function endOf({ ends_at, extendable_s = 0, terms }: LeaseView): string {
   return extendable_s === 0 ? end : `${end}, can be extended by ${extendable_s / 3_600} h`;
 }
 
+function autoTopUpRow({ auto_top_up: auto }: LeaseView): string[][] {
+  const limit = auto?.targets.at(-1);
+  if (auto === undefined || limit === undefined) return [];
+  return [["auto top-up", `below ${formatAmount(auto.below)} USDC, up to ${formatAmount(limit)}`]];
+}
+
 function show({ terminal, json }: Session, lease: LeaseView): void {
   if (json) return printJson(terminal, LeaseView.encode(lease));
   const rows = [
@@ -279,6 +328,7 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
       "top-up",
       `${formatAmount(amount)} USDC ${status}${detail === undefined ? "" : `: ${detail}`}`,
     ]),
+    ...autoTopUpRow(lease),
     ["jobs", `${lease.jobs_open} open, ${lease.jobs_ended} ended`],
     ["ends", endOf(lease)],
     ...lease.transactions.map((transaction) => [transaction.kind, transaction.hash]),

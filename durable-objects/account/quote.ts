@@ -14,7 +14,7 @@ export type Wanted = Omit<QuoteRequest, "firm">;
 
 /** How long the agent's hold stands. */
 export const QUOTE_MS = 30_000;
-/** What a tick of a dedicated lease is worth, in base units: as much as either side may have at stake (MTR-8). */
+/** What a tick of a dedicated lease is worth, in base units: as much as either side may have at stake (MTR-10). */
 const TICK_VALUE = 50_000n;
 /** Seconds; the bounds of a tick that is worth so much, and of a serverless lease, which has none. */
 const TICK_S = { least: 15, most: 300, serverless: 60 };

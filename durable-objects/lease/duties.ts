@@ -1,6 +1,6 @@
-import type { AttestRequest } from "@gpux/protocol/attestation";
+import type { AllocationRequest, AttestRequest } from "@gpux/protocol/attestation";
+import { fundingKey, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Intent, SettleIntent } from "@gpux/protocol/intent";
-import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
 import { blockReceipts } from "./blocks.ts";
@@ -18,6 +18,13 @@ export type Duty =
   | { readonly key: string; readonly t: "relay"; readonly intent: Intent }
   /** Whether the funding, which can still be taken back, stands. */
   | { readonly key: "watch"; readonly t: "watch"; readonly intent: Extract<Intent, { kind: "fund" }> }
+  /** From credit: the meter signs its half, then the relayer lands it. */
+  | {
+      readonly key: string;
+      readonly t: "allocate";
+      readonly funding: string;
+      readonly request: AllocationRequest;
+    }
   | { readonly key: "hold"; readonly t: "hold"; readonly voucher: Voucher }
   | { readonly key: "meter:open"; readonly t: "meter_open"; readonly openedAt: number }
   | {
@@ -40,13 +47,15 @@ export function duties(state: State, now: number): Duty[] {
   const { funding, closing, errands, terms } = lease;
 
   if ((lease.status === "funding" || lease.status === "suspended") && funding !== null)
-    relay(fundIntent(lease, funding));
-  if (funding !== null && now >= watchAt(state))
-    list.push({ key: "watch", t: "watch", intent: fundIntent(lease, funding) });
+    list.push(fundDuty(lease, funding, "relay:fund"));
+  if (now >= watchAt(state)) {
+    const duty = funding === null ? null : fundDuty(lease, funding, "watch");
+    if (duty?.t === "relay" && duty.intent.kind === "fund")
+      list.push({ key: "watch", t: "watch", intent: duty.intent });
+  }
   if (lease.status === "active")
     for (const { funding: more, refused } of lease.topUps)
-      if (refused === null)
-        list.push({ key: `relay:fund:${more.salt}`, t: "relay", intent: fundIntent(lease, more) });
+      if (refused === null) list.push(fundDuty(lease, more, `relay:fund:${fundingKey(more)}`));
   // Until then a reorganisation may take the opening back and put it later; the meter counts from the one that counts.
   const isOpened = lease.status !== "funding" && lease.status !== "expired";
   if (isOpened && lease.openedAt !== null && !errands.metered)
@@ -94,18 +103,19 @@ function capacityDuties({ status, capacity, awayAt }: Lease): Duty[] {
 }
 
 /** Leases of one order ask for one and the same intent: the relayer knows it by its meaning and lands it once. */
-function fundIntent({ terms, plan, funding: opening }: Lease, funding: FundingAuthorization) {
-  const together = plan !== null && opening?.salt === funding.salt ? plan : null;
-  return {
-    kind: "fund" as const,
-    from: terms.payer,
-    terms: together?.terms ?? [terms],
-    amounts: together?.amounts ?? [funding.amount],
-    salt: funding.salt,
-    validAfter: funding.valid_after,
-    validBefore: funding.valid_before,
-    signature: funding.signature,
-  };
+function fundDuty({ terms: own, plan, funding: opening }: Lease, funding: LeaseFunding, key: string): Duty {
+  const isOpening = opening !== null && fundingKey(opening) === fundingKey(funding);
+  const together = plan !== null && isOpening ? plan : null;
+  const terms = together?.terms ?? [own];
+  const { signature, valid_before: validBefore } = funding;
+  if (isFromCredit(funding)) {
+    const request = { terms, fundedTo: together?.amounts ?? [funding.funded_to], validBefore, signature };
+    return { key, t: "allocate", funding: fundingKey(funding), request };
+  }
+  const { amount, salt, valid_after: validAfter } = funding;
+  const amounts = together?.amounts ?? [amount];
+  const plain = { from: own.payer, terms, amounts, salt, validAfter, validBefore, signature };
+  return { key, t: "relay", intent: { kind: "fund", ...plain } };
 }
 
 /** The newest usage that two have signed. */

@@ -1,3 +1,4 @@
+import { fundingKey, isFromCredit } from "@gpux/protocol/funding";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { isHeld, wantsAgent } from "./capacity.ts";
 import { endsAt, isDedicated, isWorking, type Lease, type ReceiptState } from "./state.ts";
@@ -28,8 +29,10 @@ function moneyEvents(before: Lease, after: Lease): LeaseEntry[] {
   const entries: LeaseEntry[] = [];
   const { funded, spent, voucher } = after;
   for (const { funding, refused } of after.topUps) {
-    const known = before.topUps.find((each) => each.funding.salt === funding.salt);
-    const about = { salt: funding.salt, amount: funding.amount.toString() };
+    const known = before.topUps.find((each) => fundingKey(each.funding) === fundingKey(funding));
+    const about = isFromCredit(funding)
+      ? { funded_to: funding.funded_to.toString() }
+      : { salt: funding.salt, amount: funding.amount.toString() };
     if (refused === null && (known === undefined || known.refused !== null))
       entries.push({ type: "top_up", data: { ...about, status: "landing" } });
     if (refused !== null && (known === undefined || known.refused === null))

@@ -7,7 +7,16 @@ import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
-import { type Attempt, currentAttempt, inTurn, isTerminal, isWorking, type Job, windUpAt } from "./state.ts";
+import {
+  type Attempt,
+  currentAttempt,
+  inTurn,
+  isTerminal,
+  isWorking,
+  type Job,
+  pledged,
+  windUpAt,
+} from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -18,7 +27,10 @@ export const QUEUE_LIMIT = 1_000;
 /** What the agent gets beyond the execution time-out before the edge ends the job itself. */
 export const BACKSTOP_MS = 10_000;
 
-/** The meter of a canceled job stops at the agent's answer, or after this. */
+/** After a new connection `started` and the end are said again: so long nobody is timed out who may have begun. */
+const REPLAY_MS = 5_000;
+
+/** A canceled job ends at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
 /** `index`: of a batch, which of its jobs is refused (batch.ts). */
@@ -65,7 +77,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
     return { ok: false, code: "queue_full" };
 
-  const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+  const funded = pledged(lease);
   const needed = committed(draft) + mostOf(lease, arrival.request);
   if (needed > funded)
     return {
@@ -149,6 +161,8 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
     status: "starting",
     attempts: [{ token, sentAt, startedAt: null, endedAt: null, outcome: null }],
   });
+  // Its lines went with its row.
+  note(draft, ticket.job, "status", { status: "queued" });
   note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
 }
 
@@ -238,6 +252,10 @@ export function deadline(
   if (job.cancelAskedAt !== null) return { at: job.cancelAskedAt + CANCEL_MS, why: "cancel" };
   if (job.status === "queued" || attempt === undefined)
     return { at: job.queuedAt + queue_s * 1_000, why: "queue" };
-  if (attempt.startedAt === null) return { at: attempt.sentAt + start_s * 1_000, why: "start" };
+  if (attempt.startedAt === null) {
+    const { metAt } = draft.lease;
+    const replayed = metAt !== null && metAt > attempt.sentAt ? metAt + REPLAY_MS : 0;
+    return { at: Math.max(attempt.sentAt + start_s * 1_000, replayed), why: "start" };
+  }
   return { at: attempt.startedAt + executionMs(draft.lease, job) + BACKSTOP_MS, why: "execution" };
 }

@@ -29,7 +29,7 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     case "started": {
       const job = fenced(draft, said);
-      if (job !== null) begin(draft, job, 0);
+      if (job !== null) begin(draft, job, said.ms ?? 0);
       return null;
     }
     case "progress":

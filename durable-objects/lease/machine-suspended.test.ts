@@ -20,7 +20,7 @@ function stands(scene: Scene, confirmation: "included" | "safe"): Event {
 const refusedFunding: Event = {
   t: "relay_refused",
   kind: "fund",
-  salt: FUND.funding.salt,
+  funding: FUND.funding.salt,
   code: "insufficient_balance",
   detail: "the payer moved it",
 };
@@ -59,7 +59,7 @@ describe("a funding that a reorganisation takes back", () => {
     expect(scene.job(2).status).toBe("starting");
   });
 
-  it("MTR-7 stops the clock of a dedicated lease, and bills what came before", () => {
+  it("MTR-9 stops the clock of a dedicated lease, and bills what came before", () => {
     const scene = dedicated();
     scene.after(10_000).tell({ t: "unfunded" });
     expect(scene.frames("tick").at(-1)).toMatchObject({ runs: false });

@@ -38,6 +38,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     voucher: null,
     closing: null,
     topUps: [],
+    autoTopUp: null,
     held: { cumulative: 0n, at: 0 },
     settled: 0n,
     errands: { opened: false, metered: false, released: false, withdraw: [] },

@@ -1,15 +1,9 @@
 import { LeaseTerms, Receipt, Seconds } from "@gpux/protocol/eip712";
 import { JobFailureCode } from "@gpux/protocol/errors";
+import { AutoTopUp, fundingAmount, isFromCredit, LeaseFunding } from "@gpux/protocol/funding";
 import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, JobRequest, JobStatus, Output, SignedAllowance, TERMINAL } from "@gpux/protocol/job";
-import {
-  FundingAuthorization,
-  LeaseEnd,
-  LeaseStatus,
-  LeaseTransaction,
-  QuoteText,
-  WIND_UP_S,
-} from "@gpux/protocol/lease";
+import { LeaseEnd, LeaseStatus, LeaseTransaction, QuoteText, WIND_UP_S } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { FundingPlan } from "@gpux/protocol/order";
@@ -113,9 +107,12 @@ const Closing = z.strictObject({
 
 /** Money that is on its way to the lease; what cannot land stays until it is asked for again or makes room. */
 const TopUp = z.strictObject({
-  funding: FundingAuthorization,
+  funding: LeaseFunding,
   refused: z
-    .strictObject({ reason: z.enum(["insufficient_funds", "funding_failed"]), detail: z.string() })
+    .strictObject({
+      reason: z.enum(["insufficient_funds", "insufficient_credit", "funding_failed"]),
+      detail: z.string(),
+    })
     .nullable(),
 });
 
@@ -163,7 +160,7 @@ export const Lease = z.strictObject({
   status: LeaseStatus,
   createdAt: Time,
   quoteUntil: Time,
-  funding: FundingAuthorization.nullable(),
+  funding: LeaseFunding.nullable(),
   /** Of a lease that is funded together with others; null: alone. */
   plan: FundingPlan.nullable().default(null),
   funded: Amount,
@@ -196,6 +193,8 @@ export const Lease = z.strictObject({
   voucher: Voucher.nullable(),
   closing: Closing.nullable(),
   topUps: z.array(TopUp).default([]),
+  /** Raises that are signed and not needed yet; reached ones and those that are under way are not among them. */
+  autoTopUp: AutoTopUp.nullable().default(null),
   held: Held.prefault({ cumulative: "0", at: 0 }),
   settled: Amount,
   errands: Errands,
@@ -280,7 +279,7 @@ export function isWorking({ status }: Pick<Lease, "status">): boolean {
   return status === "active" || status === "suspended" || status === "draining" || status === "closing";
 }
 
-/** Its agreed end, which the terms may outlast (docs/adr/0015). */
+/** Its agreed end, which the terms may outlast (docs/adr/0016). */
 export function endsAt({ terms, text, extendedS }: Lease): number {
   return (terms.expiry - (text.extendable_s ?? 0) + extendedS) * 1_000;
 }
@@ -288,6 +287,16 @@ export function endsAt({ terms, text, extendedS }: Lease): number {
 /** When it takes no more work, so that its close can land. */
 export function windUpAt(lease: Lease): number {
   return endsAt(lease) - WIND_UP_S * 1_000;
+}
+
+/** What the lease has on chain, or is about to be opened with. */
+export function pledged({ status, funding, funded }: Lease): bigint {
+  return status === "funding" ? fundingAmount(funding) : funded;
+}
+
+/** CRD-4: its rest returns to the credit, so that the payer is owed nothing of it. */
+export function isOpenedFromCredit({ funding }: Lease): boolean {
+  return funding !== null && isFromCredit(funding);
 }
 
 /** The leases that take no more work of any kind. */

@@ -1,5 +1,6 @@
 import { Receipt } from "@gpux/protocol/eip712";
 import { JOB_FAILURES } from "@gpux/protocol/errors";
+import { isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { JobView, SignedReceipt } from "@gpux/protocol/job";
 import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import { z } from "zod";
@@ -9,6 +10,7 @@ import {
   currentAttempt,
   endsAt,
   inTurn,
+  isOpenedFromCredit,
   isOver,
   isTerminal,
   type Job,
@@ -129,6 +131,7 @@ export function leaseView(state: State): LeaseView {
     node_connected: lease.awayAt === null,
     warm: isHeld(lease) && !isOver(lease),
     funded: lease.funded,
+    ...(isOpenedFromCredit(lease) ? { from_credit: true } : {}),
     spent: lease.spent,
     committed: committed(state),
     allowance: lease.allowance?.cumulative ?? 0n,
@@ -137,6 +140,7 @@ export function leaseView(state: State): LeaseView {
     jobs_open: [...state.jobs.values()].filter((job) => !isTerminal(job)).length,
     ...voucherOf(lease),
     ...topUpsOf(lease),
+    ...autoTopUpOf(lease),
     transactions: lease.transactions,
     ...(lease.plan === null ? {} : { order_id: lease.plan.order }),
     ...(lease.end === null ? {} : { end: lease.end }),
@@ -153,13 +157,25 @@ function voucherOf(lease: Lease): Pick<LeaseView, "voucher"> {
   return { voucher: { cumulative, evidence, provider_signature: provider, meter_signature: meter } };
 }
 
-function topUpsOf({ topUps }: Lease): Pick<LeaseView, "top_ups"> {
+function topUpsOf(lease: Lease): Pick<LeaseView, "top_ups"> {
+  const { topUps } = lease;
   if (topUps.length === 0) return {};
   return {
-    top_ups: topUps.map(({ funding: { amount, salt }, refused }) =>
-      refused === null
-        ? { amount, salt, status: "landing" }
-        : { amount, salt, status: "refused", ...refused },
-    ),
+    top_ups: topUps.map(({ funding, refused }) => ({
+      ...sumOf(funding, lease),
+      ...(refused === null ? { status: "landing" as const } : { status: "refused" as const, ...refused }),
+    })),
   };
+}
+
+function autoTopUpOf({ autoTopUp }: Lease): Pick<LeaseView, "auto_top_up"> {
+  if (autoTopUp === null) return {};
+  const targets = autoTopUp.allocations.map(({ funded_to }) => funded_to);
+  return { auto_top_up: { below: autoTopUp.below, targets } };
+}
+
+function sumOf(funding: LeaseFunding, { funded }: Lease) {
+  if (!isFromCredit(funding)) return { amount: funding.amount, salt: funding.salt };
+  const { funded_to } = funding;
+  return { amount: funded_to > funded ? funded_to - funded : 0n, funded_to };
 }

@@ -4,9 +4,6 @@ import type { Entry } from "./draft.ts";
 import { isSettledReceipt, type Job, type State, type Tick, withoutSettled } from "./state.ts";
 import { type Dated, eventOf, type LeaseStore } from "./store.ts";
 
-/** The longest that a change stays in memory alone; what is promised meanwhile is in SPEC ACK-5. */
-export const BEHIND_MS = 10;
-
 interface Noted extends Dated {
   readonly isKept: boolean;
 }

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { checkChain, checkPapers, found } from "./testing/books.ts";
 import { type Market, openMarket, publish, smallProduct, sumOf, until } from "./testing/market.ts";
 
-/** SPEC LSE-9 and MTR-7 to MTR-9 with a real agent, which has one GPU. */
+/** SPEC LSE-9 and MTR-9 to MTR-11 with a real agent, which has one GPU. */
 let market: Market;
 let client: Client;
 
@@ -100,7 +100,7 @@ async function reserve(amount: bigint): Promise<string> {
   return (await client.leases.open(quote, asked)).id;
 }
 
-it("MTR-7 a dedicated lease is paid by the clock, its jobs are free, and the chain pays what its ticks say", async () => {
+it("MTR-9 a dedicated lease is paid by the clock, its jobs are free, and the chain pays what its ticks say", async () => {
   const before = await market.ledger.balances();
   const matmul = await publish(client, "matmul");
   const lease = await reserve(100_000n);
@@ -124,7 +124,7 @@ it("MTR-7 a dedicated lease is paid by the clock, its jobs are free, and the cha
   await checkChain(market, before, ticks);
 });
 
-it("MTR-9 a dedicated lease ends by itself when its money is used up, and everybody has theirs", async () => {
+it("MTR-11 a dedicated lease ends by itself when its money is used up, and everybody has theirs", async () => {
   const before = await market.ledger.balances();
   // Six seconds.
   const lease = await reserve(1_000n);

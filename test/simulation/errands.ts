@@ -70,6 +70,8 @@ export class Errands {
         const answer = yield* network.call(me, relayer, "watch fund", () => relayer.submit(intent), true);
         return answer.status === "done" ? answeredBy(intent, answer) : { t: "unfunded" };
       }
+      case "allocate":
+        throw new Error("the simulation's consumers have no credit");
       case "hold":
         yield* network.call(me, relayer, "hold voucher", () => relayer.hold(duty.voucher), true);
         return { t: "held", cumulative: duty.voucher.cumulative };
@@ -133,7 +135,7 @@ function answeredBy(intent: Intent, answer: IntentAnswer): Event | null {
   const { kind } = intent;
   const which =
     intent.kind === "fund"
-      ? { salt: intent.salt }
+      ? { funding: intent.salt }
       : intent.kind === "withdraw"
         ? { account: intent.account }
         : {};

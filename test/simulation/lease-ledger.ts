@@ -2,24 +2,26 @@ import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
 import { sideBySide } from "@gpux/durable-objects/lease/jobs";
 import type { Event } from "@gpux/durable-objects/lease/machine";
+import { YIELDED } from "@gpux/durable-objects/lease/outcome";
 import {
   currentAttempt,
   isDedicated,
   isOver,
   isTerminal,
   type Job,
+  pledged,
   type State,
 } from "@gpux/durable-objects/lease/state";
 import type { Receipt } from "@gpux/protocol/eip712";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
-import type { JobStatus } from "@gpux/protocol/job";
+import { JobStatus } from "@gpux/protocol/job";
 import { accrued } from "@gpux/protocol/money";
+import type { Disk } from "./disk.ts";
 import { type Run, runKey, type Truth } from "./truth.ts";
 import { hold } from "./violation.ts";
 
-/** What is billed beyond what ran: rounding, and the 5 s that a cancel waits for its answer. */
+/** What may be billed beyond what ran. */
 const ROUNDING_MS = 50;
-const CANCEL_MS = 5_000;
 
 /** Where a job may go; back to the queue only over an attempt that is closed. */
 const FORWARD: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
@@ -39,14 +41,12 @@ export interface Observed {
   readonly event: Event;
   readonly after: State;
   readonly entries: readonly Entry[];
-  /** Its data socket is dead, and it has not noticed. */
-  readonly isDeaf: boolean;
 }
 
 /** What a simulation has seen of one lease: it is checked at every step against what may be. */
 export class LeaseLedger {
   readonly id: LeaseId;
-  readonly jobs = new Map<JobId, Job>();
+  jobs = new Map<JobId, Job>();
   /** Receipts of time by their sequence, of a dedicated lease. */
   readonly ticks = new Map<number, Receipt>();
   state: State;
@@ -56,12 +56,10 @@ export class LeaseLedger {
   /** Status by the journal's word. */
   readonly #told = new Map<JobId, JobStatus>();
   #lines = 0;
+  readonly #restored = new Set<JobId>();
   readonly #signed = new Map<number, string>();
   /** When its node was given up, or its terms ran out before it was closed; in ms. */
   lostAt: number | null = null;
-  #isDeaf = false;
-  /** It billed something while its socket was dead unnoticed. */
-  isUnproven = false;
 
   constructor(state: State, truth: Truth) {
     this.id = state.lease.id;
@@ -69,8 +67,8 @@ export class LeaseLedger {
     this.#truth = truth;
   }
 
-  step({ before, event, after, entries, isDeaf }: Observed, now: number): void {
-    this.#isDeaf = isDeaf;
+  step({ before, event, after, entries }: Observed, now: number): void {
+    if (event.t === "restore") this.#restored.add(event.ticket.job);
     if (event.t === "frame") this.#fenced(before, event.frame, after);
     for (const entry of entries)
       if (entry.type === "status") this.#tell(entry.job, String(entry.data.status));
@@ -79,8 +77,20 @@ export class LeaseLedger {
       hold(after.jobs.has(job.id) || isTerminal(job), "J1 no job is dropped", () => `${job.id} is gone`);
     this.#time(before, after, now);
     this.#money(before, after);
+    this.#notice(before, after, now);
     if (after.lease.status === "lost") this.lostAt ??= now;
     this.state = after;
+  }
+
+  /** What was only in memory never was. */
+  rewind({ state, jobs, journal }: Disk): void {
+    if (state === null) return;
+    this.state = state;
+    this.jobs = new Map(jobs);
+    this.#told.clear();
+    for (const { type, job, data } of journal)
+      if (type === "status" && isStatus(String(data.status)))
+        this.#told.set(job, JobStatus.parse(data.status));
   }
 
   /** J6: numbered without gap or double, and only ever longer. */
@@ -163,7 +173,8 @@ export class LeaseLedger {
     job.attempts.forEach((attempt, at) => {
       hold(attempt.token.n === at + 1, "J3 attempts are counted", () => job.id);
     });
-    hold(job.attempts.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
+    const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
+    hold(spent.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
     if (!isTerminal(job)) {
       hold(job.price === 0n && job.receipt === null, "M2 nothing is charged before the end", () => job.id);
       return;
@@ -186,10 +197,8 @@ export class LeaseLedger {
     hold(receipt.attempt === attempt.token.n, "J3 the last attempt alone is charged", () => job.id);
     hold(receipt.node === after.lease.terms.providerSigner, "J3 a receipt names its node", () => job.id);
     const ran = Math.max(0, ...runs.map((run) => durationOf(run, now)));
-    const grace = job.outputs.length === 0 ? CANCEL_MS : 0;
-    if (this.#isDeaf) this.isUnproven = true;
     hold(
-      this.#isDeaf || job.billedMs <= ran + ROUNDING_MS + grace,
+      job.billedMs <= ran + ROUNDING_MS,
       "MTR-1 no more is billed than ran",
       () => `${job.id} ran ${ran} ms and is billed ${job.billedMs} as ${job.status}`,
     );
@@ -211,7 +220,7 @@ export class LeaseLedger {
     );
   }
 
-  /** MTR-7: time is billed once, for what the lease is worth by the clock, and for no more than has gone by. */
+  /** MTR-9: time is billed once, for what the lease is worth by the clock, and for no more than has gone by. */
   #time(before: State, { lease }: State, now: number): void {
     const known = new Set(lease.ticks.map(({ receipt }) => receipt.receipt.sequence));
     for (const { receipt } of before.lease.ticks) {
@@ -225,16 +234,40 @@ export class LeaseLedger {
     const served = [...this.ticks.values()].reduce((sum, { billedMs }) => sum + Number(billedMs), 0);
     hold(
       served <= now - (lease.service.servingAt ?? now),
-      "MTR-7 no more time is billed than has gone by",
+      "MTR-9 no more time is billed than has gone by",
       () => `${this.id} is billed ${served} ms`,
     );
     hold(
       lease.spent === accrued(lease.terms.ratePerHour, served),
-      "MTR-7 time costs what the terms say",
+      "MTR-9 time costs what the terms say",
       () => `${this.id}: ${served} ms for ${lease.spent}`,
     );
     for (const job of this.jobs.values())
-      hold(job.price === 0n, "MTR-7 jobs of a dedicated lease are free", () => job.id);
+      hold(job.price === 0n, "MTR-9 jobs of a dedicated lease are free", () => job.id);
+  }
+
+  /** LSE-11: who is told to give way begins nothing, and has nothing running when the notice is over. */
+  #notice(before: State, after: State, now: number): void {
+    const { capacity, text } = after.lease;
+    hold(
+      capacity.yieldAt === null || text.tier === "yieldable",
+      "LSE-11 a firm lease never gives way",
+      () => this.id,
+    );
+    if (capacity.yieldAt === null || before.lease.capacity.yieldAt === null) return;
+    for (const job of after.jobs.values()) {
+      const was = before.jobs.get(job.id)?.status ?? "queued";
+      hold(
+        job.status !== "starting" || was !== "queued" || this.#restored.has(job.id),
+        "LSE-11 nothing begins in the notice",
+        () => job.id,
+      );
+      hold(
+        now < capacity.yieldAt || (job.status !== "starting" && job.status !== "running"),
+        "LSE-11 nothing runs when the notice is over",
+        () => `${job.id} is ${job.status}`,
+      );
+    }
   }
 
   #money(before: State, after: State): void {
@@ -247,7 +280,7 @@ export class LeaseLedger {
       "M2 what is spent is what jobs and time cost",
       () => `${this.id}: ${lease.spent} of ${prices}`,
     );
-    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    const funded = pledged(lease);
     const open = committed(after);
     if (lease.status !== "expired") {
       hold(
@@ -263,8 +296,9 @@ export class LeaseLedger {
       "M5 no voucher is above what was spent",
       () => this.id,
     );
+    // One that came back by its ticket has run already.
     const busy = [...after.jobs.values()].filter(
-      ({ status }) => status === "starting" || status === "running",
+      ({ id, status }) => (status === "starting" || status === "running") && !this.#restored.has(id),
     ).length;
     hold(busy <= sideBySide(lease.text), "C3 a lease runs no more than it may", () => this.id);
     if (isOver(lease)) {
