@@ -1,4 +1,4 @@
-import { readCredit } from "@gpux/durable-objects/account/credit";
+import { readCredit } from "@gpux/durable-objects/credit";
 import { CreditView } from "@gpux/protocol/credit";
 import { Address } from "@gpux/protocol/ids";
 import { z } from "zod";
