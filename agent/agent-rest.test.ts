@@ -11,6 +11,7 @@ import {
   edge,
   executor,
   folder,
+  holding,
   lease,
   leaseOnline,
   online,
@@ -150,5 +151,16 @@ describe("LSE-11 a lease that gives way", () => {
     expect(await control.next("declined")).toMatchObject({ reason: expect.stringContaining("no_capacity") });
     control.cut();
     expect((await online()).hello.claimed).toBe(1);
+  });
+
+  test("the owner's claim takes nothing of what is held: it is opened and served all the same", async () => {
+    const agent = await start();
+    const control = await holding();
+    agent.claim(1);
+    await control.next("claim");
+    control.say(2, 2, { t: "open", lease, terms: wire() });
+    const { socket } = await leaseOnline();
+    socket.say(1, 0, await runFrame(1));
+    await socket.next("started");
   });
 });

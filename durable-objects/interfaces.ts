@@ -12,6 +12,7 @@ import type {
   Quote,
   QuoteRequest,
   QuoteText,
+  TickView,
 } from "@gpux/protocol/lease";
 
 import type { Condition, OrderTerm } from "@gpux/protocol/offer-query";
@@ -235,6 +236,8 @@ export interface LeaseRpc {
   /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */
   close(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
   view(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
+  /** Billed time of a dedicated lease, after receipt number `after`, in order. */
+  ticks(as: Caller, after: number, limit: number): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>>;
 }
 
 export interface AccountRpc {

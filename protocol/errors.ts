@@ -2,6 +2,7 @@ import { z } from "zod";
 import { type ErrorEntry, type Fault, later, tenant } from "./error-entry.ts";
 import { RELAY_ERRORS } from "./relay-errors.ts";
 import { SESSION_ERRORS } from "./session-errors.ts";
+import { SOCKET_ERRORS } from "./socket-errors.ts";
 
 export type { Fault } from "./error-entry.ts";
 
@@ -203,6 +204,12 @@ export const ERRORS = {
     "The node is about to stop",
     "Send it without `lease`, or ask for a new quote; another node may fit.",
   ),
+  edge_busy: later(
+    503,
+    "platform",
+    "Too many agents dial at once",
+    "Dial again after Retry-After; leases and jobs wait for their agents.",
+  ),
   chain_unavailable: later(503, "chain", "The chain cannot be reached", "Ask again later; nothing was lost."),
   internal: later(
     500,
@@ -212,6 +219,7 @@ export const ERRORS = {
   ),
 
   ...SESSION_ERRORS,
+  ...SOCKET_ERRORS,
   ...RELAY_ERRORS,
 } as const satisfies Record<string, ErrorEntry>;
 

@@ -126,6 +126,7 @@ export const SignedReceipt = z.object({
   provider_signature: HexBytes.nullable(),
   edge_signature: HexBytes.nullable(),
 });
+export type SignedReceipt = z.output<typeof SignedReceipt>;
 
 /** A job as the API shows it. Views are open objects: an older client must survive a newer edge's additions. */
 export const JobView = z.object({
@@ -181,7 +182,12 @@ export const JobView = z.object({
 });
 export type JobView = z.output<typeof JobView>;
 
-/** One entry of a lease's journal, as `GET /v1/jobs/{id}/events` streams it; `id` rises by one within the lease. */
+/**
+ * One entry of a lease's journal, as `GET /v1/jobs/{id}/events` streams it; `id` rises by one within the lease. `status`
+ * tells every status, at an end with price and billed time; `attempt` that one was lost or gave way. `receipt` is written
+ * only when the node refused to sign it (`{sequence, refused: true}`): then the job costs nothing. One that is signed comes
+ * after the job's end, in a block with others, and is read from the job.
+ */
 export const JobEvent = z.object({
   id: z.int().min(1),
   job: JobId,

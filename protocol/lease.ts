@@ -2,6 +2,7 @@ import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
 import { AutoTopUp, LeaseFunding } from "./funding.ts";
 import { Address, Bytes32, HexBytes, LeaseId, OrderId } from "./ids.ts";
+import { SignedReceipt } from "./job.ts";
 import { Amount } from "./money.ts";
 import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./resources.ts";
 
@@ -32,6 +33,8 @@ export const LeaseEnd = z.strictObject({
     "node_lost",
     "node_refused",
     "node_drained",
+    "funds_spent",
+    "yielded",
   ]),
   fault: z.enum(["tenant", "provider", "platform", "chain"]),
   detail: z.string().optional(),
@@ -55,14 +58,8 @@ export const WantedLease = {
   consumer_signer: Address.optional(),
   /** How long the lease may last. */
   duration_s: z.int().min(300).max(86_400).default(3_600),
-  /**
-   * `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. Terms, text and checks of
-   * both are there, but no lease bills by the clock yet: sold now, a dedicated one would be had for nothing.
-   */
-  mode: LeaseMode.default("serverless").refine(
-    (mode): boolean => mode === "serverless",
-    "dedicated leases are not sold yet: ask for serverless",
-  ),
+  /** `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. */
+  mode: LeaseMode.default("serverless"),
   /** What the caller means to put in; the quote suggests an amount when it is left out. */
   amount: Amount.optional(),
   /**
@@ -95,7 +92,7 @@ export const QuoteText = z.strictObject({
   isolation: Isolation.optional(),
   features: z.array(Feature).max(16).optional(),
   models: z.array(ModelName).max(16).optional(),
-  /** Usage is co-signed at least this often while a job runs. */
+  /** Of a dedicated lease: its time is counted and co-signed so often, in seconds. */
   tick_s: z.int(),
   /** As asked; {@link KEEP_WARM_S} in a text of before it could be. No default: the text's hash stands in the terms. */
   keep_warm_s: KeepWarm.optional(),
@@ -164,6 +161,21 @@ export const LeaseTransaction = z.object({
   calldata_bytes: z.int(),
   l1_fee: z.string(),
 });
+
+/** Billed time of a dedicated lease, with the receipt that it is in the evidence by. */
+export const TickView = z.object({
+  /** The receipt's sequence. */
+  id: z.string(),
+  object: z.literal("tick"),
+  from: z.iso.datetime(),
+  to: z.iso.datetime(),
+  /** What the node was away for is not billed; of two clocks the slower counts, and makes up for it in the next. */
+  served_ms: z.int(),
+  price: Amount,
+  /** Signatures and proof are null until a voucher covers it. */
+  receipt: SignedReceipt,
+});
+export type TickView = z.output<typeof TickView>;
 
 /** A lease as the API shows it. */
 export const LeaseView = z.object({

@@ -1,4 +1,4 @@
-import { LeaseView } from "@gpux/protocol/lease";
+import { LeaseMode, LeaseView } from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { formatAmount } from "@gpux/protocol/money";
 import { Order, Spread } from "@gpux/protocol/order";
@@ -43,6 +43,11 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
           .choices(Spread.options)
           .default("distinct-provider" satisfies Spread),
       )
+      .addOption(
+        new Option("--mode <how>", "dedicated: reserved, billed by the clock; serverless: while jobs run")
+          .choices(LeaseMode.options)
+          .default("serverless" satisfies LeaseMode),
+      )
       .option("--duration <hours>", "how long the leases may last", "1")
       .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
       .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)")
@@ -56,7 +61,8 @@ when one does not, every hold is let go of and nothing is signed. What a lease d
 
 Examples:
   $ gpux leases open --nodes 3 --gpus 4 --cpu 32 --memory 128
-  $ gpux leases open --gpu RTX_4090 --duration 6 --max-rate 0.80`,
+  $ gpux leases open --gpu RTX_4090 --duration 6 --max-rate 0.80
+  $ gpux leases open --mode dedicated --gpus 8 --duration 12`,
     )
     .action(async (flags: OpenFlags) => {
       const session = await openSession(terminal, flags, {
@@ -151,7 +157,7 @@ Examples:
 }
 
 /** Amounts of the events' data, base units on the wire. */
-const MONEY: ReadonlySet<string> = new Set(["funded", "added", "left", "amount", "cumulative"]);
+const MONEY: ReadonlySet<string> = new Set(["funded", "added", "left", "amount", "cumulative", "price"]);
 
 export function eventLine({ id, at, type, data }: LeaseEvent): string {
   const facts = Object.entries(data).map(([name, value]) =>
@@ -177,6 +183,7 @@ interface OpenFlags extends CommonFlags {
   readonly gpu?: string;
   readonly region?: string;
   readonly spread: Spread;
+  readonly mode: LeaseMode;
   readonly duration: string;
   readonly amount?: string;
   readonly maxRate?: string;
@@ -197,6 +204,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       memory_gb: whole(flags.memory, "--memory", 0),
     },
     spread: flags.spread,
+    mode: flags.mode,
     durationS: Math.round(hours * 3_600),
     demand: {
       ...(settings.gpu === undefined ? {} : { gpu_model: settings.gpu }),
@@ -276,6 +284,7 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
     ["status", lease.end === undefined ? lease.status : `${lease.status} (${lease.end.reason})`],
     ["node", `${lease.node} ${presenceOf(lease)}`],
     ["gpu", lease.text.gpus.map((gpu) => gpu.model).join(", ")],
+    ["billed", lease.text.mode === "dedicated" ? "by the clock" : "while jobs run"],
     ["rate", `${formatAmount(lease.terms.ratePerHour)} USDC per hour, fee ${lease.terms.feeBps / 100} %`],
     ["money", `${formatAmount(lease.spent)} spent of ${formatAmount(lease.funded)} USDC`],
     ...(lease.top_ups ?? []).map(({ amount, status, detail }) => [

@@ -39,10 +39,14 @@ function holdFor(play: number) {
     providerSigner: Address.parse(node.address),
     meter: Address.parse(env.METER_ADDRESS),
     upfront: MAX_AMOUNT,
+    // Every other lease is paid by the clock.
+    unattended: play % 2 === 1 ? MAX_AMOUNT : 0n,
     expiry: BASE / 1_000 + 14_400,
     quote: `0x${play.toString(16).padStart(64, "0")}`,
   });
-  return { ...holdOf(terms), expiresAt: BASE + 30_000 };
+  const hold = holdOf(terms);
+  const mode = play % 2 === 1 ? ("dedicated" as const) : ("serverless" as const);
+  return { ...hold, text: { ...hold.text, mode }, expiresAt: BASE + 30_000 };
 }
 
 interface Kept {
@@ -305,7 +309,7 @@ class Duel {
     if (lost) expected.connected = false;
     this.#now = timeOf(move, expected.state, this.#now);
     vi.setSystemTime(this.#now);
-    const event = eventOf(move, expected.state, this.#around);
+    const event = eventOf(move, expected.state, this.#around, this.#now);
     this.#neighbours.roused = this.#around.node.isFree ? { ok: true } : { ok: false, code: "no_capacity" };
     if (event !== null) await this.#happen(move, await signedEvent(event, expected.state, this.#now));
     await this.#neighbours.quiet();

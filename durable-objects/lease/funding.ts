@@ -11,6 +11,7 @@ import type { Draft } from "./draft.ts";
 import { end } from "./ending.ts";
 import { type Refusal, refuse } from "./jobs.ts";
 import { finish } from "./outcome.ts";
+import { refilled } from "./service.ts";
 import { isTerminal, pledged } from "./state.ts";
 
 /** Top-ups that are under way at once, and refused ones that are still shown. */
@@ -106,6 +107,7 @@ export function funded(
     const topUps = lease.topUps.filter((each) => fundingKey(each.funding) !== key);
     // Answers may come in another order than the money came.
     draft.lease = { ...lease, topUps, funded: all > lease.funded ? all : lease.funded };
+    refilled(draft);
     return;
   }
   if (!isOpening(lease, key)) return;

@@ -175,6 +175,23 @@ describe("a lease", () => {
     expect(duties(scene.state, scene.now).map((duty) => duty.key)).toEqual(["node:release"]);
   });
 
+  it("LSE-6 expires at its voucher's settlement already, once no authorization could open it again", () => {
+    const refused = { t: "relay_refused", kind: "settle", code: "lease_not_open", detail: "" } as const;
+    const scene = ended().tell({ t: "settle" });
+    scene.tell(signed(scene, 3));
+    scene.tell(attested(scene));
+    const more = {
+      ...FUND.funding,
+      salt: `0x${"02".repeat(32)}` as const,
+      valid_before: scene.now / 1_000 + 3_600,
+    };
+    scene.tell({ t: "top_up", funding: more }, { t: "gone" }).after(LOST_MS).tell(refused);
+    expect(scene.state.lease.status, "a top-up may still land").toBe("lost");
+    scene.after(3_600_000).tell(refused);
+    expect(scene.state.lease.status).toBe("expired");
+    expect(duties(scene.state, scene.now).map((duty) => duty.key)).toEqual(["node:release"]);
+  });
+
   it("LSE-3 waits for a funding that lands late without an alarm that rings for nothing", () => {
     const scene = new Scene().tell(FUND).after(4_000_000);
     expect(scene.state.lease.status).toBe("funding");

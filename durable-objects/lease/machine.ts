@@ -16,7 +16,8 @@ import { fund, funded, fundingRefused, reserve, topUp } from "./funding.ts";
 import { type Arrival, admit, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { cancel } from "./outcome.ts";
-import { isFinal, isOpenedFromCredit, isTerminal, type State } from "./state.ts";
+import { breakClock } from "./service.ts";
+import { isFinal, isOpenedFromCredit, isTerminal, type State, withoutSettled } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 import { advance } from "./timers.ts";
 
@@ -99,10 +100,12 @@ export function step(state: State, event: Event, now: number): Step {
   return { ok: true, next: { lease, jobs }, frames, journal, passing, events };
 }
 
-/** After the store has kept them, jobs that nothing more can happen to leave memory. */
+/** After the store has kept them, jobs and ticks that nothing more can happen to leave memory. */
 export function prune(state: State): State {
   const live = [...state.jobs].filter(([, job]) => !isFinal(job));
-  return live.length === state.jobs.size ? state : { lease: state.lease, jobs: new Map(live) };
+  const lease = withoutSettled(state.lease);
+  if (live.length === state.jobs.size && lease === state.lease) return state;
+  return { lease, jobs: live.length === state.jobs.size ? state.jobs : new Map(live) };
 }
 
 function apply(draft: Draft, event: Event): Refusal | null {
@@ -158,6 +161,7 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return null;
     case "wake": {
       // LNK-1: a new life of the object. A socket that did not survive (a crash, a deploy) left no close event.
+      if (!event.connected) breakClock(draft);
       const { lease, now } = draft;
       draft.lease = {
         ...lease,
@@ -270,12 +274,19 @@ function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }
     draft.lease.voucher !== null
   )
     draft.lease = { ...draft.lease, settled: draft.lease.voucher.cumulative };
-  // LSE-6: a reorganisation took its funding back and nothing can bring it again: of nothing, nothing is reclaimed.
-  if (event.kind === "reclaim" && event.code === "lease_not_open" && draft.lease.status === "lost")
+  // LSE-6: a reorganisation took its funding back and nothing can bring it again: of nothing, nothing is paid.
+  const asksForMoney = event.kind === "reclaim" || event.kind === "settle";
+  if (asksForMoney && event.code === "lease_not_open" && draft.lease.status === "lost" && isSpent(draft))
     end(draft, "expired");
   // Somebody else paid it out: anyone may.
   if (event.kind === "withdraw" && event.code === "nothing_due") paidOut(draft, event.account);
   return null;
+}
+
+/** No authorization that could open the lease on chain is good any more. */
+function isSpent({ lease: { funding, topUps }, now }: Draft): boolean {
+  const all = [...(funding === null ? [] : [funding]), ...topUps.map((each) => each.funding)];
+  return all.every((each) => now >= each.valid_before * 1_000);
 }
 
 /** MTR-5: the meter's signatures complete the voucher with its receipts, and the close. */

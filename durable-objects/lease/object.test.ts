@@ -14,6 +14,7 @@ import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { newP256Key } from "../../test/setup/p256-key.ts";
 import { hasherOf } from "./billing.ts";
+import { BLOCK_MS } from "./blocks.ts";
 import { address, CONSUMER_KEY, done, holdOf, NODE_KEY, PLACE, termsOf } from "./testing/fixtures.ts";
 import { Neighbours, upgradeBy } from "./testing/neighbours.ts";
 import { LOST_MS, RETENTION_MS } from "./timers.ts";
@@ -326,6 +327,27 @@ test("an idle lease hibernates with its data socket, answers heartbeats, and hea
   expect(await agent.next()).toBe("pong");
   agent.hello();
   expect((await agent.frame("welcome")).epoch).toBe(epoch + 1);
+});
+
+test("what falls due as an evicted lease wakes is said to its agent at once", async () => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  try {
+    const { stub, job } = await active();
+    const agent = await Line.dial(stub);
+    agent.hello();
+    await agent.frame("welcome");
+    await stub.submit(CONSUMER, job(1), request, null, 0);
+    const { job: id, attempt } = await agent.frame("run");
+    agent.say({ t: "started", seq: 1, job: id, attempt });
+    agent.say({ t: "result", seq: 2, job: id, attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [] });
+    for (let heard = 0; heard < 2; heard = (await agent.frame("ack")).ack);
+    await evictDurableObject(stub);
+    vi.setSystemTime(Date.now() + BLOCK_MS);
+    await runDurableObjectAlarm(stub);
+    expect((await agent.frame("settle")).receipts).toMatchObject([{ sequence: 1 }]);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("JOB-9 an ended job is done again as another, once for each key; one that has not ended is not", async () => {

@@ -3,7 +3,7 @@ import { CLOSE } from "@gpux/protocol/frames";
 import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import { Address, JobId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, SignedAllowance } from "@gpux/protocol/job";
-import type { LeaseView } from "@gpux/protocol/lease";
+import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
@@ -11,16 +11,18 @@ import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
-import { upgradeOf } from "../upgrade.ts";
+import { clientUpgradeOf, upgradeOf } from "../upgrade.ts";
 import { allocationFault } from "./allocation.ts";
 import { fundingAnswer, isLanding, mayNot, refusalOf, topUpAnswer } from "./answers.ts";
+import { ClientInbox } from "./client-inbox.ts";
+import { LONGEST_SOCKET_MS, MOST_CLIENTS } from "./clients.ts";
 import { fundingFault, topUpFault } from "./funding.ts";
 import { Inbox } from "./inbox.ts";
 import { Life } from "./life.ts";
 import { quotedLease } from "./quoted.ts";
 import { isFinal, isSettled, isTerminal, type Job } from "./state.ts";
 import { takeIn } from "./submission.ts";
-import { jobView, leaseView } from "./view.ts";
+import { jobView, leaseView, tickView } from "./view.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
@@ -37,6 +39,7 @@ const CONFIRM_MS = 30 * 60_000;
 export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #life = new Life(this.ctx, this.env);
   readonly #inbox = new Inbox(this.#life);
+  readonly #clientInbox = new ClientInbox(this.#life, this.env, (as, job) => this.cancel(as, job));
 
   async quote(request: HoldRequest & { amount: bigint }): Promise<Outcome> {
     if (this.#life.state !== null) return { ok: true };
@@ -137,8 +140,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   /** In their order, when all have ended or after so long. */
   async #answered(ids: readonly JobId[], waitMs: number): Promise<JobView[]> {
     const jobs = await Promise.all(ids.map((id) => this.#ended(id, waitMs)));
-    // ACK-1: who is told to come back finds the job, whatever happens meanwhile.
-    if (jobs.some((job) => job !== null && !isTerminal(job))) this.#life.write();
+    // ACK-1: who is told to come back finds the job, whatever happens meanwhile. ACK-5: an end is told before its row is
+    // written only when its agent has the job's ticket; of one whose row was there already, nothing else would know.
+    if (jobs.some((job) => job !== null && !(isTerminal(job) && this.#life.isUnborn(job.id))))
+      this.#life.write();
     const state = this.#life.state;
     const now = Date.now();
     return jobs.flatMap((job) => (job === null || state === null ? [] : jobView(state, job, now)));
@@ -224,6 +229,17 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return { ok: true, lease: leaseView(this.#life.state) };
   }
 
+  async ticks(
+    as: Caller,
+    after: number,
+    limit: number,
+  ): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>> {
+    const refusal = this.#life.mayNot(as);
+    if (refusal !== null) return refusal;
+    const ticks = this.#life.ticks(after, limit + 1).map(tickView);
+    return { ok: true, ticks: ticks.slice(0, limit), hasMore: ticks.length > limit };
+  }
+
   async admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome> {
     if (this.#life.state === null) return { ok: false, code: "lease_unknown" };
     return this.#life.sessions.admit(session, until, ceiling, Date.now());
@@ -235,10 +251,12 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   async revokeSession(session: SessionId, until: number): Promise<void> {
     // One that is not there (any more) is not to be filled for this.
-    if (this.#life.state !== null) this.#life.sessions.revoke(session, until);
+    if (this.#life.state === null) return;
+    this.#life.sessions.revoke(session, until);
+    this.#life.clients.revoke(session);
   }
 
-  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
+  /** Socket upgrades: `/agent` (the data socket), `/client` (a session socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
@@ -253,6 +271,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
         return new Response("signature_replayed", { status: 401 });
       return this.#life.agent.accept();
     }
+    if (url.pathname === "/client") return this.#acceptClient(request);
     if (this.#life.state === null) return new Response(null, { status: 404 });
     const as = Address.safeParse(url.searchParams.get("as"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
@@ -262,13 +281,41 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return watching ?? new Response(null, { status: 404 });
   }
 
-  override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void {
+  /** The Worker has asked before, and knows refusals by their code; here they are only statuses. */
+  #acceptClient(request: Request): Response {
+    const state = this.#life.state;
+    if (state === null || isSettled(state.lease)) return new Response(null, { status: 410 });
+    const upgrade = clientUpgradeOf(request);
+    if (upgrade === null) return new Response(null, { status: 403 });
+    const { signer: address, session, bearer, request: id } = upgrade;
+    if (this.#life.mayNot(session === null ? address : { address, session, bearer }) !== null)
+      return new Response(null, { status: 403 });
+    const now = Date.now();
+    if (this.#life.clients.count >= MOST_CLIENTS) return new Response(null, { status: 429 });
+    if (!takeNonce(this.ctx.storage.sql, upgrade, now)) return new Response(null, { status: 401 });
+    const grantEnd = session === null ? null : this.#life.sessions.endOf(session);
+    const until = Math.min(now + LONGEST_SOCKET_MS, grantEnd ?? Number.POSITIVE_INFINITY);
+    const accepted = this.#life.clients.accept(state.lease.id, {
+      address,
+      session,
+      bearer,
+      until,
+      request: id,
+    });
+    this.#life.arm();
+    return accepted;
+  }
+
+  override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void | Promise<void> {
+    const client = this.#life.clients.of(socket);
+    if (client !== null) return this.#clientInbox.take(client, raw);
     if (!this.#life.agent.is(socket))
       return socket.close(CLOSE.badFrame, "nothing is expected on this socket");
     this.#inbox.take(socket, raw);
   }
 
   override webSocketClose(socket: WebSocket, code: number, reason: string): void {
+    this.#life.clients.closed(socket);
     const isGone = this.#life.agent.closed(socket, code, reason);
     if (isGone && this.#life.state !== null) this.#life.apply({ t: "gone" });
   }

@@ -47,6 +47,46 @@ const ReceiptState = z.strictObject({
   edge: HexBytes.nullable().optional(),
 });
 
+/** Time of a dedicated lease that is billed and that no voucher covers yet. */
+export const Tick = z.strictObject({ from: Time, to: Time, receipt: ReceiptState });
+export type Tick = z.output<typeof Tick>;
+
+/** The clock of a dedicated lease (service.ts). Milliseconds of service unless it says otherwise. */
+const Service = z.strictObject({
+  /** When the agent confirmed that it serves; nothing counts before. */
+  servingAt: Time.nullable(),
+  /** Since when the edge's clock runs; null while it stands. */
+  since: Time.nullable(),
+  /** What it has counted until it last stood. */
+  edgeMs: z.int().min(0),
+  /** The most that the agent has counted. */
+  agentMs: z.int().min(0),
+  /** What the edge's clock had counted when the agent last answered. */
+  countedMs: z.int().min(0),
+  /** The number of the last question to the agent, and when it was put; null: it is answered. */
+  asked: z.int().min(0),
+  askedAt: Time.nullable(),
+  /** Until when time is billed. */
+  billedTo: Time.nullable(),
+  /** What was left when it fell below a fifth of the money; null before, and again after a top-up. */
+  low: Amount.nullable(),
+  /** Nothing more will be counted. */
+  isFinal: z.boolean(),
+});
+
+const NOT_SERVED: z.input<typeof Service> = {
+  servingAt: null,
+  since: null,
+  edgeMs: 0,
+  agentMs: 0,
+  countedMs: 0,
+  asked: 0,
+  askedAt: null,
+  billedTo: null,
+  low: null,
+  isFinal: false,
+};
+
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({
   id: JobId,
@@ -174,6 +214,9 @@ export const Lease = z.strictObject({
   /** Evidence over all receipts so far; its size is the last receipt's sequence. */
   frontier: Frontier,
   block: Block.nullable().default(null),
+  /** Those that no voucher covers, and for a moment those that one covers since (store.ts). */
+  ticks: z.array(Tick).default([]),
+  service: Service.prefault(NOT_SERVED),
   voucher: Voucher.nullable(),
   closing: Closing.nullable(),
   topUps: z.array(TopUp).default([]),
@@ -210,29 +253,44 @@ export function isFinal(job: Job): boolean {
   return isTerminal(job) && (job.receipt === null || isSettledReceipt(job.receipt));
 }
 
-type ReceiptState = NonNullable<Job["receipt"]>;
+export type ReceiptState = NonNullable<Job["receipt"]>;
 
-function isSettledReceipt({ settled, edge }: ReceiptState): boolean {
+export function isSettledReceipt({ settled, edge }: ReceiptState): boolean {
   return settled !== null || (edge ?? null) !== null;
 }
 
+/** As it is kept: settled ticks have rows of their own. */
+export function withoutSettled(lease: Lease): Lease {
+  const ticks = lease.ticks.filter(({ receipt }) => !isSettledReceipt(receipt));
+  return ticks.length === lease.ticks.length ? lease : { ...lease, ticks };
+}
+
 export interface Unsettled {
-  readonly job: Job;
+  /** Null: a receipt of time. */
+  readonly job: Job | null;
   readonly asked: ReceiptState;
 }
 
 /** The receipts that no voucher covers yet, in order. */
-export function unsettledReceipts(jobs: Iterable<Job>): Unsettled[] {
+export function unsettledReceipts({ lease, jobs }: State): Unsettled[] {
   const unsettled: Unsettled[] = [];
-  for (const job of jobs)
+  for (const { receipt } of lease.ticks)
+    if (!isSettledReceipt(receipt)) unsettled.push({ job: null, asked: receipt });
+  for (const job of jobs.values())
     if (job.receipt !== null && !isSettledReceipt(job.receipt)) unsettled.push({ job, asked: job.receipt });
   return unsettled.sort((a, b) => a.asked.receipt.sequence - b.asked.receipt.sequence);
 }
 
 /** Those of them that the provider has not signed for. */
-export function unsignedReceipts({ lease, jobs }: State): Unsettled[] {
-  const signed = lease.block !== null && lease.block.provider !== null ? lease.block.sequence : 0;
-  return unsettledReceipts(jobs.values()).filter(({ asked }) => asked.receipt.sequence > signed);
+export function unsignedReceipts(state: State): Unsettled[] {
+  const { block } = state.lease;
+  const signed = block !== null && block.provider !== null ? block.sequence : 0;
+  return unsettledReceipts(state).filter(({ asked }) => asked.receipt.sequence > signed);
+}
+
+/** Reserved and billed by the clock, its jobs free; else billed while they run. */
+export function isDedicated({ text }: Lease): boolean {
+  return text.mode === "dedicated";
 }
 
 export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {

@@ -1,8 +1,8 @@
 import { Receipt } from "@gpux/protocol/eip712";
 import { JOB_FAILURES } from "@gpux/protocol/errors";
 import { isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
-import type { JobView } from "@gpux/protocol/job";
-import type { LeaseView } from "@gpux/protocol/lease";
+import type { JobView, SignedReceipt } from "@gpux/protocol/job";
+import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
@@ -14,7 +14,9 @@ import {
   isTerminal,
   type Job,
   type Lease,
+  type ReceiptState,
   type State,
+  type Tick,
 } from "./state.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
@@ -78,19 +80,32 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
 }
 
 function receiptOf(job: Job): Pick<JobView, "receipt"> {
-  if (job.receipt === null) return {};
-  const { receipt, settled } = job.receipt;
+  return job.receipt === null ? {} : { receipt: signedReceipt(job.receipt) };
+}
+
+function signedReceipt({ receipt, settled }: ReceiptState): SignedReceipt {
   return {
-    receipt: {
-      receipt: z.encode(Receipt, receipt),
-      usage:
-        settled === null
-          ? null
-          : { cumulative: settled.cumulative, evidence: settled.evidence, size: settled.size },
-      proof: settled?.path ?? null,
-      provider_signature: settled?.provider ?? null,
-      edge_signature: settled?.meter ?? null,
-    },
+    receipt: z.encode(Receipt, receipt),
+    usage:
+      settled === null
+        ? null
+        : { cumulative: settled.cumulative, evidence: settled.evidence, size: settled.size },
+    proof: settled?.path ?? null,
+    provider_signature: settled?.provider ?? null,
+    edge_signature: settled?.meter ?? null,
+  };
+}
+
+export function tickView({ from, to, receipt }: Tick): TickView {
+  const { sequence, billedMs, price } = receipt.receipt;
+  return {
+    id: String(sequence),
+    object: "tick",
+    from: time(from),
+    to: time(to),
+    served_ms: Number(billedMs),
+    price,
+    receipt: signedReceipt(receipt),
   };
 }
 

@@ -56,6 +56,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     phase: "asked",
     tier,
     yielding: false,
+    yieldAt: 0,
     notBefore: 0,
     turn: 0,
     gpus,
@@ -89,12 +90,19 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
   };
 }
 
-export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms): NodeStep {
+/** One that its owner claimed while it was held gives way at once, where it may (LSE-11). */
+export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms, now: number): NodeStep {
   const allocation = state.allocations.get(lease);
   if (allocation === undefined) return refused("quote_expired", "the reservation has lapsed");
   if (isOpen(allocation)) return unchanged(state);
   const until = terms.expiry * 1000 + OVERSTAY_MS;
-  return tell(allocate(state, lease, { ...allocation, phase: "open", until }), { t: "open", lease, terms });
+  const opened = tell(allocate(state, lease, { ...allocation, phase: "open", until }), {
+    t: "open",
+    lease,
+    terms,
+  });
+  const room = opened.ok ? makeRoom(opened.next, null, now) : null;
+  return opened.ok && room?.ok ? { ...room, effects: [...opened.effects, ...room.effects] } : opened;
 }
 
 /** Its funding has landed, whether it has work now or not. */
@@ -148,8 +156,9 @@ export function makeRoom(state: NodeState, share: Share | null, now: number): No
     if (fits()) break;
     then = allocate(then, lease, { ...allocation, phase: "resting" });
     if (allocation.yielding || !step.ok) continue;
-    const notBefore = share === null ? 0 : now + NOTICE_S * 1_000 + COMING_MS;
-    const marked = allocate(step.next, lease, { ...allocation, yielding: true, notBefore });
+    const yieldAt = now + NOTICE_S * 1_000;
+    const notBefore = share === null ? 0 : yieldAt + COMING_MS;
+    const marked = allocate(step.next, lease, { ...allocation, yielding: true, yieldAt, notBefore });
     const told = tell(marked, { t: "yield", lease, notice_s: NOTICE_S });
     step = told.ok ? { ...told, effects: [...step.effects, ...told.effects] } : told;
   }
@@ -217,6 +226,15 @@ export function tell(state: NodeState, body: ToNodeBody): NodeStep {
     next: { ...state, sent: frame.seq, unacknowledged: [...state.unacknowledged, frame] },
     effects: [{ t: "send", frame }],
   };
+}
+
+/** What the agent has not acknowledged, as it is to be said now: of a notice, what is left of it. */
+export function replayed({ unacknowledged, allocations }: NodeState, now: number): ToNode[] {
+  return unacknowledged.map((frame) => {
+    if (frame.t !== "yield") return frame;
+    const left = Math.max(0, Math.ceil(((allocations.get(frame.lease)?.yieldAt ?? 0) - now) / 1_000));
+    return { ...frame, notice_s: Math.min(frame.notice_s, left) };
+  });
 }
 
 /** A frame that is never replayed. */

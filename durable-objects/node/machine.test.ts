@@ -442,6 +442,18 @@ test("LSE-11 nobody gives way for a demand that would not fit even then, nor for
   }
 });
 
+test("LSE-11 a yieldable lease whose GPUs were claimed while it was held gives way as it is opened", () => {
+  const tiers = (tier: "firm" | "yieldable"): [NodeEvent, number][] => [
+    ...online,
+    [{ t: "hold", request: request(1, { tier }) }, 3],
+    [from("a", frame(1, 1, { t: "held", hold: lease(1) })), 4],
+    [from("a", frame(2, 1, { t: "claim", gpus: 2 })), 5],
+    [{ t: "open", lease: lease(1), terms: request(1).terms }, 6],
+  ];
+  expect(kinds(run(tiers("yieldable")).sent).slice(-2)).toEqual(["open", "yield"]);
+  expect(yieldsOf(run(tiers("firm")).sent)).toEqual([]);
+});
+
 test("LSE-11 the owner's claim takes free GPUs first, then yieldable leases, never a firm one", () => {
   const claims = (seq: number, gpus: number): NodeEvent => from("a", frame(seq, 4, { t: "claim", gpus }));
   expect(yieldsOf(run([...opened, [claims(2, 1), 7]]).sent)).toEqual([]);

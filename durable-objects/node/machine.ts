@@ -11,6 +11,7 @@ import {
   lapse,
   open,
   release,
+  replayed,
   reserve,
   rest,
   rouse,
@@ -65,7 +66,7 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
     case "reserve":
       return reserve(state, event.lease, event.until, now);
     case "open":
-      return open(state, event.lease, event.terms);
+      return open(state, event.lease, event.terms, now);
     case "rest":
       return rest(state, event.lease, event.turn);
     case "rouse":
@@ -199,7 +200,7 @@ function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>, now: 
   };
   const leases = Array.from(state.allocations).flatMap(([lease, each]) => (isOpen(each) ? [lease] : []));
   const welcome = say(state, { t: "welcome", heartbeat_s: HEARTBEAT_S, leases });
-  const replay = state.unacknowledged.map((sent): NodeEffect => ({ t: "send", frame: sent }));
+  const replay = replayed(state, now).map((sent): NodeEffect => ({ t: "send", frame: sent }));
   const greeted = { ...state, inventory, connection: { id: connection.id, greeted: true } };
   const claimed = claim(greeted, frame.claimed, now);
   return claimed.ok ? { ...claimed, effects: [welcome, ...replay, ...claimed.effects] } : claimed;

@@ -31,6 +31,8 @@ export interface Allocation extends Share {
   readonly tier: Tier;
   /** Of an open yieldable lease: it was told to give way. */
   readonly yielding: boolean;
+  /** Milliseconds: when it was to be gone. */
+  readonly yieldAt: number;
   /** Milliseconds; before, a firm demand may have what it gave way for. */
   readonly notBefore: number;
   /** Of the lease's questions to rest or to be roused, the highest that was dealt with. */

@@ -39,6 +39,7 @@ const STEPS = [
   "ALTER TABLE allocations ADD COLUMN yielding INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE node ADD COLUMN sales TEXT NOT NULL DEFAULT '[]'",
+  "ALTER TABLE allocations ADD COLUMN yield_at INTEGER NOT NULL DEFAULT 0",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -61,6 +62,7 @@ type AllocationRow = {
   gpus: string;
   tier: string;
   yielding: number;
+  yield_at: number;
   not_before: number;
 };
 type NodeRow = {
@@ -93,7 +95,7 @@ export class NodeStore {
     if (row === undefined) return null;
     const allocations = this.#sql
       .exec<AllocationRow>(
-        "SELECT lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before FROM allocations",
+        "SELECT lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before FROM allocations",
       )
       .toArray();
     const frames = this.#sql
@@ -113,7 +115,7 @@ export class NodeStore {
       sales: z.array(Sale).parse(JSON.parse(row.sales)),
       allocations: new Map(
         allocations.map(
-          ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before }) => [
+          ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before }) => [
             LeaseId.parse(lease),
             {
               phase: Phase.parse(phase),
@@ -124,6 +126,7 @@ export class NodeStore {
               turn,
               tier: Tier.parse(tier),
               yielding: yielding === 1,
+              yieldAt: yield_at,
               notBefore: not_before,
             },
           ],
@@ -162,7 +165,7 @@ export class NodeStore {
     for (const [lease, allocation] of after.allocations) {
       if (before?.allocations.get(lease) === allocation) continue;
       this.#sql.exec(
-        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus, tier, yielding, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO allocations (lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         lease,
         allocation.phase,
         JSON.stringify(allocation.resources),
@@ -172,6 +175,7 @@ export class NodeStore {
         JSON.stringify(allocation.gpus),
         allocation.tier,
         allocation.yielding ? 1 : 0,
+        allocation.yieldAt,
         allocation.notBefore,
       );
     }

@@ -9,6 +9,7 @@ import { GpuxError } from "./error.ts";
 import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
+import { type OpenLeaseSession, openLeaseSession } from "./lease-session.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
 import { createNodes, createOffers, type Nodes, type Offers } from "./nodes.ts";
 import { createObjects, type Objects } from "./objects.ts";
@@ -19,6 +20,7 @@ import {
   type SessionOptions,
   type Sessions,
 } from "./session.ts";
+import type { Dial } from "./socket-link.ts";
 import { SYSTEM_TIMING, type Timing } from "./timing.ts";
 import { createTransport } from "./transport.ts";
 import { createWarmLeases } from "./warm-leases.ts";
@@ -42,6 +44,8 @@ export interface ClientOptions {
   /** A session that was opened before (`Client.session`), to sign requests from the first on. */
   readonly session?: KeptSession;
   readonly fetch?: typeof fetch;
+  /** Opens session sockets (`leases.session`); the platform's own WebSocket by default. */
+  readonly dial?: Dial;
   /**
    * Called with each funding before it leaves (of one from credit with the lease's reclaim), and waited for: whoever keeps
    * it (its terms above all) gets the rest of the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
@@ -57,7 +61,7 @@ export interface Client {
   wellKnown(): Promise<WellKnown>;
   readonly objects: Objects;
   readonly quotes: Quotes;
-  readonly leases: Omit<Leases, "adopt">;
+  readonly leases: Omit<Leases, "adopt"> & OpenLeaseSession;
   readonly credit: Credit;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
@@ -126,6 +130,7 @@ export function createClient(options: ClientOptions): Client {
   const warm = createWarmLeases();
   const spendLimit = options.spendLimit ?? null;
   const keep = options.keep ?? (() => {});
+  const dial = options.dial ?? ((to: string, protocols: string[]) => new WebSocket(to, protocols));
   const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
@@ -135,7 +140,10 @@ export function createClient(options: ClientOptions): Client {
     wellKnown,
     objects: createObjects(transport),
     quotes,
-    leases,
+    leases: {
+      ...leases,
+      session: (id, given) => openLeaseSession({ ...shared, leases, dial }, id, given),
+    },
     credit: createCredit({ ...shared, intents }),
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),

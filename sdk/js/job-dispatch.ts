@@ -16,7 +16,7 @@ type RequestInput = (typeof RoutedJobRequest)["_zod"]["input"];
 
 /** A job request as on the wire (protocol/job.ts); amounts may be bigint, allowances are the client's to sign. */
 export type JobInput = Omit<RequestInput, "max_price" | "allowance" | "demand" | "funding"> & {
-  /** Base units: the most that this job may cost. */
+  /** Base units: the most that this job may cost. In a dedicated lease, whose time is paid for, 0 is enough. */
   readonly max_price: bigint | string;
   readonly demand?: DemandInput;
 };
@@ -105,7 +105,7 @@ export function createJobDispatch(settings: DispatchSettings) {
       ...(idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey }),
     };
     const path = `/v1/jobs/${before.id}/retry`;
-    let allowance: Awaited<ReturnType<typeof allow>> | undefined;
+    let allowance: Awaited<ReturnType<typeof allow>>;
     for (let round = 1; ; round += 1) {
       try {
         const job = await transport.json(
@@ -147,7 +147,7 @@ export function createJobDispatch(settings: DispatchSettings) {
 
   async function send(sending: Sending): Promise<JobView> {
     const { lease, key, request } = sending;
-    let allowance: { cumulative: string; signature: string } | undefined;
+    let allowance: Awaited<ReturnType<typeof allow>>;
     if (lease !== null) {
       warm.book(lease, key, request.max_price);
       allowance = await allow(lease, committed(lease));

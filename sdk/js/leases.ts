@@ -8,6 +8,7 @@ import {
   Quote,
   QuoteRequest,
   type Settlement,
+  TickView,
 } from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
@@ -28,7 +29,7 @@ export interface QuoteInput {
   readonly demand?: DemandInput;
   /** Seconds that the lease may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
-  /** `serverless`, the default: billed while a job runs. `dedicated`, billed by the clock, is not sold yet. */
+  /** `serverless`, the default: billed while a job runs. `dedicated`: reserved, billed by the clock, jobs are free. */
   readonly mode?: LeaseMode;
   /** Base units that the caller means to put in. */
   readonly amount?: bigint;
@@ -100,6 +101,8 @@ export interface Leases {
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
   events(id: string, options?: EventOptions): AsyncGenerator<LeaseEvent>;
+  /** The billed time of a dedicated lease, oldest first; `verifyTick` checks each without the edge. */
+  ticks(id: string, options?: { signal?: AbortSignal }): AsyncGenerator<TickView>;
   /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
   adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
 }
@@ -227,6 +230,8 @@ export function createLeases(settings: LeaseSettings): Leases {
       return after;
     },
     events: (id, options = {}) => leaseEvents(transport, timing, id, options),
+    ticks: (id, { signal } = {}) =>
+      pages(transport, `/v1/leases/${id}/ticks`, listOf(TickView), { signed: true, signal }),
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);

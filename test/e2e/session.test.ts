@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Market, openMarket, publish, smallProduct, sumOf, until } from "./testing/market.ts";
 
 const MAX_PRICE = 1_000n;
+const CAP = 16n * MAX_PRICE;
 
 describe("a session on the whole stack", () => {
   let market: Market;
@@ -27,7 +28,7 @@ describe("a session on the whole stack", () => {
     // The wallet opens the lease: a session with these scopes could not.
     const first = await client.jobs.run({ function: matmul, inputs: smallProduct(1), max_price: MAX_PRICE });
     lease = first.lease_id;
-    session = await client.session({ cap: 3n * MAX_PRICE });
+    session = await client.session({ cap: CAP });
     prompts = 0;
   });
   afterAll(() => market?.stop());
@@ -50,14 +51,40 @@ describe("a session on the whole stack", () => {
     expect(prompts).toBe(0);
   });
 
+  it("SOC-3 sends jobs over a socket that is dialled again when the edge is killed, each once", async () => {
+    const socket = await client.leases.session(lease);
+    const inputs = (n: number) => ({ function: matmul, inputs: smallProduct(n), max_price: MAX_PRICE });
+    const first = await socket.run(inputs(10));
+    expect(first).toMatchObject({ status: "succeeded", lease_id: lease });
+    const bytes = await client.jobs.output(first, 0);
+    expect([...new Float32Array(bytes.buffer)]).toEqual([10, 20, 30, 40]);
+    expect((await socket.batch([inputs(11), inputs(12)])).map(({ status }) => status)).toEqual([
+      "succeeded",
+      "succeeded",
+    ]);
+
+    const begun = Array.from({ length: 8 }, (_, n) => socket.run(inputs(20 + n), { id: `crash-${n}` }));
+    await begun[0];
+    await market.crashEdge();
+    const ended = await Promise.all(begun);
+    expect(ended.map(({ status }) => status)).toEqual(begun.map(() => "succeeded"));
+    // The same name over HTTP is the same job, however it was sent.
+    const again = await client.jobs.create({ ...inputs(27), lease }, { idempotencyKey: "crash-7", wait: 10 });
+    expect(again.id).toBe(ended[7]?.id);
+    const view = await client.leases.get(lease);
+    expect(view.jobs_ended).toBe(3 + 3 + begun.length);
+    await socket.close();
+    expect(prompts).toBe(0);
+  });
+
   it("lives on when the edge is killed, and so does what it has used of its cap", async () => {
     await market.crashEdge();
     expect(await run(4)).toMatchObject({ status: "succeeded" });
-    const tooMuch = { function: matmul, inputs: smallProduct(5), max_price: 3n * MAX_PRICE, lease };
+    const tooMuch = { function: matmul, inputs: smallProduct(5), max_price: CAP, lease };
     expect(await codeOf(client.jobs.run(tooMuch))).toBe("session_cap_exceeded");
     const [view] = await client.sessions.list();
-    expect(view).toMatchObject({ id: session.id, cap: 3n * MAX_PRICE });
-    expect(view?.reserved).toBeLessThanOrEqual(3n * MAX_PRICE);
+    expect(view).toMatchObject({ id: session.id, cap: CAP });
+    expect(view?.reserved).toBeLessThanOrEqual(CAP);
     expect(prompts).toBe(0);
   });
 

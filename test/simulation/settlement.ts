@@ -62,6 +62,12 @@ export function checkJobs(world: World, healedAt: number): void {
       "J1 an acknowledged job ends by its deadline",
       () => `${id} is ${job.status}, ${endedAt - job.createdAt} ms after it came`,
     );
+    const told = truth.toldEnds.get(id);
+    hold(
+      told === undefined || told === job.status,
+      "J4 an end that a consumer was told of is final",
+      () => `${id} was told ${told} and is ${job.status}`,
+    );
     const canceledAt = truth.canceled.get(id);
     if (canceledAt !== undefined && job.endedAt !== null)
       hold(
@@ -156,9 +162,24 @@ export function checkEnd(world: World, healedAt: number): void {
       () => `${receipts} of ${lease.spent}`,
     );
   }
+  checkGas(world);
   for (const [account, amount] of escrow.owed)
     hold(amount === 0n, "J5 everybody is paid out", () => `${account} is owed ${amount}`);
   hold(escrow.held === 0n, "M1 the escrow is empty at the end", () => `${escrow.held}`);
+}
+
+/** M4: what the leases say that their transactions cost is what the relayer paid for them, each once. */
+function checkGas(world: World): void {
+  const told = new Map<string, bigint>();
+  for (const object of world.leases())
+    for (const { hash, gas } of object.state()?.lease.transactions ?? [])
+      told.set(hash, (told.get(hash) ?? 0n) + BigInt(gas));
+  for (const { txHash, gas } of world.setting.relayer.costs.values())
+    hold(
+      (told.get(txHash) ?? gas) === gas,
+      "M4 what leases were told of gas is what was paid",
+      () => `${txHash}: ${told.get(txHash)} of ${gas}`,
+    );
 }
 
 /** The Books say what the Nodes know. */

@@ -2,6 +2,7 @@ import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { configOf } from "@gpux/durable-objects/config";
 import { Hono } from "hono";
 import { cors } from "hono/cors";
+import { clientSocketRoutes } from "./client-sockets.ts";
 import { metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, type Refusal, refuse } from "./refusal.ts";
@@ -21,6 +22,7 @@ import { sessionRoutes } from "./routes/sessions.ts";
 export const routes: readonly Mounted[] = [
   ...jobRoutes,
   ...leaseJobRoutes,
+  ...clientSocketRoutes,
   ...leaseRoutes,
   ...leaseEventRoutes,
   ...creditRoutes,

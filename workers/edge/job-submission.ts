@@ -1,9 +1,6 @@
 import type { PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
-import { CreditOffer } from "@gpux/protocol/credit";
-import { ERRORS, type ErrorCode } from "@gpux/protocol/errors";
+import { promisedOf } from "@gpux/durable-objects/promised";
 import { JobView, TERMINAL } from "@gpux/protocol/job";
-import { Quote } from "@gpux/protocol/lease";
-import { z } from "zod";
 import { viewAnswer } from "./json-answer.ts";
 import { LEASE_HEADER } from "./lease-token.ts";
 import { preferenceApplied } from "./prefer.ts";
@@ -60,22 +57,5 @@ export function jobAnswer(
 
 /** A refusal with what it promises: the quote to sign, the allowance to give, or why the market has nothing. */
 export function paymentRefusal(refused: Refused | PaymentNeeded): Refusal {
-  const { ok, code, detail, ...promised } = {
-    quote: undefined,
-    credit: undefined,
-    index: undefined,
-    ...refused,
-  };
-  const { quote, credit, index, ...rest } = promised;
-  return refuse(code, detail, {
-    ...rest,
-    ...(quote === undefined ? {} : { quote: z.encode(Quote, quote) }),
-    ...(credit === undefined ? {} : { credit: z.encode(CreditOffer, credit) }),
-    ...(index === undefined ? {} : errorAt(index, code, detail)),
-  });
-}
-
-/** Which job of an array a refusal is for; none of them was taken. */
-export function errorAt(index: number, code: ErrorCode, detail: string | undefined) {
-  return { errors: [{ pointer: `/${index}`, detail: detail ?? ERRORS[code].title }] };
+  return refuse(refused.code, refused.detail, promisedOf(refused));
 }

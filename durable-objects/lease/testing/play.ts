@@ -7,6 +7,7 @@ import { EMPTY_ROOT } from "@gpux/protocol/merkle";
 import fc from "fast-check";
 import type { Duty } from "../duties.ts";
 import type { Event } from "../machine.ts";
+import { edgeMs } from "../service.ts";
 import { currentAttempt, inOrder, isTerminal, type Job, type State } from "../state.ts";
 import { wakeAt } from "../timers.ts";
 import { done, FUND, jobId, START, said, submission } from "./fixtures.ts";
@@ -89,6 +90,13 @@ const agent = {
     until: fc.constantFrom("asked", "asked", "other"),
   }),
   refused: fc.record({ t: fc.constant("refused"), what: fc.constantFrom("lease", "settle", "close") }),
+  serving: fc.record({ t: fc.constant("serving") }),
+  served: fc.record({
+    t: fc.constant("served"),
+    which: fc.constantFrom("asked", "asked", "asked", "older", "made_up"),
+    /** What its clock is ahead of the edge's, in milliseconds. */
+    ahead: fc.constantFrom(0, 0, 0, -1_500, -60_000, 25, 10_000_000),
+  }),
   drain: fc.record({ t: fc.constant("drain"), deadlineS: fc.constantFrom(0, 5, 600) }),
   yield: fc.record({ t: fc.constant("yield"), noticeS: fc.constantFrom(0, 5, 30) }),
   gone: fc.record({ t: fc.constant("gone") }),
@@ -141,6 +149,8 @@ const single = fc.oneof(
   { weight: 8, arbitrary: agent.signed },
   { weight: 4, arbitrary: agent.closeSigned },
   { weight: 1, arbitrary: agent.refused },
+  { weight: 2, arbitrary: agent.serving },
+  { weight: 8, arbitrary: agent.served },
   { weight: 1, arbitrary: agent.drain },
   { weight: 2, arbitrary: agent.yield },
   { weight: 3, arbitrary: agent.gone },
@@ -159,6 +169,7 @@ const opening: Move[] = [
   { t: "answer", duty: 0, refusal: null, enough: true },
   { t: "wake", connected: false },
   { t: "hello", attempts: "none", ahead: 0 },
+  { t: "serving" },
 ];
 
 /** A job's whole way as it should be, for a lease to have something to lose. */
@@ -196,6 +207,7 @@ const moves = fc
 /** The consumer closes, and the others do their part. */
 const ending: Move[] = [
   { t: "close" },
+  { t: "served", which: "asked", ahead: 0 },
   { t: "signed", which: "asked", amount: "asked" },
   { t: "close_signed", amount: "asked", until: "asked" },
   { t: "answer", duty: 0, refusal: null, enough: true },
@@ -242,7 +254,7 @@ function saltOf(n: number): Bytes32 {
 }
 
 /** The event that a move is now; `null` when nobody could do that (nothing was asked, no such job). */
-export function eventOf(move: Move, state: State, around: Surroundings): Event | null {
+export function eventOf(move: Move, state: State, around: Surroundings, now: number): Event | null {
   const { lease } = state;
   switch (move.t) {
     case "fund":
@@ -306,6 +318,13 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     }
     case "refused":
       return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
+    case "serving":
+      return said({ t: "serving", seq: lease.seen + 1 });
+    case "served": {
+      const n = { asked: 0, older: -1, made_up: 1 }[move.which] + lease.service.asked;
+      const ms = Math.max(0, edgeMs(lease, now) + move.ahead);
+      return n < 1 ? null : said({ t: "served", seq: 0, n, ms });
+    }
     case "drain":
       return said({ t: "drain", seq: lease.seen + 1, deadline_s: move.deadlineS });
     case "yield":

@@ -85,6 +85,37 @@ export const MONEY_BUGS: readonly Bug[] = [
     plant: (product) => inShell(product, { waitsForFinality: false }),
   },
   {
+    name: "counts-gas-with-every-answer",
+    about: "a lease adds a transaction's gas each time that it hears of it",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          if (event.t !== "relayed") return step(state, event, now);
+          const known = state.lease.transactions.find(({ hash }) => hash === event.answer.txHash);
+          const result = step(state, event, now);
+          if (!result.ok || known === undefined) return result;
+          const transactions = [...result.next.lease.transactions, known];
+          return { ...result, next: { ...result.next, lease: { ...result.next.lease, transactions } } };
+        },
+      })),
+  },
+  {
+    name: "bears-what-others-paid",
+    about: "a lease counts gas also of what somebody else landed for it",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          if (event.t !== "relayed" || !event.answer.superseded) return step(state, event, now);
+          const result = step(state, event, now);
+          const before = state.lease.transactions.at(-1);
+          if (!result.ok || before === undefined) return result;
+          const gas = (BigInt(before.gas) + 1n).toString();
+          const transactions = [...state.lease.transactions.slice(0, -1), { ...before, gas }];
+          return { ...result, next: { ...result.next, lease: { ...result.next.lease, transactions } } };
+        },
+      })),
+  },
+  {
     name: "never-pays-out",
     about: "money that was freed is not withdrawn",
     plant: (product) =>

@@ -1,5 +1,6 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { configOf } from "@gpux/durable-objects/config";
+import { checkFunction } from "@gpux/durable-objects/functions";
 import type { Principal } from "@gpux/durable-objects/interfaces";
 import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
@@ -9,7 +10,6 @@ import { JobEvent, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gp
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
-import { checkFunction } from "../functions.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
 import {
   JOB_ANSWERS,
@@ -182,7 +182,13 @@ const getEvents = signedRoute(
     query: NONE,
     headers: { "Last-Event-ID": "only events after this one" },
     body: NO_BODY,
-    answers: { 200: { description: "Server-sent events; each `data` is a JobEvent", schema: null } },
+    answers: {
+      200: {
+        description:
+          "Server-sent events; each `data` is a JobEvent. A receipt is signed after the job's end and read from the job; a `receipt` event says that the node refused to sign it, and that the job is free",
+        schema: null,
+      },
+    },
     scope: "read",
     refusals: ["job_unknown", "lease_unknown", "forbidden", "invalid_request"],
   },
