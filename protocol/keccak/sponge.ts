@@ -7,7 +7,7 @@ const CHUNK = BLOCKS_AT_ONCE * RATE_BYTES;
 const DIGEST_BYTES = 32;
 
 /**
- * Keccak-256 as Ethereum has it, with the padding of before FIPS 202, by the permutation in keccak.wasm (ADR 15). Hashing
+ * Keccak-256 as Ethereum has it, with the padding of before FIPS 202, by the permutation in keccak.wasm (ADR 17). Hashing
  * is synchronous, so all calls of an isolate share the one memory.
  */
 export function keccakOf(module: WebAssembly.Module): Keccak256 {
