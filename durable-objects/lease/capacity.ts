@@ -1,7 +1,7 @@
 import { KEEP_WARM_S } from "@gpux/protocol/lease";
 import type { Draft } from "./draft.ts";
 import { stopBy } from "./ending.ts";
-import { isDedicated, isFinal, type Job, type Lease } from "./state.ts";
+import { isDedicated, isFinal, isWorking, type Job, type Lease } from "./state.ts";
 
 /**
  * LSE-9: a serverless lease keeps its node's GPUs while it has work and for `keep_warm_s` after; then others may have
@@ -43,7 +43,8 @@ export function restAt({ status, text, errands, capacity }: Lease): number {
 /** Follows what there is to do. Runs after every event: harmless when nothing has changed. */
 export function tend(draft: Draft): void {
   const { lease, now } = draft;
-  if (lease.status !== "active" && lease.status !== "draining") return;
+  // A suspended lease gives its GPUs back as well, when their owner wants them.
+  if (!isWorking(lease) || lease.status === "closing") return;
   const { capacity } = lease;
   const jobs = [...draft.jobs.values()];
   switch (capacity.state) {

@@ -94,7 +94,7 @@ export function duties(state: State, now: number): Duty[] {
 
 function capacityDuties({ status, capacity, awayAt }: Lease): Duty[] {
   const { state, turn, told } = capacity;
-  const isWorking = status === "active" || status === "draining";
+  const isWorking = status === "active" || status === "suspended" || status === "draining";
   if (state === "asking" && isWorking) return [{ key: `node:rouse:${turn}`, t: "node_rouse", turn }];
   if (state === "resting" && isWorking && !told) return [{ key: `node:rest:${turn}`, t: "node_rest", turn }];
   if (state !== "held" && status === "closing" && awayAt !== null)
