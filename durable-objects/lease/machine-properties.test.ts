@@ -74,10 +74,15 @@ function outcome(result: Step): string {
 }
 
 function isForgiven(before: State, after: State): boolean {
-  return [...after.jobs.values()].some((job) => {
+  const kept = new Set(after.lease.ticks.map(({ receipt }) => receipt.receipt.sequence));
+  const isTickGone = before.lease.ticks.some(
+    ({ receipt: { receipt, settled } }) => settled === null && !kept.has(receipt.sequence),
+  );
+  const isJobForgiven = [...after.jobs.values()].some((job) => {
     const was = before.jobs.get(job.id)?.receipt ?? null;
     return was !== null && job.receipt === null;
   });
+  return isTickGone || isJobForgiven;
 }
 
 /** One lease through its whole life, watched: each step is checked against everything that must always hold. */
