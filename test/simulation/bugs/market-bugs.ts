@@ -1,3 +1,4 @@
+import type { LeaseId } from "@gpux/protocol/ids";
 import { type Bug, inLease, inNode } from "./bug.ts";
 
 /** Bugs in who has what: capacity, offers, keys. */
@@ -89,15 +90,27 @@ export const MARKET_BUGS: readonly Bug[] = [
   },
   {
     name: "two-jobs-for-one-key",
-    about: "a key that is done with is as good as new",
-    plant: (product) => ({
-      ...product,
-      account: {
-        ...product.account,
-        stepKey: (entry, event, now) =>
-          product.account.stepKey(event.t === "begin" && entry?.state === "done" ? null : entry, event, now),
-      },
-    }),
+    about: "a key that is done with is as good as new, and another lease gets its turn",
+    plant: (product) => {
+      // On the lease that has it already the same request is the same job, whatever the account forgot.
+      let had: LeaseId | null = null;
+      return {
+        ...product,
+        account: {
+          ...product.account,
+          stepKey: (entry, event, now) => {
+            if (event.t !== "begin" || entry?.state !== "done")
+              return product.account.stepKey(entry, event, now);
+            had = entry.chosen.lease;
+            return product.account.stepKey(null, event, now);
+          },
+          candidates: (...args) => {
+            const list = product.account.candidates(...args);
+            return [...list.filter((id) => id !== had), ...list.filter((id) => id === had)];
+          },
+        },
+      };
+    },
   },
   {
     name: "takes-another-body",
