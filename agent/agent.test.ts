@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
 import type { LeaseTerms, Receipt } from "@gpux/protocol/eip712";
 import { LeaseTerms as LeaseTermsWire, Receipt as ReceiptWire } from "@gpux/protocol/eip712";
-import { CLOSE } from "@gpux/protocol/frames";
+import { CLOSE, FRAME_LIMIT } from "@gpux/protocol/frames";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { inputHash } from "@gpux/protocol/job";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
@@ -445,6 +445,33 @@ describe("a lease from hold to close", () => {
     const broken = await edge.putObject(new TextEncoder().encode("{"));
     socket.say(2, 1, { ...(await runFrame(2)), function: broken });
     expect(await socket.next("failed")).toMatchObject({ code: "manifest_invalid", ms: 0 });
+  });
+
+  test.each([
+    ["through its lease, with its attempt and hash", null],
+    ["into the store, where the lease does not take it", 404],
+    ["into the store, where the lease breaks off", 500],
+  ])("BLK-3 an output that no frame could hold is uploaded %s", async (_, refuseWith) => {
+    await start();
+    edge.refuseOutputsWith = refuseWith;
+    const { socket } = await opened();
+    const run = await runFrame(1, { attempt: { epoch: 3, n: 2 } });
+    socket.say(1, 0, run);
+    await executor.started(1);
+    const bytes = new Uint8Array(FRAME_LIMIT + 1).fill(7);
+    const outputs = [
+      { name: "small", contentType: "text/plain", bytes: IMAGE },
+      { name: "large", contentType: "image/png", bytes },
+    ];
+    executor.jobs[0]?.end({ ok: true, outputs, wallMs: 1, gpuMs: 1 });
+    await socket.next("started");
+    const result = await socket.next("result");
+    const [small, large] = [await sha256Hex(IMAGE), await sha256Hex(bytes)];
+    expect(result.outputs.map(({ sha256 }) => sha256)).toEqual([small, large]);
+    const path = `/v1/agent/leases/${lease}/jobs/${run.job}/outputs/1?epoch=3&attempt=2&sha256=${large}`;
+    expect(edge.outputs.has(path)).toBe(refuseWith === null);
+    expect(edge.objects.has(large)).toBe(refuseWith !== null);
+    expect(edge.objects.has(small)).toBe(true);
   });
 
   test("a cancel stops the executor and says so; a repeated run of a known attempt runs nothing", async () => {

@@ -1,5 +1,5 @@
 import type { ToLease } from "@gpux/protocol/frames";
-import { type Bytes32, JobId } from "@gpux/protocol/ids";
+import { type Bytes32, JobId, leaseIdOf } from "@gpux/protocol/ids";
 import { inputHash } from "@gpux/protocol/job";
 import { type FrameBody, leaseBody } from "../link/frames.ts";
 import type { Log } from "../log.ts";
@@ -94,7 +94,8 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
       if (executed.t !== "done") return executed;
       // The GPU is free for the next job while this one's outputs travel.
       giveBack();
-      return await upload(objects, executed.ms, executed.outputs, attempt.signal);
+      const of = { lease: leaseIdOf(leaseId), job: frame.job, attempt: frame.attempt };
+      return await upload(objects, of, executed.ms, executed.outputs, attempt.signal);
     } finally {
       attempt.executing = false;
       giveBack();

@@ -1,19 +1,18 @@
 import { AllowanceNeeded, type WellKnown } from "@gpux/protocol/answers";
-import type { Account } from "./account.ts";
+import type { Consumer } from "./consumer.ts";
 import { GpuxError } from "./error.ts";
 import type { Leases } from "./leases.ts";
-import { signAllowance } from "./spending.ts";
 import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
 
 export interface AllowanceSettings {
-  readonly account: Account;
+  readonly consumer: Consumer;
   readonly leases: Leases;
   readonly warm: WarmLeases;
   readonly wellKnown: () => Promise<WellKnown>;
 }
 
 /** What jobs on their way to a lease are allowed to spend there, by this client's signature. */
-export function createAllowances({ warm, leases, account, wellKnown }: AllowanceSettings) {
+export function createAllowances({ warm, leases, consumer, wellKnown }: AllowanceSettings) {
   async function known(id: string, signal: AbortSignal | undefined): Promise<WarmLease> {
     return warm.get(id) ?? (await leases.adopt(id, signal));
   }
@@ -32,7 +31,7 @@ export function createAllowances({ warm, leases, account, wellKnown }: Allowance
         });
       }
       const { settlement } = await wellKnown();
-      return signAllowance(account, settlement, { leaseHash: lease.hash, cumulative });
+      return consumer.allow(settlement, { leaseHash: lease.hash, cumulative });
     },
     /** The lease for which an `allowance_required` asks, with what it asks for beyond `maxPrice` counted as spent. */
     async raised(refusal: GpuxError, { lease: named, maxPrice, signal }: Wanted): Promise<WarmLease> {

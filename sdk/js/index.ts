@@ -17,6 +17,7 @@ export { type ReceiptCheck, type ReceiptContext, type ReceiptRefusal, verifyRece
 export type { KeptSession, Session, SessionOptions, Sessions } from "./session.ts";
 export {
   newExportableSessionKey,
+  newP256Key,
   newSessionKey,
   readSessionKey,
   type SessionKeyPair,

@@ -200,10 +200,10 @@ export function createJobDispatch(settings: DispatchSettings) {
     return known(quote.lease_id, options.signal);
   }
 
-  /** The edge quotes for the principal's own money; a sponsor's needs a quote that names it. */
+  /** The edge quotes for the principal's own money and key; another payer or consumer needs a quote that names it. */
   function quoteFor({ wire, options }: Sending, refusal: GpuxError): Promise<Quote> | Quote {
     const quote = Quote.safeParse(refusal.problem?.quote);
-    const own = settings.payer.address === settings.account.address;
+    const own = settings.payer.address.toLowerCase() === settings.consumer.address;
     if (own && quote.success) return quote.data;
     return settings.quotes.create({ demand: wire.demand ?? {} }, { signal: options.signal });
   }

@@ -13,6 +13,7 @@ import {
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
+import { isConsumer } from "./consumer.ts";
 import type { EventOptions } from "./journal.ts";
 import { leaseEvents } from "./lease-events.ts";
 import {
@@ -24,7 +25,7 @@ import {
 import { createOrders, type OrderInput } from "./orders.ts";
 import { pages } from "./pages.ts";
 import { checkIdentity, checkQuote, quoteMismatch } from "./quote-check.ts";
-import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
+import { type SignedFunding, signFunding } from "./spending.ts";
 import { checked, jsonBody } from "./transport.ts";
 import type { WarmLease } from "./warm-leases.ts";
 
@@ -88,12 +89,12 @@ export interface Leases {
 const FUNDING_CHECK_MS = 1_000;
 const FUNDING_CHECKS = 60;
 
-export function createQuotes({ transport, account, payer }: LeaseSettings) {
+export function createQuotes({ transport, consumer, payer }: LeaseSettings) {
   const bodyOf = (input: QuoteInput, firm: boolean) => {
     const request = {
       demand: input.demand ?? {},
       payer: payer.address,
-      consumer_signer: account.address,
+      consumer_signer: consumer.address,
       duration_s: input.durationS ?? DEFAULT_DURATION_S,
       ...(input.mode === undefined ? {} : { mode: input.mode }),
       ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
@@ -122,7 +123,7 @@ export function createQuotes({ transport, account, payer }: LeaseSettings) {
 export type Quotes = ReturnType<typeof createQuotes>;
 
 export function createLeases(settings: LeaseSettings): Leases {
-  const { transport, account, payer, timing, warm } = settings;
+  const { transport, consumer, payer, timing, warm } = settings;
   const capped = (amount: bigint) =>
     settings.spendLimit !== null && settings.spendLimit < amount ? settings.spendLimit : amount;
 
@@ -168,7 +169,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       const check = checkQuote(quote, {
         wellKnown,
         payer: payer.address,
-        consumerSigner: account.address,
+        consumerSigner: consumer.address,
         demand: checked(Demand, options.demand ?? {}),
         mode: options.mode ?? "serverless",
         durationS: options.durationS ?? DEFAULT_DURATION_S,
@@ -220,7 +221,7 @@ export function createLeases(settings: LeaseSettings): Leases {
       const { settlement } = await settings.wellKnown();
       const lease = await funded(id, signal);
       mustBe(lease, id, settlement);
-      if (!isConsumer(account, lease.terms)) {
+      if (!isConsumer(consumer, lease.terms)) {
         throw quoteMismatch("terms.consumerSigner", "the lease's allowances are another key's to sign");
       }
       const { lease_hash, terms, text } = lease;

@@ -39,7 +39,7 @@ export interface OrderInput {
 }
 
 export function createOrders(settings: LeaseSettings) {
-  const { transport, account, payer, timing, warm } = settings;
+  const { transport, consumer, payer, timing, warm } = settings;
 
   function bodyOf(input: OrderInput) {
     const demand = {
@@ -52,7 +52,7 @@ export function createOrders(settings: LeaseSettings) {
       ...(input.spread === undefined ? {} : { spread: input.spread }),
       demand,
       payer: payer.address,
-      consumer_signer: account.address,
+      consumer_signer: consumer.address,
       duration_s: input.durationS ?? DEFAULT_DURATION_S,
       ...(input.mode === undefined ? {} : { mode: input.mode }),
       ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
@@ -71,7 +71,7 @@ export function createOrders(settings: LeaseSettings) {
       const outcome = checkQuote(quote, {
         wellKnown,
         payer: payer.address,
-        consumerSigner: account.address,
+        consumerSigner: consumer.address,
         demand: Demand.parse(Demand.encode({ ...demand, resources })),
         mode,
         durationS,

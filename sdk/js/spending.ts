@@ -1,4 +1,4 @@
-import { escrowDomain, fundingNonce, type LeaseTerms, tokenTypes, types } from "@gpux/protocol/eip712";
+import { escrowDomain, fundingNonce, tokenTypes, types } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
@@ -63,7 +63,7 @@ export async function signFundings(
   return { amounts: texts, salt, valid_after: 0, valid_before: validBefore, signature };
 }
 
-/** The consumer's ceiling on a lease's cumulative usage, in wire form. */
+/** The consumer's ceiling on a lease's cumulative usage, in wire form; by an account (consumer.ts for a key). */
 export async function signAllowance(
   consumer: Account,
   settlement: Settlement,
@@ -81,9 +81,4 @@ export async function signAllowance(
 function randomBytes32(): Bytes32 {
   const bytes = crypto.getRandomValues(new Uint8Array(32));
   return `0x${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
-/** The account must be the one that the terms name, or its signature is worth nothing. */
-export function isConsumer(account: Account, terms: LeaseTerms): boolean {
-  return terms.consumerSigner === account.address.toLowerCase();
 }

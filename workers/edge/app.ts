@@ -54,7 +54,14 @@ app.use(
       "signature",
       "signature-input",
     ],
-    exposeHeaders: ["idempotent-replayed", "location", "preference-applied", "retry-after", "x-request-id"],
+    exposeHeaders: [
+      "idempotent-replayed",
+      "location",
+      "preference-applied",
+      "repr-digest",
+      "retry-after",
+      "x-request-id",
+    ],
     maxAge: 86_400,
   }),
 );
