@@ -447,6 +447,31 @@ describe("a lease from hold to close", () => {
     expect(await socket.next("failed")).toMatchObject({ code: "manifest_invalid", ms: 0 });
   });
 
+  test("no job is begun while more was delivered than `max_unsecured` without the meter's signature", async () => {
+    await start({ max_unsecured: "0" });
+    const { socket } = await opened();
+    socket.say(1, 0, await runFrame(1));
+    await executor.started(1);
+    await socket.next("started");
+    // A base unit a millisecond: by the clock that the agent measures with, something was delivered.
+    const began = performance.now();
+    while (performance.now() - began < 2) await new Promise((resolve) => setImmediate(resolve));
+    executor.jobs[0]?.end();
+    const { job, ms } = await socket.next("result");
+    socket.say(2, 2, await runFrame(2, { committed: "200000" }));
+    await expect.poll(() => entries.filter((entry) => entry.event === "job.held")).toHaveLength(1);
+    expect(executor.jobs).toHaveLength(1);
+
+    const { receipt, evidence } = await billOf(job, ms);
+    const usage = { cumulative: receipt.cumulative.toString(), evidence };
+    socket.say(3, 2, { t: "settle", usage, receipts: [z.encode(ReceiptWire, receipt)] });
+    await socket.next("signed");
+    expect(executor.jobs).toHaveLength(1);
+    const hash = hasher.usage({ leaseId: leaseHash, cumulative: receipt.cumulative, evidence });
+    socket.say(0, 3, { t: "voucher", ...usage, meter_signature: await meter.sign({ hash }) });
+    await executor.started(2);
+  });
+
   test.each([
     ["through its lease, with its attempt and hash", null],
     ["into the store, where the lease does not take it", 404],

@@ -1,6 +1,7 @@
 import type { ToLease } from "@gpux/protocol/frames";
 import { type Bytes32, JobId, leaseIdOf } from "@gpux/protocol/ids";
 import { inputHash } from "@gpux/protocol/job";
+import { formatAmount } from "@gpux/protocol/money";
 import { type FrameBody, leaseBody } from "../link/frames.ts";
 import type { Log } from "../log.ts";
 import { isConsumersAllowance } from "./allowance.ts";
@@ -41,7 +42,7 @@ const LOG_LINES = 1_000;
 
 export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
   const { workshop, book, leaseId, log } = options;
-  const { house, objects, executor, slots, gpu, prepare } = workshop;
+  const { house, objects, executor, slots, exposure, gpu, prepare } = workshop;
   const { terms } = book;
   const attempts = new Attempts();
   let accepting = true;
@@ -86,6 +87,12 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     attempt.signal.throwIfAborted();
     if (missing !== null) return { t: "failed", ms: 0, code: "terms_refused", detail: missing };
     if (!prepared.ok) return { t: "failed", ms: 0, code: prepared.code, detail: prepared.detail };
+    if (!exposure.hasRoom()) {
+      const owed = formatAmount(exposure.total());
+      const text = `${frame.job} waits: ${owed} USDC were delivered that the meter has not signed for`;
+      log({ level: "warn", event: "job.held", text, facts: { job: frame.job } });
+      await exposure.room(attempt.signal);
+    }
     const giveBack = await slots.take(attempt.signal);
     try {
       const executed = await execute(executor, prepared.job, listener(frame, attempt), attempt.signal);

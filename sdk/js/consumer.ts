@@ -18,6 +18,8 @@ interface Allowance {
 /** Who signs for what jobs may spend: the `consumerSigner` of a lease's terms. */
 export interface Consumer {
   readonly address: Address;
+  /** A key of its own, not the account that signs requests. */
+  readonly isKey: boolean;
   /** In wire form. */
   allow(
     settlement: Settlement,
@@ -29,6 +31,7 @@ export interface Consumer {
 export function accountConsumer(account: Account): Consumer {
   return {
     address: lower(account.address),
+    isKey: false,
     allow: (settlement, allowance) => signAllowance(account, settlement, allowance),
   };
 }
@@ -49,6 +52,7 @@ export function keyConsumer({ publicJwk, sign }: SessionKeyPair): Consumer {
     });
   return {
     address: p256Address({ x, y }),
+    isKey: true,
     async allow(settlement, { leaseHash, cumulative }) {
       const domain = escrowDomain({ chainId: settlement.chain_id, escrow: settlement.escrow });
       const hash = digest(domain, "Allowance", { leaseId: leaseHash, cumulative });

@@ -77,6 +77,9 @@ export function createJobDispatch(settings: DispatchSettings) {
 
   async function create(input: JobInput, options: CreateOptions = {}): Promise<JobView> {
     const sending = prepare(input, options);
+    // The edge quotes for the account's own key: that quote would only hold the GPU which one for this key is to have.
+    if (settings.consumer.isKey && autoOpen !== null && sending.lease === null && !sending.request.lease)
+      sending.lease = await openQuoted(sending, autoOpen, null);
     for (let round = 1; ; round += 1) {
       try {
         return await send(sending);
@@ -151,7 +154,8 @@ export function createJobDispatch(settings: DispatchSettings) {
   async function answer(sending: Sending, refusal: GpuxError): Promise<void> {
     switch (refusal.code) {
       case "payment_required":
-        sending.lease = await openQuoted(sending, refusal);
+        if (autoOpen === null || sending.request.lease !== undefined) throw refusal;
+        sending.lease = await openQuoted(sending, autoOpen, refusal);
         sending.warm = false;
         return;
       case "allowance_required":
@@ -175,34 +179,37 @@ export function createJobDispatch(settings: DispatchSettings) {
     }
   }
 
-  async function openQuoted(sending: Sending, refusal: GpuxError): Promise<WarmLease> {
+  async function openQuoted(
+    sending: Sending,
+    limits: AutoOpen,
+    refusal: GpuxError | null,
+  ): Promise<WarmLease> {
     const { request, options } = sending;
-    if (autoOpen === null || request.lease !== undefined) throw refusal;
     const quote = await quoteFor(sending, refusal);
     let funding = quote.amount;
-    if (funding > autoOpen.maxAmount) funding = autoOpen.maxAmount;
+    if (funding > limits.maxAmount) funding = limits.maxAmount;
     if (funding < request.max_price) funding = request.max_price;
-    if (funding > autoOpen.maxAmount) {
+    if (funding > limits.maxAmount) {
       throw new GpuxError({
         code: "spend_limit",
         title: "Opening a lease for this job would take more than you set",
         hint: "Raise autoOpen.maxAmount, or lower max_price.",
-        detail: `max_price is ${request.max_price}, the limit is ${autoOpen.maxAmount}`,
+        detail: `max_price is ${request.max_price}, the limit is ${limits.maxAmount}`,
         fault: "tenant",
       });
     }
     await leases.open(quote, {
       amount: funding,
       demand: sending.wire.demand ?? {},
-      ...(autoOpen.maxRatePerHour === undefined ? {} : { maxRatePerHour: autoOpen.maxRatePerHour }),
+      ...(limits.maxRatePerHour === undefined ? {} : { maxRatePerHour: limits.maxRatePerHour }),
       signal: options.signal,
     });
     return known(quote.lease_id, options.signal);
   }
 
   /** The edge quotes for the principal's own money and key; another payer or consumer needs a quote that names it. */
-  function quoteFor({ wire, options }: Sending, refusal: GpuxError): Promise<Quote> | Quote {
-    const quote = Quote.safeParse(refusal.problem?.quote);
+  function quoteFor({ wire, options }: Sending, refusal: GpuxError | null): Promise<Quote> | Quote {
+    const quote = Quote.safeParse(refusal?.problem?.quote);
     const own = settings.payer.address.toLowerCase() === settings.consumer.address;
     if (own && quote.success) return quote.data;
     return settings.quotes.create({ demand: wire.demand ?? {} }, { signal: options.signal });
