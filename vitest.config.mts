@@ -59,6 +59,13 @@ async function auxiliaryWorker(name: "relayer" | "meter") {
   };
 }
 
+/** A time-out ends a test that hangs; how busy the machine is must not decide. */
+const patient = {
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+  expect: { poll: { timeout: 60_000, interval: 20 } },
+};
+
 // Pure machines know no runtime, so they are tested where a test file starts fastest.
 const machineTests = [
   "durable-objects/**/machine*.test.ts",
@@ -75,8 +82,7 @@ export default defineConfig({
         test: {
           name: "node",
           environment: "node",
-          // A time-out ends a test that hangs; how busy the machine is must not decide.
-          testTimeout: 60_000,
+          ...patient,
           include: [
             "protocol/**/*.test.ts",
             "test/foreign/**/*.test.ts",
@@ -109,7 +115,7 @@ export default defineConfig({
         ],
         test: {
           name: "edge",
-          testTimeout: 60_000,
+          ...patient,
           globalSetup: "./test/setup/devnet.ts",
           include: ["durable-objects/**/*.test.ts", "workers/edge/**/*.test.ts"],
           exclude: [
@@ -132,9 +138,8 @@ export default defineConfig({
         ],
         test: {
           name: "relayer",
+          ...patient,
           globalSetup: "./test/setup/devnet.ts",
-          // What was interrupted is taken up again after pauses that real nodes need.
-          testTimeout: 30_000,
           include: ["workers/relayer/**/*.test.ts", "durable-objects/relay-key/**/*.test.ts"],
           // They share one chain and one key, and each file has storage of its own.
           fileParallelism: false,
@@ -150,20 +155,21 @@ export default defineConfig({
         ],
         test: {
           name: "meter",
+          ...patient,
           include: ["workers/meter/**/*.test.ts", "durable-objects/meter-lease/**/*.test.ts"],
           exclude: [...never, ...machineTests],
         },
       },
       {
-        // Whole stacks: real processes, ports and chains, one file after another.
+        // Whole stacks: real processes, ports and chains. They wait more than they work, so two fit on two cores.
         test: {
           name: "e2e",
           environment: "node",
           include: ["test/e2e/**/*.test.ts", benchTests],
           exclude: never,
-          fileParallelism: false,
+          maxWorkers: 2,
+          ...patient,
           testTimeout: 300_000,
-          hookTimeout: 120_000,
         },
       },
     ],

@@ -49,7 +49,7 @@ async function run(args: string[], environment?: Record<string, string>) {
   return { out, err, code };
 }
 
-describe("gpux-agent", { timeout: 60_000 }, () => {
+describe("gpux-agent", () => {
   test("init writes key and config once, and says what it wrote as JSON", async () => {
     const dir = join(folder, "new");
     const first = await run(["init", "--dir", dir, "--json", ...INIT, "--gpu-hour", "0.75"]);

@@ -24,7 +24,7 @@ const OTHER = Address.parse(`0x${"0d".repeat(20)}`);
 let devnet: Devnet;
 beforeAll(async () => {
   devnet = await startDevnet({ host: "127.0.0.1" });
-}, 60_000);
+});
 afterAll(() => devnet.close());
 
 function clients() {

@@ -43,7 +43,7 @@ test("prints one line of JSON when ready, and goes with status 0 on SIGTERM", as
   expect(await answer.json()).toMatchObject({ result: "0x7a69" });
   child.kill("SIGTERM");
   expect(await once(child, "exit")).toEqual([0, null]);
-}, 60_000);
+});
 
 test("says in one sentence that its port is taken", async () => {
   const holder = createServer().listen(0, "127.0.0.1");
@@ -53,7 +53,7 @@ test("says in one sentence that its port is taken", async () => {
   expect(await once(child, "close")).toEqual([1, null]);
   expect(talk()).toBe(`Port ${port} on 127.0.0.1 is taken. Choose another, or stop what listens there.\n`);
   holder.close();
-}, 60_000);
+});
 
 test.each([
   ["--port", "eight"],

@@ -44,7 +44,7 @@ const EVIDENCE = `0x${"e1".repeat(32)}` as const;
 let devnet: Devnet;
 beforeAll(async () => {
   devnet = await startDevnet({ host: "127.0.0.1" });
-}, 60_000);
+});
 afterAll(() => devnet.close());
 
 function clients() {
@@ -352,7 +352,7 @@ test("mines by the interval when told, and a pending transaction waits for its b
     await slow.mint(address("consumer"), USDC);
     const chain = createPublicClient({ chain: devnetChain(slow.url, 31_338), transport: http(slow.url) });
     const number = await chain.getBlockNumber({ cacheTime: 0 });
-    await vi.waitUntil(async () => (await chain.getBlockNumber({ cacheTime: 0 })) > number + 1n, 10_000);
+    await vi.waitUntil(async () => (await chain.getBlockNumber({ cacheTime: 0 })) > number + 1n, 60_000);
   } finally {
     await slow.close();
   }

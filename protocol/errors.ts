@@ -204,6 +204,12 @@ export const ERRORS = {
     "The node is about to stop",
     "Send it without `lease`, or ask for a new quote; another node may fit.",
   ),
+  edge_busy: later(
+    503,
+    "platform",
+    "Too many agents dial at once",
+    "Dial again after Retry-After; leases and jobs wait for their agents.",
+  ),
   chain_unavailable: later(503, "chain", "The chain cannot be reached", "Ask again later; nothing was lost."),
   internal: later(
     500,

@@ -59,6 +59,7 @@ export const FromNode = z.discriminatedUnion("t", [
   frame("offer", { offer: Offer }),
   frame("held", { hold: LeaseId }),
   frame("declined", { hold: LeaseId, reason: z.string().max(200) }),
+  /** As on data sockets; the Node only hears that nothing new may come. */
   frame("drain", { deadline_s: z.int().min(0) }),
   /** So many GPUs the owner uses for himself now; answered by a `yield` for each lease that must leave for it. */
   frame("claim", { gpus: z.int().min(0).max(64) }),
@@ -87,7 +88,7 @@ export const ToNode = z.discriminatedUnion("t", [
   frame("open", { lease: LeaseId, terms: LeaseTerms }),
   /** The lease has no work: its resources are free for others, hang up its data socket and keep its journal. */
   frame("rest", { lease: LeaseId }),
-  /** The owner or a firm demand takes the GPUs of this yieldable lease in so long: say so on its data socket. */
+  /** The owner or a firm demand takes the GPUs of this yieldable lease in so long: say so on its data socket. Sent again it says what is left. */
   frame("yield", { lease: LeaseId, notice_s: z.int().min(0).max(3_600) }),
   /** Dial the data socket of a lease that rests, for what needs no resources: its close is to be signed. */
   frame("dial", { lease: LeaseId }),
@@ -131,7 +132,8 @@ export const FromLease = z.discriminatedUnion("t", [
     inputs: z.record(z.string(), InputValue),
     ticket: z.string().max(TICKET_LIMIT),
   }),
-  frame("started", attempt),
+  /** `ms` ago (0). Not told of an attempt that succeeds at once: its `result` says how long it ran. */
+  frame("started", { ...attempt, ms: z.int().min(0).optional() }),
   frame("progress", { ...attempt, fraction: z.number().min(0).max(1), note: z.string().max(200).optional() }),
   frame("log", { ...attempt, line: z.string().max(4_000) }),
   frame("result", {
@@ -149,6 +151,13 @@ export const FromLease = z.discriminatedUnion("t", [
   }),
   /** The attempt was stopped as `cancel` asked. */
   frame("stopped", { ...attempt, ms: z.int().min(0), gpu: z.string().max(128) }),
+  /** The agent has read on chain that the lease is open and funded, and serves it: a dedicated one is billed from here. */
+  frame("serving", {}),
+  /**
+   * Volatile, the answer to `tick` number `n`: for so long altogether the lease was served here, by the agent's own
+   * clock, which runs while the link is up and the edge has said that time counts.
+   */
+  frame("served", { n: z.int().min(1), ms: z.int().min(0) }),
   /** The provider's signature that `settle` asked for: over the usage, whose evidence commits to every receipt. */
   frame("signed", {
     usage: z.strictObject({
@@ -164,9 +173,12 @@ export const FromLease = z.discriminatedUnion("t", [
       .optional(),
   }),
   frame("close_signed", { cumulative: Amount, valid_before: z.int(), signature: HexBytes }),
-  /** The node stops in so long: nothing new is begun, and what runs may end until then. */
+  /**
+   * The node stops in so long: nothing new is begun, and what runs may end until then. It counts from when the frame is
+   * sent, by no clock but the agent's own: sent again after an outage it says what is left.
+   */
   frame("drain", { deadline_s: z.int().min(0).max(86_400) }),
-  /** The lease's GPUs are taken back in so long; what still runs then is stopped, and goes back to the queue. */
+  /** The lease's GPUs are taken back in so long, as with `drain`; what still runs then is stopped, and goes back to the queue. */
   frame("yield", { notice_s: z.int().min(0).max(3_600) }),
   /** The agent will not: `what` says to which request, `reason` why. A refusal to serve the lease ends it. */
   frame("refused", { what: z.enum(["lease", "settle", "close"]), reason: z.string().max(400) }),
@@ -189,6 +201,11 @@ export const ToLease = z.discriminatedUnion("t", [
   /** Several at once, in order: each as if it had come by itself. */
   frame("runs", { runs: z.array(z.strictObject(run)).min(2).max(MOST_IN_BATCH) }),
   frame("cancel", { ...attempt, reason: z.string().max(200) }),
+  /**
+   * Volatile, of a dedicated lease: say how long it was served so far. `runs`: whether time counts from here on. Said
+   * again after every welcome; until then nothing counts.
+   */
+  frame("tick", { n: z.int().min(1), runs: z.boolean() }),
   /** Sign this usage; `receipts` are what it adds, in order, and its evidence the Merkle root with them. */
   frame("settle", {
     usage: z.strictObject({ cumulative: Amount, evidence: Bytes32 }),

@@ -13,7 +13,14 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const node = process.execPath;
 const tool = (file: string) => [node, join(root, "node_modules", file)];
 const script = (file: string, ...args: string[]) => [node, join(root, file), ...args];
-const vitest = (...args: string[]) => [...tool("vitest/vitest.mjs"), "run", ...args];
+// Of those that pass only a dot each: what failed must be found in a log of which somebody sees only a part.
+const vitest = (...args: string[]) => [
+  ...tool("vitest/vitest.mjs"),
+  "run",
+  "--reporter=dot",
+  "--silent=passed-only",
+  ...args,
+];
 // The one that started us; scripts/bootstrap.mjs names it.
 const npm = process.env.npm_execpath === undefined ? ["npm"] : [node, process.env.npm_execpath];
 
@@ -79,6 +86,7 @@ function runCommand([program = node, ...args]: string[]): Promise<{ ok: boolean;
     env: {
       ...process.env,
       CI: "1",
+      NO_COLOR: "1",
       HARDHAT_DISABLE_TELEMETRY: "1",
       WRANGLER_SEND_METRICS: "false",
       WRANGLER_SEND_ERROR_REPORTS: "false",
@@ -116,6 +124,8 @@ async function runStep(step: Step): Promise<{ step: Step; ok: boolean; output: s
   const ok = stopped === undefined && results.every((result) => result.ok);
   const output = results.map((result) => result.output.trim()).join("\n");
   console.log(`${ok ? "pass" : "FAIL"}  ${step.name.padEnd(10)} ${step.about} (${seconds()} s)`);
+  // At once, and again with all others at the end: a run may be cut off before it.
+  if (!ok) console.log(output);
   return { step, ok, output };
 }
 

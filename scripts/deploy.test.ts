@@ -36,7 +36,7 @@ beforeAll(async () => {
   const hash = await wallet.sendTransaction({ data: usdcDoubleBytecode });
   const { contractAddress } = await reader().waitForTransactionReceipt({ hash });
   token = Address.parse(contractAddress);
-}, 60_000);
+});
 afterAll(async () => {
   await devnet.close();
   await rm(folder, { recursive: true, force: true });

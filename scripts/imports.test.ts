@@ -131,7 +131,7 @@ beforeAll(() => {
     writeFileSync(join(root, file), source);
   }
   judgement = judgeImports(root);
-}, 60_000);
+});
 
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 

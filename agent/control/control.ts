@@ -2,9 +2,10 @@ import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
+import type { QuoteText } from "@gpux/protocol/lease";
 import type { Journal } from "../journal.ts";
 import { type Credentials, socketUrl, upgradeHeaders } from "../link/credentials.ts";
-import { type NodeBody, nodeBody, parseToNode } from "../link/frames.ts";
+import { dueBy, type NodeBody, nodeBody, ownClock, parseToNode } from "../link/frames.ts";
 import type { LinkEnd, LinkState } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
@@ -14,12 +15,17 @@ import { enterHold, type HoldEntry, type Holds, rememberedHolds, takenShares } f
 /** As package.json of this workspace. */
 export const AGENT_VERSION = "0.1.0";
 
+/** What a lease has of the machine, and the text that its terms commit to, where it is known. */
+export interface Sold extends Share {
+  readonly text?: QuoteText | undefined;
+}
+
 /** What the control link asks of the rest of the agent. */
 export interface LeaseHouse {
   /** Leases that are not over; a resting one leaves its resources to others. */
   list(): readonly ({ readonly id: LeaseId; readonly isResting: boolean } & Share)[];
   /** Starts to serve; `refusal`: only to say why not. Resolves once the lease is in its journal. */
-  open(lease: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null): Promise<void>;
+  open(lease: LeaseId, terms: LeaseTerms, sold: Sold, refusal: string | null): Promise<void>;
   /** Hangs up and keeps the journal. Resolves once a restart would know it too. */
   rest(lease: LeaseId): Promise<void>;
   /** A resting lease is served, but not given its resources. */
@@ -166,7 +172,10 @@ export function createControl(options: ControlOptions): Control {
       say({ t: "declined", hold: lease, reason: `${admission.code}: ${admission.detail}`.slice(0, 200) });
       return;
     }
-    enter({ is: "held", hold: { lease, terms, resources, gpus: frame.text?.gpus ?? [], expiresAt } });
+    enter({
+      is: "held",
+      hold: { lease, terms, resources, gpus: frame.text?.gpus ?? [], text: frame.text, expiresAt },
+    });
     // Said only when a restart would know it too.
     await journal.sync();
     log({ level: "info", event: "hold.confirmed", text: `${lease} is held until ${frame.expires_at}` });
@@ -180,7 +189,7 @@ export function createControl(options: ControlOptions): Control {
     const checks = [
       () => admitTerms(house, proposal, Math.floor(Date.now() / 1_000)),
       () => admitText(house, proposal, text),
-      () => hasRoom(lease, { gpus: text.gpus, resources }),
+      () => hasRoom(lease, { gpus: text.gpus, resources }, claimed),
     ];
     for (const check of checks) {
       const admission = check();
@@ -189,9 +198,9 @@ export function createControl(options: ControlOptions): Control {
     return { ok: true };
   }
 
-  function hasRoom(lease: LeaseId, share: Share): Admission {
+  function hasRoom(lease: LeaseId, share: Share, ownersGpus: number): Admission {
     const working = leases.list().filter(({ isResting }) => !isResting);
-    const owners: Share = { gpus: [], resources: { gpus: claimed, cpu: 0, memory_gb: 0 } };
+    const owners: Share = { gpus: [], resources: { gpus: ownersGpus, cpu: 0, memory_gb: 0 } };
     return admitResources(house.offer, share, [...takenShares(holds, working, Date.now(), lease), owners]);
   }
 
@@ -200,18 +209,19 @@ export function createControl(options: ControlOptions): Control {
     // Whether it is served was decided when it was first opened.
     if (known !== undefined) return leases.open(lease, terms, known, null);
     const held = holds.get(lease);
-    const share = held ?? LEAST;
+    const share: Sold = held ?? LEAST;
     // The id is the hash of the terms, so terms that pass are those that were held. Prices may have changed since.
     const agreed =
       held !== undefined && sameTerms(held.terms, terms)
         ? { ok: true as const }
         : admitTerms(house, { lease, terms, resources: share.resources }, Math.floor(Date.now() / 1_000));
     // The hold may have run out before the funding landed, and its room gone to another.
-    const admission = agreed.ok ? hasRoom(lease, share) : agreed;
+    // The owner's claim takes nothing of what this agent has promised: that gives way by itself, or is firm (LSE-11).
+    const admission = agreed.ok ? hasRoom(lease, share, 0) : agreed;
     await leases.open(
       lease,
       terms,
-      { gpus: share.gpus, resources: share.resources },
+      { gpus: share.gpus, resources: share.resources, text: share.text },
       admission.ok ? null : `${admission.code}: ${admission.detail}`,
     );
     enter({ is: "released", lease });
@@ -229,7 +239,8 @@ export function createControl(options: ControlOptions): Control {
     },
     async drain(deadlineS) {
       draining = true;
-      say({ t: "drain", deadline_s: deadlineS });
+      const until = ownClock() + deadlineS * 1_000;
+      link.send(dueBy(nodeBody({ t: "drain", deadline_s: deadlineS }), until));
       await link.flushed(2_000);
     },
     stop: () => link.stop(),

@@ -16,7 +16,14 @@ export interface Attempt {
   executing: boolean;
   /** What it ran, once it has. */
   ms: number;
+  /** The frame that told of its start, when it left, and when the edge was heard to have it; `performance.now()`. */
+  start: { readonly seq: number; readonly at: number; heardAt: number | null } | null;
   stop(reason: StopReason): void;
+}
+
+/** How much of its run the edge may not have counted: until it was heard to know of the start, or all of it. */
+export function unheardMs({ start }: Pick<Attempt, "start">, ms: number, now: number): number {
+  return start === null ? 0 : Math.min(ms, Math.ceil((start.heardAt ?? now) - start.at));
 }
 
 /** The attempts of one lease that have begun and not ended. */
@@ -35,6 +42,7 @@ export class Attempts {
       },
       executing: false,
       ms: 0,
+      start: null,
       stop(reason) {
         stopReason ??= reason;
         abort.abort(new Error(`the attempt is ${reason}`));
@@ -42,6 +50,11 @@ export class Attempts {
     };
     this.#all.set(begun, Promise.withResolvers());
     return begun;
+  }
+
+  /** The edge has dealt with all frames up to `seq`. */
+  heard(seq: number, at: number): void {
+    for (const { start } of this.#all.keys()) if (start !== null && start.seq <= seq) start.heardAt ??= at;
   }
 
   end(attempt: Attempt): void {

@@ -18,7 +18,10 @@ async function end(book: Book, n: number, ms: number, change: { attempt?: number
   const attempt = { epoch: 1, n: change.attempt ?? 1 };
   const body = { t: "result", job, attempt, ms, gpu: "X", outputs: [], ...change.body };
   const hash = await inputHash({ function: "f".repeat(64), inputs: {} });
-  enter(book, { is: "ended", ended: { job, attempt, inputHash: hash, payableMs: 10_000, body } });
+  enter(book, {
+    is: "ended",
+    ended: { job, attempt, inputHash: hash, payableMs: 10_000, unheardMs: 0, body },
+  });
 }
 
 function countersign(book: Book, cumulative: bigint): void {

@@ -3,16 +3,18 @@ import type { ToLease } from "@gpux/protocol/frames";
 import { type Bytes32, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import type { Journal } from "../journal.ts";
 import { socketUrl, upgradeHeaders } from "../link/credentials.ts";
-import { leaseBody, parseToLease } from "../link/frames.ts";
+import { dueBy, leaseBody, ownClock, parseToLease } from "../link/frames.ts";
 import type { LinkEnd } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
 import {
   type Book,
   type BookEntry,
+  countedMs,
   enter,
   entriesOf,
   findEnded,
+  isDedicated,
   jobName,
   sameAttempt,
   untoldEnds,
@@ -20,6 +22,7 @@ import {
 import { createFunding } from "./funding.ts";
 import { createLeaseJobs } from "./jobs.ts";
 import type { Signer } from "./receipts.ts";
+import { createServiceClock } from "./service-clock.ts";
 import { answerClose, answerSettle, type SigningDesk } from "./signing.ts";
 import { putAside, voucherOf } from "./vouchers.ts";
 import type { Workshop } from "./workshop.ts";
@@ -92,6 +95,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     log,
     signal: leaving.signal,
   });
+  const clock = createServiceClock(countedMs(book));
   let welcomed = false;
   let isUp = false;
   /** The final usage was asked for, and is answered; or nobody will ask any more. */
@@ -123,6 +127,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     book,
     self,
     account: credentials.account,
+    funded: () => funding.funded(),
     persist: (entry) => {
       record(entry);
       return journal.sync();
@@ -153,6 +158,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     onWelcome,
     onFrame,
     onState: (state, detail) => {
+      if (isUp && state.state !== "up") clock.cut(link.heardAt());
       isUp = state.state === "up";
       if (state.state === "up") log({ level: "info", event: "lease.online", text: `${id} is connected` });
       if (state.state === "waiting" && detail !== "")
@@ -167,6 +173,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     store: {
       sent: (seq, body) => record({ is: "sent", seq, body }),
       acknowledged: (seq) => {
+        attempts.heard(seq, performance.now());
         record({ is: "acknowledged", seq });
         compact();
       },
@@ -215,8 +222,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
       return;
     }
     funding.verified().then((reason) => {
-      if (reason !== null) refuse(reason);
-      else log({ level: "info", event: "lease.verified", text: `${id} is open and funded on chain` });
+      if (reason !== null) return refuse(reason);
+      log({ level: "info", event: "lease.verified", text: `${id} is open and funded on chain` });
+      if (isDedicated(book)) link.send(leaseBody({ t: "serving" }), true);
     }, ignoreLeaving);
   }
 
@@ -258,6 +266,14 @@ export function serveLease(options: LeaseOptions): ServedLease {
         tellSigning(body);
         link.send(leaseBody(body), true);
         closed.resolve();
+        return;
+      }
+      case "tick": {
+        clock.run(frame.runs);
+        const { n } = frame;
+        const ms = clock.total();
+        await desk.persist({ is: "served", n, ms });
+        link.tell(leaseBody({ t: "served", n, ms }));
         return;
       }
       case "voucher":
@@ -305,7 +321,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
       await journal.close();
     },
     yield(noticeS) {
-      link.send(leaseBody({ t: "yield", notice_s: noticeS }), true);
+      link.send(dueBy(leaseBody({ t: "yield", notice_s: noticeS }), ownClock() + noticeS * 1_000), true);
       if (attempts.list().length > 0) workshop.executor.yieldSoon?.(noticeS * 1_000);
       const over = setTimeout(() => {
         for (const attempt of attempts.list()) attempt.stop("yielded");
@@ -315,7 +331,8 @@ export function serveLease(options: LeaseOptions): ServedLease {
     executing: () => attempts.list().filter((each) => each.executing).length,
     async drain(deadlineS) {
       jobs.close();
-      link.send(leaseBody({ t: "drain", deadline_s: deadlineS }), true);
+      const until = ownClock() + deadlineS * 1_000;
+      link.send(dueBy(leaseBody({ t: "drain", deadline_s: deadlineS }), until), true);
       for (const attempt of attempts.list())
         if (!attempt.executing && attempt.ms === 0) attempt.stop("leaving");
       await Promise.race([attempts.ended(), after(deadlineS * 1_000)]);

@@ -17,12 +17,25 @@ const INPUT = "1a".repeat(32);
 const GPU = "SWIFTSHADER";
 const share = { gpus: [card], resources: { gpus: 1, cpu: 0, memory_gb: 0 } };
 
-function ended(n: number, ms: number, body: Partial<Ended["body"]> = {}, payableMs = 60_000): Ended {
+function ended(
+  n: number,
+  ms: number,
+  body: Partial<Ended["body"]> = {},
+  payableMs = 60_000,
+  unheardMs = 0,
+): Ended {
   const job = jobOf(id, n);
   const attempt = { epoch: 1, n: 1 };
   const outputs = [{ name: "image", content_type: "image/png", bytes: 3, sha256: OUTPUT }];
   const end = body.t === undefined || body.t === "result" ? { t: "result", outputs } : { t: body.t };
-  return { job, attempt, inputHash: INPUT, payableMs, body: { ...end, job, attempt, ms, gpu: GPU, ...body } };
+  return {
+    job,
+    attempt,
+    inputHash: INPUT,
+    payableMs,
+    unheardMs,
+    body: { ...end, job, attempt, ms, gpu: GPU, ...body },
+  };
 }
 
 function bookOf(...attempts: Ended[]): Book {
@@ -124,10 +137,10 @@ describe("settle", () => {
   });
 
   test.each([
-    { body: { t: "stopped" }, own: 10_000, billed: 15_000, ok: true },
-    { body: { t: "stopped" }, own: 10_000, billed: 15_100, ok: false },
-    { body: { t: "stopped" }, own: 10_000, billed: 4_000, ok: true },
-    { body: { t: "result" }, own: 10_000, billed: 14_000, ok: true },
+    { body: { t: "stopped" }, own: 10_000, billed: 10_050, ok: true },
+    { body: { t: "stopped" }, own: 10_000, billed: 15_000, ok: false },
+    { body: { t: "stopped" }, own: 10_000, billed: 6_999, ok: false },
+    { body: { t: "result" }, own: 10_000, billed: 10_000, ok: false },
     { body: { t: "failed", code: "limit_exceeded" }, own: 10_000, billed: 10_000, ok: true },
     { body: { t: "failed", code: "limit_exceeded" }, own: 10_000, billed: 12_000, ok: false },
     { body: { t: "failed", code: "limit_exceeded" }, own: 10_000, billed: 0, ok: false },
@@ -137,6 +150,18 @@ describe("settle", () => {
     ({ body, own, billed, ok }) => {
       const request = settleFor([billed], (receipt) => ({ ...receipt, outputHashes: [] }));
       expect(checkSettle(bookOf(ended(1, own, body)), self, request).ok).toBe(ok);
+    },
+  );
+
+  test.each([
+    { unheardMs: 6_000, billed: 1_000, ok: true },
+    { unheardMs: 6_000, billed: 999, ok: false },
+    { unheardMs: 0, billed: 6_999, ok: false },
+  ])(
+    "of 10 s own, the edge not heard to know of the first $unheardMs ms, $billed ms billed: $ok",
+    ({ unheardMs, billed, ok }) => {
+      const book = bookOf(ended(1, 10_000, {}, 60_000, unheardMs));
+      expect(checkSettle(book, self, settleFor([billed])).ok).toBe(ok);
     },
   );
 

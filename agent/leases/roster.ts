@@ -3,8 +3,9 @@ import { join } from "node:path";
 import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { LeaseId } from "@gpux/protocol/ids";
-import type { LeaseHouse } from "../control/control.ts";
+import type { LeaseHouse, Sold } from "../control/control.ts";
 import { type Journal, openJournal } from "../journal.ts";
+import { ownClock } from "../link/frames.ts";
 import { type Book, BookEntry, enter, newBook, readBook } from "./book.ts";
 import { type ServedLease, serveLease } from "./lease.ts";
 import { putAside } from "./vouchers.ts";
@@ -40,7 +41,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
   const served = new Map<LeaseId, ServedLease>();
   const resting = new Map<LeaseId, Share>();
   let leaving = false;
-  /** When a drain ends, in milliseconds since the epoch; null without one. */
+  /** When a drain ends, by {@link ownClock}; null without one. */
   let drainBy: number | null = null;
   const drains = new Set<Promise<void>>();
 
@@ -65,15 +66,15 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     onChange("leases");
   }
 
-  async function open(id: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null) {
+  async function open(id: LeaseId, terms: LeaseTerms, sold: Sold, refusal: string | null) {
     const known = served.get(id);
     if (known !== undefined) return known.rouse();
     if (leaving) return;
     const opened = await openBook(id);
-    const book = readBook(opened.entries) ?? newBook(terms, share, refusal);
+    const book = readBook(opened.entries) ?? newBook(terms, sold, refusal);
     if (opened.entries.length === 0) {
-      const { gpus, resources } = share;
-      opened.journal.append({ is: "lease", terms, resources, gpus: [...gpus], refusal });
+      const { gpus, resources, text } = sold;
+      opened.journal.append({ is: "lease", terms, resources, gpus: [...gpus], text, refusal });
     }
     if (book.resting) {
       const awake: BookEntry = { is: "resting", resting: false };
@@ -90,7 +91,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
 
   function beginDrain(lease: ServedLease, by: number): void {
     const drained = lease
-      .drain(Math.max(0, Math.ceil((by - Date.now()) / 1_000)))
+      .drain(Math.max(0, Math.ceil((by - ownClock()) / 1_000)))
       .catch(onFault)
       .finally(() => drains.delete(drained));
     drains.add(drained);
@@ -175,7 +176,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     forget,
     takeUp,
     async drain(deadlineS) {
-      drainBy = Date.now() + deadlineS * 1_000;
+      drainBy = ownClock() + deadlineS * 1_000;
       for (const lease of served.values()) beginDrain(lease, drainBy);
       while (drains.size > 0) await Promise.all(drains);
     },

@@ -10,9 +10,11 @@ export const STABLE_MS = 10_000;
 /**
  * Milliseconds until the next dial: full jitter, uniform below a doubling ceiling, so that the agents that one
  * outage dropped do not come back together. `failures` counts from 0, the loss of a stable link. `random` is in
- * [0, 1). `retryAfterMs`, where the edge gave one, is the least.
+ * [0, 1). `retryAfterMs`, where the edge gave one, is the least, and those that were told the same come back spread over
+ * as long again at least.
  */
 export function backoff(failures: number, random: number, retryAfterMs = 0): number {
+  const least = Math.min(retryAfterMs, CAP_MS);
   const ceiling = failures === 0 ? QUICK_MS : Math.min(CAP_MS, BASE_MS * 2 ** Math.min(failures - 1, 16));
-  return Math.max(Math.floor(random * ceiling), Math.min(retryAfterMs, CAP_MS));
+  return least + Math.floor(random * Math.max(ceiling, least));
 }

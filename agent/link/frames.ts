@@ -21,6 +21,31 @@ export function leaseBody(body: LeaseBody): FrameBody {
   return withoutHead(z.encode(FromLease, { ...body, v: FRAME_VERSION, seq: 0, ack: 0 }));
 }
 
+/** Which field of a frame says how much time is left, in seconds. It counts from when the frame is sent. */
+const LEFT: Readonly<Record<string, string>> = { drain: "deadline_s", yield: "notice_s" };
+
+/** Goes on over wall clocks that are set, and roughly from one process to the next; ms since the epoch. */
+export function ownClock(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+/** Keeps with such a frame when its time is over, by {@link ownClock}: sent again later, it says what is left then. */
+export function dueBy(body: FrameBody, until: number): FrameBody {
+  return { ...body, until };
+}
+
+/**
+ * The body as it is sent at `now`. Never more than was said at first, so that a journal read by a process whose clock
+ * was set back in between gives no more time.
+ */
+export function asOf({ until, ...body }: FrameBody, now: number): FrameBody {
+  const field = LEFT[body.t];
+  if (field === undefined || typeof until !== "number") return body;
+  const left = Math.max(0, Math.ceil((until - now) / 1_000));
+  const said = body[field];
+  return { ...body, [field]: typeof said === "number" ? Math.min(said, left) : left };
+}
+
 function withoutHead({
   v: _v,
   seq: _seq,

@@ -30,6 +30,8 @@ describe("back-off", () => {
   test("Retry-After is a floor, and is itself bounded", () => {
     expect(backoff(1, 0, 5_000)).toBe(5_000);
     expect(backoff(1, 0, 1e12)).toBe(60_000);
+    expect(backoff(1, HALF, 5_000), "and those that it sent away come back apart").toBe(7_500);
+    expect(backoff(6, HALF, 5_000)).toBe(21_000);
   });
 });
 
@@ -95,6 +97,18 @@ describe("link", () => {
   test.each([401, 404, 429, 500, 503])("dials again after HTTP %i", (status) => {
     const dialling: LinkState = { state: "dialling", failures: 0, since: 0 };
     expect(stepLink(dialling, lost(1006, { status }), 5, HALF).next.state).toBe("waiting");
+  });
+
+  test.each([
+    { failures: 0, limit: 15_000 },
+    { failures: 1, limit: 30_000 },
+    { failures: 2, limit: 60_000 },
+    { failures: 9, limit: 60_000 },
+  ])("after $failures failures a dial may take $limit ms", ({ failures, limit }) => {
+    const { next, wakeAt } = stepLink({ state: "waiting", failures, until: 0 }, { type: "tick" }, 0, HALF);
+    expect(wakeAt).toBe(limit);
+    expect(stepLink(next, { type: "tick" }, limit - 1, HALF).effects).toEqual([]);
+    expect(stepLink(next, { type: "tick" }, limit, HALF).effects).toEqual(["drop"]);
   });
 
   const event: fc.Arbitrary<LinkEvent> = fc.oneof(

@@ -1,7 +1,10 @@
 import { CLOSE } from "@gpux/protocol/frames";
 import { backoff, STABLE_MS } from "./backoff.ts";
 
-/** How long a dial may take, and how long after the upgrade the welcome may. */
+/**
+ * How long a dial may take, and how long after the upgrade the welcome may. A dial that is given up is checked by a busy
+ * edge all the same, so the next ones wait twice and then four times as long.
+ */
 const DIAL_MS = 15_000;
 const WELCOME_MS = 15_000;
 /** Pings without an answer after which the socket counts as dead. */
@@ -69,7 +72,7 @@ export function stepLink(state: LinkState, event: LinkEvent, now: number, random
       return {
         next: { state: "dialling", failures: state.failures, since: now },
         effects: ["dial"],
-        wakeAt: now + DIAL_MS,
+        wakeAt: now + dialMs(state.failures),
       };
     case "dialling":
       if (event.type === "opened")
@@ -78,7 +81,7 @@ export function stepLink(state: LinkState, event: LinkEvent, now: number, random
           effects: ["hello"],
           wakeAt: now + WELCOME_MS,
         };
-      return overdue(state, event, DIAL_MS, now, random);
+      return overdue(state, event, dialMs(state.failures), now, random);
     case "greeting":
       if (event.type === "welcomed") {
         const { failures } = state;
@@ -96,6 +99,10 @@ export function stepLink(state: LinkState, event: LinkEvent, now: number, random
     case "up":
       return whileUp(state, event, now, random);
   }
+}
+
+function dialMs(failures: number): number {
+  return DIAL_MS * 2 ** Math.min(failures, 2);
 }
 
 function whileUp(

@@ -1,6 +1,6 @@
 import { CLOSE, FRAME_LIMIT } from "@gpux/protocol/frames";
 import WebSocket from "ws";
-import { type FrameBody, frameText } from "./frames.ts";
+import { asOf, type FrameBody, frameText, ownClock } from "./frames.ts";
 import {
   initialLink,
   type LinkEffect,
@@ -48,12 +48,14 @@ export interface LinkOptions<In extends Frame> {
 
 export interface Link {
   start(): void;
-  /** Reliable: replayed until acknowledged. `kept`: leaves only when the store has written it down. */
-  send(body: FrameBody, kept?: boolean): void;
+  /** Reliable: replayed until acknowledged; answers its seq. `kept`: leaves only when the store has written it down. */
+  send(body: FrameBody, kept?: boolean): number;
   /** Volatile: lost when the link is down. */
   tell(body: FrameBody): void;
   /** Resolves when the edge has acknowledged all that was sent, or the link has ended, or after `ms`. */
   flushed(ms: number): Promise<void>;
+  /** When the edge last said anything, by `performance.now()`. */
+  heardAt(): number;
   stop(): void;
 }
 
@@ -72,6 +74,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   let outbox: Outbox = outboxOf(options.resume?.frames ?? [], options.resume?.nextSeq ?? 1);
   /** Highest seq of ours that has left on this connection. */
   let left = 0;
+  let heardAt = 0;
   let received = options.resume?.dealt ?? 0;
   let dealt = received;
   let dealing: Promise<void> = Promise.resolve();
@@ -181,7 +184,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
     if (socket?.readyState !== WebSocket.OPEN) return;
     clearTimeout(ackTimer);
     ackTimer = undefined;
-    socket.send(frameText(seq, dealt, body));
+    socket.send(frameText(seq, dealt, asOf(body, ownClock())));
   }
 
   function pump(): void {
@@ -208,6 +211,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   }
 
   function receive(text: string): void {
+    heardAt = performance.now();
     apply({ type: "heard" });
     if (text === "pong") return;
     const frame = options.parse(text);
@@ -276,12 +280,13 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
       store?.sent(seq, body);
       if (!held) {
         pump();
-        return;
+        return seq;
       }
       store.written().then(() => {
         outbox = synced(outbox, seq);
         pump();
       }, fault);
+      return seq;
     },
     tell(body) {
       if (state.state === "up") put(0, body);
@@ -298,6 +303,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
         flushWaiters.add(done);
       });
     },
+    heardAt: () => heardAt,
     stop: () => apply({ type: "stop" }),
   };
 

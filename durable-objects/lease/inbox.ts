@@ -1,21 +1,11 @@
 import { CLOSE, FRAME_LIMIT, FromLease } from "@gpux/protocol/frames";
 import { inputHash, type JobRequest } from "@gpux/protocol/job";
 import { recoverSigner } from "@gpux/protocol/signature";
+import { HOT } from "./deferral.ts";
 import type { Life } from "./life.ts";
 import { claimsOf } from "./signatures.ts";
 import { type State, sameAttempt } from "./state.ts";
 import { redeem } from "./tickets.ts";
-
-/** Frames whose effect the agent would tell again: their rows may follow a moment later. */
-const HOT: ReadonlySet<FromLease["t"]> = new Set([
-  "started",
-  "progress",
-  "log",
-  "result",
-  "failed",
-  "stopped",
-  "ack",
-]);
 
 /** What comes over the data socket: parsed, its signatures checked, told to the machine in order. */
 export class Inbox {

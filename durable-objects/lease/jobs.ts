@@ -2,11 +2,11 @@ import type { ErrorCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
 import type { SessionId } from "@gpux/protocol/session";
-import { ceiling, committed, executionMs } from "./billing.ts";
+import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
-import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
+import { type Attempt, currentAttempt, inTurn, isTerminal, type Job, pledged } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -20,7 +20,10 @@ export const BACKSTOP_MS = 10_000;
 /** A lease winds up this long before its terms run out, so that the close can land. */
 export const WIND_UP_MS = 120_000;
 
-/** The meter of a canceled job stops at the agent's answer, or after this. */
+/** After a new connection `started` and the end are said again: so long nobody is timed out who may have begun. */
+const REPLAY_MS = 5_000;
+
+/** A canceled job ends at the agent's answer, or after this. */
 export const CANCEL_MS = 5_000;
 
 /** `index`: of a batch, which of its jobs is refused (batch.ts). */
@@ -66,8 +69,8 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
     return { ok: false, code: "queue_full" };
 
-  const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
-  const needed = committed(draft) + arrival.request.max_price;
+  const funded = pledged(lease);
+  const needed = committed(draft) + mostOf(lease, arrival.request);
   if (needed > funded)
     return {
       ok: false,
@@ -136,7 +139,7 @@ function arrived(
 export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void {
   const { lease, jobs } = draft;
   if (lease.status !== "active" && lease.status !== "draining") return;
-  const needed = committed(draft) + request.max_price;
+  const needed = committed(draft) + mostOf(lease, request);
   if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
   const { attempt: token, sentAt } = ticket;
   draft.lease = { ...lease, arrivals: lease.arrivals + 1 };
@@ -150,6 +153,8 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
     status: "starting",
     attempts: [{ token, sentAt, startedAt: null, endedAt: null, outcome: null }],
   });
+  // Its lines went with its row.
+  note(draft, ticket.job, "status", { status: "queued" });
   note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
 }
 
@@ -234,6 +239,10 @@ export function deadline(
   if (job.cancelAskedAt !== null) return { at: job.cancelAskedAt + CANCEL_MS, why: "cancel" };
   if (job.status === "queued" || attempt === undefined)
     return { at: job.queuedAt + queue_s * 1_000, why: "queue" };
-  if (attempt.startedAt === null) return { at: attempt.sentAt + start_s * 1_000, why: "start" };
+  if (attempt.startedAt === null) {
+    const { metAt } = draft.lease;
+    const replayed = metAt !== null && metAt > attempt.sentAt ? metAt + REPLAY_MS : 0;
+    return { at: Math.max(attempt.sentAt + start_s * 1_000, replayed), why: "start" };
+  }
   return { at: attempt.startedAt + executionMs(draft.lease, job) + BACKSTOP_MS, why: "execution" };
 }

@@ -6,20 +6,21 @@ import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, Refused } from "../interfaces.ts";
 import { mayNot } from "./answers.ts";
 import { ClientSockets } from "./clients.ts";
+import { BEHIND_MS, mayFollow } from "./deferral.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import type { Run } from "./runs.ts";
 import { LeaseSessions } from "./sessions.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
-import { isSettled, isTerminal, type Job, type State } from "./state.ts";
+import { isSettled, isTerminal, type Job, type State, type Tick } from "./state.ts";
 import { LeaseStore } from "./store.ts";
 import type { Shell } from "./submission.ts";
 import { issue } from "./tickets.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView } from "./view.ts";
 import { Waiters } from "./waiters.ts";
-import { BEHIND_MS, WriteBehind } from "./write-behind.ts";
+import { WriteBehind } from "./write-behind.ts";
 
 /** More than the cap of a job's journal. */
 const ALL_EVENTS = 10_000;
@@ -87,6 +88,14 @@ export class Life implements Shell {
     return this.#store.events(id, after, limit);
   }
 
+  /** Billed time after receipt number `after`, `limit` of it at most, whether or not a voucher covers it yet. */
+  ticks(after: number, limit: number): Tick[] {
+    this.write();
+    const settled = this.#store.ticks(after, limit);
+    const others = this.#state?.lease.ticks.filter(({ receipt }) => receipt.receipt.sequence > after) ?? [];
+    return [...settled, ...others].slice(0, limit);
+  }
+
   /** A reader joins, of one job's events or of the lease's own; null: there is no such thing. */
   watch(id: JobId | null, after: number): Response | null {
     if (this.#state === null) return null;
@@ -114,9 +123,7 @@ export class Life implements Shell {
     const journal = [...(woken?.ok ? woken.journal : []), ...result.journal];
     this.#behind.note(before, result.next, journal, result.passing, now);
     this.#state = prune(result.next);
-    const isHot = mayWait && woken === null && isRepeatable(before.lease, lease);
-    if (isHot && result.frames.every(({ t }) => t === "run" || t === "runs" || t === "cancel"))
-      this.#writeSoon();
+    if (mayWait && woken === null && mayFollow(before.lease, lease, result.frames)) this.#writeSoon();
     else this.write();
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
@@ -129,6 +136,7 @@ export class Life implements Shell {
       this.agent.send(this.#ticketed(frame), this.#seen);
     for (const [id, job] of result.next.jobs) {
       if (before.jobs.get(id) === job) continue;
+      if (isTerminal(job)) this.#sessions.ended(job);
       this.waiters.changed(id);
       this.clients.changed(job, (each) => jobView(result.next, each, now));
     }
@@ -252,27 +260,18 @@ export class Life implements Shell {
   }
 
   #openSessions(): LeaseSessions {
-    return new LeaseSessions(this.#ctx.storage.sql, {
-      find: (id) => this.job(id),
-      ofSession: (session) => {
-        this.write();
-        return this.#store.jobsOfSession(session);
-      },
+    return new LeaseSessions(this.#ctx.storage.sql, (session) => {
+      this.write();
+      return this.#store.jobsOfSession(session);
     });
+  }
+
+  /** It has no row yet: should a crash take it, its agent's ticket brings it back. */
+  isUnborn(id: JobId): boolean {
+    return this.#behind.isUnborn(id);
   }
 
   job(id: JobId): Job | null {
     return this.#state?.jobs.get(id) ?? this.#behind.job(id) ?? this.#store.job(id);
   }
-}
-/** Whether nothing was promised to anybody in this step but what agent and caller would bring again. */
-function isRepeatable(before: State["lease"], after: State["lease"]): boolean {
-  return (
-    before.status === after.status &&
-    before.allowance === after.allowance &&
-    before.capacity.turn === after.capacity.turn &&
-    before.drainAt === after.drainAt &&
-    before.block === after.block &&
-    before.closing === after.closing
-  );
 }

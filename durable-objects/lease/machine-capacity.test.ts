@@ -97,14 +97,22 @@ describe("a serverless lease's capacity", () => {
     expect(scene.state.lease).toMatchObject({ status: "lost", end: { reason: "node_lost" } });
   });
 
-  it("JOB-4 ends a job whose GPUs did not come free in queue_s, and stops asking for them", () => {
-    const scene = resting();
-    scene.tell(submission(scene.state, 1));
-    nodeAnswers(scene, "gpus").after(600_000);
-    expect(scene.job(1)).toMatchObject({ status: "aborted", price: 0n });
-    // The node may have given them just now: it is told that they are not wanted.
-    expect(asked(scene)).toEqual(["node:rest:3"]);
-  });
+  it.each(["gpus", "node_offline"] as const)(
+    "JOB-4, LSE-9 ends a job that waited for %s in queue_s, says so, and stops asking",
+    (blocker) => {
+      const scene = resting();
+      scene.tell(submission(scene.state, 1));
+      nodeAnswers(scene, blocker);
+      expect(jobView(scene.state, scene.job(1), scene.now).wait).toMatchObject({
+        blockers: { [blocker]: 1 },
+      });
+      scene.after(600_000);
+      const failure = { code: "start_timeout", detail: `it waited for its GPUs (${blocker})` };
+      expect(scene.job(1)).toMatchObject({ status: "aborted", price: 0n, failure });
+      // The node may have given them just now: it is told that they are not wanted.
+      expect(asked(scene)).toEqual(["node:rest:3"]);
+    },
+  );
 
   it("LSE-9 heeds no answer to a question before the last one", () => {
     const scene = opened().after(WARM_MS);

@@ -48,7 +48,9 @@ describe("a job", () => {
     const scene = active();
     scene.tell(submission(scene.state, 2));
     const restore = { t: "restore", ticket, request: job.request } as const;
-    scene.tell(restore);
+    expect(scene.try(restore)).toMatchObject({
+      journal: [{ data: { status: "queued" } }, { data: { status: "starting", attempt: 1 } }],
+    });
     const { attempts, inputHash } = job;
     expect(scene.job(1)).toMatchObject({ status: "starting", attempts, inputHash, n: 2 });
     const { state } = scene.tell(restore);
@@ -57,6 +59,21 @@ describe("a job", () => {
     dear.tell(submission(dear.state, 2));
     dear.tell({ ...restore, request: { ...job.request, max_price: FUNDED + 1n } });
     expect(dear.state.jobs.size).toBe(1);
+  });
+
+  it("ACK-5 is not timed out for a start that its agent is about to say again, however long the edge was away", () => {
+    const back = () => {
+      const scene = active().tell(submission(active().state, 1), { t: "wake", connected: false });
+      scene.now += 50_000;
+      return scene.tell(said({ t: "hello", seq: 0, last_seq: 0, attempts: [of(scene, 1)] })).after(11_000);
+    };
+    expect(back().job(1).status, "its start_s of 60 s is over").toBe("aborted");
+    const scene = active().tell(submission(active().state, 1), { t: "wake", connected: false });
+    scene.now += 59_000;
+    scene.tell(said({ t: "hello", seq: 0, last_seq: 0, attempts: [of(scene, 1)] })).after(4_999);
+    scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) }));
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1_000, gpu, outputs: [] }));
+    expect(scene.job(1)).toMatchObject({ status: "succeeded", billedMs: 1_000 });
   });
 
   it("JOB-2 is known by its id: the same again is the same job, other input is refused", () => {
@@ -131,13 +148,15 @@ describe("a job", () => {
     expect(scene.frames("cancel")).toHaveLength(1);
   });
 
-  it("JOB-4 is ended by the edge when the agent does not end it, and billed no more than its time-out", () => {
+  it("JOB-4, MTR-7 is ended by the edge when the agent does not end it, and free: nobody proves that it ran", () => {
     const scene = active();
     const timeouts = { queue_s: 600, start_s: 60, execution_s: 10 };
     scene
       .tell(submission(scene.state, 1, { timeouts }), said({ t: "started", seq: 1, ...of(scene, 1) }))
       .after(20_000);
-    expect(scene.job(1)).toMatchObject({ status: "timed_out", billedMs: 10_000, price: 10_000n });
+    expect(scene.job(1)).toMatchObject({ status: "timed_out", price: 0n, receipt: null });
+    scene.tell({ t: "settle" });
+    expect(scene.frames("settle"), "there is nothing to disagree on").toEqual([]);
   });
 
   it("JOB-5 takes no word from an older attempt or an older life of the lease", () => {
@@ -210,10 +229,12 @@ describe("a job", () => {
     expect(scene.job(1)).toMatchObject({ status: "canceled", billedMs: 3_000, price: 3_000n });
   });
 
-  it("JOB-7 canceled with an agent that does not answer stops costing after five seconds", () => {
+  it("JOB-7, MTR-7 canceled with an agent that does not answer ends after five seconds, free", () => {
     const scene = running().tell({ t: "cancel", job: jobId(running().state, 1) });
     scene.after(CANCEL_MS);
-    expect(scene.job(1)).toMatchObject({ status: "canceled", billedMs: CANCEL_MS });
+    expect(scene.job(1)).toMatchObject({ status: "canceled", price: 0n, receipt: null });
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1_000, gpu, outputs: [] }));
+    expect(scene.job(1), "a word that comes late changes nothing").toMatchObject({ price: 0n });
   });
 });
 

@@ -1,16 +1,18 @@
 import { DurableObject } from "cloudflare:workers";
 import { CLOSE } from "@gpux/protocol/frames";
+import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, SignedAllowance } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
+import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
+import { allocationFault } from "./allocation.ts";
 import { fundingAnswer, isLanding, refusalOf, topUpAnswer } from "./answers.ts";
 import { ClientInbox } from "./client-inbox.ts";
-import { fundingFault } from "./funding.ts";
+import { fundingFault, topUpFault } from "./funding.ts";
 import { Inbox } from "./inbox.ts";
 import { Life } from "./life.ts";
 import { Outputs } from "./outputs.ts";
@@ -18,7 +20,7 @@ import { quotedLease } from "./quoted.ts";
 import { isFinal, isTerminal, type Job } from "./state.ts";
 import { takeIn } from "./submission.ts";
 import { accept } from "./upgrades.ts";
-import { jobView, leaseView } from "./view.ts";
+import { jobView, leaseView, tickView } from "./view.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
@@ -56,15 +58,14 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return result.ok ? { ok: true } : refusalOf(result);
   }
 
-  async fund(
-    funding: FundingAuthorization,
-    plan: FundingPlan | null = null,
-  ): Promise<Outcome<{ lease: LeaseView }>> {
+  async fund(funding: LeaseFunding, plan: FundingPlan | null = null): Promise<Outcome<{ lease: LeaseView }>> {
     if (this.#life.state === null) return { ok: false, code: "quote_unknown" };
     const { lease } = this.#life.state;
     if (lease.status === "quoted" && plan === null) {
       const fault = fundingFault(funding, Date.now());
       if (fault !== null) return refusalOf(fault);
+      const unsigned = await allocationFault(lease, funding);
+      if (unsigned !== null) return unsigned;
       // A reservation outlives every block in which the funding could still land, and what it is waited for on top.
       const node = this.env.NODE.getByName(lease.terms.providerSigner);
       const reserved = await node.reserve(lease.id, funding.valid_before * 1_000 + CONFIRM_MS);
@@ -78,16 +79,32 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return fundingAnswer(this.#life.state);
   }
 
-  async topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+  async topUp(as: Caller, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>> {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
-    const fault = fundingFault(funding, Date.now());
+    const fault = topUpFault(funding, Date.now());
     if (fault !== null) return refusalOf(fault);
+    const unsigned = await allocationFault(this.#life.state.lease, funding);
+    if (unsigned !== null) return unsigned;
     const result = this.#life.apply({ t: "top_up", funding });
     if (!result.ok) return refusalOf(result);
-    const isTried = this.#life.state.lease.status === "active" && isLanding(this.#life.state, funding.salt);
+    const key = fundingKey(funding);
+    const isTried = this.#life.state.lease.status === "active" && isLanding(this.#life.state, key);
     if (isTried) await this.#life.waiters.change("lease", FUNDING_WAIT_MS);
-    return topUpAnswer(this.#life.state, funding.salt);
+    return topUpAnswer(this.#life.state, key);
+  }
+
+  async autoTopUp(as: Caller, auto: AutoTopUp | null): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#life.mayNot(as);
+    if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    for (const allocation of auto?.allocations ?? []) {
+      const fault = topUpFault(allocation, Date.now());
+      if (fault !== null) return refusalOf(fault);
+      const unsigned = await allocationFault(this.#life.state.lease, allocation);
+      if (unsigned !== null) return unsigned;
+    }
+    const result = this.#life.apply({ t: "auto_top_up", auto });
+    return result.ok ? { ok: true, lease: leaseView(this.#life.state) } : refusalOf(result);
   }
 
   async submit(
@@ -122,8 +139,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   /** In their order, when all have ended or after so long. */
   async #answered(ids: readonly JobId[], waitMs: number): Promise<JobView[]> {
     const jobs = await Promise.all(ids.map((id) => this.#ended(id, waitMs)));
-    // ACK-1: who is told to come back finds the job, whatever happens meanwhile.
-    if (jobs.some((job) => job !== null && !isTerminal(job))) this.#life.write();
+    // ACK-1: who is told to come back finds the job, whatever happens meanwhile. ACK-5: an end is told before its row is
+    // written only when its agent has the job's ticket; of one whose row was there already, nothing else would know.
+    if (jobs.some((job) => job !== null && !(isTerminal(job) && this.#life.isUnborn(job.id))))
+      this.#life.write();
     const state = this.#life.state;
     const now = Date.now();
     return jobs.flatMap((job) => (job === null || state === null ? [] : jobView(state, job, now)));
@@ -207,6 +226,17 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     return { ok: true, lease: leaseView(this.#life.state) };
+  }
+
+  async ticks(
+    as: Caller,
+    after: number,
+    limit: number,
+  ): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>> {
+    const refusal = this.#life.mayNot(as);
+    if (refusal !== null) return refusal;
+    const ticks = this.#life.ticks(after, limit + 1).map(tickView);
+    return { ok: true, ticks: ticks.slice(0, limit), hasMore: ticks.length > limit };
   }
 
   async admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome> {

@@ -1,6 +1,7 @@
 import { JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
 import type { Output } from "@gpux/protocol/job";
 import { bill } from "./billing.ts";
+import { isHeld } from "./capacity.ts";
 import { type Draft, note, put } from "./draft.ts";
 import { begin, deadline, sendCancel, withAttempt } from "./jobs.ts";
 import { currentAttempt, type Job } from "./state.ts";
@@ -116,16 +117,26 @@ export function cancel(draft: Draft, job: Job): void {
   sendCancel(draft, job, "the consumer canceled it");
 }
 
+/** LSE-9: of a lease without its GPUs, what kept them from it to the last, as `wait.blockers` named it meanwhile. */
+function waitedFor({ lease }: Draft): { detail?: string } {
+  return isHeld(lease) ? {} : { detail: `it waited for its GPUs (${lease.capacity.blocker ?? "warming"})` };
+}
+
 /** JOB-4: a job that outlived its time-out ends, whether or not anybody is there to say so. */
 export function expire(draft: Draft, job: Job): void {
   const { at, why } = deadline(draft, job);
   if (draft.now < at) return;
-  // Nobody can say that a node which is away delivered anything: what is unproven is not charged.
-  const present = draft.lease.awayAt === null;
-  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: present });
-  if (why === "execution" && !present) return lose(draft, job, { code: "node_lost" });
+  // MTR-7: without the agent's word nobody knows how long it ran. The socket may be dead and not known to be, the job
+  // long over; a bill by our clock alone would be one that the agent rightly does not sign.
+  if (why === "cancel") return finish(draft, job, { status: "canceled", charged: false });
+  if (why === "execution" && draft.lease.awayAt !== null) return lose(draft, job, { code: "node_lost" });
   sendCancel(draft, job, `its ${why} time-out passed`);
   if (why === "execution")
-    return finish(draft, job, { status: "timed_out", failure: { code: "execution_timeout" }, charged: true });
-  finish(draft, job, { status: "aborted", failure: { code: "start_timeout" }, charged: false });
+    return finish(draft, job, {
+      status: "timed_out",
+      failure: { code: "execution_timeout", detail: "its node did not end it" },
+      charged: false,
+    });
+  const failure = { code: "start_timeout", ...(why === "queue" ? waitedFor(draft) : {}) } as const;
+  finish(draft, job, { status: "aborted", failure, charged: false });
 }

@@ -4,6 +4,7 @@ import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
 import { pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import type { HoldRequest } from "../interfaces.ts";
+import { withSale } from "../sales.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
 import { type Allocation, freeCapacity, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
 
@@ -55,6 +56,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     phase: "asked",
     tier,
     yielding: false,
+    yieldAt: 0,
     notBefore: 0,
     turn: 0,
     gpus,
@@ -88,12 +90,19 @@ export function reserve(state: NodeState, lease: LeaseId, until: number, now: nu
   };
 }
 
-export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms): NodeStep {
+/** One that its owner claimed while it was held gives way at once, where it may (LSE-11). */
+export function open(state: NodeState, lease: LeaseId, terms: LeaseTerms, now: number): NodeStep {
   const allocation = state.allocations.get(lease);
   if (allocation === undefined) return refused("quote_expired", "the reservation has lapsed");
   if (isOpen(allocation)) return unchanged(state);
   const until = terms.expiry * 1000 + OVERSTAY_MS;
-  return tell(allocate(state, lease, { ...allocation, phase: "open", until }), { t: "open", lease, terms });
+  const opened = tell(allocate(state, lease, { ...allocation, phase: "open", until }), {
+    t: "open",
+    lease,
+    terms,
+  });
+  const room = opened.ok ? makeRoom(opened.next, null, now) : null;
+  return opened.ok && room?.ok ? { ...room, effects: [...opened.effects, ...room.effects] } : opened;
 }
 
 /** Its funding has landed, whether it has work now or not. */
@@ -147,8 +156,9 @@ export function makeRoom(state: NodeState, share: Share | null, now: number): No
     if (fits()) break;
     then = allocate(then, lease, { ...allocation, phase: "resting" });
     if (allocation.yielding || !step.ok) continue;
-    const notBefore = share === null ? 0 : now + NOTICE_S * 1_000 + COMING_MS;
-    const marked = allocate(step.next, lease, { ...allocation, yielding: true, notBefore });
+    const yieldAt = now + NOTICE_S * 1_000;
+    const notBefore = share === null ? 0 : yieldAt + COMING_MS;
+    const marked = allocate(step.next, lease, { ...allocation, yielding: true, yieldAt, notBefore });
     const told = tell(marked, { t: "yield", lease, notice_s: NOTICE_S });
     step = told.ok ? { ...told, effects: [...step.effects, ...told.effects] } : told;
   }
@@ -173,6 +183,13 @@ export function dial(state: NodeState, lease: LeaseId): NodeStep {
   const isTold = state.unacknowledged.some((frame) => frame.t === "dial" && frame.lease === lease);
   if (isTold || state.allocations.get(lease)?.phase !== "resting") return unchanged(state);
   return tell(state, { t: "dial", lease });
+}
+
+/** The lease is over, and what it was paid is part of the node's prices. */
+export function release(state: NodeState, lease: LeaseId, paid: bigint, now: number): NodeStep {
+  const allocation = state.allocations.get(lease);
+  if (allocation === undefined) return unchanged(state);
+  return freed({ ...state, sales: withSale(state.sales, allocation, paid, now) }, lease);
 }
 
 /** The agent hears of it, unless it never heard of the lease. */
@@ -209,6 +226,15 @@ export function tell(state: NodeState, body: ToNodeBody): NodeStep {
     next: { ...state, sent: frame.seq, unacknowledged: [...state.unacknowledged, frame] },
     effects: [{ t: "send", frame }],
   };
+}
+
+/** What the agent has not acknowledged, as it is to be said now: of a notice, what is left of it. */
+export function replayed({ unacknowledged, allocations }: NodeState, now: number): ToNode[] {
+  return unacknowledged.map((frame) => {
+    if (frame.t !== "yield") return frame;
+    const left = Math.max(0, Math.ceil(((allocations.get(frame.lease)?.yieldAt ?? 0) - now) / 1_000));
+    return { ...frame, notice_s: Math.min(frame.notice_s, left) };
+  });
 }
 
 /** A frame that is never replayed. */

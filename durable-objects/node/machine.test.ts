@@ -442,6 +442,18 @@ test("LSE-11 nobody gives way for a demand that would not fit even then, nor for
   }
 });
 
+test("LSE-11 a yieldable lease whose GPUs were claimed while it was held gives way as it is opened", () => {
+  const tiers = (tier: "firm" | "yieldable"): [NodeEvent, number][] => [
+    ...online,
+    [{ t: "hold", request: request(1, { tier }) }, 3],
+    [from("a", frame(1, 1, { t: "held", hold: lease(1) })), 4],
+    [from("a", frame(2, 1, { t: "claim", gpus: 2 })), 5],
+    [{ t: "open", lease: lease(1), terms: request(1).terms }, 6],
+  ];
+  expect(kinds(run(tiers("yieldable")).sent).slice(-2)).toEqual(["open", "yield"]);
+  expect(yieldsOf(run(tiers("firm")).sent)).toEqual([]);
+});
+
 test("LSE-11 the owner's claim takes free GPUs first, then yieldable leases, never a firm one", () => {
   const claims = (seq: number, gpus: number): NodeEvent => from("a", frame(seq, 4, { t: "claim", gpus }));
   expect(yieldsOf(run([...opened, [claims(2, 1), 7]]).sent)).toEqual([]);
@@ -476,6 +488,27 @@ test("release is idempotent and takes back what the agent has not seen", () => {
   const { state } = run([...opened, [{ t: "disconnected", connection: "a" }, 7], [release, 8], [release, 9]]);
   expect(kinds(state.unacknowledged)).toEqual(["release"]);
   expect(freeGpus(state)).toBe(2);
+});
+
+test("MKT-7 what an ended lease was paid is a sale of its node, once, and is published", () => {
+  const day = 20_000;
+  const at = day * 86_400_000 + 9;
+  // 3,600 an hour for one GPU: 1 a second.
+  const release: NodeEvent = { t: "release", lease: lease(1), paid: 90n };
+  const { state } = run([...opened, [release, at], [release, at + 1]]);
+  expect(state.sales).toEqual([{ day, model: gpu.model, tier: "firm", gpuMs: 90_000, paid: 90n }]);
+  expect(publicationOf(state, () => 1)?.entry.sales).toEqual(state.sales);
+  const again = run(
+    [
+      [{ t: "hold", request: { ...request(2), expiresAt: at + 30_000 } }, at + 2],
+      [{ t: "release", lease: lease(2), paid: 10n }, at + 3],
+    ],
+    { ...state, connection: { id: "a", greeted: true } },
+  );
+  expect(again.state.sales).toEqual([{ day, model: gpu.model, tier: "firm", gpuMs: 100_000, paid: 100n }]);
+  expect(again.state.publication?.version).toBe(again.state.version);
+  const unpaid = run([...opened, [{ t: "release", lease: lease(1) }, at]]);
+  expect(unpaid.state.sales).toEqual([]);
 });
 
 test("a frame that comes again is acknowledged and changes nothing", () => {

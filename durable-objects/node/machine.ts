@@ -10,6 +10,8 @@ import {
   isOpen,
   lapse,
   open,
+  release,
+  replayed,
   reserve,
   rest,
   rouse,
@@ -64,7 +66,7 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
     case "reserve":
       return reserve(state, event.lease, event.until, now);
     case "open":
-      return open(state, event.lease, event.terms);
+      return open(state, event.lease, event.terms, now);
     case "rest":
       return rest(state, event.lease, event.turn);
     case "rouse":
@@ -72,7 +74,7 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
     case "dial":
       return dial(state, event.lease);
     case "release":
-      return state.allocations.has(event.lease) ? freed(state, event.lease) : unchanged(state);
+      return release(state, event.lease, event.paid ?? 0n, now);
     case "published": {
       const done = state.publication?.version === event.version;
       return {
@@ -122,6 +124,7 @@ function rowChanged(before: NodeState, after: NodeState): boolean {
   if (after.inventory === null) return false;
   return (
     before.inventory !== after.inventory ||
+    before.sales !== after.sales ||
     statusOf(before) !== statusOf(after) ||
     (before.allocations !== after.allocations && gpusForFirm(before) !== gpusForFirm(after))
   );
@@ -197,7 +200,7 @@ function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>, now: 
   };
   const leases = Array.from(state.allocations).flatMap(([lease, each]) => (isOpen(each) ? [lease] : []));
   const welcome = say(state, { t: "welcome", heartbeat_s: HEARTBEAT_S, leases });
-  const replay = state.unacknowledged.map((sent): NodeEffect => ({ t: "send", frame: sent }));
+  const replay = replayed(state, now).map((sent): NodeEffect => ({ t: "send", frame: sent }));
   const greeted = { ...state, inventory, connection: { id: connection.id, greeted: true } };
   const claimed = claim(greeted, frame.claimed, now);
   return claimed.ok ? { ...claimed, effects: [welcome, ...replay, ...claimed.effects] } : claimed;

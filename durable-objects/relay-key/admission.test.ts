@@ -139,9 +139,9 @@ describe("RLY-11 what strangers bring", () => {
   test("waits as long as it is told: not at all, or for its end", async () => {
     const fund = await fundOf([await newLease(10n)], [10n]);
     expect(await relayer.relay(fund, 0)).toMatchObject({ status: "pending" });
-    const end = await relayer.status(nameOf(fund), 20_000);
+    const end = await relayer.status(nameOf(fund), 60_000);
     expect(end).toMatchObject({ status: "done", superseded: false });
-    expect(await relayer.relay(fund, 20_000)).toEqual({ ...end, confirmation: expect.any(String) });
+    expect(await relayer.relay(fund, 60_000)).toEqual({ ...end, confirmation: expect.any(String) });
   });
 
   test("shares one rate where keys cost nothing to make: revocations", async () => {

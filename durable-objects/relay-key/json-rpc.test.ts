@@ -22,7 +22,7 @@ function nodes(a: Node, b: Node): { asked: string[] } {
 const honest =
   (value: unknown): Node =>
   (method) => ({ result: method === "eth_chainId" ? "0xa" : value });
-const ask = () => connect([A, B], CHAIN, 1_000).ask("eth_blockNumber", [], Count);
+const ask = () => connect([A, B], CHAIN, 60_000).ask("eth_blockNumber", [], Count);
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -65,7 +65,7 @@ describe("RLY-3 of two nodes the one that makes sense is believed", () => {
         method === "eth_chainId" ? { result: "0xa" } : faults-- > 0 ? "<html>" : { result: "0x7" },
       () => undefined,
     );
-    const rpc = connect([A], CHAIN, 1_000);
+    const rpc = connect([A], CHAIN, 60_000);
     expect(await rpc.ask("eth_blockNumber", [], Count)).toEqual({ ok: true, value: 7 });
     expect(asked.filter((each) => each === "a eth_blockNumber")).toHaveLength(3);
     faults = 2;
@@ -86,7 +86,7 @@ describe("RLY-3 of two nodes the one that makes sense is believed", () => {
       () => undefined,
       () => undefined,
     );
-    const rpc = connect([A], CHAIN, 1_000);
+    const rpc = connect([A], CHAIN, 60_000);
     for (let i = 0; i < 2; i++)
       await expect(rpc.ask("eth_blockNumber", [], Count)).rejects.toBeInstanceOf(NodeFault);
     expect(broken.asked).toHaveLength(4);
@@ -104,7 +104,7 @@ describe("RLY-3 of two nodes the one that makes sense is believed", () => {
 
   test("one that keeps failing is asked last until it has rested", async () => {
     const { asked } = nodes(() => undefined, honest("0x7"));
-    const rpc = connect([A, B], CHAIN, 1_000);
+    const rpc = connect([A, B], CHAIN, 60_000);
     for (let i = 0; i < 4; i++) await rpc.ask("eth_blockNumber", [], Count);
     expect(asked.filter((each) => each.startsWith("a"))).toHaveLength(3);
     expect(rpc.endpoints()).toMatchObject([{ faults: 3, resting: true }, { resting: false }]);
@@ -123,7 +123,7 @@ describe("RLY-3 two nodes are held against each other", () => {
     logs: [],
     ...change,
   });
-  const chain = () => openChain([A, B], CHAIN, 1_000);
+  const chain = () => openChain([A, B], CHAIN, 60_000);
 
   test("receipts that contradict each other are a fault, and one that only one has seen is not there", async () => {
     nodes(honest(receipt({})), honest(receipt({ status: "0x0" })));

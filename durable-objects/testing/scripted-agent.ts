@@ -1,16 +1,21 @@
-import { SELF } from "cloudflare:test";
+import { env, SELF } from "cloudflare:test";
 import { ToNode } from "@gpux/protocol/frames";
-import { type Account, newAccount, requestOf, signed } from "./client.ts";
+import { expect, vi } from "vitest";
+import { type Account, addressOf, newAccount, requestOf, signed } from "./client.ts";
 
 const GPU = { reported: "Test GPU", vram_mb: 24_000, driver: "1", backend: "vulkan", software: false };
 
 /** What a test's machine has and asks; every test takes a model of its own, so that it meets only its own nodes. */
-export function offerOf(model: string, change: { gpus?: number; gpu_hour?: string; region?: string } = {}) {
+export function offerOf(
+  model: string,
+  change: { gpus?: number; gpu_hour?: string; region?: string; features?: string[] } = {},
+) {
   return {
     gpus: Array.from({ length: change.gpus ?? 1 }, () => ({ ...GPU, model })),
     cpu: 8,
     memory_gb: 32,
     region: change.region ?? "eu-west",
+    features: change.features ?? [],
     prices: { gpu_hour: change.gpu_hour ?? "3600000", core_hour: "0", gb_hour: "0" },
     concurrency: 1,
   };
@@ -66,6 +71,17 @@ export class ScriptedAgent {
     const agent = await ScriptedAgent.dial(account ?? before?.account, before);
     agent.hello(offer);
     await agent.next("welcome");
+    return agent;
+  }
+
+  /** Joins; resolves when its offer stands in the book of its own model, which is told after the welcome. */
+  static async listed(offer: ReturnType<typeof offerOf>): Promise<ScriptedAgent> {
+    const agent = await ScriptedAgent.join(offer);
+    const book = env.BOOK.getByName(`${offer.gpus[0]?.model}/any/0`);
+    await vi.waitFor(
+      async () => expect(await book.get(addressOf(agent.account))).toMatchObject({ status: "online" }),
+      { timeout: 60_000 },
+    );
     return agent;
   }
 

@@ -1,26 +1,28 @@
 import { AllowanceNeeded, type WellKnown } from "@gpux/protocol/answers";
-import type { Consumer } from "./consumer.ts";
+import type { Consumer } from "./account.ts";
 import { GpuxError } from "./error.ts";
 import type { Leases } from "./leases.ts";
-import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
+import { signAllowance } from "./spending.ts";
+import { committed, isDedicated, type WarmLease, type WarmLeases } from "./warm-leases.ts";
 
 export interface AllowanceSettings {
-  readonly consumer: Consumer;
+  readonly account: Consumer;
   readonly leases: Leases;
   readonly warm: WarmLeases;
   readonly wellKnown: () => Promise<WellKnown>;
 }
 
 /** What jobs on their way to a lease are allowed to spend there, by this client's signature. */
-export function createAllowances({ warm, leases, consumer, wellKnown }: AllowanceSettings) {
+export function createAllowances({ warm, leases, account, wellKnown }: AllowanceSettings) {
   async function known(id: string, signal: AbortSignal | undefined): Promise<WarmLease> {
     return warm.get(id) ?? (await leases.adopt(id, signal));
   }
 
   return {
     known,
-    /** Never above the lease's limit, whatever the edge says it needs. */
+    /** Never above the lease's limit, whatever the edge says it needs. None for jobs that cost nothing. */
     async allow(lease: WarmLease, cumulative: bigint) {
+      if (isDedicated(lease)) return undefined;
       if (cumulative > lease.limit) {
         throw new GpuxError({
           code: "spend_limit",
@@ -31,7 +33,7 @@ export function createAllowances({ warm, leases, consumer, wellKnown }: Allowanc
         });
       }
       const { settlement } = await wellKnown();
-      return consumer.allow(settlement, { leaseHash: lease.hash, cumulative });
+      return signAllowance(account, settlement, { leaseHash: lease.hash, cumulative });
     },
     /** The lease for which an `allowance_required` asks, with what it asks for beyond `maxPrice` counted as spent. */
     async raised(refusal: GpuxError, { lease: named, maxPrice, signal }: Wanted): Promise<WarmLease> {

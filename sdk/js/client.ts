@@ -4,7 +4,8 @@ import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc812
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
-import { accountConsumer, keyConsumer } from "./consumer.ts";
+import { keyConsumer } from "./consumer.ts";
+import { type Credit, createCredit } from "./credit.ts";
 import { GpuxError } from "./error.ts";
 import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
@@ -54,8 +55,8 @@ export interface ClientOptions {
   /** Opens session sockets (`leases.session`); the platform's own WebSocket by default. */
   readonly dial?: Dial;
   /**
-   * Called with each funding before it leaves, and waited for: whoever keeps it (its terms above all) gets the rest of
-   * the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
+   * Called with each funding before it leaves (of one from credit with the lease's reclaim), and waited for: whoever keeps
+   * it (its terms above all) gets the rest of the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
    */
   readonly keep?: (funding: KeptIntentWire) => void | Promise<void>;
   /** After the first try; 2 by default. */
@@ -69,6 +70,7 @@ export interface Client {
   readonly objects: Objects;
   readonly quotes: Quotes;
   readonly leases: Omit<Leases, "adopt"> & OpenLeaseSession;
+  readonly credit: Credit;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly offers: Offers;
@@ -100,6 +102,7 @@ export function createClient(options: ClientOptions): Client {
       hint: "With a `consumer` key the account that signs requests must be the payer.",
       fault: "tenant",
     });
+  const consumer = options.consumer === undefined ? account : keyConsumer(options.consumer);
   let cached: Promise<WellKnown> | null = null;
 
   const wellKnown = () => {
@@ -144,11 +147,11 @@ export function createClient(options: ClientOptions): Client {
   const spendLimit = options.spendLimit ?? null;
   const keep = options.keep ?? (() => {});
   const dial = options.dial ?? ((to: string, protocols: string[]) => new WebSocket(to, protocols));
-  const consumer = options.consumer === undefined ? accountConsumer(account) : keyConsumer(options.consumer);
-  const shared = { transport, consumer, payer, timing, warm, wellKnown, spendLimit, keep };
+  const shared = { transport, account: consumer, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;
+  const intents = createIntents(transport, timing);
   return {
     wellKnown,
     objects: createObjects(transport),
@@ -157,10 +160,11 @@ export function createClient(options: ClientOptions): Client {
       ...leases,
       session: (id, given) => openLeaseSession({ ...shared, leases, dial }, id, given),
     },
-    jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
+    credit: createCredit({ ...shared, intents, releasedBy: account }),
+    jobs: createJobs({ ...shared, url, quotes, leases, autoOpen, by: account.address }),
     nodes: createNodes(transport),
     offers: createOffers(transport),
-    intents: createIntents(transport, timing),
+    intents,
     session: (given) => session.open(given),
     sessions: session.sessions,
   };

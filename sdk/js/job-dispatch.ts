@@ -1,9 +1,11 @@
 import { AllowanceNeeded } from "@gpux/protocol/answers";
+import { CreditOffer } from "@gpux/protocol/credit";
 import { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
 import { type AllowanceSettings, createAllowances } from "./allowances.ts";
 import { GpuxError } from "./error.ts";
+import type { PayFrom } from "./fundings.ts";
 import type { DemandInput } from "./lease-settings.ts";
 import type { Quotes } from "./leases.ts";
 import type { Timing } from "./timing.ts";
@@ -13,8 +15,8 @@ import { committed, type WarmLease } from "./warm-leases.ts";
 type RequestInput = (typeof RoutedJobRequest)["_zod"]["input"];
 
 /** A job request as on the wire (protocol/job.ts); amounts may be bigint, allowances are the client's to sign. */
-export type JobInput = Omit<RequestInput, "max_price" | "allowance" | "demand"> & {
-  /** Base units: the most that this job may cost. */
+export type JobInput = Omit<RequestInput, "max_price" | "allowance" | "demand" | "funding"> & {
+  /** Base units: the most that this job may cost. In a dedicated lease, whose time is paid for, 0 is enough. */
   readonly max_price: bigint | string;
   readonly demand?: DemandInput;
 };
@@ -31,6 +33,8 @@ export interface CreateOptions {
 
 /** Leave to open leases with the payer's money, within limits in base units. */
 export interface AutoOpen {
+  /** By default its credit (`Client.credit`) where that suffices, so that no wallet is asked, and else its wallet. */
+  readonly payFrom?: PayFrom;
   /** The most to put into one lease's escrow. */
   readonly maxAmount: bigint;
   /** The most that a lease may cost per hour. */
@@ -42,8 +46,16 @@ export interface DispatchSettings extends AllowanceSettings {
   readonly transport: Transport;
   readonly timing: Timing;
   readonly payer: Account;
+  /** The address that signs requests. */
+  readonly by: string;
   readonly quotes: Quotes;
   readonly autoOpen: AutoOpen | null;
+}
+
+/** Whether the edge found as much in the payer's credit as is to be put in. */
+function hasCredit(refusal: GpuxError, amount: bigint): boolean {
+  const offer = CreditOffer.safeParse(refusal.problem?.credit);
+  return offer.success && offer.data.balance >= amount;
 }
 
 /** What is sent, with bigint amounts as the wire's strings; `checked` says whether it fits. */
@@ -77,8 +89,9 @@ export function createJobDispatch(settings: DispatchSettings) {
 
   async function create(input: JobInput, options: CreateOptions = {}): Promise<JobView> {
     const sending = prepare(input, options);
-    // The edge quotes for the account's own key: that quote would only hold the GPU which one for this key is to have.
-    if (settings.consumer.isKey && autoOpen !== null && sending.lease === null && !sending.request.lease)
+    // The edge quotes for the account's own key: that quote would only hold the GPU which one for another is to have.
+    const isOwn = settings.account.address === settings.by;
+    if (!isOwn && autoOpen !== null && sending.lease === null && sending.request.lease === undefined)
       sending.lease = await openQuoted(sending, autoOpen, null);
     for (let round = 1; ; round += 1) {
       try {
@@ -98,7 +111,7 @@ export function createJobDispatch(settings: DispatchSettings) {
       ...(idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey }),
     };
     const path = `/v1/jobs/${before.id}/retry`;
-    let allowance: Awaited<ReturnType<typeof allow>> | undefined;
+    let allowance: Awaited<ReturnType<typeof allow>>;
     for (let round = 1; ; round += 1) {
       try {
         const job = await transport.json(
@@ -124,7 +137,8 @@ export function createJobDispatch(settings: DispatchSettings) {
   function prepare(input: JobInput, options: CreateOptions): Sending {
     const rate = autoOpen?.maxRatePerHour;
     const demand = rate === undefined ? input.demand : { max_rate_per_hour: rate, ...input.demand };
-    const wire = wireForm({ ...input, ...(demand === undefined ? {} : { demand }) });
+    const payer = settings.payer.address === settings.by ? {} : { payer: settings.payer.address };
+    const wire = wireForm({ ...payer, ...input, ...(demand === undefined ? {} : { demand }) });
     const request = checked(RoutedJobRequest, wire);
     const key = options.idempotencyKey ?? crypto.randomUUID();
     const { queue_s, start_s, execution_s } = request.timeouts;
@@ -138,7 +152,7 @@ export function createJobDispatch(settings: DispatchSettings) {
 
   async function send(sending: Sending): Promise<JobView> {
     const { lease, key, request } = sending;
-    let allowance: { cumulative: string; signature: string } | undefined;
+    let allowance: Awaited<ReturnType<typeof allow>>;
     if (lease !== null) {
       warm.book(lease, key, request.max_price);
       allowance = await allow(lease, committed(lease));
@@ -202,21 +216,21 @@ export function createJobDispatch(settings: DispatchSettings) {
       amount: funding,
       demand: sending.wire.demand ?? {},
       ...(limits.maxRatePerHour === undefined ? {} : { maxRatePerHour: limits.maxRatePerHour }),
+      payFrom: limits.payFrom ?? (refusal !== null && hasCredit(refusal, funding) ? "credit" : "wallet"),
       signal: options.signal,
     });
     return known(quote.lease_id, options.signal);
   }
 
-  /** The edge quotes for the principal's own money and key; another payer or consumer needs a quote that names it. */
+  /** The edge quotes for the payer that was named; an older one knows of none but the principal. */
   function quoteFor({ wire, options }: Sending, refusal: GpuxError | null): Promise<Quote> | Quote {
     const quote = Quote.safeParse(refusal?.problem?.quote);
-    const own = settings.payer.address.toLowerCase() === settings.consumer.address;
-    if (own && quote.success) return quote.data;
+    if (quote.success && quote.data.terms.payer === settings.payer.address.toLowerCase()) return quote.data;
     return settings.quotes.create({ demand: wire.demand ?? {} }, { signal: options.signal });
   }
 
   function callOf({ wire, warm: oneHop, lease, key, options }: Sending, allowance: unknown): Call {
-    const { demand, lease: named, ...job } = wire;
+    const { demand, lease: named, payer, ...job } = wire;
     const headers = {
       "content-type": "application/json",
       "idempotency-key": key,
@@ -228,7 +242,7 @@ export function createJobDispatch(settings: DispatchSettings) {
       return { method: "POST", path: `/v1/leases/${lease.id}/jobs`, headers, body, signal };
     }
     const chosen = lease?.id ?? named;
-    const body = jsonBody({ ...job, demand, lease: chosen, allowance });
+    const body = jsonBody({ ...job, demand, lease: chosen, payer, allowance });
     return clientId === undefined
       ? { method: "POST", path: "/v1/jobs", headers, body, signal }
       : { method: "PUT", path: `/v1/jobs/${clientId}`, headers, body, signal };

@@ -1,7 +1,8 @@
 import { devnetAccount } from "@gpux/contracts/roles";
 import { type Client, createClient, GpuxError, newP256Key, type Session } from "@gpux/sdk";
+import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Market, openMarket, publish, smallProduct } from "./testing/market.ts";
+import { type Market, openMarket, publish, smallProduct, sumOf, until } from "./testing/market.ts";
 
 const MAX_PRICE = 1_000n;
 const CAP = 16n * MAX_PRICE;
@@ -165,6 +166,68 @@ describe("sessions on the whole stack", () => {
       expect(await run(7)).toMatchObject({ status: "succeeded" });
       expect(prompts).toBeGreaterThan(0);
       await market.close(client, lease);
+    });
+  });
+
+  it("CRD-1 POOL-1 pays for jobs without a lease from credit: one prompt of the wallet, books equal to the base unit", async () => {
+    const deposited = 2_000_000n;
+    const { account: wallet } = devnetAccount("consumer");
+    let signed = 0;
+    const payer: typeof wallet = {
+      ...wallet,
+      signTypedData: (typedData) => {
+        signed += 1;
+        return wallet.signTypedData(typedData);
+      },
+    };
+    // The key of an app: it holds no money, and asks nobody.
+    const account = privateKeyToAccount(generatePrivateKey());
+    const asApp = () => market.client({ account, payer });
+    const before = await market.ledger.balances();
+    const app = asApp();
+    await app.credit.deposit(deposited);
+    expect(await app.credit.balance()).toMatchObject({
+      balance: deposited,
+      spender: account.address.toLowerCase(),
+    });
+
+    const job = (n: number) => ({ function: matmul, inputs: smallProduct(n), max_price: 20_000n });
+    const first = await app.jobs.run(job(1));
+    // Another process with this key knows of no lease: its account leads it to the one that is open.
+    const second = await asApp().jobs.run(job(2));
+    expect([first.status, second.status]).toEqual(["succeeded", "succeeded"]);
+    expect(second.lease_id).toBe(first.lease_id);
+
+    const opened = await app.leases.get(first.lease_id);
+    expect(opened).toMatchObject({ from_credit: true, status: "active" });
+    await app.leases.topUp(opened.id, 100_000n, { payFrom: "credit" });
+    await until(
+      async () => (await app.leases.get(opened.id)).funded === opened.funded + 100_000n,
+      "the top-up from credit has landed",
+    );
+    // Half as much again it takes by itself: less than `below` is left from the start.
+    const limit = opened.funded + 150_000n;
+    await app.leases.autoTopUp(opened.id, { below: limit, amount: 50_000n, limit });
+    await until(
+      async () => (await app.leases.get(opened.id)).funded === limit,
+      "the raise that was signed in advance has landed",
+    );
+    expect((await app.credit.balance()).balance).toBe(deposited - limit);
+    expect(signed).toBe(1);
+
+    await market.close(app, opened.id);
+    const prices = sumOf([first, second]);
+    const after = await market.ledger.balances();
+    expect({
+      credit: (await app.credit.balance()).balance,
+      wallet: after.consumer - before.consumer,
+      earned: after.provider + after.fee_recipient - before.provider - before.fee_recipient,
+      escrow: after.escrow - before.escrow,
+    }).toEqual({
+      credit: deposited - prices,
+      wallet: -deposited,
+      earned: prices,
+      escrow: deposited - prices,
     });
   });
 });

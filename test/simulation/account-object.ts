@@ -132,7 +132,13 @@ export class AccountObject extends Actor implements AccountDoor {
     return funded;
   }
 
-  *submit(by: Address, key: string, bodyHash: string, request: RoutedJobRequest): Flow<Submitted> {
+  *submit(
+    by: Address,
+    key: string,
+    bodyHash: string,
+    request: RoutedJobRequest,
+    waitMs: number,
+  ): Flow<Submitted> {
     const { network } = this.#setting;
     const scope = `key:${key}`;
     const begun = this.#stepKey(scope, { t: "begin", bodyHash, underway: this.#underway.has(scope) });
@@ -145,7 +151,7 @@ export class AccountObject extends Actor implements AccountDoor {
     }
     this.#underway.add(scope);
     try {
-      const submitted = yield* this.#submit(by, scope, begun.next?.chosen?.lease ?? null, request);
+      const submitted = yield* this.#submit(by, scope, begun.next?.chosen?.lease ?? null, request, waitMs);
       this.#stepKey(
         scope,
         submitted.ok
@@ -158,7 +164,13 @@ export class AccountObject extends Actor implements AccountDoor {
     }
   }
 
-  *#submit(by: Address, scope: string, chosen: LeaseId | null, request: RoutedJobRequest): Flow<Submitted> {
+  *#submit(
+    by: Address,
+    scope: string,
+    chosen: LeaseId | null,
+    request: RoutedJobRequest,
+    waitMs: number,
+  ): Flow<Submitted> {
     const { machines, network, schedule } = this.#setting;
     const { demand, lease: named, ...job } = request;
     const now = schedule.now;
@@ -166,7 +178,9 @@ export class AccountObject extends Actor implements AccountDoor {
       const jobId = jobIdFor(id, by, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease: id, job: jobId } });
       const lease = this.#setting.lease(id);
-      const submitted = yield* network.call(this, lease, "submit", () => lease.submit(by, jobId, job, null));
+      const submitted = yield* network.call(this, lease, "submit", () =>
+        lease.submit(by, jobId, job, waitMs),
+      );
       if (!submitted.ok && OVER.has(submitted.code)) {
         const known = this.#leases.get(id);
         if (known !== undefined) this.#leases.set(id, { ...known, phase: "ended" });

@@ -8,7 +8,7 @@ import {
 } from "@gpux/agent/control/admission";
 import { enterHold, type HoldEntry, type Holds, rememberedHolds } from "@gpux/agent/control/holds";
 import { type BookEntry, enter, newBook, readBook } from "@gpux/agent/leases/book";
-import { type NodeBody, nodeBody } from "@gpux/agent/link/frames";
+import { dueBy, type NodeBody, nodeBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
@@ -56,6 +56,8 @@ export class Agent extends Actor {
   /** It has read some of its journals, and not all. */
   #starting = false;
   rpcDownUntil = 0;
+  /** GPUs that the owner uses for himself. */
+  #claimed = 0;
 
   constructor(provider: Provider, setting: Setting, truth: Truth) {
     super(`agent ${provider.address.slice(2, 4)}`);
@@ -72,8 +74,9 @@ export class Agent extends Actor {
       prices: { gpu_hour: "0", core_hour: "0", gb_hour: "0" },
       region,
     });
+    const { yieldable } = provider.offer;
     this.#house = {
-      config: { ...config, prices },
+      config: { ...config, prices, ...(yieldable === null ? {} : { yieldable_prices: yieldable }) },
       offer: provider.offer,
       address: provider.address,
       hasher: setting.hasher,
@@ -129,7 +132,8 @@ export class Agent extends Actor {
   drain(ms: number): void {
     if (!this.isRunning) return;
     this.#draining = true;
-    this.#say({ t: "drain", deadline_s: Math.floor(ms / 1_000) });
+    const body = nodeBody({ t: "drain", deadline_s: Math.floor(ms / 1_000) });
+    this.#control?.send(dueBy(body, this.#setting.schedule.now + ms));
     for (const lease of this.leases.values()) lease.drain(ms);
     const { life } = this;
     const { schedule } = this.#setting;
@@ -142,6 +146,12 @@ export class Agent extends Actor {
     schedule.at(schedule.now + ms + CLOSE_MS, `${this.name} leaves`, () => {
       if (stillDraining()) this.leave();
     });
+  }
+
+  /** The owner uses so many GPUs for himself from now on. */
+  claim(gpus: number): void {
+    this.#claimed = gpus;
+    this.#say({ t: "claim", gpus });
   }
 
   /** Ends all links with a goodbye and the process with them. */
@@ -200,7 +210,7 @@ export class Agent extends Actor {
           offer: this.provider.offer,
           leases: this.#list().slice(0, 64),
           draining: this.#draining,
-          claimed: 0,
+          claimed: this.#claimed,
         }),
       onWelcome: (frame) => {
         for (const id of this.#list()) if (!frame.leases.includes(id)) this.#forget(id, true);
@@ -250,6 +260,8 @@ export class Agent extends Actor {
         this.#resting.set(frame.lease, lease.book.resources);
         return yield* lease.rest();
       }
+      case "yield":
+        return this.leases.get(frame.lease)?.giveWayIn(frame.notice_s * 1_000);
       case "dial": {
         const journal = this.#books.get(frame.lease);
         if (!this.#resting.has(frame.lease) || journal === undefined) return;
@@ -268,21 +280,22 @@ export class Agent extends Actor {
   #admit({ hold: lease, terms, resources, text }: Extract<ToNode, { t: "hold" }>): Admission {
     if (this.#draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
     if (text === undefined) return { ok: false, code: "text_mismatch", detail: "What is sold is not said." };
-    const proposal = { lease, terms, resources };
+    const proposal = { lease, terms, resources, tier: text.tier };
     const admission = admitTerms(this.#house, proposal, Math.floor(this.#wallClock() / 1_000));
     if (!admission.ok) return admission;
     const sold = admitText(this.#house, proposal, text);
-    return sold.ok ? this.#hasRoom(lease, { gpus: text.gpus, resources }) : sold;
+    return sold.ok ? this.#hasRoom(lease, { gpus: text.gpus, resources }, this.#claimed) : sold;
   }
 
-  #hasRoom(lease: LeaseId, share: Share): Admission {
+  #hasRoom(lease: LeaseId, share: Share, ownersGpus: number): Admission {
     const served = this.#working().map(({ id, book }) => ({
       id,
       gpus: book.gpus,
       resources: book.resources,
     }));
     const taken = this.#setting.machines.agent.takenShares(this.#holds, served, this.#wallClock(), lease);
-    return admitResources(this.provider.offer, share, taken);
+    const owners: Share = { gpus: [], resources: { gpus: ownersGpus, cpu: 0, memory_gb: 0 } };
+    return admitResources(this.provider.offer, share, [...taken, owners]);
   }
 
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
@@ -307,7 +320,7 @@ export class Agent extends Actor {
       held !== undefined && hasher.leaseTerms(held.terms) === hasher.leaseTerms(terms)
         ? { ok: true as const }
         : admitTerms(this.#house, { lease: id, terms, resources }, Math.floor(this.#wallClock() / 1_000));
-    const admission = agreed.ok ? this.#hasRoom(id, { gpus, resources }) : agreed;
+    const admission = agreed.ok ? this.#hasRoom(id, { gpus, resources }, 0) : agreed;
     const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
     this.#books.set(id, journal);
     journal.append({ is: "lease", terms, gpus: [...gpus], resources, refusal });

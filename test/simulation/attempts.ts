@@ -1,3 +1,4 @@
+import { unheardMs } from "@gpux/agent/leases/attempts";
 import { type Book, type BookEntry, type Ended, sameAttempt, untoldEnds } from "@gpux/agent/leases/book";
 import type { FrameBody } from "@gpux/agent/link/frames";
 import { leaseBody } from "@gpux/agent/link/frames";
@@ -17,7 +18,7 @@ type End =
   | { readonly t: "failed"; readonly ms: number; readonly code: string }
   | { readonly t: "stopped"; readonly ms: number };
 
-type StopReason = "canceled" | "fenced" | "leaving";
+type StopReason = "canceled" | "fenced" | "leaving" | "yielded";
 
 export class Attempt {
   readonly job: JobId;
@@ -25,6 +26,8 @@ export class Attempt {
   executing = false;
   /** What it ran, once it has: then only its outputs are under way. */
   ms = 0;
+  /** As in agent/leases/attempts.ts. */
+  start: { readonly seq: number; readonly at: number; heardAt: number | null } | null = null;
   stopReason: StopReason | null = null;
   readonly #listeners: (() => void)[] = [];
 
@@ -50,7 +53,7 @@ export interface AttemptsOptions {
   readonly lease: LeaseId;
   readonly book: Book;
   readonly record: (entry: BookEntry) => void;
-  readonly send: (body: FrameBody, durable: boolean) => void;
+  readonly send: (body: FrameBody, durable: boolean) => number;
   readonly coverage: (frame: Run) => Flow<string | null>;
 }
 
@@ -72,6 +75,12 @@ export class Attempts {
 
   close(): void {
     this.#accepting = false;
+  }
+
+  /** The edge has dealt with all frames up to `seq`. */
+  heard(seq: number): void {
+    const { now } = this.#options.setting.schedule;
+    for (const { start } of this.#all) if (start !== null && start.seq <= seq) start.heardAt ??= now;
   }
 
   begin(frame: Run): void {
@@ -139,7 +148,8 @@ export class Attempts {
     const run = machine.truth.began({ node: machine.address, lease, job, attempt: token, from });
     attempt.executing = true;
     setting.watch.executing(machine.address, machine.slots);
-    this.#options.send(leaseBody({ t: "started", job, attempt: token }), false);
+    const seq = this.#options.send(leaseBody({ t: "started", job, attempt: token }), false);
+    attempt.start = { seq, at: from, heardAt: null };
     const work = machine.truth.work.get(numberOf(frame)) ?? { runMs: 1_000, ends: "well" };
     const ms = Math.min(work.runMs, frame.execution_ms);
     yield (resume) => {
@@ -169,7 +179,8 @@ export class Attempts {
   }
 
   #finish(frame: Run, attempt: Attempt, end: End, send: AttemptsOptions["send"]): void {
-    if (attempt.stopReason === "fenced" || attempt.stopReason === "leaving") return;
+    const { stopReason } = attempt;
+    if (stopReason === "fenced" || stopReason === "leaving" || stopReason === "yielded") return;
     const { book, machine } = this.#options;
     const { job, attempt: token } = frame;
     const spec = { job, attempt: token, gpu: machine.gpu, ms: end.ms };
@@ -192,7 +203,17 @@ export class Attempts {
     const payableMs = Math.min(frame.execution_ms, affordableMs);
     this.#options.record({
       is: "ended",
-      ended: { job, attempt: token, inputHash: inputHashOf(frame), payableMs, body },
+      ended: {
+        job,
+        attempt: token,
+        inputHash: inputHashOf(frame),
+        payableMs,
+        unheardMs: unheardMs(attempt, end.ms, this.#options.setting.schedule.now),
+        body,
+        ...(frame.ticket === undefined
+          ? {}
+          : { accepted: { function: frame.function, inputs: frame.inputs, ticket: frame.ticket } }),
+      },
     });
     send(body, true);
   }

@@ -34,6 +34,8 @@ export class Chain {
   #waiting: Transaction[] = [];
   #recent: Block[] = [];
   #isDue = false;
+  /** Until then blocks are full of what others pay more for. */
+  fullUntil = 0;
   /** The relayer's ears. */
   onIncluded: (included: Included) => void = () => {};
   onTakenBack: (transaction: Transaction) => void = () => {};
@@ -90,7 +92,8 @@ export class Chain {
     const number = this.height;
     const timestamp = (number * BLOCK_MS) / 1_000;
     // A sequencer leaves some for the next block.
-    const taken = this.#waiting.filter(() => this.#random.chance(0.9));
+    const share = this.#schedule.now < this.fullUntil ? 0.05 : 0.9;
+    const taken = this.#waiting.filter(() => this.#random.chance(share));
     this.#waiting = this.#waiting.filter((each) => !taken.includes(each));
     const before = this.escrow.copy();
     const landed: Included[] = [];

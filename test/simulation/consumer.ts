@@ -1,7 +1,7 @@
 import type { Wanted } from "@gpux/durable-objects/account/quote";
 import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
-import type { JobRequest } from "@gpux/protocol/job";
+import { type JobRequest, TERMINAL } from "@gpux/protocol/job";
 import type { FundingAuthorization, Quote } from "@gpux/protocol/lease";
 import type { Demand } from "@gpux/protocol/resources";
 import { jobIdFor } from "./account-object.ts";
@@ -25,6 +25,8 @@ interface Order {
   /** On the warm path; null: its account chooses. */
   readonly lease: LeaseId | null;
   readonly demand: Demand;
+  /** How long the answer may wait for the job's end. */
+  readonly waitMs: number;
   request: JobRequest;
   acknowledged: JobSeen | null;
 }
@@ -94,7 +96,7 @@ export class Consumer extends Actor {
 
   #demand(): Demand {
     return {
-      tier: "firm",
+      tier: this.#random.chance(0.3) ? "yieldable" : "firm",
       resources: {
         gpus: this.#random.chance(0.7) ? 1 : 2,
         cpu: this.#random.pick([0, 0, 4, 8]),
@@ -177,6 +179,7 @@ export class Consumer extends Actor {
       number,
       lease: this.#random.chance(0.6) ? this.#random.pick(this.#leases).id : null,
       demand: this.#demand(),
+      waitMs: this.#random.pick([0, 5_000]),
       request: {
         kind: "function",
         function: "f".repeat(64),
@@ -229,7 +232,7 @@ export class Consumer extends Actor {
         this,
         account,
         `job ${order.number}`,
-        () => account.submit(this.address, key, bodyHash, { ...request, demand }),
+        () => account.submit(this.address, key, bodyHash, { ...request, demand }, order.waitMs),
         true,
       );
     }
@@ -239,14 +242,16 @@ export class Consumer extends Actor {
       this,
       lease,
       `job ${order.number}`,
-      () => lease.submit(this.address, id, request, null),
+      () => lease.submit(this.address, id, request, order.waitMs),
       true,
     );
   }
 
   #acknowledge(order: Order, job: JobSeen): void {
     this.#setting.watch.acknowledged(this.address, order.key, order.acknowledged?.id ?? null, job);
-    order.acknowledged ??= job;
+    if (order.acknowledged === null || TERMINAL.has(job.status)) order.acknowledged = job;
+    if (TERMINAL.has(job.status) && !this.#truth.toldEnds.has(job.id))
+      this.#truth.toldEnds.set(job.id, job.status);
     const known = this.#truth.acknowledged.get(job.id);
     if (known === undefined)
       this.#truth.acknowledged.set(job.id, {
@@ -272,7 +277,11 @@ export class Consumer extends Actor {
 
   /** The same request under the same key, however the first went. */
   *#again(): Flow<void> {
-    if (this.#orders.length > 0) yield* this.#submit(this.#random.pick(this.#orders));
+    if (this.#orders.length === 0) return;
+    const order = this.#random.pick(this.#orders);
+    // ACK-5: what a crash took runs again when it is asked for again, and may end otherwise.
+    if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);
+    yield* this.#submit(order);
   }
 
   /** The key of another request: it must not make a job of its own, nor change the first. */
@@ -287,7 +296,9 @@ export class Consumer extends Actor {
   }
 
   *#cancel(): Flow<void> {
-    const known = this.#orders.flatMap(({ acknowledged }) => (acknowledged === null ? [] : [acknowledged]));
+    const known = this.#orders.flatMap(({ acknowledged: job }) =>
+      job === null || TERMINAL.has(job.status) ? [] : [job],
+    );
     if (known.length === 0) return;
     const { id, lease } = this.#random.pick(known.slice(-4));
     const door = this.#setting.lease(lease);

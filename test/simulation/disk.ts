@@ -17,9 +17,9 @@ export function emptyDisk(): Disk {
   return { state: null, jobs: new Map(), journal: [], alarm: Number.POSITIVE_INFINITY };
 }
 
-export function save(disk: Disk, before: State | null, after: State): void {
-  disk.state = prune(after);
-  for (const job of after.jobs.values()) if (before?.jobs.get(job.id) !== job) disk.jobs.set(job.id, job);
+export function save(disk: Disk, state: State, jobs: Iterable<Job>): void {
+  disk.state = prune(state);
+  for (const job of jobs) disk.jobs.set(job.id, job);
 }
 
 /** Numbers the entries and keeps them; `isTwice`: they are one half written again, as only a planted bug does. */

@@ -1,3 +1,4 @@
+import { BEHIND_MS } from "@gpux/durable-objects/lease/deferral";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import type { Actor } from "./actor.ts";
@@ -47,6 +48,13 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
   /** An object dies between two events, or right after what it wrote; its sockets die with it. */
   crash(targets, random) {
+    const behind = random.chance(0.5)
+      ? pick(
+          random,
+          targets.leases().filter((each) => each.isBehind),
+        )
+      : null;
+    if (behind !== null) return behind.crash();
     const object = pick(random, targets.objects());
     if (object === null) return;
     if (random.chance(0.5)) return object.crash();
@@ -58,6 +66,10 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       `${object.name} dies`,
       () => object.life === life && object.crash(),
     );
+  },
+  /** A lease dies between its answer and the write behind it. */
+  forget(targets) {
+    for (const lease of targets.leases()) lease.trap();
   },
   /** A deploy: every object of the edge at once. */
   deploy(targets) {
@@ -98,6 +110,11 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     agent.drain(ms);
     reviveLater(agent, targets, ms + random.int(1_000, 100_000));
   },
+  /** An owner wants GPUs for himself, or gives them back. */
+  claim(targets, random) {
+    const agent = pick(random, targets.agents);
+    agent?.claim(random.int(0, agent.provider.offer.gpus.length));
+  },
   /** A provider tells the result of an attempt that nobody asked it for. */
   lie(targets, random) {
     const agent = pick(random, targets.agents);
@@ -116,6 +133,14 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   reorganisation({ setting }) {
     setting.chain.reorganise();
   },
+  /** Blocks are full for a while: what is sent lands late, or too late. */
+  congestion({ setting }, random) {
+    setting.chain.fullUntil = setting.schedule.now + random.pick([10_000, 60_000, 300_000]);
+  },
+  /** Somebody else lands an intent that the relayer was asked for. */
+  stranger({ setting }, random) {
+    setting.relayer.supersede((intents) => random.pick(intents));
+  },
   /** A shard of the Book is lost with its rows. */
   book(targets, random) {
     pick(random, targets.books())?.lose();
@@ -130,6 +155,8 @@ export interface Climate {
   readonly weather: Weather;
   readonly faults: readonly string[];
   readonly meanPauseMs: number;
+  /** As in setting.ts: a disk that is slow shows what a moment hides. */
+  readonly behindMs: number;
 }
 
 export function climateOf(random: Random): Climate {
@@ -138,11 +165,13 @@ export function climateOf(random: Random): Climate {
     weather: {
       meanDelay: random.pick([2, 10, 50]),
       slow: isRough ? random.pick([0, 0.02, 0.1]) : 0,
+      stall: isRough ? random.pick([0, 0, 0.002, 0.02]) : 0,
       loseRequest: isRough ? random.pick([0, 0.01, 0.08]) : 0,
       loseReply: isRough ? random.pick([0, 0.01, 0.08]) : 0,
       repeat: isRough ? random.pick([0, 0.02, 0.15]) : 0,
     },
     faults: Object.keys(FAULTS).filter(() => random.chance(0.5)),
     meanPauseMs: random.pick([2_000, 8_000, 30_000]),
+    behindMs: random.pick([BEHIND_MS, BEHIND_MS, 4_000]),
   };
 }

@@ -1,15 +1,23 @@
 import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
 import type { Event } from "@gpux/durable-objects/lease/machine";
-import { currentAttempt, isOver, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { YIELDED } from "@gpux/durable-objects/lease/outcome";
+import {
+  currentAttempt,
+  isOver,
+  isTerminal,
+  type Job,
+  pledged,
+  type State,
+} from "@gpux/durable-objects/lease/state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
-import type { JobStatus } from "@gpux/protocol/job";
+import { JobStatus } from "@gpux/protocol/job";
+import type { Disk } from "./disk.ts";
 import { type Run, runKey, type Truth } from "./truth.ts";
 import { hold } from "./violation.ts";
 
-/** What is billed beyond what ran: rounding, and the 5 s that a cancel waits for its answer. */
+/** What may be billed beyond what ran. */
 const ROUNDING_MS = 50;
-const CANCEL_MS = 5_000;
 
 /** Where a job may go; back to the queue only over an attempt that is closed. */
 const FORWARD: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
@@ -29,14 +37,12 @@ export interface Observed {
   readonly event: Event;
   readonly after: State;
   readonly entries: readonly Entry[];
-  /** Its data socket is dead, and it has not noticed. */
-  readonly isDeaf: boolean;
 }
 
 /** What a simulation has seen of one lease: it is checked at every step against what may be. */
 export class LeaseLedger {
   readonly id: LeaseId;
-  readonly jobs = new Map<JobId, Job>();
+  jobs = new Map<JobId, Job>();
   state: State;
   /** Receipts that the node refused and that are not owed (SPEC MTR-6). */
   forgiven = 0;
@@ -44,12 +50,10 @@ export class LeaseLedger {
   /** Status by the journal's word. */
   readonly #told = new Map<JobId, JobStatus>();
   #lines = 0;
+  readonly #restored = new Set<JobId>();
   readonly #signed = new Map<number, string>();
   /** When its node was given up, or its terms ran out before it was closed; in ms. */
   lostAt: number | null = null;
-  #isDeaf = false;
-  /** It billed something while its socket was dead unnoticed. */
-  isUnproven = false;
 
   constructor(state: State, truth: Truth) {
     this.id = state.lease.id;
@@ -57,8 +61,8 @@ export class LeaseLedger {
     this.#truth = truth;
   }
 
-  step({ before, event, after, entries, isDeaf }: Observed, now: number): void {
-    this.#isDeaf = isDeaf;
+  step({ before, event, after, entries }: Observed, now: number): void {
+    if (event.t === "restore") this.#restored.add(event.ticket.job);
     if (event.t === "frame") this.#fenced(before, event.frame, after);
     for (const entry of entries)
       if (entry.type === "status") this.#tell(entry.job, String(entry.data.status));
@@ -66,8 +70,20 @@ export class LeaseLedger {
     for (const job of before.jobs.values())
       hold(after.jobs.has(job.id) || isTerminal(job), "J1 no job is dropped", () => `${job.id} is gone`);
     this.#money(before, after);
+    this.#notice(before, after, now);
     if (after.lease.status === "lost") this.lostAt ??= now;
     this.state = after;
+  }
+
+  /** What was only in memory never was. */
+  rewind({ state, jobs, journal }: Disk): void {
+    if (state === null) return;
+    this.state = state;
+    this.jobs = new Map(jobs);
+    this.#told.clear();
+    for (const { type, job, data } of journal)
+      if (type === "status" && isStatus(String(data.status)))
+        this.#told.set(job, JobStatus.parse(data.status));
   }
 
   /** J6: numbered without gap or double, and only ever longer. */
@@ -150,7 +166,8 @@ export class LeaseLedger {
     job.attempts.forEach((attempt, at) => {
       hold(attempt.token.n === at + 1, "J3 attempts are counted", () => job.id);
     });
-    hold(job.attempts.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
+    const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
+    hold(spent.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
     if (!isTerminal(job)) {
       hold(job.price === 0n && job.receipt === null, "M2 nothing is charged before the end", () => job.id);
       return;
@@ -173,10 +190,8 @@ export class LeaseLedger {
     hold(receipt.attempt === attempt.token.n, "J3 the last attempt alone is charged", () => job.id);
     hold(receipt.node === after.lease.terms.providerSigner, "J3 a receipt names its node", () => job.id);
     const ran = Math.max(0, ...runs.map((run) => durationOf(run, now)));
-    const grace = job.outputs.length === 0 ? CANCEL_MS : 0;
-    if (this.#isDeaf) this.isUnproven = true;
     hold(
-      this.#isDeaf || job.billedMs <= ran + ROUNDING_MS + grace,
+      job.billedMs <= ran + ROUNDING_MS,
       "MTR-1 no more is billed than ran",
       () => `${job.id} ran ${ran} ms and is billed ${job.billedMs} as ${job.status}`,
     );
@@ -198,6 +213,30 @@ export class LeaseLedger {
     );
   }
 
+  /** LSE-11: who is told to give way begins nothing, and has nothing running when the notice is over. */
+  #notice(before: State, after: State, now: number): void {
+    const { capacity, text } = after.lease;
+    hold(
+      capacity.yieldAt === null || text.tier === "yieldable",
+      "LSE-11 a firm lease never gives way",
+      () => this.id,
+    );
+    if (capacity.yieldAt === null || before.lease.capacity.yieldAt === null) return;
+    for (const job of after.jobs.values()) {
+      const was = before.jobs.get(job.id)?.status ?? "queued";
+      hold(
+        job.status !== "starting" || was !== "queued" || this.#restored.has(job.id),
+        "LSE-11 nothing begins in the notice",
+        () => job.id,
+      );
+      hold(
+        now < capacity.yieldAt || (job.status !== "starting" && job.status !== "running"),
+        "LSE-11 nothing runs when the notice is over",
+        () => `${job.id} is ${job.status}`,
+      );
+    }
+  }
+
   #money(before: State, after: State): void {
     const { lease } = after;
     let prices = 0n;
@@ -207,7 +246,7 @@ export class LeaseLedger {
       "M2 what is spent is what the jobs cost",
       () => `${this.id}: ${lease.spent} of ${prices}`,
     );
-    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    const funded = pledged(lease);
     const open = committed(after);
     if (lease.status !== "expired") {
       hold(
@@ -223,8 +262,9 @@ export class LeaseLedger {
       "M5 no voucher is above what was spent",
       () => this.id,
     );
+    // One that came back by its ticket has run already.
     const busy = [...after.jobs.values()].filter(
-      ({ status }) => status === "starting" || status === "running",
+      ({ id, status }) => (status === "starting" || status === "running") && !this.#restored.has(id),
     ).length;
     hold(busy <= lease.text.resources.gpus, "C3 a lease runs no more than it has GPUs", () => this.id);
     if (isOver(lease)) {

@@ -1,4 +1,4 @@
-import type { FrameBody } from "@gpux/agent/link/frames";
+import { asOf, type FrameBody } from "@gpux/agent/link/frames";
 import {
   initialLink,
   type LinkEnd,
@@ -101,17 +101,20 @@ export class Link<Up, Down extends Frame> {
     this.#connection?.cut(agentAfter, objectAfter);
   }
 
-  send(body: FrameBody, durable = false): void {
+  /** Answers its seq. */
+  send(body: FrameBody, durable = false): number {
     const { store } = this.#options;
     const seq = this.#outbox.nextSeq;
     const held = durable && store !== undefined;
     this.#outbox = enqueue(this.#outbox, body, held);
     store?.sent(seq, body);
-    if (!held) return this.#pump();
-    store.synced(() => {
-      this.#outbox = synced(this.#outbox, seq);
-      this.#pump();
-    });
+    if (!held) this.#pump();
+    else
+      store.synced(() => {
+        this.#outbox = synced(this.#outbox, seq);
+        this.#pump();
+      });
+    return seq;
   }
 
   tell(body: FrameBody): void {
@@ -188,7 +191,8 @@ export class Link<Up, Down extends Frame> {
     if (this.#connection === null) return;
     this.#ackTimer?.cancel();
     this.#ackTimer = null;
-    const wire = { ...body, v: FRAME_VERSION, seq, ack: this.#dealt };
+    const now = this.#options.setting.schedule.now;
+    const wire = { ...asOf(body, now), v: FRAME_VERSION, seq, ack: this.#dealt };
     this.#connection.up(this.#options.parse(wire), body.t);
   }
 
@@ -225,8 +229,8 @@ export class Link<Up, Down extends Frame> {
     if (isWelcome(frame)) {
       if ("last_seq" in frame && typeof frame.last_seq === "number") this.#take(frame.last_seq);
       this.#left = this.#outbox.acked;
-      this.#options.onWelcome(frame);
       this.#apply({ type: "welcomed", heartbeatMs: 25_000 });
+      this.#options.onWelcome(frame);
       this.#pump();
       return;
     }

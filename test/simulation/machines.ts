@@ -26,6 +26,10 @@ export interface ShellRules {
   readonly speaksOnWaking: boolean;
   /** Lines of the journal that were written once are never written again. */
   readonly journalsOnce: boolean;
+  /** A job that is sent before it is on the disk takes its ticket with it. */
+  readonly sendsTickets: boolean;
+  /** An agent is told to forget only what the disk has. */
+  readonly acknowledgesDurable: boolean;
   /** The relayer calls a funding hard only once no reorganisation reaches it. */
   readonly waitsForFinality: boolean;
 }
@@ -82,6 +86,8 @@ export const PRODUCT: Machines = {
     rearmsAlarms: true,
     journalsOnce: true,
     speaksOnWaking: true,
+    sendsTickets: true,
+    acknowledgesDurable: true,
     waitsForFinality: true,
   },
   escrow: CONTRACT,

@@ -6,18 +6,17 @@ import type { Schedule } from "./schedule.ts";
 export interface Weather {
   readonly meanDelay: number;
   readonly slow: number;
+  /** A frame's, that a stall of its connection holds back for long; all behind it waits too. */
+  readonly stall: number;
   readonly loseRequest: number;
   readonly loseReply: number;
   readonly repeat: number;
 }
 
-export const CALM: Weather = { meanDelay: 3, slow: 0, loseRequest: 0, loseReply: 0, repeat: 0 };
+export const CALM: Weather = { meanDelay: 3, slow: 0, stall: 0, loseRequest: 0, loseReply: 0, repeat: 0 };
 
-/**
- * The longest that a frame is under way on a socket. An agent takes a bill that is 3 s short for an edge that shaves
- * (agent/leases/receipts.ts), so a `started` that a stall holds back for longer ends the lease: see docs/simulation.md.
- */
-const LONGEST_FRAME_MS = 2_500;
+/** A connection that is silent for longer is dead to its ends' heartbeats. */
+const LONGEST_STALL_MS = 40_000;
 
 /** A caller gives up after so long; what it asked may still happen. */
 const CALL_TIMEOUT_MS = 10_000;
@@ -151,7 +150,9 @@ export class Network {
 
   /** Delivers behind what left before; answers when. */
   frame(behind: number, what: string, run: () => void): number {
-    const at = Math.max(behind, this.#schedule.now + Math.min(LONGEST_FRAME_MS, this.#delay()));
+    const { stall } = this.weather;
+    const stalled = stall > 0 && this.#random.chance(stall) ? this.#random.int(3_000, LONGEST_STALL_MS) : 0;
+    const at = Math.max(behind, this.#schedule.now + this.#delay() + stalled);
     this.#schedule.at(at, what, run);
     return at;
   }

@@ -1,7 +1,13 @@
 import type { BookEntry, HoldRequest, Outcome } from "@gpux/durable-objects/interfaces";
 import type { NodeEffect, NodeEvent } from "@gpux/durable-objects/node/event";
 import { publicationOf } from "@gpux/durable-objects/node/machine";
-import { dueAt, entryOf, freeCapacity, type NodeState, unknownNode } from "@gpux/durable-objects/node/state";
+import {
+  capacityForFirm,
+  dueAt,
+  entryOf,
+  type NodeState,
+  unknownNode,
+} from "@gpux/durable-objects/node/state";
 import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromNode, ToNode } from "@gpux/protocol/frames";
@@ -84,7 +90,7 @@ export class NodeObject extends Actor implements NodeDoor {
     if (entry === null) return { ok: false, code: "node_unknown" };
     if (entry.status === "offline") return { ok: false, code: "node_offline" };
     if (entry.status !== "online") return { ok: false, code: "no_capacity", detail: "the node is draining" };
-    return { ok: true, entry, free: freeCapacity(this.#disk) };
+    return { ok: true, entry, free: capacityForFirm(this.#disk) };
   }
 
   *hold(request: HoldRequest): Flow<Outcome> {

@@ -11,7 +11,7 @@ import {
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { Actor, type Flow } from "./actor.ts";
 import { Bell } from "./bell.ts";
-import { type Chain, type Included, REORG_BLOCKS } from "./chain.ts";
+import { type Chain, type Included, REORG_BLOCKS, type Transaction } from "./chain.ts";
 import { INCLUDED_UP_TO } from "./escrow.ts";
 import type { Schedule } from "./schedule.ts";
 
@@ -38,6 +38,9 @@ export class Relayer extends Actor {
   readonly #hasher: TypedDataHasher;
   readonly #takenBack = new Map<IntentKey, number>();
   readonly #landed: Bell;
+  #strangers = 0;
+  /** What each transaction of ours cost; sent again after a reorganisation it is the same one. */
+  readonly costs = new Map<IntentKey, { readonly txHash: Bytes32; readonly gas: bigint }>();
   /** A planted bug: the first block counts as hard as the last. */
   isHasty = false;
 
@@ -54,7 +57,8 @@ export class Relayer extends Actor {
         if (known.included !== null && known.included.number > chain.height - REORG_BLOCKS)
           known.included = null;
       this.#takenBack.set(transaction.key, schedule.now);
-      chain.send(transaction);
+      if (transaction.intent.kind === "withdraw") this.#againSoon(transaction);
+      else chain.send(transaction);
     };
   }
 
@@ -75,6 +79,16 @@ export class Relayer extends Actor {
     return included == null
       ? { status: "pending", key, txHash: null }
       : this.#done(key, intent, included, false);
+  }
+
+  /** Somebody else lands what we were asked to, before or after us. */
+  supersede(choose: (intents: readonly Intent[]) => Intent): void {
+    const waiting = [...this.#known.values()].flatMap(({ intent, included }) =>
+      included === null ? [intent] : [],
+    );
+    if (waiting.length === 0) return;
+    this.#strangers += 1;
+    this.#chain.send({ key: `stranger:${this.#strangers}`, intent: choose(waiting) });
   }
 
   *hold(voucher: Settle): Flow<IntentAnswer> {
@@ -117,10 +131,7 @@ export class Relayer extends Actor {
     const { escrow } = this.#chain;
     if (intent.kind === "withdraw") {
       if ((escrow.owed.get(intent.account) ?? 0n) > 0n) return null;
-      const occasion = [...escrow.leases.values()].find(
-        ({ terms }) => this.leaseNames.get(terms) === intent.occasion,
-      );
-      return occasion?.status === "closed"
+      return this.#closedFor(intent.occasion)
         ? { kind: "withdraw", account: intent.account, amount: "0" }
         : "premature";
     }
@@ -166,28 +177,54 @@ export class Relayer extends Actor {
 
   #included({ transaction: { key, intent }, outcome, number, timestamp }: Included): void {
     const known = this.#known.get(key) ?? { intent, included: null };
+    if (!this.costs.has(key)) {
+      const serial = this.costs.size + 1;
+      this.costs.set(key, {
+        txHash: `0x${serial.toString(16).padStart(64, "0")}`,
+        gas: 21_000n + BigInt(serial),
+      });
+    }
     if (outcome.ok) known.included = { number, timestamp, result: outcome.result };
     // What a reorganisation took back lands again, and what rests on something else after it.
-    else if (this.#schedule.now < (this.#takenBack.get(key) ?? 0) + RELAND_MS)
-      this.#schedule.at(this.#schedule.now + 1_000, "lands again", () => this.#chain.send({ key, intent }));
+    else this.#againSoon({ key, intent });
     this.#known.set(key, known);
     this.#landed.ring();
+  }
+
+  /** RLY-8: a payout waits for the close that it is for, or it would pay another's and be done. */
+  #againSoon(transaction: Transaction): void {
+    const { key, intent } = transaction;
+    if (this.#schedule.now >= (this.#takenBack.get(key) ?? 0) + RELAND_MS) return;
+    this.#schedule.at(this.#schedule.now + 1_000, "lands again", () => {
+      const isReady = intent.kind !== "withdraw" || this.#closedFor(intent.occasion);
+      if (isReady) this.#chain.send(transaction);
+      else this.#againSoon(transaction);
+    });
+  }
+
+  #closedFor(occasion: string): boolean {
+    const leases = [...this.#chain.escrow.leases.values()];
+    return leases.some(({ terms, status }) => status === "closed" && this.leaseNames.get(terms) === occasion);
   }
 
   #done(key: IntentKey, intent: Intent, at: NonNullable<Known["included"]>, superseded: boolean): IntentDone {
     const depth = this.#chain.height - at.number;
     const value = intent.kind === "fund" ? intent.amounts.reduce((sum, amount) => sum + amount, 0n) : 0n;
     const isConfirmed = depth >= CONFIRM_BLOCKS;
+    const cost = superseded ? undefined : this.costs.get(key);
     return {
       status: "done",
       key,
       superseded,
-      txHash: superseded ? null : `0x${"0a".repeat(32)}`,
+      txHash: cost?.txHash ?? null,
       blockNumber: at.number,
       blockHash: `0x${"0b".repeat(32)}`,
       blockTimestamp: at.timestamp,
       result: at.result,
-      cost: superseded ? null : { gasUsed: "1", effectiveGasPrice: "1", l1Fee: "1", calldataBytes: 1 },
+      cost:
+        cost === undefined
+          ? null
+          : { gasUsed: cost.gas.toString(), effectiveGasPrice: "1", l1Fee: "1", calldataBytes: 1 },
       confirmation: isConfirmed ? "confirmed" : "included",
       enough: this.isHasty || isConfirmed || value <= INCLUDED_UP_TO,
     };

@@ -1,5 +1,13 @@
-import { type Book, type BookEntry, enter, entriesOf, jobName, sameAttempt } from "@gpux/agent/leases/book";
-import { leaseBody } from "@gpux/agent/link/frames";
+import {
+  type Book,
+  type BookEntry,
+  enter,
+  entriesOf,
+  jobName,
+  sameAttempt,
+  untoldEnds,
+} from "@gpux/agent/leases/book";
+import { dueBy, leaseBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import { type FromLease, FromLease as FromLeaseFrame, type ToLease } from "@gpux/protocol/frames";
 import { type Bytes32, type JobId, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
@@ -74,6 +82,7 @@ export class ServedLease {
       store: {
         sent: (seq, body) => this.#record({ is: "sent", seq, body }),
         acknowledged: (seq) => {
+          this.attempts.heard(seq);
           this.#record({ is: "acknowledged", seq });
           if (journal.entries.length > 60) journal.rewrite(entriesOf(book));
         },
@@ -104,10 +113,22 @@ export class ServedLease {
 
   /** LSE-10: says that the machine stops, and starts nothing more. */
   drain(ms: number): void {
-    this.link.send(leaseBody({ t: "drain", deadline_s: Math.floor(ms / 1_000) }), true);
+    const body = leaseBody({ t: "drain", deadline_s: Math.floor(ms / 1_000) });
+    this.link.send(dueBy(body, this.#options.setting.schedule.now + ms), true);
     this.attempts.close();
     for (const attempt of this.attempts.list())
       if (!attempt.executing && attempt.ms === 0) attempt.stop("leaving");
+  }
+
+  /** LSE-11: its GPUs are taken back in so long: says so, and stops what runs then. */
+  giveWayIn(ms: number): void {
+    const { schedule } = this.#options.setting;
+    const until = schedule.now + ms;
+    const body = leaseBody({ t: "yield", notice_s: Math.floor(ms / 1_000) });
+    this.link.send(dueBy(body, until), true);
+    schedule.at(until, `${this.id.slice(0, 9)} gives way`, () => {
+      if (!this.#left) for (const attempt of this.attempts.list()) attempt.stop("yielded");
+    });
   }
 
   /** Claims the end of another attempt than the one that was asked for: an older one, or one that never comes. */
@@ -136,6 +157,10 @@ export class ServedLease {
     const { setting, machine } = this.#options;
     if (leaseIdOf(setting.hasher.leaseTerms(frame.terms)) !== this.id)
       this.#refuse("the terms are not this lease's");
+    for (const { job, attempt } of untoldEnds(this.book)) {
+      const accepted = setting.machines.agent.findEnded(this.book, job, attempt)?.accepted;
+      if (accepted !== undefined) this.link.tell(leaseBody({ t: "accepted", job, attempt, ...accepted }));
+    }
     for (const attempt of this.attempts.list())
       if (
         !frame.attempts.some((each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt))
@@ -172,22 +197,25 @@ export class ServedLease {
       case "settle": {
         const billed = new Set(frame.receipts.map((receipt) => receipt.job));
         yield* this.attempts.endedAmong((job) => billed.has(jobName(job)), CUT_OFF_MS);
-        return this.link.send(leaseBody(yield* this.#answerSettle(frame)), true);
+        this.link.send(leaseBody(yield* this.#answerSettle(frame)), true);
+        return;
       }
       case "close": {
         const nowS = Math.floor((setting.schedule.now + machine.skewMs) / 1_000);
         const check = setting.machines.agent.checkClose(this.book, this.hash, frame, nowS);
         if (!check.ok) {
           setting.watch.agentRefused(this.id, `close: ${check.detail}`);
-          return this.link.send(leaseBody({ t: "refused", what: "close", reason: check.detail }), true);
+          this.link.send(leaseBody({ t: "refused", what: "close", reason: check.detail }), true);
+          return;
         }
         const { cumulative, evidence, validBefore } = check.close;
         yield* this.#persist({ is: "closing", cumulative, evidence });
         const signature = setting.keyring.sign(machine.address, setting.hasher.close(check.close));
-        return this.link.send(
+        this.link.send(
           leaseBody({ t: "close_signed", cumulative, valid_before: validBefore, signature }),
           true,
         );
+        return;
       }
       case "voucher": {
         const { cumulative, evidence, meter_signature: meter } = frame;

@@ -44,7 +44,7 @@ export interface LeaseDoor extends Actor {
     as: Address,
     id: JobId,
     request: JobRequest,
-    clientId: string | null,
+    waitMs: number,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
   job(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
   events(as: Address, id: JobId, after: number): Flow<Outcome<{ events: readonly Line[] }>>;
@@ -80,6 +80,7 @@ export interface AccountDoor extends Actor {
     key: string,
     bodyHash: string,
     request: RoutedJobRequest,
+    waitMs: number,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
 }
 
@@ -96,6 +97,8 @@ export interface Setting {
   readonly chain: Chain;
   readonly relayer: Relayer;
   readonly meter: Meter;
+  /** How long the rows of the warm path follow behind (durable-objects/lease/deferral.ts). */
+  readonly behindMs: number;
   lease(id: LeaseId): LeaseDoor;
   node(address: Address): NodeDoor;
   book(name: string): BookDoor;

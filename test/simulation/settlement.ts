@@ -1,6 +1,7 @@
 import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
 import { isOver, isTerminal } from "@gpux/durable-objects/lease/state";
 import { entryOf } from "@gpux/durable-objects/node/state";
+import { fundingAmount } from "@gpux/protocol/funding";
 import { EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
 import { ONE_SHARD } from "./setting.ts";
 import { hold } from "./violation.ts";
@@ -61,6 +62,12 @@ export function checkJobs(world: World, healedAt: number): void {
       "J1 an acknowledged job ends by its deadline",
       () => `${id} is ${job.status}, ${endedAt - job.createdAt} ms after it came`,
     );
+    const told = truth.toldEnds.get(id);
+    hold(
+      told === undefined || told === job.status,
+      "J4 an end that a consumer was told of is final",
+      () => `${id} was told ${told} and is ${job.status}`,
+    );
     const canceledAt = truth.canceled.get(id);
     if (canceledAt !== undefined && job.endedAt !== null)
       hold(
@@ -104,7 +111,7 @@ export function checkEnd(world: World, healedAt: number): void {
     const onChain = escrow.leases.get(hasher.leaseTerms(lease.terms));
     if (onChain === undefined) {
       // Up to so much, one block is enough, and a reorganisation may take it back for good (docs/simulation.md).
-      const isSmall = (lease.funding?.amount ?? 0n) <= INCLUDED_UP_TO;
+      const isSmall = fundingAmount(lease.funding) <= INCLUDED_UP_TO;
       hold(
         isSmall || lease.spent === 0n,
         "M5 work is done for money that is there",
@@ -155,9 +162,24 @@ export function checkEnd(world: World, healedAt: number): void {
       () => `${receipts} of ${lease.spent}`,
     );
   }
+  checkGas(world);
   for (const [account, amount] of escrow.owed)
     hold(amount === 0n, "J5 everybody is paid out", () => `${account} is owed ${amount}`);
   hold(escrow.held === 0n, "M1 the escrow is empty at the end", () => `${escrow.held}`);
+}
+
+/** M4: what the leases say that their transactions cost is what the relayer paid for them, each once. */
+function checkGas(world: World): void {
+  const told = new Map<string, bigint>();
+  for (const object of world.leases())
+    for (const { hash, gas } of object.state()?.lease.transactions ?? [])
+      told.set(hash, (told.get(hash) ?? 0n) + BigInt(gas));
+  for (const { txHash, gas } of world.setting.relayer.costs.values())
+    hold(
+      (told.get(txHash) ?? gas) === gas,
+      "M4 what leases were told of gas is what was paid",
+      () => `${txHash}: ${told.get(txHash)} of ${gas}`,
+    );
 }
 
 /** The Books say what the Nodes know. */

@@ -1,5 +1,5 @@
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
-import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
+import type { AttemptToken, JobRequest, JobStatus } from "@gpux/protocol/job";
 
 /** What a job does when it runs: known to the simulation, and to nobody in it before it has run. */
 export interface Work {
@@ -33,6 +33,8 @@ export class Truth {
   readonly runs = new Map<string, Run[]>();
   readonly acknowledged = new Map<JobId, Acknowledged>();
   readonly canceled = new Map<JobId, number>();
+  /** Ends that consumers were told of. */
+  readonly toldEnds = new Map<JobId, JobStatus>();
   /** When each machine lost what its disk did not have yet. */
   readonly losses = new Map<Address, number[]>();
   #outputs = 0;

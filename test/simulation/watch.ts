@@ -3,8 +3,10 @@ import type { Outcome } from "@gpux/durable-objects/interfaces";
 import type { Job, Lease, State } from "@gpux/durable-objects/lease/state";
 import type { NodeEvent } from "@gpux/durable-objects/node/event";
 import type { NodeState } from "@gpux/durable-objects/node/state";
+import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { Disk } from "./disk.ts";
 import { type Escrow, INCLUDED_UP_TO } from "./escrow.ts";
 import { LeaseLedger, type Observed } from "./lease-ledger.ts";
 import type { Attested } from "./meter.ts";
@@ -54,7 +56,7 @@ export class Watch {
     const { event, before, after } = observed;
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
-        (after.lease.funding?.amount ?? 0n) <= INCLUDED_UP_TO || this.isHard(after.lease.hash),
+        fundingAmount(after.lease.funding) <= INCLUDED_UP_TO || this.isHard(after.lease.hash),
         "LSE-3 no work is begun for money that may be taken back",
         () => id,
       );
@@ -68,6 +70,11 @@ export class Watch {
       throw new Violation("C4 a funded lease keeps its reservation", `${id}: ${event.detail}`);
   }
 
+  /** A crash took what was not on its disk. */
+  leaseRewound(id: LeaseId, disk: Disk): void {
+    this.ledgers.get(id)?.rewind(disk);
+  }
+
   journal(id: LeaseId, lines: readonly Line[]): void {
     this.ledgers.get(id)?.journal(lines);
   }
@@ -78,6 +85,8 @@ export class Watch {
 
   nodeStepped(_before: NodeState, event: NodeEvent, after: NodeState): void {
     this.#nodes.set(after.node, after);
+    for (const [lease, { yielding, tier }] of after.allocations)
+      hold(!yielding || tier === "yieldable", "LSE-11 a firm lease never gives way", () => lease);
     const offer = after.inventory?.offer;
     if (offer === undefined || event.t === "frame") return;
     const taken = [...after.allocations.values()].flatMap(({ phase, resources }) =>
@@ -125,8 +134,6 @@ export class Watch {
   agentRefused(lease: LeaseId, reason: string): void {
     // A reorganisation, or an end that others reached first, may be all that the chain shows.
     if (reason.includes("on chain the lease is")) return;
-    // Known (docs/simulation.md): what the edge bills while the wire is dead unnoticed, the agent does not sign.
-    if (this.ledgers.get(lease)?.isUnproven === true) return;
     throw new Violation("MTR-4 an honest provider signs what an honest edge asks", `${lease}: ${reason}`);
   }
 

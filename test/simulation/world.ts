@@ -65,6 +65,7 @@ export class World implements Targets {
     const setup = new Random(seed);
     const random = new Random(seed ^ 0x5eed_0001);
     this.#faultRandom = new Random(seed ^ 0x5eed_0002);
+    this.climate = climateOf(setup);
     const keyring = new Keyring();
     const network = new Network(schedule, new Random(seed ^ 0x5eed_0003));
     const escrow = new Escrow(HASHER, keyring, machines.escrow);
@@ -89,19 +90,19 @@ export class World implements Targets {
       chain,
       relayer,
       meter,
+      behindMs: this.climate.behindMs,
       lease: (id) => found(this.#leases, id, () => new LeaseObject(id, setting)),
       node: (node) => found(this.#nodes, node, () => new NodeObject(node, setting)),
       book: (name) => found(this.#books, name, () => new BookObject(name, setting)),
       account: (account) => found(this.#accounts, account, () => new AccountObject(account, setting)),
     };
     this.setting = setting;
-    this.climate = climateOf(setup);
     this.agents = Array.from({ length: setup.int(1, 4) }, (_, at) => {
       const provider = {
         address: address(0xb1 + at),
         payout: address(0xd1 + at),
         offer: offerOf(setup),
-        skewMs: 0,
+        skewMs: setup.pick([0, 0, 600_000, -600_000]),
       };
       return new Agent(provider, setting, truth);
     });
@@ -182,10 +183,14 @@ export class World implements Targets {
   heal(): void {
     this.#isHealed = true;
     this.#adversary.isDone = true;
-    const { network, meter, relayer, schedule } = this.setting;
+    const { network, meter, relayer, chain, schedule } = this.setting;
+    chain.fullUntil = 0;
     network.weather = CALM;
     for (const each of [meter, relayer, ...this.agents]) each.downUntil = 0;
-    for (const agent of this.agents) agent.rpcDownUntil = 0;
+    for (const agent of this.agents) {
+      agent.rpcDownUntil = 0;
+      agent.claim(0);
+    }
     for (const consumer of this.consumers) {
       consumer.isDone = true;
       schedule.at(schedule.now + 60_000, `${consumer.name} closes all`, () =>
@@ -209,6 +214,7 @@ function found<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): V
 
 function offerOf(random: Random): Offer {
   const gpus = random.pick([1, 2, 4]);
+  const gpuHour = random.pick([3_600_000n, 7_777_777n, 360_000n]);
   return {
     gpus: Array.from({ length: gpus }, () => ({
       model: "RTX_4090",
@@ -221,9 +227,9 @@ function offerOf(random: Random): Offer {
     cpu: 16,
     memory_gb: 64,
     region: "local",
-    prices: { gpu_hour: BigInt(random.pick([3_600_000, 7_777_777, 360_000])), core_hour: 0n, gb_hour: 0n },
+    prices: { gpu_hour: gpuHour, core_hour: 0n, gb_hour: 0n },
     concurrency: gpus,
-    yieldable: null,
+    yieldable: random.chance(0.5) ? { gpu_hour: gpuHour / 3n, core_hour: 0n, gb_hour: 0n } : null,
     gpus_per_lease: 64,
     duration_s: { min: 60, max: 7 * 86_400 },
     features: [],

@@ -1,9 +1,9 @@
-import { SELF } from "cloudflare:test";
-import { env } from "cloudflare:workers";
-import { addressOf, call, newAccount, requestOf, signed } from "@gpux/durable-objects/testing/client";
+import { env, SELF } from "cloudflare:test";
+import { call, newAccount, requestOf, signed } from "@gpux/durable-objects/testing/client";
 import { offerOf, ScriptedAgent } from "@gpux/durable-objects/testing/scripted-agent";
 import { Quote } from "@gpux/protocol/lease";
 import { expect, test } from "vitest";
+import { connectAgent, UPGRADES_AT_ONCE } from "./agent-sockets.ts";
 
 async function quotedLease(agent: ScriptedAgent, model: string): Promise<string> {
   const asking = call(newAccount(), "/v1/quotes", { json: { demand: { gpu_model: model } } });
@@ -11,12 +11,7 @@ async function quotedLease(agent: ScriptedAgent, model: string): Promise<string>
   return Quote.parse(await (await asking).json()).lease_id;
 }
 
-async function listed(model: string): Promise<ScriptedAgent> {
-  const agent = await ScriptedAgent.join(offerOf(model));
-  const book = env.BOOK.getByName(`${model}/any/0`);
-  await expect.poll(() => book.get(addressOf(agent.account))).toMatchObject({ status: "online" });
-  return agent;
-}
+const listed = (model: string) => ScriptedAgent.listed(offerOf(model));
 
 test("a lease's data socket is for the node that its terms name, and for no other", async () => {
   const agent = await listed("SOCKETS_A");
@@ -30,6 +25,22 @@ test("a lease's data socket is for the node that its terms name, and for no othe
   const others = await dial(newAccount());
   expect([others.status, await others.json()]).toMatchObject([403, { code: "forbidden" }]);
   expect(others.headers.get("x-request-id")).toMatch(/^req_[0-9a-f]{32}$/);
+});
+
+test("upgrades beyond what can be checked at once are told at once when to come back", async () => {
+  const dials = await Promise.all(
+    Array.from({ length: UPGRADES_AT_ONCE + 1 }, () =>
+      signed(newAccount(), requestOf("/v1/agent/connect", { headers: { upgrade: "websocket" } })),
+    ),
+  );
+  const answers = dials.map((dial) => connectAgent(dial, env));
+  expect(await answers.at(-1)).toMatchObject({ ok: false, code: "edge_busy" });
+  for (const answer of answers.slice(0, -1)) expect(await answer).toMatchObject({ status: 101 });
+  const next = await signed(
+    newAccount(),
+    requestOf("/v1/agent/connect", { headers: { upgrade: "websocket" } }),
+  );
+  expect((await SELF.fetch(next)).status, "there is room again").toBe(101);
 });
 
 test("an upgrade that another host was meant to get is refused", async () => {

@@ -7,6 +7,13 @@ import type { Answer } from "./route.ts";
 
 const PREFIX = "/v1/agent/";
 
+/**
+ * Upgrades that an isolate checks at once. After a deploy or an outage all agents dial: those beyond what can be checked
+ * within a dial's patience are told at once to come back, or they would give up, and be checked all the same.
+ */
+export const UPGRADES_AT_ONCE = 64;
+let underway = 0;
+
 export function isAgentPath(pathname: string): boolean {
   return pathname.startsWith(PREFIX);
 }
@@ -25,6 +32,16 @@ export async function connectAgent(request: Request, env: ObjectEnv): Promise<An
     return refuse("invalid_request", "a WebSocket upgrade is needed here");
   const length = Number(request.headers.get("content-length") ?? 0);
   if (length > 0) return refuse("body_too_large", "an upgrade has no body");
+  if (underway >= UPGRADES_AT_ONCE) return refuse("edge_busy");
+  underway += 1;
+  try {
+    return await upgraded(request, env, lease.success ? lease.data : null);
+  } finally {
+    underway -= 1;
+  }
+}
+
+async function upgraded(request: Request, env: ObjectEnv, lease: LeaseId | null): Promise<Answer> {
   const agents = { scope: null, contracts: false } as const;
   const authentic = await authenticate(request, { bytes: new Uint8Array() }, configOf(env), agents);
   if (!authentic.ok) return authentic;
@@ -35,10 +52,11 @@ export async function connectAgent(request: Request, env: ObjectEnv): Promise<An
     "x-gpux-nonce": nonce,
     "x-gpux-expires": String(expires),
   };
-  const response = lease.success
-    ? await env.LEASE.getByName(lease.data).fetch(new Request("https://lease/agent", { headers }))
-    : await env.NODE.getByName(address).fetch(new Request("https://node/connect", { headers }));
-  return response.status === 101 ? response : refusalOf(response.status, lease.success);
+  const response =
+    lease === null
+      ? await env.NODE.getByName(address).fetch(new Request("https://node/connect", { headers }))
+      : await env.LEASE.getByName(lease).fetch(new Request("https://lease/agent", { headers }));
+  return response.status === 101 ? response : refusalOf(response.status, lease !== null);
 }
 
 /** What an object's plain status means; objects answer upgrades without a body worth passing on. */

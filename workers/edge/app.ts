@@ -7,6 +7,7 @@ import { metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, type Refusal, refuse } from "./refusal.ts";
 import type { Answer, Mounted } from "./route.ts";
+import { creditRoutes } from "./routes/credit.ts";
 import { factRoutes } from "./routes/facts.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { leaseEventRoutes } from "./routes/lease-events.ts";
@@ -24,6 +25,7 @@ export const routes: readonly Mounted[] = [
   ...clientSocketRoutes,
   ...leaseRoutes,
   ...leaseEventRoutes,
+  ...creditRoutes,
   ...marketRoutes,
   ...objectRoutes,
   ...relayRoutes,
@@ -47,6 +49,7 @@ app.use(
     allowHeaders: [
       "content-type",
       "content-digest",
+      "gpux-lease",
       "gpux-session",
       "idempotency-key",
       "last-event-id",
@@ -55,6 +58,7 @@ app.use(
       "signature-input",
     ],
     exposeHeaders: [
+      "gpux-lease",
       "idempotent-replayed",
       "location",
       "preference-applied",

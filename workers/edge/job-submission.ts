@@ -2,6 +2,7 @@ import type { PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
 import { promisedOf } from "@gpux/durable-objects/promised";
 import { JobView, TERMINAL } from "@gpux/protocol/job";
 import { viewAnswer } from "./json-answer.ts";
+import { LEASE_HEADER } from "./lease-token.ts";
 import { preferenceApplied } from "./prefer.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -39,10 +40,16 @@ export const SUBMIT_REFUSALS = [
   "session_cap_exceeded",
 ] as const;
 
-/** The job as it was taken, or as the same request found it. */
-export function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {
+/** The job as it was taken, or as the same request found it. `token`: leads the next one to its lease. */
+export function jobAnswer(
+  job: JobView,
+  replayed: boolean,
+  wait: number | null,
+  token: string | null = null,
+): Response {
   return viewAnswer(job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
     location: job.urls.get,
+    ...(token === null ? {} : { [LEASE_HEADER]: token }),
     ...(replayed ? { "idempotent-replayed": "true" } : {}),
     ...preferenceApplied(wait),
   });

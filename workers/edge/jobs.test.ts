@@ -14,7 +14,7 @@ import { offerOf, ScriptedAgent } from "@gpux/durable-objects/testing/scripted-a
 import { digest, escrowDomain } from "@gpux/protocol/eip712";
 import { JobEvent, JobView } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 
 const MODEL = "JOBS_TEST";
@@ -24,11 +24,7 @@ let job: object;
 
 /** A lease whose funding the chain has not seen yet: it takes jobs, which wait. */
 beforeAll(async () => {
-  const agent = await ScriptedAgent.join(offerOf(MODEL));
-  const book = env.BOOK.getByName(`${MODEL}/any/0`);
-  await vi.waitFor(async () =>
-    expect(await book.get(addressOf(agent.account))).toMatchObject({ status: "online" }),
-  );
+  const agent = await ScriptedAgent.listed(offerOf(MODEL));
   const asking = call(account, "/v1/quotes", { json: { demand: { gpu_model: MODEL } } });
   await agent.confirm();
   quote = Quote.parse(await (await asking).json());
@@ -47,7 +43,7 @@ beforeAll(async () => {
     max_price: "1000",
     allowance: await allowance(account, 500_000n),
   };
-}, 30_000);
+});
 
 async function allowance(by: Account, cumulative: bigint) {
   const domain = escrowDomain({ chainId: CHAIN_ID, escrow: quote.settlement.escrow });

@@ -15,12 +15,7 @@ async function json(path: string): Promise<unknown> {
   return (await SELF.fetch(ORIGIN + path)).json();
 }
 
-async function listed(model: string, gpu_hour: string): Promise<ScriptedAgent> {
-  const agent = await ScriptedAgent.join(offerOf(model, { gpu_hour }));
-  const book = env.BOOK.getByName(`${model}/any/0`);
-  await expect.poll(() => book.get(addressOf(agent.account))).toMatchObject({ status: "online" });
-  return agent;
-}
+const listed = (model: string, gpu_hour: string) => ScriptedAgent.listed(offerOf(model, { gpu_hour }));
 
 test("offers are listed cheapest first with what they cost for this demand", async () => {
   const [dear, cheap] = [await listed("MARKET_A", "200"), await listed("MARKET_A", "100")];
@@ -51,13 +46,9 @@ test("MKT-2 offers are searched with Vast's operators and shown under its names"
     { gpus: 2, gpu_hour: "100000", region: "eu-west", features },
   ];
   const [four, eight, two] = await Promise.all(
-    offers.map(async ({ features: has = [], ...change }) => {
-      const agent = await ScriptedAgent.join({ ...offerOf("MARKET_F", change), features: has });
-      const id = addressOf(agent.account);
-      await expect
-        .poll(() => env.BOOK.getByName("MARKET_F/any/0").get(id))
-        .toMatchObject({ status: "online" });
-      return id;
+    offers.map(async (change) => {
+      const agent = await ScriptedAgent.listed(offerOf("MARKET_F", change));
+      return addressOf(agent.account);
     }),
   );
   const search = async (query: string) => {
@@ -114,6 +105,7 @@ test("MKT-7 a GPU's price index is of what online nodes ask, weighted by GPUs", 
         firm: { min: 100n, p25: 100n, median: 200n, p75: 400n, max: 400n, gpus: 3 },
         yieldable: null,
       },
+      settled: { days: 7, firm: null, yieldable: null },
     });
 });
 

@@ -21,6 +21,7 @@ const RETRY_AFTER_S: Partial<Record<ErrorCode, number>> = {
   too_many_quotes: 30,
   no_capacity: 10,
   node_offline: 5,
+  edge_busy: 5,
   chain_unavailable: 5,
   token_refused: 60,
   relayer_low_balance: 60,

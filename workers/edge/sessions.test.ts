@@ -11,7 +11,7 @@ import { signSessionRequest } from "@gpux/protocol/http-signature/session";
 import { createSeal } from "@gpux/protocol/http-signature/session-token";
 import { Quote } from "@gpux/protocol/lease";
 import type { SessionGrant } from "@gpux/protocol/session";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 
 const MODEL = "SESSIONS_TEST";
 /** SHA-256 of no bytes. */
@@ -39,15 +39,11 @@ async function lease(by: Account): Promise<Quote> {
 }
 
 beforeAll(async () => {
-  agent = await ScriptedAgent.join(offerOf(MODEL, { gpus: 2 }));
-  const book = env.BOOK.getByName(`${MODEL}/any/0`);
-  await vi.waitFor(async () =>
-    expect(await book.get(addressOf(agent.account))).toMatchObject({ status: "online" }),
-  );
+  agent = await ScriptedAgent.listed(offerOf(MODEL, { gpus: 2 }));
   quote = await lease(wallet);
   other = await lease(wallet);
   echo = await store(wallet, ECHO);
-}, 30_000);
+});
 
 async function job(on: Quote, maxPrice = "1000") {
   const domain = escrowDomain({ chainId: CHAIN_ID, escrow: on.settlement.escrow });

@@ -1,5 +1,23 @@
-import { currentAttempt, isTerminal } from "@gpux/durable-objects/lease/state";
+import { currentAttempt, isTerminal, type State } from "@gpux/durable-objects/lease/state";
+import type { Machines } from "../machines.ts";
 import { type Bug, inLease, inShell } from "./bug.ts";
+
+type Step = Machines["lease"]["step"];
+
+/** The machine as if the notice were another, until the lease rests. */
+function withNotice(step: Step, change: (at: number) => number | null): Step {
+  const noticed = (state: State, yieldAt: number | null): State => ({
+    ...state,
+    lease: { ...state.lease, capacity: { ...state.lease.capacity, yieldAt } },
+  });
+  return (state, event, now) => {
+    const { yieldAt, turn } = state.lease.capacity;
+    if (yieldAt === null) return step(state, event, now);
+    const result = step(noticed(state, change(yieldAt)), event, now);
+    if (!result.ok || result.next.lease.capacity.turn !== turn) return result;
+    return { ...result, next: noticed(result.next, yieldAt) };
+  };
+}
 
 /** Bugs in how a lease and an agent deal with jobs. */
 export const JOB_BUGS: readonly Bug[] = [
@@ -55,6 +73,27 @@ export const JOB_BUGS: readonly Bug[] = [
     about:
       "what falls due while a lease's object wakes is never said to its agent (a bug that this simulation found)",
     plant: (product) => inShell(product, { speaksOnWaking: false }),
+  },
+  {
+    name: "sends-no-tickets",
+    about:
+      "a job that is answered before it is written leaves nothing with its agent that makes it known again",
+    plant: (product) => inShell(product, { sendsTickets: false }),
+  },
+  {
+    name: "acknowledges-before-the-rows",
+    about: "an agent may forget the end of a job that a crash of the edge then takes",
+    plant: (product) => inShell(product, { acknowledgesDurable: false }),
+  },
+  {
+    name: "begins-in-the-notice",
+    about: "a lease that is to give way begins the next job all the same",
+    plant: (product) => inLease(product, ({ step }) => ({ step: withNotice(step, () => null) })),
+  },
+  {
+    name: "runs-through-the-notice",
+    about: "a job goes on when its GPU is taken back",
+    plant: (product) => inLease(product, ({ step }) => ({ step: withNotice(step, (at) => at + 3_600_000) })),
   },
   {
     name: "journals-twice",

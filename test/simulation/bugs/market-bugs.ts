@@ -57,6 +57,24 @@ export const MARKET_BUGS: readonly Bug[] = [
       ),
   },
   {
+    name: "displaces-firm-leases",
+    about: "a demand takes the GPUs of whoever has them, whatever was paid for",
+    plant: (product) =>
+      inNode(product, (step) => (state, event, now) => {
+        if (event.t !== "hold") return step(state, event, now);
+        const cheap = [...state.allocations].map(
+          ([id, allocation]) => [id, { ...allocation, tier: "yieldable" as const }] as const,
+        );
+        const result = step({ ...state, allocations: new Map(cheap) }, event, now);
+        if (!result.ok) return result;
+        const allocations = [...result.next.allocations].map(([id, allocation]) => {
+          const tier = state.allocations.get(id)?.tier ?? allocation.tier;
+          return [id, { ...allocation, tier }] as const;
+        });
+        return { ...result, next: { ...result.next, allocations: new Map(allocations) } };
+      }),
+  },
+  {
     name: "keeps-older-rows",
     about: "a Book does not take what a node says anew",
     plant: (product) => ({

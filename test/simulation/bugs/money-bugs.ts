@@ -1,4 +1,5 @@
 import type { State } from "@gpux/durable-objects/lease/state";
+import { fundingAmount, fundingKey } from "@gpux/protocol/funding";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { type Bug, inLease, inShell } from "./bug.ts";
 
@@ -71,9 +72,9 @@ export const MONEY_BUGS: readonly Bug[] = [
           if (!result.ok || event.t !== "relayed") return result;
           const { lease } = result.next;
           const landed = state.lease.topUps.filter(
-            (each) => !lease.topUps.some((kept) => kept.funding.salt === each.funding.salt),
+            (each) => !lease.topUps.some((kept) => fundingKey(kept.funding) === fundingKey(each.funding)),
           );
-          const more = landed.reduce((sum, each) => sum + each.funding.amount, 0n);
+          const more = landed.reduce((sum, each) => sum + fundingAmount(each.funding), 0n);
           return { ...result, next: { ...result.next, lease: { ...lease, funded: lease.funded + more } } };
         },
       })),
@@ -82,6 +83,37 @@ export const MONEY_BUGS: readonly Bug[] = [
     name: "works-before-the-funding-is-final",
     about: "the first block counts, and a reorganisation takes the money back from under the work",
     plant: (product) => inShell(product, { waitsForFinality: false }),
+  },
+  {
+    name: "counts-gas-with-every-answer",
+    about: "a lease adds a transaction's gas each time that it hears of it",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          if (event.t !== "relayed") return step(state, event, now);
+          const known = state.lease.transactions.find(({ hash }) => hash === event.answer.txHash);
+          const result = step(state, event, now);
+          if (!result.ok || known === undefined) return result;
+          const transactions = [...result.next.lease.transactions, known];
+          return { ...result, next: { ...result.next, lease: { ...result.next.lease, transactions } } };
+        },
+      })),
+  },
+  {
+    name: "bears-what-others-paid",
+    about: "a lease counts gas also of what somebody else landed for it",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          if (event.t !== "relayed" || !event.answer.superseded) return step(state, event, now);
+          const result = step(state, event, now);
+          const before = state.lease.transactions.at(-1);
+          if (!result.ok || before === undefined) return result;
+          const gas = (BigInt(before.gas) + 1n).toString();
+          const transactions = [...state.lease.transactions.slice(0, -1), { ...before, gas }];
+          return { ...result, next: { ...result.next, lease: { ...result.next.lease, transactions } } };
+        },
+      })),
   },
   {
     name: "never-pays-out",
