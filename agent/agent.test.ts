@@ -257,7 +257,7 @@ describe("a lease from hold to close", () => {
     expect(await socket.next("failed")).toMatchObject({ code: "manifest_invalid", ms: 0 });
   });
 
-  test("no job is begun while more was delivered than `max_unsecured` without the meter's signature", async () => {
+  test("MON-6 no job is begun while more was delivered than `max_unsecured` without the meter's signature", async () => {
     await start({ max_unsecured: "0" });
     const { socket } = await opened();
     socket.say(1, 0, await runFrame(1));

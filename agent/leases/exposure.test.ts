@@ -29,7 +29,7 @@ function countersign(book: Book, cumulative: bigint): void {
   enter(book, { is: "voucher", voucher });
 }
 
-describe("what a provider has delivered and cannot have paid yet", () => {
+describe("MON-6 what a provider has delivered and cannot have paid yet", () => {
   it("is what its jobs took, as far as they pay, beyond what the meter has countersigned", async () => {
     const book = bookOf();
     await end(book, 1, 4_000);

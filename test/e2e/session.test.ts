@@ -28,7 +28,7 @@ describe("sessions on the whole stack", () => {
   });
   afterAll(() => market?.stop());
 
-  it("MON-2 lets a WebCrypto key that cannot be read out allow the spending, to the chain, without the wallet", async () => {
+  it("MON-7 lets a WebCrypto key that cannot be read out allow the spending, to the chain, without the wallet", async () => {
     const key = await newP256Key();
     let asked = 0;
     const { account } = devnetAccount("consumer");
