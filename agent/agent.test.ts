@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { sha256Hex } from "@gpux/protocol/canonical";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { LeaseTerms as LeaseTermsWire, Receipt as ReceiptWire } from "@gpux/protocol/eip712";
-import { CLOSE } from "@gpux/protocol/frames";
+import { CLOSE, FRAME_LIMIT } from "@gpux/protocol/frames";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { describe, expect, test, vi } from "vitest";
 import { z } from "zod";
@@ -255,6 +255,58 @@ describe("a lease from hold to close", () => {
     const broken = await edge.putObject(new TextEncoder().encode("{"));
     socket.say(2, 1, { ...(await runFrame(2)), function: broken });
     expect(await socket.next("failed")).toMatchObject({ code: "manifest_invalid", ms: 0 });
+  });
+
+  test("MON-6 no job is begun while more was delivered than `max_unsecured` without the meter's signature", async () => {
+    await start({ max_unsecured: "0" });
+    const { socket } = await opened();
+    socket.say(1, 0, await runFrame(1));
+    await executor.started(1);
+    await socket.next("started");
+    // A base unit a millisecond: by the clock that the agent measures with, something was delivered.
+    const began = performance.now();
+    while (performance.now() - began < 2) await new Promise((resolve) => setImmediate(resolve));
+    executor.jobs[0]?.end();
+    const { job, ms } = await socket.next("result");
+    socket.say(2, 2, await runFrame(2, { committed: "200000" }));
+    await expect.poll(() => entries.filter((entry) => entry.event === "job.held")).toHaveLength(1);
+    expect(executor.jobs).toHaveLength(1);
+
+    const { receipt, evidence } = await billOf(job, ms);
+    const usage = { cumulative: receipt.cumulative.toString(), evidence };
+    socket.say(3, 2, { t: "settle", usage, receipts: [z.encode(ReceiptWire, receipt)] });
+    await socket.next("signed");
+    expect(executor.jobs).toHaveLength(1);
+    const hash = hasher.usage({ leaseId: leaseHash, cumulative: receipt.cumulative, evidence });
+    socket.say(0, 3, { t: "voucher", ...usage, meter_signature: await meter.sign({ hash }) });
+    await executor.started(2);
+  });
+
+  test.each([
+    ["through its lease, with its attempt and hash", null],
+    ["into the store, where the lease does not take it", 404],
+    ["into the store, where the lease breaks off", 500],
+  ])("BLK-3 an output that no frame could hold is uploaded %s", async (_, refuseWith) => {
+    await start();
+    edge.refuseOutputsWith = refuseWith;
+    const { socket } = await opened();
+    const run = await runFrame(1, { attempt: { epoch: 3, n: 2 } });
+    socket.say(1, 0, run);
+    await executor.started(1);
+    const bytes = new Uint8Array(FRAME_LIMIT + 1).fill(7);
+    const outputs = [
+      { name: "small", contentType: "text/plain", bytes: IMAGE },
+      { name: "large", contentType: "image/png", bytes },
+    ];
+    await socket.next("started");
+    executor.jobs[0]?.end({ ok: true, outputs, wallMs: 1, gpuMs: 1 });
+    const result = await socket.next("result");
+    const [small, large] = [await sha256Hex(IMAGE), await sha256Hex(bytes)];
+    expect(result.outputs.map(({ sha256 }) => sha256)).toEqual([small, large]);
+    const path = `/v1/agent/leases/${lease}/jobs/${run.job}/outputs/1?epoch=3&attempt=2&sha256=${large}`;
+    expect(edge.outputs.has(path)).toBe(refuseWith === null);
+    expect(edge.objects.has(large)).toBe(refuseWith !== null);
+    expect(edge.objects.has(small)).toBe(true);
   });
 
   test("a cancel stops the executor and says so; a repeated run of a known attempt runs nothing", async () => {

@@ -12,6 +12,7 @@ import { takeInventory } from "./hardware/inventory.ts";
 import { openJournal } from "./journal.ts";
 import { openKeystore } from "./keystore.ts";
 import { createChain } from "./leases/chain.ts";
+import { createExposure } from "./leases/exposure.ts";
 import { createPreparation } from "./leases/job.ts";
 import { createObjects } from "./leases/objects.ts";
 import { createRoster } from "./leases/roster.ts";
@@ -112,6 +113,7 @@ async function run(
     prepare: createPreparation(objects, config.limits),
     executor,
     slots: createSlots(config.concurrency),
+    exposure: createExposure(config.max_unsecured),
     gpu,
     log,
   };

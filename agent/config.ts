@@ -47,6 +47,12 @@ const Keys = z.strictObject({
   meters: z.array(Address).min(1).optional(),
   /** USDC: a lease funded with more is worked for only once its funding is in a block that L1 has (minutes later). */
   safe_above: Usdc.prefault("50"),
+  /**
+   * USDC, over all leases: while what was delivered and is not covered by a usage that the meter has countersigned comes to
+   * more, no job is begun. The marketplace asks for signatures at 0.10 USDC or after 2 s, so an honest one seldom makes
+   * you wait.
+   */
+  max_unsecured: Usdc.prefault("5"),
   max_lease_hours: z.int().min(1).max(2_160).default(168),
   /** Leases are asked for at least so long, in minutes. */
   min_lease_minutes: z.int().min(0).max(1_440).default(0),

@@ -21,6 +21,10 @@ export interface ScriptedEdge {
   /** Paths of upgrades, in order; one entry per dial that was let in. */
   readonly dials: string[];
   chain: { status: (typeof LEASE_STATUS)[number]; funded: bigint; reads: number };
+  /** Outputs that came through a lease, by their path. */
+  readonly outputs: Map<string, Uint8Array>;
+  /** Those are answered with this status instead. */
+  refuseOutputsWith: number | null;
   /** Dials are answered with this status instead. */
   refuseWith: number | null;
   control(): Promise<ControlSocket>;
@@ -117,12 +121,18 @@ export async function startScriptedEdge(): Promise<ScriptedEdge> {
       response.setHeader("content-type", "application/json").end(answerRpc(edge, body));
       return;
     }
-    if (sha256 === undefined) {
+    const isOutput = /^\/v1\/agent\/leases\/\w+\/jobs\/\w+\/outputs\/[0-9]+\?/.test(request.url ?? "");
+    if (sha256 === undefined && !isOutput) {
       response.writeHead(404).end();
       return;
     }
     if (!(await isSigned(request.method ?? "", request.url ?? "", request.headers, body))) {
       response.writeHead(401).end();
+      return;
+    }
+    if (sha256 === undefined) {
+      if (edge.refuseOutputsWith === null) edge.outputs.set(request.url ?? "", body);
+      response.writeHead(edge.refuseOutputsWith ?? 201).end();
       return;
     }
     if (request.method === "PUT") {
@@ -180,6 +190,8 @@ export async function startScriptedEdge(): Promise<ScriptedEdge> {
     url: `http://${host}`,
     objects: new Map(),
     dials: [],
+    outputs: new Map(),
+    refuseOutputsWith: null,
     chain: { status: "open", funded: 1_000_000_000n, reads: 0 },
     refuseWith: null,
     control: () => controls.take(),

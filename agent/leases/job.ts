@@ -1,11 +1,11 @@
 import { performance } from "node:perf_hooks";
 import { sha256Hex } from "@gpux/protocol/canonical";
 import type { JobFailureCode } from "@gpux/protocol/errors";
-import type { ToLease } from "@gpux/protocol/frames";
+import { FRAME_LIMIT, type ToLease } from "@gpux/protocol/frames";
 import type { Output } from "@gpux/protocol/job";
 import { checkManifest, type Limits } from "@gpux/protocol/manifest";
 import type { ExecutionInput, ExecutionOutput, Executor, FunctionJob } from "../executors/executor.ts";
-import type { Objects } from "./objects.ts";
+import type { Objects, OutputPlace } from "./objects.ts";
 
 /** One job as the edge gives it, alone (`run`) or with others (`runs`). */
 export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
@@ -27,7 +27,7 @@ export type Preparation = (
   signal: AbortSignal,
 ) => Promise<Prepared>;
 
-export function createPreparation(objects: Objects, limits: Limits): Preparation {
+export function createPreparation(objects: Pick<Objects, "get">, limits: Limits): Preparation {
   // By the very bytes, which the object cache keeps: a warm function is read and checked once.
   const known = new WeakMap<Uint8Array, ReturnType<typeof checkManifest>>();
   const check = (packed: Uint8Array) => {
@@ -105,17 +105,24 @@ export async function execute(
   return { t: "failed", ms, code: result.code, detail: result.detail };
 }
 
-/** Puts the outputs where the consumer can fetch them. Rejects only when aborted. */
+/** Outputs above this go through the lease, to whoever waits for them there: more than a frame could hold. */
+const BULK_BYTES = FRAME_LIMIT;
+
+/** Puts the outputs where the consumer can fetch them; `of`: whose they are. Rejects only when aborted. */
 export async function upload(
   objects: Objects,
+  of: Omit<OutputPlace, "n">,
   ms: number,
   outputs: readonly ExecutionOutput[],
   signal: AbortSignal,
 ): Promise<Exclude<AttemptEnd, { t: "stopped" }>> {
   const stored = await Promise.all(
-    outputs.map(async ({ name, contentType, bytes }) => {
+    outputs.map(async ({ name, contentType, bytes }, n) => {
       const sha256 = await sha256Hex(bytes);
-      const put = await objects.put(sha256, bytes, contentType, signal);
+      const put =
+        bytes.length > BULK_BYTES
+          ? await objects.putOutput({ ...of, n }, sha256, bytes, contentType, signal)
+          : await objects.put(sha256, bytes, contentType, signal);
       return { put, output: { name, content_type: contentType, bytes: bytes.length, sha256 } };
     }),
   );

@@ -1,6 +1,7 @@
 import type { ToLease } from "@gpux/protocol/frames";
-import { type Bytes32, JobId } from "@gpux/protocol/ids";
+import { type Bytes32, JobId, leaseIdOf } from "@gpux/protocol/ids";
 import { inputHash } from "@gpux/protocol/job";
+import { formatAmount } from "@gpux/protocol/money";
 import { type FrameBody, leaseBody } from "../link/frames.ts";
 import type { Log } from "../log.ts";
 import { isConsumersAllowance } from "./allowance.ts";
@@ -51,7 +52,7 @@ const LOG_LINES = 1_000;
 
 export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
   const { workshop, book, leaseId, log } = options;
-  const { house, objects, executor, slots, gpu, prepare } = workshop;
+  const { house, objects, executor, slots, exposure, gpu, prepare } = workshop;
   const { terms } = book;
   const attempts = new Attempts();
   let accepting = true;
@@ -96,6 +97,12 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     attempt.signal.throwIfAborted();
     if (missing !== null) return { t: "failed", ms: 0, code: "terms_refused", detail: missing };
     if (!prepared.ok) return { t: "failed", ms: 0, code: prepared.code, detail: prepared.detail };
+    if (!exposure.hasRoom()) {
+      const owed = formatAmount(exposure.total());
+      const text = `${frame.job} waits: ${owed} USDC were delivered that the meter has not signed for`;
+      log({ level: "warn", event: "job.held", text, facts: { job: frame.job } });
+      await exposure.room(attempt.signal);
+    }
     const giveBack = await slots.take(attempt.signal);
     const told = listener(frame, attempt);
     try {
@@ -104,9 +111,10 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
       attempt.executing = false;
       // The GPU is free for the next job while this one's outputs travel.
       giveBack();
+      const of = { lease: leaseIdOf(leaseId), job: frame.job, attempt: frame.attempt };
       const end =
         executed.t === "done"
-          ? await upload(objects, executed.ms, executed.outputs, attempt.signal)
+          ? await upload(objects, of, executed.ms, executed.outputs, attempt.signal)
           : executed;
       // What it ran may have to be paid for, and the edge's clock begins with this.
       if (end.t !== "result") told.tellBegun();

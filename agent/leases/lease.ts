@@ -105,7 +105,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
   const record = (entry: BookEntry) => {
     enter(book, entry);
     journal.append(entry);
+    if (entry.is === "voucher") workshop.exposure.secured();
   };
+  workshop.exposure.add(id, book);
   const compact = () => {
     if (journal.length < COMPACT_LINES) return;
     const entries = entriesOf(book);
@@ -296,6 +298,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
   }
 
   function leave(): void {
+    workshop.exposure.remove(id);
     jobs.close();
     for (const attempt of attempts.list()) attempt.stop("leaving");
     leaving.abort(new Error("the lease is left"));

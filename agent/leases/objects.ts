@@ -1,5 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { sha256Hex } from "@gpux/protocol/canonical";
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import type { AttemptToken } from "@gpux/protocol/job";
 import { backoff } from "../link/backoff.ts";
 import { type Credentials, signedRequest } from "../link/credentials.ts";
 
@@ -12,6 +14,22 @@ export type Stored = { ok: true } | { ok: false; detail: string };
 export interface Objects {
   get(sha256: string, maxBytes: number, signal: AbortSignal): Promise<Fetched>;
   put(sha256: string, bytes: Uint8Array, contentType: string, signal: AbortSignal): Promise<Stored>;
+  /** As `put`, an output of a job through its lease, so that whoever waits for it there has it at once. */
+  putOutput(
+    of: OutputPlace,
+    sha256: string,
+    bytes: Uint8Array,
+    contentType: string,
+    signal: AbortSignal,
+  ): Promise<Stored>;
+}
+
+/** Which output of which attempt. */
+export interface OutputPlace {
+  readonly lease: LeaseId;
+  readonly job: JobId;
+  readonly attempt: AttemptToken;
+  readonly n: number;
 }
 
 const TRIES = 6;
@@ -34,7 +52,7 @@ export function createObjects(edge: string, credentials: Credentials): Objects {
   const ask = async (request: Request, signal: AbortSignal): Promise<Response> =>
     fetch(await signedRequest(credentials, request), { signal });
 
-  return {
+  const objects: Objects = {
     async get(sha256, maxBytes, signal) {
       const known = cache.get(sha256);
       if (known !== undefined) {
@@ -92,7 +110,32 @@ export function createObjects(edge: string, credentials: Credentials): Objects {
       }
       return { ok: false, detail: `output ${sha256}: ${detail}` };
     },
+    async putOutput({ lease, job, attempt, n }, sha256, bytes, contentType, signal) {
+      const query = new URLSearchParams({
+        epoch: String(attempt.epoch),
+        attempt: String(attempt.n),
+        sha256,
+      });
+      try {
+        const url = new URL(`/v1/agent/leases/${lease}/jobs/${job}/outputs/${n}?${query}`, edge);
+        const headers = { "content-type": contentType };
+        const response = await ask(
+          new Request(url, { method: "PUT", headers, body: new Uint8Array(bytes) }),
+          signal,
+        );
+        await response.body?.cancel();
+        if (response.ok) {
+          keep(sha256, bytes);
+          return { ok: true };
+        }
+      } catch {
+        signal.throwIfAborted();
+      }
+      // A lease that was restarted may not know the job yet (ACK-5); the store knows every object.
+      return objects.put(sha256, bytes, contentType, signal);
+    },
   };
+  return objects;
 }
 
 function objectUrl(edge: string, sha256: string): URL {

@@ -13,6 +13,7 @@ import { type ScriptedEdge, startScriptedEdge } from "../scripted-edge.ts";
 import { statePaths } from "../state-dir.ts";
 import { BookEntry } from "./book.ts";
 import { createChain } from "./chain.ts";
+import { createExposure } from "./exposure.ts";
 import { createPreparation } from "./job.ts";
 import { createObjects } from "./objects.ts";
 import { createRoster, type Roster } from "./roster.ts";
@@ -50,6 +51,7 @@ beforeEach(async () => {
       objects,
       prepare: createPreparation(objects, config.limits),
       executor,
+      exposure: createExposure(5_000_000n),
       slots: createSlots(1),
       gpu: card.model,
       log: () => {},

@@ -4,6 +4,7 @@ import type { Credentials } from "../link/credentials.ts";
 import type { Log } from "../log.ts";
 import type { StatePaths } from "../state-dir.ts";
 import type { Chain } from "./chain.ts";
+import type { Exposure } from "./exposure.ts";
 import type { Preparation } from "./job.ts";
 import type { Objects } from "./objects.ts";
 import type { Slots } from "./slots.ts";
@@ -18,6 +19,7 @@ export interface Workshop {
   readonly prepare: Preparation;
   readonly executor: Executor<FunctionJob>;
   readonly slots: Slots;
+  readonly exposure: Exposure;
   /** How results and receipts name the GPU. */
   readonly gpu: string;
   readonly log: Log;

@@ -1,25 +1,17 @@
 import { evictDurableObject, runDurableObjectAlarm, runInDurableObject, SELF } from "cloudflare:test";
-import { env } from "cloudflare:workers";
 import { CLIENT_CLOSE, CLIENT_FRAME_LIMIT, MOST_UNDER_WAY } from "@gpux/protocol/client-frames";
-import { ToLease } from "@gpux/protocol/frames";
 import { socketProtocols } from "@gpux/protocol/http-signature/socket-credentials";
-import { Address, type LeaseId } from "@gpux/protocol/ids";
-import { MAX_AMOUNT } from "@gpux/protocol/money";
-import { privateKeyToAccount } from "viem/accounts";
+import type { LeaseId } from "@gpux/protocol/ids";
 import { afterEach, beforeAll, expect, test, vi } from "vitest";
-import { type Account, addressOf, call, newAccount, requestOf, signed } from "../testing/client.ts";
+import { type Account, call, newAccount, requestOf, signed } from "../testing/client.ts";
 import { ECHO } from "../testing/echo.ts";
 import { store, unknownLease } from "../testing/functions.ts";
 import { openSession } from "../testing/session.ts";
-import { hasherOf } from "./billing.ts";
 import { MOST_CLIENTS } from "./clients.ts";
 import { LeaseObject } from "./object.ts";
 import { ClientLine, upgradeTo } from "./testing/client-line.ts";
-import { done, holdOf, NODE_KEY, PLACE, termsOf } from "./testing/fixtures.ts";
-import { Neighbours, upgradeBy } from "./testing/neighbours.ts";
-
-const NODE = Address.parse(privateKeyToAccount(NODE_KEY).address);
-const OUTPUT = { name: "out", content_type: "application/octet-stream", bytes: 4, sha256: "a".repeat(64) };
+import { DataLine, funded as fundedBy, OUTPUT, quoted } from "./testing/data-line.ts";
+import { Neighbours } from "./testing/neighbours.ts";
 
 let neighbours: Neighbours;
 let echo: string;
@@ -31,97 +23,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** The provider's end of the data socket: it does as the test says. */
-class Agent {
-  readonly #socket: WebSocket;
-  readonly #runs: Run[] = [];
-  #wanted: ((run: Run) => void) | null = null;
-  #seq = 0;
-
-  private constructor(socket: WebSocket) {
-    this.#socket = socket;
-    socket.addEventListener("message", ({ data }) => {
-      const frame = ToLease.parse(JSON.parse(String(data)));
-      const runs = frame.t === "run" ? [frame] : frame.t === "runs" ? frame.runs : [];
-      for (const run of runs) {
-        const want = this.#wanted;
-        this.#wanted = null;
-        if (want === null) this.#runs.push(run);
-        else want(run);
-      }
-    });
-    socket.accept();
-  }
-
-  static async dial(lease: LeaseId): Promise<Agent> {
-    const { webSocket } = await env.LEASE.getByName(lease).fetch(upgradeBy(NODE));
-    if (webSocket === null || webSocket === undefined) throw new Error("no data socket");
-    const agent = new Agent(webSocket);
-    agent.#say({ t: "hello", seq: 0, attempts: [], last_seq: 0 });
-    return agent;
-  }
-
-  async run(): Promise<Run> {
-    return this.#runs.shift() ?? (await new Promise<Run>((resolve) => (this.#wanted = resolve)));
-  }
-
-  started({ job, attempt }: Run): void {
-    this.#tell({ t: "started", job, attempt });
-  }
-
-  succeeded({ job, attempt }: Run): void {
-    this.#tell({ t: "result", job, attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [OUTPUT] });
-  }
-
-  failed({ job, attempt }: Run): void {
-    this.#tell({ t: "failed", job, attempt, ms: 0, gpu: "SWIFTSHADER", code: "input_invalid", detail: "no" });
-  }
-
-  #tell(frame: object): void {
-    this.#seq += 1;
-    this.#say({ ...frame, seq: this.#seq });
-  }
-
-  #say(frame: object): void {
-    this.#socket.send(JSON.stringify({ v: 1, ack: 0, ...frame }));
-  }
-}
-type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
-
-/** A lease of a wallet that nobody else has. `unattended`: what it may spend without an allowance. */
-async function quoted({ unattended = 10_000_000n } = {}) {
-  const wallet = newAccount();
-  const terms = termsOf({
-    payer: addressOf(wallet),
-    consumerSigner: addressOf(wallet),
-    providerSigner: NODE,
-    meter: Address.parse(env.METER_ADDRESS),
-    upfront: MAX_AMOUNT,
-    unattended,
-    expiry: Math.floor(Date.now() / 1_000) + 3_600,
-    quote: `0x${crypto.randomUUID().replaceAll("-", "").padEnd(64, "0")}`,
-  });
-  const hold = { ...holdOf(terms), expiresAt: Date.now() + 600_000 };
-  const stub = env.LEASE.getByName(hold.lease);
-  expect(await stub.quote({ ...hold, amount: 0n })).toEqual({ ok: true });
-  return { wallet, stub, lease: hold.lease, hash: hasherOf(PLACE).leaseTerms(terms) };
-}
-
-async function funded(change: { unattended?: bigint } = {}) {
-  const made = await quoted(change);
-  const leases = [{ leaseId: made.hash, funded: "10000000", openedAt: Math.floor(Date.now() / 1_000) }];
-  neighbours.relayed.set("fund", done("fund", { kind: "fund", leases }));
-  const answer = await made.stub.fund({
-    amount: 10_000_000n,
-    salt: `0x${"01".repeat(32)}`,
-    valid_after: 0,
-    valid_before: Math.floor(Date.now() / 1_000) + 600,
-    signature: "0x00",
-  });
-  expect(answer).toMatchObject({ ok: true, lease: { status: "active" } });
-  await neighbours.quiet();
-  return made;
-}
+const funded = (change: { unattended?: bigint } = {}) => fundedBy(neighbours, change);
 
 async function connected(wallet: Account, lease: LeaseId): Promise<ClientLine> {
   return ClientLine.dial(await signed(wallet, upgradeTo(lease)));
@@ -195,7 +97,7 @@ test("SOC-1 whoever may not send jobs gets no socket, and without an upgrade the
 
 test("SOC-2 a job that ends at once is answered by its end alone, before its rows are written", async () => {
   const { wallet, lease, stub } = await funded();
-  const agent = await Agent.dial(lease);
+  const agent = await DataLine.dial(lease);
   const client = await connected(wallet, lease);
   // Rows are written 10 ms later at the earliest: here, never before the answer.
   vi.useFakeTimers({ toFake: ["setTimeout"] });
@@ -211,7 +113,7 @@ test("SOC-2 a job that ends at once is answered by its end alone, before its row
 
 test("SOC-2 a job that takes longer is accepted once it is on record, then told of to its end", async () => {
   const { wallet, lease, stub } = await funded();
-  const agent = await Agent.dial(lease);
+  const agent = await DataLine.dial(lease);
   const client = await connected(wallet, lease);
   client.say({ t: "job", id: "slow", request: asked(1) });
   const run = await agent.run();
@@ -229,7 +131,7 @@ test("SOC-2 a job that takes longer is accepted once it is on record, then told 
 
 test("SOC-3 the same id is the same job, over another socket and over HTTP, and no other request's", async () => {
   const { wallet, lease } = await funded();
-  const agent = await Agent.dial(lease);
+  const agent = await DataLine.dial(lease);
   const client = await connected(wallet, lease);
   client.say({ t: "job", id: "once", request: asked(1) });
   const run = await agent.run();
@@ -254,7 +156,7 @@ test("SOC-3 the same id is the same job, over another socket and over HTTP, and 
 
 test("SOC-3 a batch is taken as a whole, each of its jobs ends by its place, and a refusal names the one", async () => {
   const { wallet, lease } = await funded();
-  const agent = await Agent.dial(lease);
+  const agent = await DataLine.dial(lease);
   const client = await connected(wallet, lease);
   client.say({ t: "batch", id: "many", requests: [asked(1), asked(2)] });
   for (const index of [0, 1]) {
@@ -364,7 +266,7 @@ test("SOC-5 a lease takes so many sockets and no more", async () => {
 
 test("SOC-6 a session's jobs count against its cap, of which more is set aside as they come", async () => {
   const { wallet, lease } = await funded();
-  const agent = await Agent.dial(lease);
+  const agent = await DataLine.dial(lease);
   const session = await openSession(wallet, { scopes: ["jobs"], cap: "250000" });
   const headers = Object.fromEntries(upgradeTo(lease).headers);
   const client = await ClientLine.dial(await session.request(`/v1/leases/${lease}/session`, { headers }));
@@ -410,7 +312,7 @@ test("SOC-7 an idle socket sleeps with its lease, is answered heartbeats, and is
   }
   await evictDurableObject(stub);
   await client.ping();
-  const agent = await Agent.dial(lease);
+  const agent = await DataLine.dial(lease);
   agent.succeeded(await agent.run());
   expect(await client.end()).toMatchObject({ t: "result", id: name(0), index: 0 });
 });

@@ -1,27 +1,25 @@
 import { DurableObject } from "cloudflare:workers";
 import { CLOSE } from "@gpux/protocol/frames";
 import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
-import { Address, JobId } from "@gpux/protocol/ids";
+import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, SignedAllowance } from "@gpux/protocol/job";
 import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
-import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
-import { takeNonce } from "../nonce-window.ts";
-import { clientUpgradeOf, upgradeOf } from "../upgrade.ts";
 import { allocationFault } from "./allocation.ts";
-import { fundingAnswer, isLanding, mayNot, refusalOf, topUpAnswer } from "./answers.ts";
+import { fundingAnswer, isLanding, refusalOf, topUpAnswer } from "./answers.ts";
 import { ClientInbox } from "./client-inbox.ts";
-import { LONGEST_SOCKET_MS, MOST_CLIENTS } from "./clients.ts";
 import { fundingFault, topUpFault } from "./funding.ts";
 import { Inbox } from "./inbox.ts";
 import { Life } from "./life.ts";
+import { Outputs } from "./outputs.ts";
 import { quotedLease } from "./quoted.ts";
-import { isFinal, isSettled, isTerminal, type Job } from "./state.ts";
+import { isFinal, isTerminal, type Job } from "./state.ts";
 import { takeIn } from "./submission.ts";
+import { accept } from "./upgrades.ts";
 import { jobView, leaseView, tickView } from "./view.ts";
 
 const LONGEST_WAIT_MS = 60_000;
@@ -40,6 +38,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #life = new Life(this.ctx, this.env);
   readonly #inbox = new Inbox(this.#life);
   readonly #clientInbox = new ClientInbox(this.#life, this.env, (as, job) => this.cancel(as, job));
+  readonly #outputs = new Outputs(this.#life, this.env.OBJECTS);
 
   async quote(request: HoldRequest & { amount: bigint }): Promise<Outcome> {
     if (this.#life.state !== null) return { ok: true };
@@ -268,54 +267,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     this.#life.clients.revoke(session);
   }
 
-  /** Socket upgrades: `/agent` (the data socket), `/client` (a session socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
+  /** Large outputs on their way (`/output`), and socket upgrades (upgrades.ts). */
   override async fetch(request: Request): Promise<Response> {
-    const url = new URL(request.url);
-    if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
-    if (url.pathname === "/agent") {
-      // The agent forgets what is gone. A lost lease still takes its late signatures.
-      if (this.#life.state === null || isSettled(this.#life.state.lease))
-        return new Response(null, { status: 410 });
-      const upgrade = upgradeOf(request);
-      if (upgrade?.signer !== this.#life.state.lease.terms.providerSigner)
-        return new Response(null, { status: 403 });
-      if (!takeNonce(this.ctx.storage.sql, upgrade, Date.now()))
-        return new Response("signature_replayed", { status: 401 });
-      return this.#life.agent.accept();
-    }
-    if (url.pathname === "/client") return this.#acceptClient(request);
-    if (this.#life.state === null) return new Response(null, { status: 404 });
-    const as = Address.safeParse(url.searchParams.get("as"));
-    const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
-    if (!as.success || mayNot(this.#life.state, as.data) !== null) return new Response(null, { status: 403 });
-    const job = JobId.nullable().safeParse(url.searchParams.get("job"));
-    const watching = job.success ? this.#life.watch(job.data, after) : null;
-    return watching ?? new Response(null, { status: 404 });
-  }
-
-  /** The Worker has asked before, and knows refusals by their code; here they are only statuses. */
-  #acceptClient(request: Request): Response {
-    const state = this.#life.state;
-    if (state === null || isSettled(state.lease)) return new Response(null, { status: 410 });
-    const upgrade = clientUpgradeOf(request);
-    if (upgrade === null) return new Response(null, { status: 403 });
-    const { signer: address, session, bearer, request: id } = upgrade;
-    if (this.#life.mayNot(session === null ? address : { address, session, bearer }) !== null)
-      return new Response(null, { status: 403 });
-    const now = Date.now();
-    if (this.#life.clients.count >= MOST_CLIENTS) return new Response(null, { status: 429 });
-    if (!takeNonce(this.ctx.storage.sql, upgrade, now)) return new Response(null, { status: 401 });
-    const grantEnd = session === null ? null : this.#life.sessions.endOf(session);
-    const until = Math.min(now + LONGEST_SOCKET_MS, grantEnd ?? Number.POSITIVE_INFINITY);
-    const accepted = this.#life.clients.accept(state.lease.id, {
-      address,
-      session,
-      bearer,
-      until,
-      request: id,
-    });
-    this.#life.arm();
-    return accepted;
+    if (new URL(request.url).pathname === "/output") return this.#outputs.answer(request);
+    return accept(this.#life, this.ctx.storage.sql, request);
   }
 
   override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void | Promise<void> {

@@ -5,3 +5,6 @@ import type { LocalAccount } from "viem";
  * for an EIP-191 message (each request, ERC-8128) and for typed data (fundings and allowances).
  */
 export type Account = Pick<LocalAccount, "address" | "signMessage" | "signTypedData">;
+
+/** Who signs for what a lease may spend, as its `consumerSigner`: an account, or a key (consumer.ts). */
+export type Consumer = Pick<Account, "address" | "signTypedData">;

@@ -1,12 +1,12 @@
 import { AllowanceNeeded, type WellKnown } from "@gpux/protocol/answers";
-import type { Account } from "./account.ts";
+import type { Consumer } from "./account.ts";
 import { GpuxError } from "./error.ts";
 import type { Leases } from "./leases.ts";
 import { signAllowance } from "./spending.ts";
 import { committed, isDedicated, type WarmLease, type WarmLeases } from "./warm-leases.ts";
 
 export interface AllowanceSettings {
-  readonly account: Account;
+  readonly account: Consumer;
   readonly leases: Leases;
   readonly warm: WarmLeases;
   readonly wellKnown: () => Promise<WellKnown>;

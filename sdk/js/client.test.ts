@@ -334,6 +334,22 @@ it("sends an object once, and refuses bytes that are not what their hash says", 
   expect((await refusal(client.objects.get(sha256))).code).toBe("object_mismatch");
 });
 
+it("gets an output that has yet to come, checked against the hash that comes with it", async () => {
+  const { client, edge, refusal } = setUp();
+  const job = await client.jobs.create(request);
+  const path = `GET /v1/jobs/${job.id}/outputs/3`;
+  const bytes = new TextEncoder().encode("as it comes");
+  const hash = Buffer.from(await crypto.subtle.digest("SHA-256", bytes)).toString("base64");
+  const headers = { "repr-digest": `sha-256=:${hash}:` };
+  edge.script(path, () => new Response(bytes, { headers }));
+  expect(await client.jobs.awaitOutput(job.id, 3, { wait: 20 })).toEqual(bytes);
+  expect(edge.seen.at(-1)?.query).toBe("?wait=20");
+  edge.script(path, () => new Response("others", { headers }));
+  expect((await refusal(client.jobs.awaitOutput(job.id, 3))).code).toBe("object_mismatch");
+  edge.script(path, () => new Response(bytes));
+  expect((await refusal(client.jobs.awaitOutput(job.id, 3))).code).toBe("response_invalid");
+});
+
 it("checks an output's bytes, and signs nothing for another origin", async () => {
   const { client, edge, refusal } = setUp();
   const job = await client.jobs.create(request, { wait: 5 });

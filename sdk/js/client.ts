@@ -4,6 +4,7 @@ import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc812
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
+import { keyConsumer } from "./consumer.ts";
 import { type Credit, createCredit } from "./credit.ts";
 import { GpuxError } from "./error.ts";
 import { createIntents, type Intents } from "./intents.ts";
@@ -20,6 +21,7 @@ import {
   type SessionOptions,
   type Sessions,
 } from "./session.ts";
+import type { SessionKeyPair } from "./session-key.ts";
 import type { Dial } from "./socket-link.ts";
 import { SYSTEM_TIMING, type Timing } from "./timing.ts";
 import { createTransport } from "./transport.ts";
@@ -28,8 +30,14 @@ import { createWarmLeases } from "./warm-leases.ts";
 export interface ClientOptions {
   /** The edge's address, such as `https://edge.example`; it is what requests are signed for. */
   readonly url: string;
-  /** Signs requests and allowances: the consumer signer of the leases it opens. */
+  /** Signs requests and allowances: the consumer signer of the leases it opens, unless that is `consumer`. */
   readonly account: Account;
+  /**
+   * Signs allowances instead of the account, and stands in the terms of the leases it opens: a P-256 key (`newP256Key`),
+   * which WebCrypto can keep to itself, so that no wallet is asked while jobs run. Keep it for as long as its leases. As
+   * the key of `Client.session` it signs requests too. The account must then be the payer.
+   */
+  readonly consumer?: SessionKeyPair;
   /** Whose USDC funds the leases; the account itself by default. */
   readonly payer?: Account;
   /** Without it a job that no lease pays for is refused with `payment_required`. */
@@ -87,6 +95,14 @@ export interface Client {
 export function createClient(options: ClientOptions): Client {
   const { account, url, timing = SYSTEM_TIMING } = options;
   const payer = options.payer ?? account;
+  if (options.consumer !== undefined && payer.address !== account.address)
+    throw new GpuxError({
+      code: "request_invalid",
+      title: "The account has no part in the leases",
+      hint: "With a `consumer` key the account that signs requests must be the payer.",
+      fault: "tenant",
+    });
+  const consumer = options.consumer === undefined ? account : keyConsumer(options.consumer);
   let cached: Promise<WellKnown> | null = null;
 
   const wellKnown = () => {
@@ -131,7 +147,7 @@ export function createClient(options: ClientOptions): Client {
   const spendLimit = options.spendLimit ?? null;
   const keep = options.keep ?? (() => {});
   const dial = options.dial ?? ((to: string, protocols: string[]) => new WebSocket(to, protocols));
-  const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep };
+  const shared = { transport, account: consumer, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;
@@ -144,8 +160,8 @@ export function createClient(options: ClientOptions): Client {
       ...leases,
       session: (id, given) => openLeaseSession({ ...shared, leases, dial }, id, given),
     },
-    credit: createCredit({ ...shared, intents }),
-    jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
+    credit: createCredit({ ...shared, intents, releasedBy: account }),
+    jobs: createJobs({ ...shared, url, quotes, leases, autoOpen, by: account.address }),
     nodes: createNodes(transport),
     offers: createOffers(transport),
     intents,

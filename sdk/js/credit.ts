@@ -1,7 +1,7 @@
 import type { WellKnown } from "@gpux/protocol/answers";
 import { CreditView } from "@gpux/protocol/credit";
 import { Address } from "@gpux/protocol/ids";
-import type { Account } from "./account.ts";
+import type { Account, Consumer } from "./account.ts";
 import type { IntentDoneView, Intents } from "./intents.ts";
 import { FUNDING_WINDOW_S } from "./lease-settings.ts";
 import { signDeposit, signRelease } from "./spending.ts";
@@ -35,14 +35,17 @@ export interface Credit {
 interface CreditSettings {
   readonly transport: Transport;
   readonly intents: Intents;
-  readonly account: Account;
+  /** Who may spend it, together with the meter. */
+  readonly account: Consumer;
+  /** Asks for it back: the spender, or the payer. */
+  readonly releasedBy: Account;
   readonly payer: Account;
   readonly timing: Timing;
   readonly wellKnown: () => Promise<WellKnown>;
 }
 
 export function createCredit(settings: CreditSettings): Credit {
-  const { transport, intents, account, payer, timing, wellKnown } = settings;
+  const { transport, intents, account, releasedBy, payer, timing, wellKnown } = settings;
   const owner = Address.parse(payer.address);
   const spender = Address.parse(account.address);
   const soon = () => Math.floor(timing.now() / 1_000) + FUNDING_WINDOW_S;
@@ -58,7 +61,7 @@ export function createCredit(settings: CreditSettings): Credit {
     async release(options) {
       const { settlement, meter } = await wellKnown();
       const credit = { payer: owner, spender, meter, validBefore: soon() };
-      const signature = await signRelease(account, settlement, credit);
+      const signature = await signRelease(releasedBy, settlement, credit);
       return intents.relay({ kind: "release", ...credit, signature }, options);
     },
     async reclaim(releaseAt, options) {

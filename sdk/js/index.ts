@@ -25,6 +25,7 @@ export {
 export type { KeptSession, Session, SessionOptions, Sessions } from "./session.ts";
 export {
   newExportableSessionKey,
+  newP256Key,
   newSessionKey,
   readSessionKey,
   type SessionKeyPair,

@@ -46,6 +46,8 @@ export interface DispatchSettings extends AllowanceSettings {
   readonly transport: Transport;
   readonly timing: Timing;
   readonly payer: Account;
+  /** The address that signs requests. */
+  readonly by: string;
   readonly quotes: Quotes;
   readonly autoOpen: AutoOpen | null;
 }
@@ -87,6 +89,10 @@ export function createJobDispatch(settings: DispatchSettings) {
 
   async function create(input: JobInput, options: CreateOptions = {}): Promise<JobView> {
     const sending = prepare(input, options);
+    // The edge quotes for the account's own key: that quote would only hold the GPU which one for another is to have.
+    const isOwn = settings.account.address === settings.by;
+    if (!isOwn && autoOpen !== null && sending.lease === null && sending.request.lease === undefined)
+      sending.lease = await openQuoted(sending, autoOpen, null);
     for (let round = 1; ; round += 1) {
       try {
         return await send(sending);
@@ -131,8 +137,7 @@ export function createJobDispatch(settings: DispatchSettings) {
   function prepare(input: JobInput, options: CreateOptions): Sending {
     const rate = autoOpen?.maxRatePerHour;
     const demand = rate === undefined ? input.demand : { max_rate_per_hour: rate, ...input.demand };
-    const payer =
-      settings.payer.address === settings.account.address ? {} : { payer: settings.payer.address };
+    const payer = settings.payer.address === settings.by ? {} : { payer: settings.payer.address };
     const wire = wireForm({ ...payer, ...input, ...(demand === undefined ? {} : { demand }) });
     const request = checked(RoutedJobRequest, wire);
     const key = options.idempotencyKey ?? crypto.randomUUID();
@@ -163,7 +168,8 @@ export function createJobDispatch(settings: DispatchSettings) {
   async function answer(sending: Sending, refusal: GpuxError): Promise<void> {
     switch (refusal.code) {
       case "payment_required":
-        sending.lease = await openQuoted(sending, refusal);
+        if (autoOpen === null || sending.request.lease !== undefined) throw refusal;
+        sending.lease = await openQuoted(sending, autoOpen, refusal);
         sending.warm = false;
         return;
       case "allowance_required":
@@ -187,35 +193,38 @@ export function createJobDispatch(settings: DispatchSettings) {
     }
   }
 
-  async function openQuoted(sending: Sending, refusal: GpuxError): Promise<WarmLease> {
+  async function openQuoted(
+    sending: Sending,
+    limits: AutoOpen,
+    refusal: GpuxError | null,
+  ): Promise<WarmLease> {
     const { request, options } = sending;
-    if (autoOpen === null || request.lease !== undefined) throw refusal;
     const quote = await quoteFor(sending, refusal);
     let funding = quote.amount;
-    if (funding > autoOpen.maxAmount) funding = autoOpen.maxAmount;
+    if (funding > limits.maxAmount) funding = limits.maxAmount;
     if (funding < request.max_price) funding = request.max_price;
-    if (funding > autoOpen.maxAmount) {
+    if (funding > limits.maxAmount) {
       throw new GpuxError({
         code: "spend_limit",
         title: "Opening a lease for this job would take more than you set",
         hint: "Raise autoOpen.maxAmount, or lower max_price.",
-        detail: `max_price is ${request.max_price}, the limit is ${autoOpen.maxAmount}`,
+        detail: `max_price is ${request.max_price}, the limit is ${limits.maxAmount}`,
         fault: "tenant",
       });
     }
     await leases.open(quote, {
       amount: funding,
       demand: sending.wire.demand ?? {},
-      ...(autoOpen.maxRatePerHour === undefined ? {} : { maxRatePerHour: autoOpen.maxRatePerHour }),
-      payFrom: autoOpen.payFrom ?? (hasCredit(refusal, funding) ? "credit" : "wallet"),
+      ...(limits.maxRatePerHour === undefined ? {} : { maxRatePerHour: limits.maxRatePerHour }),
+      payFrom: limits.payFrom ?? (refusal !== null && hasCredit(refusal, funding) ? "credit" : "wallet"),
       signal: options.signal,
     });
     return known(quote.lease_id, options.signal);
   }
 
   /** The edge quotes for the payer that was named; an older one knows of none but the principal. */
-  function quoteFor({ wire, options }: Sending, refusal: GpuxError): Promise<Quote> | Quote {
-    const quote = Quote.safeParse(refusal.problem?.quote);
+  function quoteFor({ wire, options }: Sending, refusal: GpuxError | null): Promise<Quote> | Quote {
+    const quote = Quote.safeParse(refusal?.problem?.quote);
     if (quote.success && quote.data.terms.payer === settings.payer.address.toLowerCase()) return quote.data;
     return settings.quotes.create({ demand: wire.demand ?? {} }, { signal: options.signal });
   }

@@ -1,6 +1,7 @@
+import { decodeBase64 } from "@gpux/protocol/http-signature/structured-fields";
 import { Sha256 } from "@gpux/protocol/ids";
 import { type JobEvent, JobView, TERMINAL } from "@gpux/protocol/job";
-import { GpuxError } from "./error.ts";
+import { GpuxError, invalidResponse } from "./error.ts";
 import { type BatchInput, type BatchOptions, createJobBatch } from "./job-batch.ts";
 import {
   type CreateOptions,
@@ -50,6 +51,16 @@ export interface Jobs {
   retry(id: string, options?: RetryOptions): Promise<JobView>;
   /** The bytes of output `n`, checked against the hash that the job names. */
   output(job: JobView, n: number, options?: Abortable): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * The bytes of output `n` of a job that need not have ended: as they come from its node, when they come within `wait`
+   * seconds (at most 60). Throws `job_not_ended` when they do not. Checked against the hash that came with them, which is
+   * the job's when it has ended.
+   */
+  awaitOutput(
+    id: string,
+    n: number,
+    options?: Abortable & { wait?: number },
+  ): Promise<Uint8Array<ArrayBuffer>>;
   /** create, events and wait in one: resolves with the ended job, however it ended. */
   run(input: JobInput, options?: RunOptions): Promise<JobView>;
 }
@@ -119,6 +130,15 @@ export function createJobs(settings: DispatchSettings): Jobs {
       const signed = url.origin === new URL(settings.url).origin;
       const { bytes } = await transport.send({ method: "GET", path: url.href, signed, signal });
       await matching(bytes, output.sha256);
+      return bytes;
+    },
+    async awaitOutput(id, n, { wait: seconds = LONGEST_WAIT_S, signal } = {}) {
+      const path = `/v1/jobs/${id}/outputs/${n}?wait=${Math.min(Math.max(Math.floor(seconds), 0), LONGEST_WAIT_S)}`;
+      const { bytes, headers } = await transport.send({ method: "GET", path, signal });
+      const said = /^sha-256=:([A-Za-z0-9+/]{43}=):$/.exec(headers.get("repr-digest") ?? "")?.[1];
+      const hash = said === undefined ? null : decodeBase64(said);
+      if (hash === null) throw invalidResponse(path, "Repr-Digest is missing", headers.get("x-request-id"));
+      await matching(bytes, Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join(""));
       return bytes;
     },
     async run(input, options = {}) {

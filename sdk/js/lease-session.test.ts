@@ -101,6 +101,22 @@ describe("leases.session", () => {
     expect(Math.max(...slept)).toBeGreaterThan(slept[0] ?? 0);
   });
 
+  it("tries for ten minutes once it was connected, and then tells who waits", async () => {
+    const { session, socket, edge, lease, next, timing } = await connected();
+    const running = codeOf(session.run(input(1)));
+    const lost = timing.now();
+    let over = false;
+    void running.then(() => {
+      over = true;
+    });
+    for (let lose = socket; !over; lose = await Promise.race([next(), running.then(() => socket)])) {
+      edge.script(`GET /v1/leases/${lease}/session`, () => refuse("internal"));
+      lose.lose();
+    }
+    expect(await running).toBe("network");
+    expect(timing.now() - lost).toBeGreaterThan(600_000);
+  });
+
   it("lets the account sign where the session has no scope for it", async () => {
     const made = await setUp();
     const session = await made.client.session({ cap: 1n, scopes: ["read"] });

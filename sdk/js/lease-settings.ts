@@ -1,7 +1,7 @@
 import type { WellKnown } from "@gpux/protocol/answers";
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Demand } from "@gpux/protocol/resources";
-import type { Account } from "./account.ts";
+import type { Account, Consumer } from "./account.ts";
 import type { Timing } from "./timing.ts";
 import type { Transport } from "./transport.ts";
 import type { WarmLeases } from "./warm-leases.ts";
@@ -13,7 +13,8 @@ export type DemandInput = Omit<(typeof Demand)["_zod"]["input"], "max_rate_per_h
 
 export interface LeaseSettings {
   readonly transport: Transport;
-  readonly account: Account;
+  /** Stands in the terms as `consumerSigner`. */
+  readonly account: Consumer;
   readonly payer: Account;
   readonly timing: Timing;
   readonly warm: WarmLeases;

@@ -19,6 +19,11 @@ export async function newSessionKey(): Promise<SessionKeyPair> {
   return keyPairOf(await newPair(false));
 }
 
+/** A new P-256 key that never leaves WebCrypto: it may be a lease's consumer too (`ClientOptions.consumer`). */
+export async function newP256Key(): Promise<SessionKeyPair> {
+  return keyPairOf(await makePair("EC", false));
+}
+
 /** As {@link newSessionKey}, with its private JSON Web Key to be kept: as secret as what the session may spend. */
 export async function newExportableSessionKey(): Promise<SessionKeyPair & { privateJwk: JsonWebKeyText }> {
   const pair = await newPair(true);
@@ -38,17 +43,18 @@ export async function readSessionKey(privateJwk: JsonWebKeyText): Promise<Sessio
   return { publicJwk, sign: signer(algorithm, privateKey) };
 }
 
+async function makePair(kind: Kind, extractable: boolean): Promise<Pair> {
+  const made = await crypto.subtle.generateKey(ALGORITHMS[kind], extractable, ["sign", "verify"]);
+  if (!("privateKey" in made)) throw new TypeError("signature keys come in pairs");
+  return made;
+}
+
 async function newPair(extractable: boolean): Promise<Pair> {
-  const make = async (kind: Kind) => {
-    const made = await crypto.subtle.generateKey(ALGORITHMS[kind], extractable, ["sign", "verify"]);
-    if (!("privateKey" in made)) throw new TypeError("signature keys come in pairs");
-    return made;
-  };
   try {
-    return await make("OKP");
+    return await makePair("OKP", extractable);
   } catch (error) {
     // Web Cryptography, 18.4.4: an algorithm that is not registered. Anything else is a failure of the platform.
-    if (error instanceof Error && error.name === "NotSupportedError") return make("EC");
+    if (error instanceof Error && error.name === "NotSupportedError") return makePair("EC", extractable);
     throw error;
   }
 }

@@ -43,8 +43,10 @@ export interface SocketLink {
 const SILENCE_MS = 45_000;
 /** Back-off begins anew after a connection that lasted. */
 const STABLE_MS = 10_000;
-/** Tries in a row without a connection, before the caller is told. */
+/** Tries before the first connection, until the caller is told. */
 const MOST_TRIES = 8;
+/** Without a connection for so long after the first, milliseconds: edges are deployed, and laptops sleep. */
+const GIVE_UP_MS = 600_000;
 /** RFC 6455 section 7.4.1: nothing is wrong. */
 const NORMAL = 1000;
 
@@ -150,9 +152,12 @@ export function createSocketLink(settings: LinkSettings): SocketLink {
   async function keepConnected(): Promise<void> {
     let by: SignedBy = "session";
     let cause: unknown = "the upgrade was not answered";
+    let lastUp: number | null = null;
     for (let tries = 0; !stopped.signal.aborted; tries += 1) {
-      if (tries === MOST_TRIES) throw networkError(cause, transport.url);
+      const isOver = lastUp === null ? tries === MOST_TRIES : timing.now() - lastUp > GIVE_UP_MS;
+      if (isOver) throw networkError(cause, transport.url);
       const { code, upMs } = await connect(by);
+      if (upMs !== null) lastUp = timing.now();
       if (stopped.signal.aborted) return;
       const why = FINAL.get(code);
       if (why !== undefined) throw why();

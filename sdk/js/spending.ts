@@ -8,7 +8,7 @@ import {
 } from "@gpux/protocol/eip712";
 import { Address, type Bytes32 } from "@gpux/protocol/ids";
 import type { Settlement } from "@gpux/protocol/lease";
-import type { Account } from "./account.ts";
+import type { Account, Consumer } from "./account.ts";
 
 /** Wire form of `FundingAuthorization` (protocol/lease.ts). */
 export interface SignedFunding {
@@ -114,7 +114,7 @@ export interface SignedAllocation {
  * only with the meter's signature beside it.
  */
 export async function signAllocation(
-  consumer: Account,
+  consumer: Consumer,
   settlement: Settlement,
   plan: { leaseHashes: readonly Bytes32[]; amounts: readonly bigint[]; validBefore: number },
 ): Promise<SignedAllocation> {
@@ -131,7 +131,7 @@ export async function signAllocation(
 
 /** The consumer's ceiling on a lease's cumulative usage, in wire form. */
 export async function signAllowance(
-  consumer: Account,
+  consumer: Consumer,
   settlement: Settlement,
   allowance: { leaseHash: Bytes32; cumulative: bigint },
 ): Promise<{ cumulative: string; signature: `0x${string}` }> {
@@ -150,6 +150,6 @@ function randomBytes32(): Bytes32 {
 }
 
 /** The account must be the one that the terms name, or its signature is worth nothing. */
-export function isConsumer(account: Account, terms: LeaseTerms): boolean {
+export function isConsumer(account: Consumer, terms: LeaseTerms): boolean {
   return terms.consumerSigner === account.address.toLowerCase();
 }

@@ -71,7 +71,7 @@ async function dial(path: string, hello: object): Promise<{ beat(): Promise<stri
   };
 }
 
-test("LNK-6: an idle node and an idle lease hibernate, and heartbeats wake, write and arm nothing", async () => {
+test("LNK-6, SOC-7: an idle node and an idle lease with a client on it hibernate, and heartbeats wake, write and arm nothing", async () => {
   const client = market.client();
   const quote = await client.quotes.create({ amount: 100_000n });
   await client.leases.open(quote, { amount: 100_000n });
@@ -97,6 +97,7 @@ test("LNK-6: an idle node and an idle lease hibernate, and heartbeats wake, writ
     draining: false,
   });
   const data = await dial(`/v1/agent/leases/${quote.lease_id}`, { attempts: [], last_seq: 0 });
+  const session = await client.leases.session(quote.lease_id);
   expect(awake()).toEqual(OBJECTS);
 
   await until(async () => awake().length === 0, "both objects have left memory");
@@ -112,6 +113,9 @@ test("LNK-6: an idle node and an idle lease hibernate, and heartbeats wake, writ
   // Only asleep: who asks is answered, and the socket is the same.
   expect((await client.leases.get(quote.lease_id)).node_connected).toBe(true);
   expect(awake()).toContain("LeaseObject");
+  const nothing = `job_${quote.lease_id.slice(4)}_${"a".repeat(26)}`;
+  await expect(session.cancel(nothing)).rejects.toMatchObject({ code: "job_unknown" });
+  await session.close();
   control.socket.close();
   data.socket.close();
 });

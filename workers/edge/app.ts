@@ -62,6 +62,7 @@ app.use(
       "idempotent-replayed",
       "location",
       "preference-applied",
+      "repr-digest",
       "retry-after",
       "x-request-id",
     ],

@@ -40,7 +40,7 @@ const route: Route<typeof Params, typeof NONE, typeof NO_BODY> = {
 
 /** The upgrade of a client's own socket into its lease, when this is one: the router cannot answer it. */
 export function isClientUpgrade(request: Request): boolean {
-  return isUpgrade(request) && PATH.test(new URL(request.url).pathname);
+  return request.method === "GET" && isUpgrade(request) && PATH.test(new URL(request.url).pathname);
 }
 
 function isUpgrade(request: Request): boolean {
@@ -52,7 +52,6 @@ function isUpgrade(request: Request): boolean {
  * a 101 from an object has immutable headers. `id` of the request, for refusals to quote.
  */
 export async function connectClient(request: Request, env: ObjectEnv, id: string): Promise<Answer> {
-  if (request.method !== "GET") return { ...refuse("method_not_allowed"), headers: { allow: "GET" } };
   const lease = LeaseId.safeParse(PATH.exec(new URL(request.url).pathname)?.[1]);
   if (!lease.success) return refuse("invalid_request", "/path/id: lse_ and 32 base32 characters");
   if (Number(request.headers.get("content-length") ?? 0) > 0)

@@ -3,7 +3,7 @@
  * whatever type they claim.
  */
 export function tenantBytes(
-  object: R2Object,
+  object: Pick<R2Object, "size" | "httpEtag">,
   body: ReadableStream | null,
   contentType: string,
   filename: string,

@@ -5,8 +5,10 @@ import type { Principal } from "@gpux/durable-objects/interfaces";
 import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
 import type { ErrorCode } from "@gpux/protocol/errors";
-import { ClientJobId, JobId, type LeaseId, leaseOfJob } from "@gpux/protocol/ids";
+import { encodeBase64 } from "@gpux/protocol/http-signature/structured-fields";
+import { ClientJobId, JobId, type LeaseId, leaseOfJob, Sha256 } from "@gpux/protocol/ids";
 import { JobEvent, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
+import { hexToBytes } from "viem/utils";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
@@ -215,25 +217,62 @@ const getOutput = signedRoute(
   {
     method: "get",
     path: "/v1/jobs/{id}/outputs/{n}",
-    summary: "The bytes of a job's output",
+    summary:
+      "The bytes of a job's output; with `wait`, of one that has not ended, as they come from its node within that many seconds",
     params: z.strictObject({ id: AnyJobId, n: z.coerce.number().int().min(0).max(63) }),
-    query: NONE,
+    query: z.strictObject({ wait: z.coerce.number().int().min(0).max(MOST_WAIT_S).default(0) }),
     body: NO_BODY,
-    answers: { 200: { description: "The bytes, as an attachment", schema: null } },
+    answers: {
+      200: {
+        description:
+          "The bytes, as an attachment, with their hash in Repr-Digest; cut off where the upload was, or is not what its hash says",
+        schema: null,
+      },
+    },
     scope: "read",
-    refusals: ["job_unknown", "lease_unknown", "object_unknown", "forbidden"],
+    refusals: ["job_unknown", "job_not_ended", "lease_unknown", "object_unknown", "forbidden"],
   },
-  async ({ env, params }, principal) => {
+  async ({ env, params, query }, principal) => {
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const answer = await onLease(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
+    const ask = () => onLease(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
+    let answer = await ask();
+    if (answer.ok && query.wait > 0 && !TERMINAL.has(answer.job.status)) {
+      const live = await liveOutput(env, principal, found, params.n, query.wait);
+      if (live !== null) return live;
+      answer = await ask();
+    }
     if (!answer.ok) return answer;
     const output = answer.job.outputs[params.n];
     const object = output === undefined ? null : await env.OBJECTS.get(output.sha256);
     if (output === undefined || object === null) return refuse("object_unknown", `output ${params.n}`);
-    return tenantBytes(object, object.body, output.content_type, output.name);
+    return withDigest(tenantBytes(object, object.body, output.content_type, output.name), output.sha256);
   },
 );
+
+/** From the Lease while the node uploads it; null when the job has ended, and storage has it or nobody. */
+async function liveOutput(
+  env: ObjectEnv,
+  { address }: Principal,
+  { job, lease }: { readonly job: JobId; readonly lease: LeaseId },
+  n: number,
+  wait: number,
+): Promise<Answer | null> {
+  const query = new URLSearchParams({ job, n: String(n), as: address, wait: String(wait * 1_000) });
+  const live = await env.LEASE.getByName(lease).fetch(new Request(`https://lease/output?${query}`));
+  if (live.status === 204) return null;
+  const sha256 = Sha256.safeParse(live.headers.get("x-gpux-sha256"));
+  if (live.status !== 200 || !sha256.success) return refuse("job_not_ended", `output ${n} has not come yet`);
+  const about = { size: Number(live.headers.get("content-length")), httpEtag: `"${sha256.data}"` };
+  const type = live.headers.get("content-type") ?? "application/octet-stream";
+  return withDigest(tenantBytes(about, live.body, type, `${job}-${n}`), sha256.data);
+}
+
+/** RFC 9530: whoever reads it can tell whether it got all of what the receipt names. */
+function withDigest(response: Response, sha256: string): Response {
+  response.headers.set("repr-digest", `sha-256=:${encodeBase64(hexToBytes(`0x${sha256}`))}:`);
+  return response;
+}
 
 const cancelJob = signedRoute(
   {

@@ -6,12 +6,10 @@ import { z } from "zod";
 import { authenticate } from "../auth/authenticate.ts";
 import { standing } from "../auth/standing.ts";
 import { jsonAnswer } from "../json-answer.ts";
+import { OBJECT_LIMIT } from "../object-limit.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, admissionOf, type Mounted, NO_BODY, NONE, openRoute, type Route } from "../route.ts";
 import { tenantBytes } from "../tenant-bytes.ts";
-
-/** The largest object: what all of a job's inputs or outputs may come to. */
-const OBJECT_LIMIT = 64 * 2 ** 20;
 
 const ObjectParams = z.strictObject({ sha256: Sha256 });
 const ObjectView = z.strictObject({ object: z.literal("object"), sha256: Sha256, bytes: z.int() });

@@ -1,0 +1,113 @@
+import { env } from "cloudflare:workers";
+import { ToLease } from "@gpux/protocol/frames";
+import { Address, type LeaseId } from "@gpux/protocol/ids";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
+import { privateKeyToAccount } from "viem/accounts";
+import { expect } from "vitest";
+import { addressOf, newAccount } from "../../testing/client.ts";
+import { hasherOf } from "../billing.ts";
+import { done, holdOf, NODE_KEY, PLACE, termsOf } from "./fixtures.ts";
+import { type Neighbours, upgradeBy } from "./neighbours.ts";
+
+/** The provider of these leases; its agent is the test. */
+export const node = privateKeyToAccount(NODE_KEY);
+const NODE = Address.parse(node.address);
+export const OUTPUT = {
+  name: "out",
+  content_type: "application/octet-stream",
+  bytes: 4,
+  sha256: "a".repeat(64),
+};
+
+/** The provider's end of the data socket: it does as the test says. */
+export class DataLine {
+  readonly #socket: WebSocket;
+  readonly #runs: Run[] = [];
+  #wanted: ((run: Run) => void) | null = null;
+  #seq = 0;
+
+  private constructor(socket: WebSocket) {
+    this.#socket = socket;
+    socket.addEventListener("message", ({ data }) => {
+      const frame = ToLease.parse(JSON.parse(String(data)));
+      const runs = frame.t === "run" ? [frame] : frame.t === "runs" ? frame.runs : [];
+      for (const run of runs) {
+        const want = this.#wanted;
+        this.#wanted = null;
+        if (want === null) this.#runs.push(run);
+        else want(run);
+      }
+    });
+    socket.accept();
+  }
+
+  static async dial(lease: LeaseId): Promise<DataLine> {
+    const { webSocket } = await env.LEASE.getByName(lease).fetch(upgradeBy(NODE));
+    if (webSocket === null || webSocket === undefined) throw new Error("no data socket");
+    const agent = new DataLine(webSocket);
+    agent.#say({ t: "hello", seq: 0, attempts: [], last_seq: 0 });
+    return agent;
+  }
+
+  async run(): Promise<Run> {
+    return this.#runs.shift() ?? (await new Promise<Run>((resolve) => (this.#wanted = resolve)));
+  }
+
+  started({ job, attempt }: Run): void {
+    this.#tell({ t: "started", job, attempt });
+  }
+
+  succeeded({ job, attempt }: Run, output: object = OUTPUT): void {
+    this.#tell({ t: "result", job, attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [output] });
+  }
+
+  failed({ job, attempt }: Run): void {
+    this.#tell({ t: "failed", job, attempt, ms: 0, gpu: "SWIFTSHADER", code: "input_invalid", detail: "no" });
+  }
+
+  #tell(frame: object): void {
+    this.#seq += 1;
+    this.#say({ ...frame, seq: this.#seq });
+  }
+
+  #say(frame: object): void {
+    this.#socket.send(JSON.stringify({ v: 1, ack: 0, ...frame }));
+  }
+}
+export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
+
+/** A lease of a wallet that nobody else has. `unattended`: what it may spend without an allowance. */
+export async function quoted({ unattended = 10_000_000n } = {}) {
+  const wallet = newAccount();
+  const terms = termsOf({
+    payer: addressOf(wallet),
+    consumerSigner: addressOf(wallet),
+    providerSigner: NODE,
+    meter: Address.parse(env.METER_ADDRESS),
+    upfront: MAX_AMOUNT,
+    unattended,
+    expiry: Math.floor(Date.now() / 1_000) + 3_600,
+    quote: `0x${crypto.randomUUID().replaceAll("-", "").padEnd(64, "0")}`,
+  });
+  const hold = { ...holdOf(terms), expiresAt: Date.now() + 600_000 };
+  const stub = env.LEASE.getByName(hold.lease);
+  expect(await stub.quote({ ...hold, amount: 0n })).toEqual({ ok: true });
+  return { wallet, stub, lease: hold.lease, hash: hasherOf(PLACE).leaseTerms(terms) };
+}
+
+/** As {@link quoted}, with 10 USDC in it. */
+export async function funded(neighbours: Neighbours, change: { unattended?: bigint } = {}) {
+  const made = await quoted(change);
+  const leases = [{ leaseId: made.hash, funded: "10000000", openedAt: Math.floor(Date.now() / 1_000) }];
+  neighbours.relayed.set("fund", done("fund", { kind: "fund", leases }));
+  const answer = await made.stub.fund({
+    amount: 10_000_000n,
+    salt: `0x${"01".repeat(32)}`,
+    valid_after: 0,
+    valid_before: Math.floor(Date.now() / 1_000) + 600,
+    signature: "0x00",
+  });
+  expect(answer).toMatchObject({ ok: true, lease: { status: "active" } });
+  await neighbours.quiet();
+  return made;
+}
