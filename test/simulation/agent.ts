@@ -242,6 +242,7 @@ export class Agent extends Actor {
             terms,
             resources,
             gpus: frame.text?.gpus ?? [],
+            text: frame.text,
             expiresAt: Date.parse(frame.expires_at),
           },
         });
@@ -315,6 +316,7 @@ export class Agent extends Actor {
     }
     const held = this.#holds.get(id);
     const { gpus, resources } = held ?? LEAST;
+    const text = held?.text;
     const { hasher } = this.#house;
     const agreed =
       held !== undefined && hasher.leaseTerms(held.terms) === hasher.leaseTerms(terms)
@@ -323,9 +325,9 @@ export class Agent extends Actor {
     const admission = agreed.ok ? this.#hasRoom(id, { gpus, resources }, 0) : agreed;
     const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
     this.#books.set(id, journal);
-    journal.append({ is: "lease", terms, gpus: [...gpus], resources, refusal });
+    journal.append({ is: "lease", terms, gpus: [...gpus], resources, text, refusal });
     yield* journal.sync();
-    this.#serveOpened(id, newBook(terms, { gpus, resources }, refusal), journal);
+    this.#serveOpened(id, newBook(terms, { gpus, resources, text }, refusal), journal);
     this.#enter({ is: "released", lease: id });
   }
 

@@ -107,11 +107,15 @@ export class Consumer extends Actor {
 
   *#open(): Flow<void> {
     const account = this.#setting.account(this.address);
+    const demand = this.#demand();
+    const duration_s = this.#random.pick([300, 600, 1_800, 3_600]);
     const request: Wanted = {
-      demand: this.#demand(),
-      duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
+      demand,
+      duration_s,
+      extendable_s: 0,
       keep_warm_s: this.#random.pick([0, 5, 30, 300]),
-      mode: "serverless",
+      // A quarter of them: leases that are long enough for ticks.
+      mode: duration_s === 1_800 ? "dedicated" : "serverless",
       ...(this.#random.chance(0.5)
         ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
         : {}),
