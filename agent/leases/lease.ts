@@ -8,6 +8,7 @@ import type { LinkEnd } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
 import {
+  acceptanceOf,
   type Book,
   type BookEntry,
   enter,
@@ -149,6 +150,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     parse: parseToLease,
     hello: () => leaseBody({ t: "hello", attempts: openAttempts(), last_seq: book.dealt }),
     onWelcome,
+    preface: (body) => acceptanceOf(book, body),
     onFrame,
     onState: (state, detail) => {
       isUp = state.state === "up";
@@ -192,11 +194,6 @@ export function serveLease(options: LeaseOptions): ServedLease {
 
   function onWelcome(frame: Extract<ToLease, { t: "welcome" }>): void {
     if (leaseIdOf(hasher.leaseTerms(frame.terms)) !== id) refuse("the welcome's terms are not this lease's");
-    // Before their ends, which follow: an edge that crashed may know nothing of these jobs.
-    for (const { job, attempt } of untoldEnds(book)) {
-      const accepted = findEnded(book, job, attempt)?.accepted;
-      if (accepted !== undefined) link.tell(leaseBody({ t: "accepted", job, attempt, ...accepted }));
-    }
     for (const attempt of attempts.list()) {
       const wanted = frame.attempts.some(
         (each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt),

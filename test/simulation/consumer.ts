@@ -75,8 +75,9 @@ export class Consumer extends Actor {
   #act(): Flow<void> {
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
-    if (this.#leases.length === 0) return dice < 0.4 ? this.#open() : this.#again();
-    if (dice < (this.#leases.length < 3 ? 0.08 : 0.02)) return this.#open();
+    if (this.#leases.length === 0 && dice >= 0.4) return this.#again();
+    if (this.#leases.length === 0 || dice < (this.#leases.length < 3 ? 0.08 : 0.02))
+      return this.#random.chance(0.25) ? this.#openTogether() : this.#open();
     if (dice < 0.6) return this.#newOrder();
     if (dice < 0.7) return this.#again();
     if (dice < 0.8) return this.#cancel();
@@ -107,7 +108,15 @@ export class Consumer extends Actor {
 
   *#open(): Flow<void> {
     const account = this.#setting.account(this.address);
-    const request: Wanted = {
+    const request = this.#wanted();
+    const quoted = yield* this.#setting.network.call(this, account, "quote", () =>
+      account.quote(this.address, request),
+    );
+    if (quoted.ok) yield* this.#fund(quoted.quote);
+  }
+
+  #wanted(): Wanted {
+    return {
       demand: this.#demand(),
       duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
       keep_warm_s: this.#random.pick([0, 5, 30, 300]),
@@ -116,10 +125,40 @@ export class Consumer extends Actor {
         ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
         : {}),
     };
-    const quoted = yield* this.#setting.network.call(this, account, "quote", () =>
-      account.quote(this.address, request),
-    );
-    if (quoted.ok) yield* this.#fund(quoted.quote);
+  }
+
+  /** Leases with several nodes, or with none. */
+  *#openTogether(): Flow<void> {
+    const { schedule, network, hasher, keyring } = this.#setting;
+    const account = this.#setting.account(this.address);
+    const request: Wanted = { ...this.#wanted(), demand: { ...this.#demand(), tier: "firm" } };
+    const nodes = this.#random.int(2, 3);
+    const ask = () => account.order(this.address, request, nodes);
+    const placed = yield* network.call(this, account, "order", ask);
+    if (!placed.ok || this.#random.chance(0.15)) return;
+    yield* sleep(schedule, this.#random.wait(3_000), "thinks it over");
+    const legs = placed.order.legs.filter(({ state }) => state === "held");
+    const salt = this.#random.bytes32();
+    const amounts = legs.map(({ amount }) => amount);
+    const leaseIds = legs.map(({ leaseHash }) => leaseHash);
+    const nonce = hasher.fundingNonce({ leaseIds, amounts, salt });
+    for (const { leaseHash, amount } of legs) this.#setting.watch.authorizes(leaseHash, amount);
+    const funding = {
+      amounts,
+      salt,
+      valid_after: 0,
+      valid_before: Math.floor(schedule.now / 1_000) + this.#random.pick([90, 300, 3_000]),
+      signature: keyring.sign(this.address, nonce),
+    };
+    const sign = () => account.fundOrder(placed.order.id, funding);
+    const funded = yield* network.call(this, account, "fund order", sign, true);
+    if (!funded.ok) return;
+    for (const { hold, leaseHash, amount } of legs)
+      this.#leases.push({
+        id: hold.lease,
+        hash: leaseHash,
+        quote: account.quoteOf({ hold, leaseHash }, amount),
+      });
   }
 
   *#fund(quote: Quote): Flow<void> {
@@ -171,7 +210,7 @@ export class Consumer extends Actor {
       start_s: this.#random.pick([5, 60]),
       execution_s,
     };
-    const runMs = this.#random.wait(this.#random.pick([500, 5_000, 40_000]));
+    const runMs = this.#random.wait(this.#random.pick([50, 500, 5_000, 40_000]));
     const dice = this.#random.next();
     this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
     const order: Order = {

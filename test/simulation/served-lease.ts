@@ -1,11 +1,11 @@
 import {
+  acceptanceOf,
   type Book,
   type BookEntry,
   enter,
   entriesOf,
   jobName,
   sameAttempt,
-  untoldEnds,
 } from "@gpux/agent/leases/book";
 import { dueBy, leaseBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
@@ -76,6 +76,7 @@ export class ServedLease {
       parse: (wire) => FromLeaseFrame.parse(wire),
       hello: () => leaseBody({ t: "hello", attempts: this.#openAttempts(), last_seq: book.dealt }),
       onWelcome: (frame) => this.#onWelcome(frame),
+      preface: (body) => acceptanceOf(book, body),
       onFrame: (frame) => this.#onFrame(frame),
       onEnd: options.onEnd,
       resume: { frames: [...book.frames], nextSeq: book.nextSeq, dealt: book.dealt },
@@ -157,10 +158,6 @@ export class ServedLease {
     const { setting, machine } = this.#options;
     if (leaseIdOf(setting.hasher.leaseTerms(frame.terms)) !== this.id)
       this.#refuse("the terms are not this lease's");
-    for (const { job, attempt } of untoldEnds(this.book)) {
-      const accepted = setting.machines.agent.findEnded(this.book, job, attempt)?.accepted;
-      if (accepted !== undefined) this.link.tell(leaseBody({ t: "accepted", job, attempt, ...accepted }));
-    }
     for (const attempt of this.attempts.list())
       if (
         !frame.attempts.some((each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt))
