@@ -161,13 +161,13 @@ export default defineConfig({
         },
       },
       {
-        // Whole stacks: real processes, ports and chains, one file after another.
+        // Whole stacks: real processes, ports and chains. They wait more than they work, so two fit on two cores.
         test: {
           name: "e2e",
           environment: "node",
           include: ["test/e2e/**/*.test.ts", benchTests],
           exclude: never,
-          fileParallelism: false,
+          maxWorkers: 2,
           ...patient,
           testTimeout: 300_000,
         },

@@ -7,6 +7,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { AgentStartError, EXIT } from "./exit.ts";
 import { NODE } from "./fixtures.ts";
+import { readStatus, statePaths } from "./state-dir.ts";
 import {
   billOf,
   edge,
@@ -22,8 +23,7 @@ import {
   setScene,
   start,
   wire,
-} from "./scene.ts";
-import { readStatus, statePaths } from "./state-dir.ts";
+} from "./testing/scene.ts";
 
 setScene();
 

@@ -2,7 +2,17 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { jobOf } from "./fixtures.ts";
-import { executor, folder, lease, leaseOnline, online, opened, runFrame, setScene, start } from "./scene.ts";
+import {
+  executor,
+  folder,
+  lease,
+  leaseOnline,
+  online,
+  opened,
+  runFrame,
+  setScene,
+  start,
+} from "./testing/scene.ts";
 
 setScene();
 

@@ -6,6 +6,7 @@ import { emptyFrontier, root } from "@gpux/protocol/merkle";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { leaseOf, termsWith, textWith } from "./fixtures.ts";
+import { readStatus, statePaths } from "./state-dir.ts";
 import {
   edge,
   executor,
@@ -21,8 +22,7 @@ import {
   start,
   terms,
   wire,
-} from "./scene.ts";
-import { readStatus, statePaths } from "./state-dir.ts";
+} from "./testing/scene.ts";
 
 setScene();
 

@@ -5,10 +5,11 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { LeaseTerms as LeaseTermsWire, Receipt as ReceiptWire } from "@gpux/protocol/eip712";
 import { CLOSE } from "@gpux/protocol/frames";
 import { recoverSigner } from "@gpux/protocol/signature";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { z } from "zod";
 import { consumer, hasher, leaseOf, meter, NODE, place, textWith } from "./fixtures.ts";
 import { heldVouchers } from "./leases/vouchers.ts";
+import { statePaths } from "./state-dir.ts";
 import {
   billOf,
   edge,
@@ -29,8 +30,7 @@ import {
   start,
   terms,
   wire,
-} from "./scene.ts";
-import { statePaths } from "./state-dir.ts";
+} from "./testing/scene.ts";
 
 setScene();
 
@@ -218,14 +218,28 @@ describe("a lease from hold to close", () => {
     expect(executor.jobs).toEqual([]);
   });
 
+  test("LNK-9 a job that succeeds at once tells its begin with its end", async () => {
+    await start();
+    const { socket } = await opened();
+    // However long this takes, it takes no time.
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      socket.say(1, 0, await runFrame(1));
+      await executor.started(1);
+      executor.jobs[0]?.end();
+      expect(await socket.next("result")).toMatchObject({ seq: 1 });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   test("a false bill is refused, and nothing is signed", async () => {
     await start();
     const { socket } = await opened();
     const run = await runFrame(1);
     socket.say(1, 0, run);
-    await executor.started(1);
-    executor.jobs[0]?.end();
     await socket.next("started");
+    executor.jobs[0]?.end();
     const result = await socket.next("result");
     const { receipt, evidence } = await billOf(run.job, result.ms + 5_000);
     const usage = { cumulative: receipt.cumulative.toString(), evidence };

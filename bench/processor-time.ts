@@ -2,18 +2,31 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 
 /**
- * Microseconds that a process and its threads have spent on a processor, from Linux's scheduler
+ * Microseconds that a process with its threads and living children has spent on a processor, from Linux's scheduler
  * (Documentation/scheduler/sched-stats.rst); null where there is no such account. Wall time grows with every
  * neighbour on the machine, this hardly.
  */
 export function processorUs(pid: number): number | null {
   try {
     let ns = 0;
-    for (const task of readdirSync(`/proc/${pid}/task`))
+    let children = 0;
+    for (const task of readdirSync(`/proc/${pid}/task`)) {
       ns += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ", 1)[0]);
-    return ns / 1_000;
+      for (const child of childrenOf(pid, task)) children += processorUs(child) ?? 0;
+    }
+    return ns / 1_000 + children;
   } catch {
     return null;
+  }
+}
+
+/** Those that a thread has started; none where the kernel does not list them (proc(5), CONFIG_PROC_CHILDREN). */
+function childrenOf(pid: number, task: string): number[] {
+  try {
+    const listed = readFileSync(`/proc/${pid}/task/${task}/children`, "utf8");
+    return listed.split(" ").filter(Boolean).map(Number);
+  } catch {
+    return [];
   }
 }
 

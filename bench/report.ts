@@ -35,24 +35,17 @@ export const Report = z.strictObject({
 });
 export type Report = z.infer<typeof Report>;
 
-/** The report for people, as Markdown: a line per metric, a column per variant. */
+/** More columns than these are read by nobody. */
+const MOST_COLUMNS = 5;
+/** In a metric's name, between what is counted and the one of several processes that it is of. */
+const OF = " of ";
+
+/**
+ * The report for people, as Markdown: a line per metric and a column per variant, or where there are many variants a
+ * table per metric.
+ */
 export function markdown(report: Report): string {
   const variants = [...new Set(report.rows.map((row) => row.variant))];
-  const metrics = [...new Set(report.rows.map((row) => row.metric))];
-  const cell = (metric: string, variant: string) => {
-    const rows = report.rows.filter((row) => row.metric === metric && row.variant === variant);
-    const ratios = rows.flatMap(({ ratio, ratio_to }) =>
-      ratio === null || ratio_to === null ? [] : [`${round(ratio)} x ${ratio_to}`],
-    );
-    const [first] = rows;
-    if (first === undefined) return "";
-    return ratios.length === 0 ? round(first.value) : `${round(first.value)} (${ratios.join(", ")})`;
-  };
-  const lines = [
-    ["metric", ...variants],
-    ["---", ...variants.map(() => "---")],
-    ...metrics.map((metric) => [metric, ...variants.map((variant) => cell(metric, variant))]),
-  ];
   const goals = [
     ["goal", "target", "measured", "met"],
     ["---", "---", "---", "---"],
@@ -63,9 +56,60 @@ export function markdown(report: Report): string {
       met === null ? "not measured" : met ? "yes" : "no",
     ]),
   ];
-  const table = (rows: string[][]) => rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
+  const figures = variants.length > MOST_COLUMNS ? byMetric(report.rows) : byVariant(report.rows, variants);
   const notes = report.notes.map((note) => `- ${note}`).join("\n");
-  return `${table(lines)}\n\n${table(goals)}\n\n${notes}\n`;
+  return `${figures}\n\n${table(goals)}\n\n${notes}\n`;
+}
+
+const table = (rows: readonly (readonly string[])[]) =>
+  rows.map((row) => `| ${row.join(" | ")} |`).join("\n");
+
+function byVariant(rows: readonly Row[], variants: readonly string[]): string {
+  const metrics = [...new Set(rows.map((row) => row.metric))];
+  const cell = (metric: string, variant: string) => {
+    const own = rows.filter((row) => row.metric === metric && row.variant === variant);
+    const ratios = own.flatMap(({ ratio, ratio_to }) =>
+      ratio === null || ratio_to === null ? [] : [`${round(ratio)} x ${ratio_to}`],
+    );
+    const [first] = own;
+    if (first === undefined) return "";
+    return ratios.length === 0 ? round(first.value) : `${round(first.value)} (${ratios.join(", ")})`;
+  };
+  return table([
+    ["metric", ...variants],
+    ["---", ...variants.map(() => "---")],
+    ...metrics.map((metric) => [metric, ...variants.map((variant) => cell(metric, variant))]),
+  ]);
+}
+
+/** A table per metric, with a line per variant and a column per base; those of single processes in one at the end. */
+function byMetric(rows: readonly Row[]): string {
+  const metrics = [...new Set(rows.map((row) => row.metric))];
+  const tables = metrics
+    .filter((metric) => !metric.includes(OF))
+    .map((metric) => {
+      const own = rows.filter((row) => row.metric === metric);
+      const bases = [...new Set(own.flatMap(({ ratio_to }) => ratio_to ?? []))];
+      const lines = [...Map.groupBy(own, ({ variant }) => variant)].map(([variant, figures]) => [
+        variant,
+        ...figures.slice(0, 1).map(({ value }) => round(value)),
+        ...bases.map((base) => {
+          const ratio = figures.find(({ ratio_to }) => ratio_to === base)?.ratio ?? null;
+          return ratio === null ? "" : round(ratio);
+        }),
+      ]);
+      return table([
+        [metric, "", ...bases.map((base) => `x ${base}`)],
+        ["---", "---", ...bases.map(() => "---")],
+        ...lines,
+      ]);
+    });
+  const parts = new Map<string, string>();
+  for (const { variant, metric, value } of rows)
+    if (metric.includes(OF)) parts.set(`${variant} | ${metric}`, round(value));
+  if (parts.size === 0) return tables.join("\n\n");
+  const lines = [...parts].map(([part, value]) => [part, value]);
+  return [...tables, table([["variant", "metric", "value"], ["---", "---", "---"], ...lines])].join("\n\n");
 }
 
 /** Three significant digits are more than these figures hold; whole numbers stay whole. */

@@ -19,6 +19,13 @@ describe("npm run bench", () => {
     expect(stdout).toMatch(/^ {2}settlement /m);
   });
 
+  test("with --help lists the variants of a bench", () => {
+    const { status, stdout } = bench("dispatch", "--help");
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^ {2}direct +an HTTP server /m);
+    expect(stdout).toMatch(/^ {2}warm-batch /m);
+  });
+
   test.each([
     [["nonesuch"], "There is no bench nonesuch; there are: dispatch, match, signatures, settlement."],
     [["dispatch", "--rounds", "0"], "--rounds takes a number from 1 to 100."],
@@ -28,6 +35,10 @@ describe("npm run bench", () => {
     [["settlement", "--seconds", "2"], "it takes no --rounds and no --seconds."],
     [["dispatch", "match"], "One bench at a time, not also match."],
     [["dispatch", "--fast"], "--fast"],
+    [["dispatch", "--only", "direct,nonesuch"], "dispatch has no variant nonesuch; it has: direct, nats, "],
+    [["dispatch", "--connections", "1,65"], "--connections takes a number from 1 to 64."],
+    [["dispatch", "--connections", "1.5"], "--connections takes whole numbers."],
+    [["settlement", "--only", "ours"], "settlement takes no --only and no --connections."],
   ])("%j is refused in one line, before anything starts", (args, message) => {
     const { status, stdout, stderr } = bench(...args);
     expect(status).toBe(2);

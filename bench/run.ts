@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import type { Bench } from "./bench.ts";
+import type { Bench, BenchSettings } from "./bench.ts";
 import { markdown } from "./report.ts";
 
 interface Listed {
@@ -43,6 +43,10 @@ ${Object.entries(BENCHES)
   --json        rows {variant, metric, value, ratio_to, ratio} and goals {goal, target, measured, met} on stdout
   --rounds N    1 to 100 rounds, where time is measured
   --seconds S   of each section, 0.1 to 60, where time is measured
+  --only A,B    of dispatch: these variants alone (npm run bench dispatch -- --help lists them)
+  --connections N,M
+                of dispatch: so many at once, 1 to 64 (1,16); with 64, or without this, it also counts
+                how often files are written to disk
   --help        this text
 
 Goals are information: one that is not met fails nothing.`;
@@ -72,6 +76,8 @@ function parsed(args: string[]) {
         json: { type: "boolean", default: false },
         rounds: { type: "string" },
         seconds: { type: "string" },
+        only: { type: "string" },
+        connections: { type: "string" },
         help: { type: "boolean", default: false },
       },
     });
@@ -80,14 +86,47 @@ function parsed(args: string[]) {
   }
 }
 
+/** The general help, and the variants where one can choose among them. */
+function helpOf({ variants = [] }: Bench): string {
+  const longest = Math.max(...variants.map(({ name }) => name.length));
+  const lines = variants.map(({ name, about }) => `  ${name.padEnd(longest + 2)}${about}`);
+  return lines.length === 0 ? HELP : `${HELP}\n\nIts variants:\n\n${lines.join("\n")}`;
+}
+
+/** `--only` and `--connections`, as far as they were given. */
+function choiceOf(
+  { variants }: Bench,
+  name: string,
+  values: { readonly only?: string; readonly connections?: string },
+): Pick<BenchSettings, "only" | "connections"> {
+  const given = { only: values.only?.split(","), connections: values.connections?.split(",") };
+  if (variants === undefined && (given.only ?? given.connections) !== undefined)
+    throw new Usage(`${name} takes no --only and no --connections.`);
+  for (const only of given.only ?? [])
+    if (!variants?.some((variant) => variant.name === only))
+      throw new Usage(
+        `${name} has no variant ${only}; it has: ${variants?.map((each) => each.name).join(", ")}.`,
+      );
+  const connections = given.connections?.map((text) => {
+    const count = within(text, 1, 1, 64, "--connections");
+    if (!Number.isInteger(count)) throw new Usage("--connections takes whole numbers.");
+    return count;
+  });
+  return {
+    ...(given.only === undefined ? {} : { only: given.only }),
+    ...(connections === undefined ? {} : { connections }),
+  };
+}
+
 async function main(args: string[]): Promise<void> {
   const { values, positionals } = parsed(args);
   const [name, ...more] = positionals;
-  if (values.help || name === undefined) return void console.log(HELP);
+  if (name === undefined) return void console.log(HELP);
   const listed = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined;
   if (listed === undefined)
     throw new Usage(`There is no bench ${name}; there are: ${Object.keys(BENCHES).join(", ")}.`);
   if (more.length > 0) throw new Usage(`One bench at a time, not also ${more.join(", ")}.`);
+  if (values.help) return void console.log(helpOf(await listed.load()));
   const { timed } = listed;
   if (timed === null && (values.rounds ?? values.seconds) !== undefined)
     throw new Usage(`${name} counts what is the same in every run: it takes no --rounds and no --seconds.`);
@@ -95,7 +134,8 @@ async function main(args: string[]): Promise<void> {
   if (!Number.isInteger(rounds)) throw new Usage("--rounds takes a whole number.");
   const seconds = within(values.seconds, timed?.seconds ?? 1, 0.1, 60, "--seconds");
   const bench = await listed.load();
-  const report = await bench.run({ rounds, seconds, say: (line) => console.error(line) });
+  const chosen = choiceOf(bench, name, values);
+  const report = await bench.run({ rounds, seconds, ...chosen, say: (line) => console.error(line) });
   console.log(values.json ? JSON.stringify(report) : markdown(report));
 }
 

@@ -13,9 +13,10 @@ const pathOf = (folder: string, id: string) => join(folder, "leases", `${id}.jso
 /** Under each lease that it funds. Readable by its owner alone; on the disk when it resolves. */
 export async function keepLease(folder: string, funding: KeptIntentWire): Promise<void> {
   const { chain_id: chainId, escrow, intent } = KeptIntent.parse(funding);
-  if (intent.kind !== "fund") throw new TypeError("a funding names its terms");
+  // Of one from credit it is the lease's reclaim: terms alone.
+  if (intent.kind !== "fund" && intent.kind !== "reclaim") throw new TypeError("a funding names its terms");
   await mkdir(join(folder, "leases"), { recursive: true, mode: 0o700 });
-  for (const terms of intent.terms)
+  for (const terms of intent.kind === "fund" ? intent.terms : [intent.terms])
     await write(pathOf(folder, leaseIdOf(leaseIdHash(escrowDomain({ chainId, escrow }), terms))), funding);
 }
 

@@ -57,6 +57,8 @@ it.each([
   ["a wait that is none", ["run", ".", "--wait", "soon"], 2],
   ["a number of nodes that is none", ["leases", "open", "--nodes", "some"], 2],
   ["a duration that is none", ["leases", "open", "--duration", "for ever"], 2],
+  ["an auto top-up without a limit", ["leases", "auto-topup", "lse_x"], 2],
+  ["a deposit of nothing", ["credit", "deposit", "0"], 2],
   ["a spread that is none", ["leases", "open", "--spread", "wide"], 2],
   ["help", ["run", "--help"], 0],
   ["version", ["--version"], 0],
@@ -75,7 +77,11 @@ it.each([
   ["leases", "list"],
   ["leases", "get"],
   ["leases", "topup"],
+  ["leases", "auto-topup"],
   ["leases", "close"],
+  ["credit", "deposit"],
+  ["credit", "show"],
+  ["credit", "release"],
   ["nodes"],
   ["offers"],
   ["wallet", "new"],
@@ -193,4 +199,13 @@ it("makes a wallet, shows its address without the password, and opens it with it
   expect(await readFile(path, "utf8")).not.toContain("correct horse");
   const nobody = await runCommand(["leases", "list"], without);
   expect([nobody.code, nobody.err]).toEqual([3, expect.stringContaining("GPUX_PASSWORD")]);
+});
+
+it("deposits into credit once, and the next run is paid from it", async () => {
+  const deposited = await gpux("credit", "deposit", "2");
+  expect(deposited).toMatchObject({ code: 0, err: expect.stringContaining("2.00 USDC into credit") });
+  expect(deposited.out).toContain("2.00 USDC");
+  expect(await gpux(...runArgs())).toMatchObject({ code: 0 });
+  const shown = await gpux("credit", "show", "--json");
+  expect(JSON.parse(shown.out)).toMatchObject({ object: "credit", balance: "1100000" });
 });

@@ -1,5 +1,6 @@
 import { GpuxError } from "@gpux/sdk";
 import { Command, CommanderError } from "commander";
+import { addCredit } from "./commands/credit.ts";
 import { addJobs } from "./commands/jobs.ts";
 import { addLeases } from "./commands/leases.ts";
 import { addNodes } from "./commands/nodes.ts";
@@ -54,7 +55,17 @@ Example:
 Settings: flags, then GPUX_URL, GPUX_MAX_PRICE, GPUX_DEPOSIT, GPUX_MAX_RATE, GPUX_GPU, GPUX_REGION, GPUX_WALLET,
 GPUX_RPC, then the profile in config.json (GPUX_CONFIG_DIR). GPUX_PRIVATE_KEY stands in for a wallet, GPUX_PASSWORD opens one.`,
     );
-  for (const add of [addRun, addJobs, addLeases, addNodes, addOffers, addSession, addWallet, addRescue])
+  for (const add of [
+    addRun,
+    addJobs,
+    addLeases,
+    addCredit,
+    addNodes,
+    addOffers,
+    addSession,
+    addWallet,
+    addRescue,
+  ])
     add(program, terminal, done);
   return program;
 }

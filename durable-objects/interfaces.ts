@@ -1,23 +1,26 @@
 import type { Capacity } from "@gpux/protocol/capacity";
+import type { CreditOffer } from "@gpux/protocol/credit";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
+import type { AutoTopUp, LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type {
-  FundingAuthorization,
   IndicativeQuote,
   LeaseView,
   NodeView,
   Quote,
   QuoteRequest,
   QuoteText,
+  TickView,
 } from "@gpux/protocol/lease";
 
 import type { Condition, OrderTerm } from "@gpux/protocol/offer-query";
 import type { FundingPlan, Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
-import type { Blocker, Demand, Offer } from "@gpux/protocol/resources";
+import type { Blocker, Demand, Offer, Tier } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionScope, SessionView } from "@gpux/protocol/session";
 import type { Presence } from "./presence.ts";
+import type { Sale } from "./sales.ts";
 
 /**
  * What the objects may ask of each other, over RPC. Awaited calls run one way, Account -> Book, Node, Lease;
@@ -64,6 +67,7 @@ export interface BookEntry {
   readonly status: NodeView["status"];
   readonly lastSeen: number;
   readonly presence: Presence;
+  readonly sales: readonly Sale[];
 }
 
 /** What an offer is ordered by, for who puts the answers of several Books together. */
@@ -105,20 +109,20 @@ export interface FindOptions {
   readonly toBuy?: boolean;
 }
 
-/** A price per GPU-hour, and how many GPUs of online nodes ask it. */
-export interface Ask {
+/** A price per GPU-hour, and how much stands behind it: GPUs of online nodes that ask it, GPU-ms that were paid at it. */
+export interface Priced {
   readonly price: bigint;
-  readonly gpus: number;
+  readonly weight: number;
 }
 
-/** What the GPUs of one model ask, cheapest first. */
-export interface Asks {
+/** What the GPUs of one model ask, and what was paid for them, cheapest first. */
+export interface Prices {
   readonly model: string;
   readonly nodes: number;
   readonly gpus: number;
   readonly free: number;
-  readonly firm: readonly Ask[];
-  readonly yieldable: readonly Ask[];
+  readonly asks: Readonly<Record<Tier, readonly Priced[]>>;
+  readonly settled: Readonly<Record<Tier, readonly Priced[]>>;
 }
 
 export interface BookRpc {
@@ -131,7 +135,7 @@ export interface BookRpc {
   get(node: Address): Promise<BookEntry | null>;
   /** Why the node was not bought from: of demands of the last hour that nothing here met, by the conditions it failed. */
   skipped(node: Address): Promise<Partial<Record<Blocker, number>>>;
-  asks(): Promise<Asks[]>;
+  prices(): Promise<Prices[]>;
   /** The rows that belong into another Book, by address; only the directory (books.ts) is asked. */
   rowsOf(book: string, after: Address | null, limit: number): Promise<BookEntry[]>;
 }
@@ -165,7 +169,8 @@ export interface NodeRpc {
   /** The agent of a resting lease is to dial, without its GPUs. */
   dial(lease: LeaseId): Promise<void>;
   /** The hold, reservation or lease is over; what it had is free. Idempotent. */
-  release(lease: LeaseId): Promise<void>;
+  /** `paid`: what was settled of it on chain, base units. */
+  release(lease: LeaseId, paid?: bigint): Promise<void>;
   view(): Promise<Outcome<{ node: NodeView }>>;
 }
 
@@ -178,12 +183,17 @@ export interface LeaseRpc {
    */
   reserve(validBefore: number): Promise<Outcome>;
   /**
-   * The payer's authorization: the lease goes to `funding`; the relayer lands it. With a `plan` it is one for several
-   * leases, all of which were reserved. Idempotent by salt.
+   * The payer's authorization, or the consumer signer's for the payer's credit: the lease goes to `funding`; the relayer
+   * lands it. With a `plan` it is one for several leases, all of which were reserved. Idempotent by salt or target.
    */
-  fund(funding: FundingAuthorization, plan?: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>>;
-  /** More money from the payer, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt. */
-  topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>>;
+  fund(funding: LeaseFunding, plan?: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>>;
+  /**
+   * More money of the payer's, by `as` (payer or consumer signer). Waits a little for it to land. Idempotent by salt or
+   * target.
+   */
+  topUp(as: Caller, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
+  /** Raises from credit that it lands by itself, instead of those it had; null: none any more. */
+  autoTopUp(as: Caller, auto: AutoTopUp | null): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Queues a job; a known id answers its present state (`replayed`). Refuses other input under a known id.
    * `as`: the principal must be the payer or the consumer signer. Answers when the job has ended or after
@@ -226,6 +236,8 @@ export interface LeaseRpc {
   /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */
   close(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
   view(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
+  /** Billed time of a dedicated lease, after receipt number `after`, in order. */
+  ticks(as: Caller, after: number, limit: number): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>>;
 }
 
 export interface AccountRpc {
@@ -248,14 +260,11 @@ export interface AccountRpc {
   fundOrder(by: Principal, id: OrderId, funding: OrderAuthorization): Promise<Outcome<{ order: Order }>>;
   viewOrder(by: Principal, id: OrderId): Promise<Outcome<{ order: Order }>>;
   /** Funds a quoted lease of this account and puts it into the warm pool. */
-  openLease(
-    by: Principal,
-    lease: LeaseId,
-    funding: FundingAuthorization,
-  ): Promise<Outcome<{ lease: LeaseView }>>;
+  openLease(by: Principal, lease: LeaseId, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>>;
   /**
    * Idempotent by `key` (Idempotency-Key or client-made id; else the nonce). `bodyHash` guards against reuse.
-   * Without a warm lease that fits: `payment_required` with a quote to sign.
+   * Without a lease that fits: `payment_required` with a quote to sign. `routes`: requests with this demand may go to the
+   * job's lease straight away.
    */
   submit(
     by: Principal,
@@ -263,7 +272,7 @@ export interface AccountRpc {
     bodyHash: string,
     request: RoutedJobRequest,
     clientId: string | null,
-  ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded>;
+  ): Promise<Outcome<{ job: JobView; replayed: boolean; routes: boolean }> | PaymentNeeded>;
   /** The job that a client-made id stands for. */
   resolve(clientId: string): Promise<JobId | null>;
   /** Leases of this account that have not ended, newest first. */
@@ -295,9 +304,13 @@ export interface Wait {
   readonly blockers: Partial<Record<Blocker, number>>;
 }
 
-/** `payment_required` brings the quote to sign, `allowance_required` the lease and the cumulative to allow. */
+/**
+ * `payment_required` brings the quote to sign, the allowance that the job will need, and what to sign where credit
+ * suffices; `allowance_required` the lease and the cumulative to allow.
+ */
 export interface PaymentNeeded extends Refused {
   readonly quote?: Quote;
+  readonly credit?: CreditOffer;
   readonly allowance?: {
     readonly lease_id: LeaseId;
     readonly lease_hash: string;

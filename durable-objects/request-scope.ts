@@ -14,3 +14,15 @@ export async function jobIdFor(lease: LeaseId, by: string, scope: string): Promi
   const hash = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(`${by} ${scope}`));
   return jobIdOf(lease, new Uint8Array(hash, 0, 16));
 }
+
+/**
+ * Of an array of requests that came as one. The first has the id of a request by itself: a name stands for one request,
+ * array or not.
+ */
+export function jobIdsFor(lease: LeaseId, by: string, scope: string, count: number): Promise<JobId[]> {
+  return Promise.all(
+    Array.from({ length: count }, (_, index) =>
+      jobIdFor(lease, by, index === 0 ? scope : `${scope} ${index}`),
+    ),
+  );
+}

@@ -1,4 +1,5 @@
 import { Address } from "@gpux/protocol/ids";
+import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
 
 /**
@@ -18,4 +19,26 @@ export function upgradeOf(request: Request): { signer: Address; nonce: string; e
   if (!headers.success) return null;
   const { "x-gpux-principal": signer, "x-gpux-nonce": nonce, "x-gpux-expires": expires } = headers.data;
   return { signer, nonce, expires };
+}
+
+/** As {@link Upgrade}, of a client that dials its lease: under which session, if any, and the edge's name for the request. */
+const ClientUpgrade = Upgrade.extend({
+  "x-gpux-session": SessionId.nullable().default(null),
+  "x-gpux-bearer": z.enum(["yes", "no"]),
+  "x-gpux-request": z.string().min(1).max(64),
+});
+
+/** As {@link upgradeOf}, of a client. */
+export function clientUpgradeOf(request: Request) {
+  const headers = ClientUpgrade.safeParse(Object.fromEntries(request.headers));
+  if (!headers.success) return null;
+  const { data } = headers;
+  return {
+    signer: data["x-gpux-principal"],
+    nonce: data["x-gpux-nonce"],
+    expires: data["x-gpux-expires"],
+    session: data["x-gpux-session"],
+    bearer: data["x-gpux-bearer"] === "yes",
+    request: data["x-gpux-request"],
+  };
 }

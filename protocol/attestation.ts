@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { LeaseTerms, Receipt, Seconds } from "./eip712.ts";
+import { ConsumerSignature } from "./consumer-signature.ts";
+import { LeaseTerms, MAX_ORDER_LEASES, Receipt, Seconds } from "./eip712.ts";
 import { Address, Bytes32, HexBytes } from "./ids.ts";
 import { SignedAllowance } from "./job.ts";
 import { Amount } from "./money.ts";
@@ -68,6 +69,41 @@ export const Attestation = z.strictObject({
 });
 export type Attestation = z.infer<typeof Attestation>;
 
+/**
+ * Asks for the meter's signature over `Allocate`: leases opened or topped up from the credit that their consumer signer
+ * (`signature`) and the meter spend together.
+ */
+export const AllocationRequest = z
+  .strictObject({
+    terms: z.array(LeaseTerms).min(1).max(MAX_ORDER_LEASES),
+    fundedTo: z.array(Amount).min(1).max(MAX_ORDER_LEASES),
+    validBefore: Seconds,
+    signature: ConsumerSignature,
+  })
+  .refine((request) => request.terms.length === request.fundedTo.length, "one target for each lease");
+export type AllocationRequest = z.output<typeof AllocationRequest>;
+
+/**
+ * Why the meter does not co-sign an allocation, by the relayer's words for the same: `intent_invalid` does not fit the
+ * schema, a target is zero or a lease stands twice; `terms_refused` are terms of another meter, with a key in two roles,
+ * or such as no quote of this market has (SPEC CRD-2); `other_credit`: the leases are not of one payer and consumer;
+ * `bad_signature`: not the consumer's, over exactly these targets; `lease_closed`: its final usage is signed.
+ */
+export const AllocationRefusalCode = z.enum([
+  "intent_invalid",
+  "terms_refused",
+  "other_credit",
+  "bad_signature",
+  "lease_closed",
+]);
+export type AllocationRefusalCode = z.infer<typeof AllocationRefusalCode>;
+
+export interface AllocationRefusal {
+  readonly ok: false;
+  readonly code: AllocationRefusalCode;
+  readonly detail: string;
+}
+
 export const MeterInfo = z.strictObject({ address: Address, chainId: z.int(), escrow: Address });
 export type MeterInfo = z.infer<typeof MeterInfo>;
 
@@ -77,4 +113,8 @@ export interface MeterRpc {
   /** Starts the lease's clock. Without it the clock starts at the first attestation. */
   open(request: z.input<typeof OpenRequest>): Promise<{ ok: true; leaseId: Bytes32 } | AttestRefusal>;
   attest(request: z.input<typeof AttestRequest>): Promise<Attestation | AttestRefusal>;
+  /** Its half of an allocation. What it has co-signed once it co-signs again; the chain says whether the money is there. */
+  allocate(
+    request: z.input<typeof AllocationRequest>,
+  ): Promise<{ ok: true; signature: HexBytes } | AllocationRefusal>;
 }

@@ -213,6 +213,10 @@ export type RevokeMeter = z.infer<typeof RevokeMeter>;
  * One job, never sent to the chain: its digest is a leaf of the lease's evidence tree. `job` is keccak256 of the
  * job id's UTF-8, `inputHash` sha256 of the canonical job request, `outputHashes` sha256 of each output in manifest
  * order, `sequence` counts from 1 in the lease, `price` is a difference of two floors, `endedAt` is in seconds.
+ *
+ * A dedicated lease is paid for its time: a tick is a receipt of {@link NO_JOB}, whose `billedMs` were served until
+ * `endedAt`; `attempt` numbers the count, `inputHash` is the terms' `quote` (what was reserved), there are no outputs.
+ * Its jobs' receipts cost nothing (docs/adr/0014).
  */
 export const Receipt = z.strictObject({
   leaseId: Bytes32,
@@ -229,6 +233,9 @@ export const Receipt = z.strictObject({
   endedAt: Seconds,
 });
 export type Receipt = z.infer<typeof Receipt>;
+
+/** What stands as `job` in a receipt of time. No id hashes to it. */
+export const NO_JOB: Bytes32 = `0x${"00".repeat(32)}`;
 
 /** EIP-3009 in the token's domain; `nonce` is {@link fundingNonce} or {@link depositNonce}. */
 export const ReceiveWithAuthorization = z.strictObject({

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { type ErrorEntry, type Fault, later, tenant } from "./error-entry.ts";
 import { RELAY_ERRORS } from "./relay-errors.ts";
 import { SESSION_ERRORS } from "./session-errors.ts";
+import { SOCKET_ERRORS } from "./socket-errors.ts";
 
 export type { Fault } from "./error-entry.ts";
 
@@ -218,6 +219,7 @@ export const ERRORS = {
   ),
 
   ...SESSION_ERRORS,
+  ...SOCKET_ERRORS,
   ...RELAY_ERRORS,
 } as const satisfies Record<string, ErrorEntry>;
 

@@ -132,7 +132,8 @@ export const FromLease = z.discriminatedUnion("t", [
     inputs: z.record(z.string(), InputValue),
     ticket: z.string().max(TICKET_LIMIT),
   }),
-  frame("started", attempt),
+  /** `ms` ago (0). Not told of an attempt that succeeds at once: its `result` says how long it ran. */
+  frame("started", { ...attempt, ms: z.int().min(0).optional() }),
   frame("progress", { ...attempt, fraction: z.number().min(0).max(1), note: z.string().max(200).optional() }),
   frame("log", { ...attempt, line: z.string().max(4_000) }),
   frame("result", {
@@ -150,6 +151,13 @@ export const FromLease = z.discriminatedUnion("t", [
   }),
   /** The attempt was stopped as `cancel` asked. */
   frame("stopped", { ...attempt, ms: z.int().min(0), gpu: z.string().max(128) }),
+  /** The agent has read on chain that the lease is open and funded, and serves it: a dedicated one is billed from here. */
+  frame("serving", {}),
+  /**
+   * Volatile, the answer to `tick` number `n`: for so long altogether the lease was served here, by the agent's own
+   * clock, which runs while the link is up and the edge has said that time counts.
+   */
+  frame("served", { n: z.int().min(1), ms: z.int().min(0) }),
   /** The provider's signature that `settle` asked for: over the usage, whose evidence commits to every receipt. */
   frame("signed", {
     usage: z.strictObject({
@@ -193,6 +201,11 @@ export const ToLease = z.discriminatedUnion("t", [
   /** Several at once, in order: each as if it had come by itself. */
   frame("runs", { runs: z.array(z.strictObject(run)).min(2).max(MOST_IN_BATCH) }),
   frame("cancel", { ...attempt, reason: z.string().max(200) }),
+  /**
+   * Volatile, of a dedicated lease: say how long it was served so far. `runs`: whether time counts from here on. Said
+   * again after every welcome; until then nothing counts.
+   */
+  frame("tick", { n: z.int().min(1), runs: z.boolean() }),
   /** Sign this usage; `receipts` are what it adds, in order, and its evidence the Merkle root with them. */
   frame("settle", {
     usage: z.strictObject({ cumulative: Amount, evidence: Bytes32 }),

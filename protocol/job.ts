@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { canonicalJson, sha256Hex } from "./canonical.ts";
+import { CreditAuthorization } from "./funding.ts";
 import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
 import { Amount } from "./money.ts";
 import { Demand } from "./resources.ts";
@@ -67,6 +68,10 @@ export const RoutedJobRequest = JobRequest.extend({
   demand: Demand.prefault({}),
   /** Only this lease; without it the account's warm leases are tried, then a quote is made. */
   lease: LeaseId.optional(),
+  /** Whose money a lease that is quoted for it is opened with; the principal's when left out. */
+  payer: Address.optional(),
+  /** Opens `lease`, which was quoted, from credit: signed as the `payment_required` before it asked (SPEC CRD-5). */
+  funding: CreditAuthorization.optional(),
 });
 export type RoutedJobRequest = z.output<typeof RoutedJobRequest>;
 
@@ -121,6 +126,7 @@ export const SignedReceipt = z.object({
   provider_signature: HexBytes.nullable(),
   edge_signature: HexBytes.nullable(),
 });
+export type SignedReceipt = z.output<typeof SignedReceipt>;
 
 /** A job as the API shows it. Views are open objects: an older client must survive a newer edge's additions. */
 export const JobView = z.object({

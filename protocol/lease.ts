@@ -1,8 +1,12 @@
 import { z } from "zod";
 import { LeaseTerms } from "./eip712.ts";
+import { AutoTopUp, LeaseFunding } from "./funding.ts";
 import { Address, Bytes32, HexBytes, LeaseId, OrderId } from "./ids.ts";
+import { SignedReceipt } from "./job.ts";
 import { Amount } from "./money.ts";
 import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./resources.ts";
+
+export { FundingAuthorization, fundingTimeFault } from "./funding.ts";
 
 /** `lost`: the node stayed away beyond its grace; `expired`: the terms ran out or the funding never landed. */
 export const LeaseStatus = z.enum([
@@ -23,11 +27,14 @@ export const LeaseEnd = z.strictObject({
     "closed_by_consumer",
     "quote_lapsed",
     "insufficient_funds",
+    "insufficient_credit",
     "funding_failed",
     "terms_expired",
     "node_lost",
     "node_refused",
     "node_drained",
+    "funds_spent",
+    "yielded",
   ]),
   fault: z.enum(["tenant", "provider", "platform", "chain"]),
   detail: z.string().optional(),
@@ -51,14 +58,8 @@ export const WantedLease = {
   consumer_signer: Address.optional(),
   /** How long the lease may last. */
   duration_s: z.int().min(300).max(86_400).default(3_600),
-  /**
-   * `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. Terms, text and checks of
-   * both are there, but no lease bills by the clock yet: sold now, a dedicated one would be had for nothing.
-   */
-  mode: LeaseMode.default("serverless").refine(
-    (mode): boolean => mode === "serverless",
-    "dedicated leases are not sold yet: ask for serverless",
-  ),
+  /** `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. */
+  mode: LeaseMode.default("serverless"),
   /** What the caller means to put in; the quote suggests an amount when it is left out. */
   amount: Amount.optional(),
   /**
@@ -91,7 +92,7 @@ export const QuoteText = z.strictObject({
   isolation: Isolation.optional(),
   features: z.array(Feature).max(16).optional(),
   models: z.array(ModelName).max(16).optional(),
-  /** Usage is co-signed at least this often while a job runs. */
+  /** Of a dedicated lease: its time is counted and co-signed so often, in seconds. */
   tick_s: z.int(),
   /** As asked; {@link KEEP_WARM_S} in a text of before it could be. No default: the text's hash stands in the terms. */
   keep_warm_s: KeepWarm.optional(),
@@ -140,41 +141,41 @@ export const IndicativeQuote = z.object({
 });
 export type IndicativeQuote = z.output<typeof IndicativeQuote>;
 
-/** The payer's one signature: EIP-3009 ReceiveWithAuthorization whose nonce is the hash of the funding plan. */
-export const FundingAuthorization = z.strictObject({
-  amount: Amount,
-  salt: Bytes32,
-  valid_after: z.int().min(0).default(0),
-  /** Seconds; at least 60 s ahead so that it can land, at most one hour so that the hold ends. */
-  valid_before: z.int().min(0),
-  signature: HexBytes,
-});
-export type FundingAuthorization = z.output<typeof FundingAuthorization>;
-
-/** Why the market does not take a funding that may land until `validBefore` (seconds); null when it does. */
-export function fundingTimeFault(validBefore: number, nowMs: number): string | null {
-  const now = nowMs / 1_000;
-  return validBefore < now + 60 || validBefore > now + 3_660
-    ? "valid_before must be 60 s to one hour ahead"
-    : null;
-}
-
 /** The body of `POST /v1/leases`. */
-export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: FundingAuthorization });
+export const LeaseRequest = z.strictObject({ lease: LeaseId, funding: LeaseFunding });
 export type LeaseRequest = z.output<typeof LeaseRequest>;
 
 /** The body of `POST /v1/leases/{id}/topup`. */
-export const TopUpRequest = z.strictObject({ funding: FundingAuthorization });
+export const TopUpRequest = z.union([
+  z.strictObject({ funding: LeaseFunding }),
+  /** Instead of what was left with the lease before; null: nothing any more. */
+  z.strictObject({ auto_top_up: AutoTopUp.nullable() }),
+]);
 export type TopUpRequest = z.output<typeof TopUpRequest>;
 
 /** One transaction that touched a lease, for timelines and reports. */
 export const LeaseTransaction = z.object({
-  kind: z.enum(["fund", "settle", "close", "withdraw"]),
+  kind: z.enum(["fund", "allocate", "settle", "close", "withdraw"]),
   hash: Bytes32,
   gas: z.string(),
   calldata_bytes: z.int(),
   l1_fee: z.string(),
 });
+
+/** Billed time of a dedicated lease, with the receipt that it is in the evidence by. */
+export const TickView = z.object({
+  /** The receipt's sequence. */
+  id: z.string(),
+  object: z.literal("tick"),
+  from: z.iso.datetime(),
+  to: z.iso.datetime(),
+  /** What the node was away for is not billed; of two clocks the slower counts, and makes up for it in the next. */
+  served_ms: z.int(),
+  price: Amount,
+  /** Signatures and proof are null until a voucher covers it. */
+  receipt: SignedReceipt,
+});
+export type TickView = z.output<typeof TickView>;
 
 /** A lease as the API shows it. */
 export const LeaseView = z.object({
@@ -189,6 +190,8 @@ export const LeaseView = z.object({
   /** The node keeps the lease's GPUs for it. If not, the next job waits in `queued` until the node has them free. */
   warm: z.boolean(),
   funded: Amount,
+  /** Whose rest returns to the credit that opened it, and not to its payer. */
+  from_credit: z.boolean().optional(),
   /** What was used so far. */
   spent: Amount,
   /** `spent` plus the max_price of jobs that have not ended. */
@@ -210,14 +213,20 @@ export const LeaseView = z.object({
   top_ups: z
     .array(
       z.object({
+        /** What it adds; of one from credit, to what the lease has now. */
         amount: Amount,
-        salt: Bytes32,
+        /** From a wallet: its authorization's. */
+        salt: Bytes32.optional(),
+        /** From credit: what the lease has once it has landed. */
+        funded_to: Amount.optional(),
         status: z.enum(["landing", "refused"]),
-        reason: z.enum(["insufficient_funds", "funding_failed"]).optional(),
+        reason: z.enum(["insufficient_funds", "insufficient_credit", "funding_failed"]).optional(),
         detail: z.string().optional(),
       }),
     )
     .optional(),
+  /** Signed raises that it lands by itself when less than `below` is left. */
+  auto_top_up: z.object({ below: Amount, targets: z.array(Amount) }).optional(),
   transactions: z.array(LeaseTransaction),
   end: LeaseEnd.optional(),
   /** Of one that was opened with others by one signature. */

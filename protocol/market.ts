@@ -43,17 +43,17 @@ export const OfferList = z.object({
 });
 export type OfferList = z.output<typeof OfferList>;
 
-/** Prices of a GPU-hour in base units, weighted by GPUs. */
-const Spread = z.object({
-  min: Amount,
-  p25: Amount,
-  median: Amount,
-  p75: Amount,
-  max: Amount,
-  gpus: z.int(),
-});
+/** Prices of a GPU-hour in base units. */
+const Spread = z.object({ min: Amount, p25: Amount, median: Amount, p75: Amount, max: Amount });
+/** Weighted by GPUs. */
+const Asked = Spread.extend({ gpus: z.int() });
+/** Weighted by GPU-hours, which are a decimal. */
+const Paid = Spread.extend({ gpu_hours: z.string() });
 
-/** `GET /v1/gpu-prices`: what is asked by nodes that are online, a model at a time. */
+/**
+ * `GET /v1/gpu-prices`: a model at a time what is asked by nodes that are online, and what leases that ended in the last
+ * `days` were paid on chain, at their terms' rate for GPU, cores and memory together.
+ */
 export const GpuPrices = z.object({
   object: z.literal("list"),
   data: z.array(
@@ -62,7 +62,9 @@ export const GpuPrices = z.object({
       nodes: z.int(),
       gpus: z.object({ online: z.int(), free: z.int() }),
       /** Null: nobody sells it in that tier. */
-      asks: z.object({ firm: Spread.nullable(), yieldable: Spread.nullable() }),
+      asks: z.object({ firm: Asked.nullable(), yieldable: Asked.nullable() }),
+      /** Null: nothing was settled. */
+      settled: z.object({ days: z.int(), firm: Paid.nullable(), yieldable: Paid.nullable() }),
     }),
   ),
   has_more: z.boolean(),

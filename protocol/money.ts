@@ -31,6 +31,13 @@ export function accrued(ratePerHour: bigint, ms: number, gpus = 1): bigint {
   return (ratePerHour * BigInt(ms)) / (MS_PER_HOUR * BigInt(gpus));
 }
 
+/** The inverse of {@link accrued}: the longest time that costs at most `amount`, in milliseconds. */
+export function affordedMs(ratePerHour: bigint, amount: bigint, gpus = 1): number {
+  if (ratePerHour === 0n) return Number.MAX_SAFE_INTEGER;
+  const ms = ((amount + 1n) * MS_PER_HOUR * BigInt(gpus) - 1n) / ratePerHour;
+  return ms > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(ms);
+}
+
 /** For people: `1500000n` is `"1.50"` at 6 decimals; keeps every digit that is not zero, and at least two. */
 export function formatAmount(amount: bigint, decimals = 6): string {
   const digits = amount.toString().padStart(decimals + 1, "0");

@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { LeaseTerms, MAX_ORDER_LEASES } from "./eip712.ts";
+import { CreditAuthorization, FundingAuthorization, isFromCredit } from "./funding.ts";
 import { Address, Bytes32, LeaseId, OrderId } from "./ids.ts";
-import { FundingAuthorization, LeaseRequest, LeaseStatus, Quote, WantedLease } from "./lease.ts";
+import { LeaseRequest, LeaseStatus, Quote, WantedLease } from "./lease.ts";
 import { Amount } from "./money.ts";
 import { Resources } from "./resources.ts";
 
@@ -33,15 +34,36 @@ function isLeast(resources: Resources): boolean {
   return (Object.keys(least) as (keyof Resources)[]).every((kind) => resources[kind] === least[kind]);
 }
 
+const amounts = z.array(Amount).min(1).max(MAX_ORDER_LEASES);
+
 /**
- * The payer's one signature for all leases of an order: EIP-3009 over the sum, whose nonce is the hash of
- * `Funding(lease hashes, amounts, salt)` in the order's order.
+ * One signature for all leases of an order, in the order's order. From the payer's wallet: EIP-3009 over the sum, whose
+ * nonce is the hash of `Funding(lease hashes, amounts, salt)`.
  */
-export const OrderAuthorization = z.strictObject({
+export const WalletOrderAuthorization = z.strictObject({
   ...FundingAuthorization.omit({ amount: true }).shape,
-  amounts: z.array(Amount).min(1).max(MAX_ORDER_LEASES),
+  amounts,
 });
+
+/** From the payer's credit: the consumer signer's over `Allocate(lease hashes, funded_to, valid_before)`. */
+export const CreditOrderAuthorization = z.strictObject({
+  ...CreditAuthorization.omit({ funded_to: true }).shape,
+  funded_to: amounts,
+});
+export type CreditOrderAuthorization = z.output<typeof CreditOrderAuthorization>;
+
+export const OrderAuthorization = z.union([CreditOrderAuthorization, WalletOrderAuthorization]);
 export type OrderAuthorization = z.output<typeof OrderAuthorization>;
+
+/** What each lease of the order has by it, in the order's order. */
+export function orderAmounts(funding: OrderAuthorization): readonly bigint[] {
+  return isFromCredit(funding) ? funding.funded_to : funding.amounts;
+}
+
+/** Which funding of the order it is: one with the same key is the same wish, by whatever signature. */
+export function orderFundingKey(funding: OrderAuthorization): string {
+  return isFromCredit(funding) ? `credit:${funding.funded_to.join()}` : funding.salt;
+}
 
 /** The body of `POST /v1/leases` that funds an order. */
 export const OrderFunding = z.strictObject({ order: OrderId, funding: OrderAuthorization });

@@ -2,6 +2,7 @@ import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
+import type { QuoteText } from "@gpux/protocol/lease";
 import type { Journal } from "../journal.ts";
 import { type Credentials, socketUrl, upgradeHeaders } from "../link/credentials.ts";
 import { dueBy, type NodeBody, nodeBody, ownClock, parseToNode } from "../link/frames.ts";
@@ -14,12 +15,17 @@ import { enterHold, type HoldEntry, type Holds, rememberedHolds, takenShares } f
 /** As package.json of this workspace. */
 export const AGENT_VERSION = "0.1.0";
 
+/** What a lease has of the machine, and the text that its terms commit to, where it is known. */
+export interface Sold extends Share {
+  readonly text?: QuoteText | undefined;
+}
+
 /** What the control link asks of the rest of the agent. */
 export interface LeaseHouse {
   /** Leases that are not over; a resting one leaves its resources to others. */
   list(): readonly ({ readonly id: LeaseId; readonly isResting: boolean } & Share)[];
   /** Starts to serve; `refusal`: only to say why not. Resolves once the lease is in its journal. */
-  open(lease: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null): Promise<void>;
+  open(lease: LeaseId, terms: LeaseTerms, sold: Sold, refusal: string | null): Promise<void>;
   /** Hangs up and keeps the journal. Resolves once a restart would know it too. */
   rest(lease: LeaseId): Promise<void>;
   /** A resting lease is served, but not given its resources. */
@@ -166,7 +172,10 @@ export function createControl(options: ControlOptions): Control {
       say({ t: "declined", hold: lease, reason: `${admission.code}: ${admission.detail}`.slice(0, 200) });
       return;
     }
-    enter({ is: "held", hold: { lease, terms, resources, gpus: frame.text?.gpus ?? [], expiresAt } });
+    enter({
+      is: "held",
+      hold: { lease, terms, resources, gpus: frame.text?.gpus ?? [], text: frame.text, expiresAt },
+    });
     // Said only when a restart would know it too.
     await journal.sync();
     log({ level: "info", event: "hold.confirmed", text: `${lease} is held until ${frame.expires_at}` });
@@ -200,7 +209,7 @@ export function createControl(options: ControlOptions): Control {
     // Whether it is served was decided when it was first opened.
     if (known !== undefined) return leases.open(lease, terms, known, null);
     const held = holds.get(lease);
-    const share = held ?? LEAST;
+    const share: Sold = held ?? LEAST;
     // The id is the hash of the terms, so terms that pass are those that were held. Prices may have changed since.
     const agreed =
       held !== undefined && sameTerms(held.terms, terms)
@@ -212,7 +221,7 @@ export function createControl(options: ControlOptions): Control {
     await leases.open(
       lease,
       terms,
-      { gpus: share.gpus, resources: share.resources },
+      { gpus: share.gpus, resources: share.resources, text: share.text },
       admission.ok ? null : `${admission.code}: ${admission.detail}`,
     );
     enter({ is: "released", lease });

@@ -1,6 +1,7 @@
 import type { Share } from "@gpux/protocol/capacity";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { LeaseId } from "@gpux/protocol/ids";
+import { QuoteText } from "@gpux/protocol/lease";
 import { Gpu, Resources } from "@gpux/protocol/resources";
 import { z } from "zod";
 
@@ -11,6 +12,8 @@ export const Hold = z.strictObject({
   resources: Resources,
   /** The cards that were sold; none in journals of before they were named. */
   gpus: z.array(Gpu).default([]),
+  /** What exactly was sold; none in journals of before it was kept. */
+  text: QuoteText.optional(),
   /** Milliseconds since the epoch. */
   expiresAt: z.int(),
 });

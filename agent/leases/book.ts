@@ -1,13 +1,14 @@
-import type { Share } from "@gpux/protocol/capacity";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { JOB_FAILURES, type JobFailureCode } from "@gpux/protocol/errors";
 import { Bytes32, HexBytes, JobId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, InputValue, SignedAllowance } from "@gpux/protocol/job";
+import { QuoteText } from "@gpux/protocol/lease";
 import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { Gpu, Resources } from "@gpux/protocol/resources";
 import { keccak256, stringToBytes } from "viem/utils";
 import { z } from "zod";
+import type { Sold } from "../control/control.ts";
 import { FrameBody, leaseBody } from "../link/frames.ts";
 import type { Unacknowledged } from "../link/outbox.ts";
 
@@ -69,6 +70,8 @@ export const BookEntry = z.discriminatedUnion("is", [
     terms: LeaseTerms,
     resources: Resources,
     gpus: z.array(Gpu).default([]),
+    /** What exactly was sold; none in journals of before it was kept. */
+    text: QuoteText.optional(),
     refusal: z.string().nullable(),
   }),
   z.strictObject({ is: z.literal("allowance"), allowance: SignedAllowance }),
@@ -78,13 +81,15 @@ export const BookEntry = z.discriminatedUnion("is", [
   z.strictObject({ is: z.literal("ended"), ended: Ended }),
   z.strictObject({ is: z.literal("signed"), signed: Signed }),
   z.strictObject({ is: z.literal("voucher"), voucher: Voucher }),
+  /** How long a dedicated lease was served, as the edge was told in answer to its question number `n`. */
+  z.strictObject({ is: z.literal("served"), n: z.int().min(1), ms: z.int().min(0) }),
   z.strictObject({ is: z.literal("resting"), resting: z.boolean() }),
   z.strictObject({ is: z.literal("closing"), cumulative: Amount, evidence: Bytes32 }),
 ]);
 export type BookEntry = z.output<typeof BookEntry>;
 
 /** All that a lease's journal says; {@link enter} is the only thing that changes it. */
-export interface Book extends Share {
+export interface Book extends Sold {
   readonly terms: LeaseTerms;
   /** Why this lease is served only to be refused. */
   readonly refusal: string | null;
@@ -96,6 +101,8 @@ export interface Book extends Share {
   /** By the receipt's name of the job; gone once its receipt is signed. */
   readonly ended: Map<Bytes32, Ended[]>;
   signed: Signed;
+  /** What the edge was told of the time served, by the number of its question; the latest of them. */
+  readonly counts: Map<number, number>;
   /** The latest receipts by sequence, so that a repeated request meets the same answer. */
   readonly receipted: Map<number, Receipted>;
   /** The highest that the meter countersigned. */
@@ -105,6 +112,8 @@ export interface Book extends Share {
   resting: boolean;
 }
 
+/** Counts are signed for one after another: of so many, all but the last are settled. */
+const COUNTS_KEPT = 256;
 /** A repeated `settle` reaches back at most as far as one frame carries. */
 const RECEIPTS_KEPT = 1_024;
 /** Ended attempts that nobody will be billed for are kept only to answer a repeated `run`. */
@@ -129,11 +138,12 @@ export function readBook(entries: readonly BookEntry[]): Book | null {
   return book;
 }
 
-export function newBook(terms: LeaseTerms, { gpus, resources }: Share, refusal: string | null): Book {
+export function newBook(terms: LeaseTerms, { gpus, resources, text }: Sold, refusal: string | null): Book {
   return {
     terms,
     gpus,
     resources,
+    text,
     refusal,
     allowance: null,
     frames: [],
@@ -141,6 +151,7 @@ export function newBook(terms: LeaseTerms, { gpus, resources }: Share, refusal: 
     dealt: 0,
     ended: new Map(),
     signed: nothingSigned,
+    counts: new Map(),
     receipted: new Map(),
     voucher: null,
     closing: null,
@@ -176,6 +187,10 @@ export function enter(book: Book, entry: BookEntry): void {
       return;
     case "voucher":
       if (entry.voucher.cumulative >= (book.voucher?.cumulative ?? 0n)) book.voucher = entry.voucher;
+      return;
+    case "served":
+      book.counts.set(entry.n, entry.ms);
+      for (const n of [...book.counts.keys()].slice(0, -COUNTS_KEPT)) book.counts.delete(n);
       return;
     case "resting":
       book.resting = entry.resting;
@@ -222,10 +237,12 @@ export function entriesOf(book: Book): BookEntry[] {
       terms: book.terms,
       resources: book.resources,
       gpus: [...book.gpus],
+      text: book.text,
       refusal: book.refusal,
     },
     ...(book.allowance === null ? [] : [{ is: "allowance" as const, allowance: book.allowance }]),
     { is: "signed", signed: { ...book.signed, receipts } },
+    ...[...book.counts].map(([n, ms]) => ({ is: "served" as const, n, ms })),
     ...[...book.ended.values()].flat().map((ended) => ({ is: "ended" as const, ended })),
     { is: "acknowledged", seq: (book.frames[0]?.seq ?? book.nextSeq) - 1 },
     ...book.frames.map((frame) => ({ is: "sent" as const, ...frame })),
@@ -234,6 +251,16 @@ export function entriesOf(book: Book): BookEntry[] {
     ...(book.resting ? [{ is: "resting" as const, resting: true }] : []),
     ...(book.closing === null ? [] : [{ is: "closing" as const, ...book.closing }]),
   ];
+}
+
+/** Reserved and paid by the clock, its jobs free. */
+export function isDedicated({ text }: Pick<Book, "text">): boolean {
+  return text?.mode === "dedicated";
+}
+
+/** What the edge was last told of the time served. */
+export function countedMs({ counts }: Book): number {
+  return Math.max(0, ...counts.values());
 }
 
 /** How a receipt names a job: keccak256 of its id's UTF-8 (protocol/eip712.ts). */

@@ -21,6 +21,8 @@ const TOP_UP_PAUSE_MS = 1_000;
 export interface Funding {
   /** Null once the lease is open and funded; else why this provider will not work for it. Waits out a failing RPC. */
   verified(): Promise<string | null>;
+  /** What the escrow held when it was last read; null before. */
+  funded(): bigint | null;
   /** Null when a job up to `committed` can be paid. */
   covers(terms: LeaseTerms, allowed: bigint, committed: bigint): Promise<string | null>;
 }
@@ -93,6 +95,7 @@ export function createFunding({ chain, leaseId, safeAbove, log, signal }: Fundin
       verifying ??= verify();
       return verifying;
     },
+    funded: () => known?.lease.funded ?? null,
     async covers(terms, allowed, committed) {
       for (let reads = 0; ; reads += 1) {
         const lease = known?.lease ?? (await read());

@@ -5,7 +5,15 @@ import { type FrameBody, leaseBody } from "../link/frames.ts";
 import type { Log } from "../log.ts";
 import { isConsumersAllowance } from "./allowance.ts";
 import { type Attempt, Attempts, unheardMs } from "./attempts.ts";
-import { type Book, type BookEntry, type Ended, findEnded, sameAttempt, untoldEnds } from "./book.ts";
+import {
+  type Book,
+  type BookEntry,
+  type Ended,
+  findEnded,
+  isDedicated,
+  sameAttempt,
+  untoldEnds,
+} from "./book.ts";
 import { type AttemptEnd, execute, type Run, upload } from "./job.ts";
 import type { Workshop } from "./workshop.ts";
 
@@ -37,6 +45,8 @@ export interface LeaseJobs {
 }
 
 const PROGRESS_EVERY_MS = 200;
+/** A job that succeeds within this tells its begin with its end, in one frame for two. */
+const STARTED_WITHIN_MS = 25;
 const LOG_LINES = 1_000;
 
 export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
@@ -87,15 +97,22 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     if (missing !== null) return { t: "failed", ms: 0, code: "terms_refused", detail: missing };
     if (!prepared.ok) return { t: "failed", ms: 0, code: prepared.code, detail: prepared.detail };
     const giveBack = await slots.take(attempt.signal);
+    const told = listener(frame, attempt);
     try {
-      const executed = await execute(executor, prepared.job, listener(frame, attempt), attempt.signal);
+      const executed = await execute(executor, prepared.job, told, attempt.signal);
       attempt.ms = executed.ms;
       attempt.executing = false;
-      if (executed.t !== "done") return executed;
       // The GPU is free for the next job while this one's outputs travel.
       giveBack();
-      return await upload(objects, executed.ms, executed.outputs, attempt.signal);
+      const end =
+        executed.t === "done"
+          ? await upload(objects, executed.ms, executed.outputs, attempt.signal)
+          : executed;
+      // What it ran may have to be paid for, and the edge's clock begins with this.
+      if (end.t !== "result") told.tellBegun();
+      return end;
     } finally {
+      told.end();
       attempt.executing = false;
       giveBack();
     }
@@ -105,25 +122,44 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     const { job, attempt: token } = frame;
     let told = 0;
     let lines = 0;
+    let begunAt = 0;
+    let untold: NodeJS.Timeout | null = null;
+    const end = () => {
+      if (untold !== null) clearTimeout(untold);
+      untold = null;
+    };
+    const tellBegun = () => {
+      if (untold === null) return;
+      end();
+      if (attempt.stopReason !== null && attempt.stopReason !== "canceled") return;
+      log({ level: "info", event: "job.started", text: job, facts: { job } });
+      const ms = Math.floor(performance.now() - begunAt);
+      const seq = options.send(leaseBody({ t: "started", job, attempt: token, ms }), false);
+      attempt.start = { seq, at: performance.now(), heardAt: null };
+    };
     return {
       started() {
         attempt.executing = true;
+        begunAt = performance.now();
         options.onChange("began");
-        if (attempt.stopReason !== null) return;
-        log({ level: "info", event: "job.started", text: job, facts: { job } });
-        const seq = options.send(leaseBody({ t: "started", job, attempt: token }), false);
-        attempt.start = { seq, at: performance.now(), heardAt: null };
+        untold = setTimeout(tellBegun, STARTED_WITHIN_MS);
       },
+      /** Says now that the attempt has begun, if it has and that was not said yet. */
+      tellBegun,
+      /** Its begin is not told any more. */
+      end,
       progress(fraction: number, note: string | undefined) {
         const now = performance.now();
         if (attempt.stopReason !== null || (now - told < PROGRESS_EVERY_MS && fraction < 1)) return;
         told = now;
+        tellBegun();
         const text = note === undefined ? {} : { note: note.slice(0, 200) };
         options.tell(leaseBody({ t: "progress", job, attempt: token, fraction, ...text }));
       },
       log(line: string) {
         lines += 1;
         if (attempt.stopReason !== null || lines > LOG_LINES) return;
+        tellBegun();
         options.tell(leaseBody({ t: "log", job, attempt: token, line: line.slice(0, 4_000) }));
       },
     };
@@ -170,7 +206,9 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     );
     const rate = terms.ratePerHour;
     const affordableMs =
-      rate === 0n ? Number.MAX_SAFE_INTEGER : Number((frame.max_price * 3_600_000n) / rate);
+      rate === 0n || isDedicated(book)
+        ? Number.MAX_SAFE_INTEGER
+        : Number((frame.max_price * 3_600_000n) / rate);
     options.record({
       is: "ended",
       ended: {

@@ -11,9 +11,11 @@ import {
   acceptanceOf,
   type Book,
   type BookEntry,
+  countedMs,
   enter,
   entriesOf,
   findEnded,
+  isDedicated,
   jobName,
   sameAttempt,
   untoldEnds,
@@ -21,6 +23,7 @@ import {
 import { createFunding } from "./funding.ts";
 import { createLeaseJobs } from "./jobs.ts";
 import type { Signer } from "./receipts.ts";
+import { createServiceClock } from "./service-clock.ts";
 import { answerClose, answerSettle, type SigningDesk } from "./signing.ts";
 import { putAside, voucherOf } from "./vouchers.ts";
 import type { Workshop } from "./workshop.ts";
@@ -93,6 +96,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     log,
     signal: leaving.signal,
   });
+  const clock = createServiceClock(countedMs(book));
   let welcomed = false;
   let isUp = false;
   /** The final usage was asked for, and is answered; or nobody will ask any more. */
@@ -122,6 +126,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     book,
     self,
     account: credentials.account,
+    funded: () => funding.funded(),
     persist: (entry) => {
       record(entry);
       return journal.sync();
@@ -153,6 +158,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     preface: (body) => acceptanceOf(book, body),
     onFrame,
     onState: (state, detail) => {
+      if (isUp && state.state !== "up") clock.cut(link.heardAt());
       isUp = state.state === "up";
       if (state.state === "up") log({ level: "info", event: "lease.online", text: `${id} is connected` });
       if (state.state === "waiting" && detail !== "")
@@ -211,8 +217,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
       return;
     }
     funding.verified().then((reason) => {
-      if (reason !== null) refuse(reason);
-      else log({ level: "info", event: "lease.verified", text: `${id} is open and funded on chain` });
+      if (reason !== null) return refuse(reason);
+      log({ level: "info", event: "lease.verified", text: `${id} is open and funded on chain` });
+      if (isDedicated(book)) link.send(leaseBody({ t: "serving" }), true);
     }, ignoreLeaving);
   }
 
@@ -254,6 +261,14 @@ export function serveLease(options: LeaseOptions): ServedLease {
         tellSigning(body);
         link.send(leaseBody(body), true);
         closed.resolve();
+        return;
+      }
+      case "tick": {
+        clock.run(frame.runs);
+        const { n } = frame;
+        const ms = clock.total();
+        await desk.persist({ is: "served", n, ms });
+        link.tell(leaseBody({ t: "served", n, ms }));
         return;
       }
       case "voucher":

@@ -1,12 +1,20 @@
-import type { Close, Receipt, Usage } from "@gpux/protocol/eip712";
+import { type Close, NO_JOB, type Receipt, type Usage } from "@gpux/protocol/eip712";
 import type { ToLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32 } from "@gpux/protocol/ids";
 import { Output } from "@gpux/protocol/job";
 import { append, root } from "@gpux/protocol/merkle";
-import { accrued } from "@gpux/protocol/money";
+import { accrued, affordedMs } from "@gpux/protocol/money";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { z } from "zod";
-import { type Book, type Ended, leastBillable, ownMs, type Receipted, type Signed } from "./book.ts";
+import {
+  type Book,
+  type Ended,
+  isDedicated,
+  leastBillable,
+  ownMs,
+  type Receipted,
+  type Signed,
+} from "./book.ts";
 
 export type SettleRequest = Omit<Extract<ToLease, { t: "settle" }>, "v" | "seq" | "ack" | "t">;
 export type CloseRequest = Omit<Extract<ToLease, { t: "close" }>, "v" | "seq" | "ack" | "t">;
@@ -20,6 +28,12 @@ const BEHIND_MS = 3_000;
 const BEHIND_PART = 0.05;
 /** Rounding, and clocks that do not tick alike. */
 const AHEAD_MS = 50;
+/**
+ * Of a dedicated lease: the edge's count of the time served may be so much less than ours, over all of the lease, or a
+ * thousandth. The edge stops its clock before it can tell us, and a frame may wait for a job that is being broken off.
+ */
+const COUNT_BEHIND_MS = 15_000;
+const COUNT_BEHIND_PART = 0.001;
 
 export type SettleCheck =
   | {
@@ -42,11 +56,17 @@ const refuse = (detail: string): { ok: false; detail: string } => ({ ok: false, 
 /**
  * Whether the usage and its receipts say what happened here. Receipts that were signed before may be named again, if
  * they are the same; new ones follow without a gap. A repeated request gets the answer that it got, also when more was
- * signed since: an older usage pays nothing that a newer one does not.
+ * signed since: an older usage pays nothing that a newer one does not. `funded`: what the escrow holds for the lease,
+ * where that is known.
  */
-export function checkSettle(book: Book, self: Signer, request: SettleRequest): SettleCheck {
+export function checkSettle(
+  book: Book,
+  self: Signer,
+  request: SettleRequest,
+  funded: bigint | null = null,
+): SettleCheck {
   const { ratePerHour } = book.terms;
-  const { gpus } = book.resources;
+  const gpus = isDedicated(book) ? 1 : book.resources.gpus;
   let { cumulative, totalMs, frontier, evidence } = book.signed;
   let usage = { cumulative, evidence };
   const added: Receipted[] = [];
@@ -61,10 +81,14 @@ export function checkSettle(book: Book, self: Signer, request: SettleRequest): S
       continue;
     }
     if (sequence !== frontier.size + 1) return refuse(`receipt ${sequence} does not follow ${frontier.size}`);
-    const wrong = wrongIn(book, self, receipt);
+    const isTime = job === NO_JOB;
+    // The jobs of a dedicated lease are free: its time is paid for.
+    const nextMs = isTime || !isDedicated(book) ? totalMs + Number(receipt.billedMs) : totalMs;
+    const wrong =
+      wrongWhere(self, receipt) ??
+      (isTime ? wrongInTime(book, receipt, nextMs, funded) : wrongInJob(book, receipt));
     if (wrong !== null) return refuse(`receipt ${sequence}: ${wrong}`);
 
-    const nextMs = totalMs + Number(receipt.billedMs);
     const price = accrued(ratePerHour, nextMs, gpus) - accrued(ratePerHour, totalMs, gpus);
     if (receipt.price !== price)
       return refuse(`receipt ${sequence}: ${receipt.billedMs} ms cost ${price}, not ${receipt.price}`);
@@ -88,10 +112,30 @@ export function checkSettle(book: Book, self: Signer, request: SettleRequest): S
   };
 }
 
-/** What a receipt says wrongly of the job; null when it is right. */
-function wrongIn(book: Book, self: Signer, receipt: Receipt): string | null {
+function wrongWhere(self: Signer, receipt: Receipt): string | null {
   if (receipt.leaseId !== self.leaseId) return "it is of another lease";
-  if (receipt.node !== self.address) return "it names another node";
+  return receipt.node === self.address ? null : "it names another node";
+}
+
+/**
+ * What a receipt says wrongly of the time that the lease was served, of which it makes `totalMs` in all; null when it is
+ * right. Held against what the edge was told when it asked: not more, and not much less, but for time that nobody paid.
+ */
+function wrongInTime(book: Book, receipt: Receipt, totalMs: number, funded: bigint | null): string | null {
+  if (!isDedicated(book)) return "this lease is not paid by the clock";
+  const own = book.counts.get(receipt.attempt);
+  if (own === undefined) return `no time was counted under ${receipt.attempt}`;
+  if (receipt.inputHash !== book.terms.quote || receipt.outputHashes.length > 0)
+    return "it is not for what was reserved";
+  if (receipt.gpu !== (book.gpus[0]?.model ?? "")) return "the GPU is another";
+  if (totalMs > own + AHEAD_MS) return `${own} ms were served, not ${totalMs}`;
+  const due = funded === null ? own : Math.min(own, affordedMs(book.terms.ratePerHour, funded));
+  const least = due - Math.max(COUNT_BEHIND_MS, due * COUNT_BEHIND_PART);
+  return totalMs < least ? `${own} ms were served, of which only ${totalMs} are billed` : null;
+}
+
+/** What a receipt says wrongly of the job; null when it is right. */
+function wrongInJob(book: Book, receipt: Receipt): string | null {
   const attempts = book.ended.get(receipt.job) ?? [];
   const ended = attempts.filter((each) => each.attempt.n === receipt.attempt).at(-1);
   if (ended === undefined) return "this node ended no such attempt";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { LeaseId } from "@gpux/protocol/ids";
-import type { LeaseHouse } from "../control/control.ts";
+import type { LeaseHouse, Sold } from "../control/control.ts";
 import { type Journal, openJournal } from "../journal.ts";
 import { ownClock } from "../link/frames.ts";
 import { type Book, BookEntry, enter, newBook, readBook } from "./book.ts";
@@ -66,15 +66,15 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     onChange("leases");
   }
 
-  async function open(id: LeaseId, terms: LeaseTerms, share: Share, refusal: string | null) {
+  async function open(id: LeaseId, terms: LeaseTerms, sold: Sold, refusal: string | null) {
     const known = served.get(id);
     if (known !== undefined) return known.rouse();
     if (leaving) return;
     const opened = await openBook(id);
-    const book = readBook(opened.entries) ?? newBook(terms, share, refusal);
+    const book = readBook(opened.entries) ?? newBook(terms, sold, refusal);
     if (opened.entries.length === 0) {
-      const { gpus, resources } = share;
-      opened.journal.append({ is: "lease", terms, resources, gpus: [...gpus], refusal });
+      const { gpus, resources, text } = sold;
+      opened.journal.append({ is: "lease", terms, resources, gpus: [...gpus], text, refusal });
     }
     if (book.resting) {
       const awake: BookEntry = { is: "resting", resting: false };

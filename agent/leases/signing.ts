@@ -8,6 +8,8 @@ export interface SigningDesk {
   readonly book: Book;
   readonly self: Signer;
   readonly account: PrivateKeyAccount;
+  /** What the escrow holds for the lease, where that was read. */
+  readonly funded: () => bigint | null;
   /** Enters and syncs; rejects when the disk fails, and then nothing is signed. */
   readonly persist: (entry: BookEntry) => Promise<void>;
 }
@@ -16,7 +18,7 @@ const reasonOf = (detail: string): string => detail.slice(0, 400);
 
 /** The answer to `settle`: the signature over the usage, and so over every receipt named, or why not. */
 export async function answerSettle(desk: SigningDesk, request: SettleRequest): Promise<LeaseBody> {
-  const check = checkSettle(desk.book, desk.self, request);
+  const check = checkSettle(desk.book, desk.self, request, desk.funded());
   if (!check.ok) return { t: "refused", what: "settle", reason: reasonOf(check.detail) };
   if (check.signed.receipts.length > 0) await desk.persist({ is: "signed", signed: check.signed });
   const signature = await desk.account.sign({ hash: desk.self.hasher.usage(check.usage) });

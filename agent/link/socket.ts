@@ -56,6 +56,8 @@ export interface Link {
   tell(body: FrameBody): void;
   /** Resolves when the edge has acknowledged all that was sent, or the link has ended, or after `ms`. */
   flushed(ms: number): Promise<void>;
+  /** When the edge last said anything, by `performance.now()`. */
+  heardAt(): number;
   stop(): void;
 }
 
@@ -76,6 +78,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   let left = 0;
   /** Up to here frames are older than this connection. */
   let older = 0;
+  let heardAt = 0;
   let received = options.resume?.dealt ?? 0;
   let dealt = received;
   let dealing: Promise<void> = Promise.resolve();
@@ -214,6 +217,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   }
 
   function receive(text: string): void {
+    heardAt = performance.now();
     apply({ type: "heard" });
     if (text === "pong") return;
     const frame = options.parse(text);
@@ -306,6 +310,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
         flushWaiters.add(done);
       });
     },
+    heardAt: () => heardAt,
     stop: () => apply({ type: "stop" }),
   };
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { AgentConfig } from "@gpux/agent/config";
 import { devnetAccount } from "@gpux/contracts/roles";
-import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc8128";
+import type { LeaseId } from "@gpux/protocol/ids";
 import { packManifest } from "@gpux/protocol/manifest";
 import { type Client, createClient } from "@gpux/sdk";
 import { signAllowance } from "@gpux/sdk/spending";
@@ -13,34 +13,33 @@ import { edgeOptionsOf, startChain } from "../../scripts/stack/stack.ts";
 import { type Child, startOurs } from "../child.ts";
 import { freePort } from "../free-port.ts";
 import type { AgentsSetup } from "./agents.ts";
-import { echoManifest, PAYLOAD_BYTES } from "./echo.ts";
+import { echoManifest } from "./echo.ts";
 import { startWorkerd } from "./workerd.ts";
 
-/** Base units that each lease is funded with and allowed to spend, and the most that one job may cost of them. */
+/** Base units that each lease is funded with and allowed to spend. */
 const FUNDING = 1_000_000n;
-const MAX_PRICE = 1_000n;
 const UP_MS = 60_000;
 /** Leases opened at once: an account may hold only a few quotes that are not funded yet. */
 const AT_ONCE = 4;
-/** The longest that a signature may be good for (ERC-8128 as the edge takes it). */
-const SIGNED_FOR_S = 300;
 
-interface OpenLease {
-  readonly id: string;
+export interface OpenLease {
+  readonly id: LeaseId;
+  /** For all that it is funded with. */
   readonly allowance: { readonly cumulative: string; readonly signature: string };
 }
 
 /** A whole GPUX whose consumer has open, funded, connected leases. */
 export interface BenchMarket {
+  readonly url: string;
   readonly port: number;
-  readonly leases: number;
+  readonly chainId: number;
   readonly workerd: Child;
   readonly agents: Child;
-  /**
-   * Signed requests for new jobs on one lease, as bytes to be sent within five minutes, each once. `returns`: the job
-   * gives its 256 bytes back as an output, which the agent puts into the object store.
-   */
-  signedJobs(lease: number, count: number, returns: boolean): Promise<Uint8Array[]>;
+  readonly leases: readonly OpenLease[];
+  /** Of functions in the object store: one gives its 256 bytes back as an output, the other nothing. */
+  readonly functions: { readonly echo: string; readonly sink: string };
+  /** Starts one more agent, in a process of its own that the caller stops. Resolves when its node is online. */
+  addAgent(name: string): Promise<{ readonly child: Child; readonly node: string }>;
   stop(): Promise<void>;
 }
 
@@ -80,16 +79,20 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
     prices: { gpu_hour: "0.60" },
     region: "local",
   });
-  const setup: AgentsSetup = {
-    agents: Array.from({ length: count }, (_, i) => ({
-      key: generatePrivateKey(),
-      stateDir: join(folder, `agent-${i}`),
-      config,
-    })),
+  const startAgents = async (name: string, many: number) => {
+    const setup: AgentsSetup = {
+      agents: Array.from({ length: many }, (_, i) => ({
+        key: generatePrivateKey(),
+        stateDir: join(folder, `${name}-${i}`),
+        config,
+      })),
+    };
+    const child = startOurs(name, folder, new URL("./agents.ts", import.meta.url));
+    stops.push(child.stop);
+    await child.ask(setup);
+    return { child, nodes: setup.agents.map(({ key }) => privateKeyToAddress(key).toLowerCase()) };
   };
-  const agents = startOurs("agents", folder, new URL("./agents.ts", import.meta.url));
-  stops.push(agents.stop);
-  await agents.ask(setup);
+  const { child: agents, nodes } = await startAgents("agents", count);
 
   const { account } = devnetAccount("consumer");
   const client = createClient({ url, account, fetch: unpooled });
@@ -98,54 +101,42 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
     sink: await client.objects.put(packManifest(echoManifest(false))),
   };
   const opened: OpenLease[] = [];
-  const nodes = setup.agents.map(({ key }) => privateKeyToAddress(key));
   for (let i = 0; i < count; i += AT_ONCE) {
     const opening = Promise.all(nodes.slice(i, i + AT_ONCE).map((node) => openLease(client, node)));
     opened.push(...(await Promise.race([agents.failed, workerd.failed, opening])));
   }
 
-  let made = 0;
-  const signer = accountSigner(account, devnet.chainId);
   return {
+    url,
     port,
-    leases: count,
+    chainId: devnet.chainId,
+    leases: opened,
+    functions,
     workerd,
     agents,
-    async signedJobs(index, wanted, returns) {
-      const lease = opened[index];
-      if (lease === undefined) throw new RangeError(`there are ${count} leases`);
-      const requests: Uint8Array[] = [];
-      for (let i = 0; i < wanted; i += 1) {
-        const body = {
-          function: returns ? functions.echo : functions.sink,
-          inputs: { data: { base64: payload(made++) } },
-          max_price: MAX_PRICE.toString(),
-          allowance: lease.allowance,
-        };
-        const request = new Request(`${url}/v1/leases/${lease.id}/jobs`, {
-          method: "POST",
-          headers: { "content-type": "application/json", prefer: "wait=30" },
-          body: JSON.stringify(body),
-        });
-        requests.push(await bytesOf(await signRequest(request, signer, { expiresInS: SIGNED_FOR_S })));
-      }
-      return requests;
+    async addAgent(name) {
+      const {
+        child,
+        nodes: [node = ""],
+      } = await startAgents(name, 1);
+      await untilOnline(client, node);
+      return { child, node };
     },
     stop: () => stopAll(stops),
   };
 }
 
 /** workerd closes idle keep-alive connections, on which a pooled client's next request would fail. */
-const unpooled: typeof fetch = (request, init) => {
+export const unpooled: typeof fetch = (request, init) => {
   const asked = new Request(request, init);
   asked.headers.set("connection", "close");
   return fetch(asked);
 };
 
 async function openLease(client: Client, node: string): Promise<OpenLease> {
-  const demand = { node: node.toLowerCase() };
+  const demand = { node };
   const until = Date.now() + UP_MS;
-  while (!(await isOnline(client, demand.node))) await pauseBefore(until, `node ${node} online`);
+  await untilOnline(client, demand.node);
   const quote = await client.quotes.create({ demand, amount: FUNDING });
   await client.leases.open(quote, { demand, amount: FUNDING });
   for (;;) {
@@ -159,6 +150,11 @@ async function openLease(client: Client, node: string): Promise<OpenLease> {
   return { id: quote.lease_id, allowance: await signAllowance(account, settlement, allowance) };
 }
 
+async function untilOnline(client: Client, node: string): Promise<void> {
+  const until = Date.now() + UP_MS;
+  while (!(await isOnline(client, node))) await pauseBefore(until, `node ${node} online`);
+}
+
 async function isOnline(client: Client, node: string): Promise<boolean> {
   for await (const each of client.nodes.list()) if (each.id === node) return each.status === "online";
   return false;
@@ -167,25 +163,4 @@ async function isOnline(client: Client, node: string): Promise<boolean> {
 async function pauseBefore(until: number, what: string): Promise<void> {
   if (Date.now() > until) throw new Error(`${what}: not within ${UP_MS / 1_000} s`);
   await wait(50);
-}
-
-/** Other bytes for every job, so that no output is in the store already. */
-function payload(n: number): string {
-  const bytes = Buffer.alloc(PAYLOAD_BYTES, 7);
-  bytes.writeUInt32LE(n);
-  return bytes.toString("base64");
-}
-
-/** The request as HTTP/1.1 on the wire. */
-async function bytesOf(request: Request): Promise<Uint8Array> {
-  const url = new URL(request.url);
-  const body = Buffer.from(await request.arrayBuffer());
-  const fields = [...request.headers].map(([name, value]) => `${name}: ${value}`);
-  const head = [
-    `${request.method} ${url.pathname} HTTP/1.1`,
-    `host: ${url.host}`,
-    ...fields,
-    `content-length: ${body.length}`,
-  ];
-  return Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`), body]);
 }

@@ -1,134 +1,77 @@
-import { connect, type Socket } from "node:net";
 import { performance } from "node:perf_hooks";
 
-/**
- * A closed loop over keep-alive connections: each sends a request, waits for the whole answer, and sends the next.
- * Requests come as ready bytes, so that the generator costs little of the processors that it measures: Node's own
- * HTTP client alone would take longer than the fastest variant.
- */
-
-/** What one connection sends: its requests in order until they are spent, or one over and over. */
-export type Lane =
-  | { readonly once: readonly Uint8Array[] }
-  /** A request that may be repeated as it is. */
-  | { readonly again: Uint8Array };
-
-export interface Load {
-  readonly port: number;
-  readonly lanes: readonly Lane[];
-  /** Nothing new is sent after so long. */
-  readonly ms: number;
-  /** Text that every good answer's body holds. */
-  readonly expect: string;
+/** What one connection does over and over; each turn is timed as one. */
+export interface Connection {
+  /** Does the next piece of work. Null when there is none left. */
+  turn(): Promise<Turn | null>;
+  /** What must be done before the next turn can be, and belongs to no turn's time. */
+  between?(): Promise<void>;
+  close(): void;
 }
 
+export type Turn =
+  /** `firstAt`: when the first of several answers came, by `performance.now()`. */
+  | { readonly ok: true; readonly firstAt?: number }
+  /** What came instead, to be shown. */
+  | { readonly ok: false; readonly sample: string };
+
 export interface Loaded {
-  /** Answers of status 200 with the expected text. */
-  readonly jobs: number;
+  /** Turns that went well. */
+  readonly turns: number;
   readonly errors: number;
   /** The first wrong answer, cut; empty when there was none. */
   readonly sample: string;
-  /** From the first byte sent to the last answer. */
+  /** From the first turn's begin to the last one's end. */
   readonly wallMs: number;
-  /** Of good answers, in microseconds, sorted. */
+  /** Of good turns, in microseconds, sorted. */
   readonly latenciesUs: Float64Array;
+  /** Up to the first answer, of those turns that have several; sorted. */
+  readonly firstUs: Float64Array;
 }
 
 const SAMPLE = 600;
-const HEAD_END = Buffer.from("\r\n\r\n");
 
-export async function closedLoop(load: Load): Promise<Loaded> {
-  const sockets = await Promise.all(load.lanes.map(() => dial(load.port)));
+/** A closed loop: each connection begins its next turn when the last one is over, and none after `ms`. */
+export async function closedLoop(
+  dial: (index: number) => Promise<Connection>,
+  connections: number,
+  ms: number,
+): Promise<Loaded> {
+  const dialled = await Promise.all(Array.from({ length: connections }, (_, index) => dial(index)));
   const latencies: number[] = [];
+  const first: number[] = [];
   let errors = 0;
   let sample = "";
   const since = performance.now();
-  const until = since + load.ms;
-  const run = async (lane: Lane, socket: Socket) => {
-    const answers = answersOf(socket);
-    for (const request of requestsOf(lane)) {
-      const sentAt = performance.now();
-      if (sentAt >= until) break;
-      socket.write(request);
-      const answer = await answers.next();
-      const us = (performance.now() - sentAt) * 1_000;
-      if (answer.status === 200 && answer.body.includes(load.expect)) {
-        latencies.push(us);
-        continue;
+  const until = since + ms;
+  const run = async (connection: Connection) => {
+    for (;;) {
+      const begunAt = performance.now();
+      if (begunAt >= until) return;
+      const turn = await connection.turn();
+      if (turn === null) return;
+      if (turn.ok) {
+        latencies.push((performance.now() - begunAt) * 1_000);
+        if (turn.firstAt !== undefined) first.push((turn.firstAt - begunAt) * 1_000);
+      } else {
+        errors += 1;
+        if (sample === "") sample = turn.sample.slice(0, SAMPLE);
       }
-      errors += 1;
-      if (sample === "") sample = `${answer.status} ${answer.body.toString("utf8")}`.slice(0, SAMPLE);
+      await connection.between?.();
     }
   };
   try {
-    await Promise.all(
-      sockets.map((socket, i) => {
-        const lane = load.lanes[i];
-        return lane === undefined ? undefined : run(lane, socket);
-      }),
-    );
+    await Promise.all(dialled.map(run));
   } finally {
-    for (const socket of sockets) socket.destroy();
+    for (const connection of dialled) connection.close();
   }
   const wallMs = performance.now() - since;
   return {
-    jobs: latencies.length,
+    turns: latencies.length,
     errors,
     sample,
     wallMs,
     latenciesUs: Float64Array.from(latencies).sort(),
-  };
-}
-
-function* requestsOf(lane: Lane): Generator<Uint8Array> {
-  if ("once" in lane) yield* lane.once;
-  else for (;;) yield lane.again;
-}
-
-function dial(port: number): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: "127.0.0.1", noDelay: true }, () => {
-      socket.off("error", reject);
-      resolve(socket);
-    });
-    socket.once("error", reject);
-  });
-}
-
-interface HttpAnswer {
-  readonly status: number;
-  readonly body: Buffer;
-}
-
-/** Reads answers with a Content-Length, one at a time; anything else is an error, for no variant sends it. */
-function answersOf(socket: Socket): { next(): Promise<HttpAnswer> } {
-  let read = Buffer.alloc(0);
-  let wanted: PromiseWithResolvers<HttpAnswer> | null = null;
-  const fail = (error: Error) => wanted?.reject(error);
-  const take = () => {
-    const headEnd = read.indexOf(HEAD_END);
-    if (headEnd < 0 || wanted === null) return;
-    const head = read.toString("latin1", 0, headEnd);
-    const length = /\r\ncontent-length: *([0-9]+)/i.exec(head)?.[1];
-    if (length === undefined) return fail(new Error(`an answer without Content-Length:\n${head}`));
-    const end = headEnd + HEAD_END.length + Number(length);
-    if (read.length < end) return;
-    const body = read.subarray(headEnd + HEAD_END.length, end);
-    read = read.subarray(end);
-    const { resolve } = wanted;
-    wanted = null;
-    resolve({ status: Number(head.slice(9, 12)), body });
-  };
-  socket.on("data", (chunk) => {
-    read = read.length === 0 ? chunk : Buffer.concat([read, chunk]);
-    take();
-  });
-  socket.on("error", fail);
-  socket.on("close", () => fail(new Error("the server closed the connection")));
-  return {
-    next() {
-      wanted = Promise.withResolvers();
-      return wanted.promise;
-    },
+    firstUs: Float64Array.from(first).sort(),
   };
 }

@@ -1,4 +1,4 @@
-import { LeaseView } from "@gpux/protocol/lease";
+import { LeaseMode, LeaseView } from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { formatAmount } from "@gpux/protocol/money";
 import { Order, Spread } from "@gpux/protocol/order";
@@ -43,9 +43,15 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
           .choices(Spread.options)
           .default("distinct-provider" satisfies Spread),
       )
+      .addOption(
+        new Option("--mode <how>", "dedicated: reserved, billed by the clock; serverless: while jobs run")
+          .choices(LeaseMode.options)
+          .default("serverless" satisfies LeaseMode),
+      )
       .option("--duration <hours>", "how long the leases may last", "1")
       .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
-      .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)"),
+      .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)")
+      .option("--from-credit", "out of what gpux credit deposit set aside, to which the rest returns"),
   )
     .addHelpText(
       "after",
@@ -55,7 +61,8 @@ when one does not, every hold is let go of and nothing is signed. What a lease d
 
 Examples:
   $ gpux leases open --nodes 3 --gpus 4 --cpu 32 --memory 128
-  $ gpux leases open --gpu RTX_4090 --duration 6 --max-rate 0.80`,
+  $ gpux leases open --gpu RTX_4090 --duration 6 --max-rate 0.80
+  $ gpux leases open --mode dedicated --gpus 8 --duration 12`,
     )
     .action(async (flags: OpenFlags) => {
       const session = await openSession(terminal, flags, {
@@ -93,15 +100,48 @@ Examples:
     });
 
   withCommonFlags(
-    leases.command("topup <id> <usdc>").description("add to an open lease; what is not used comes back"),
+    leases
+      .command("topup <id> <usdc>")
+      .description("add to an open lease; what is not used comes back")
+      .option("--from-credit", "out of what gpux credit deposit set aside"),
   )
     .addHelpText("after", "\nExample:\n  $ gpux leases topup lse_... 5.00")
-    .action(async (id: string, amount: string, flags: CommonFlags) => {
+    .action(async (id: string, amount: string, flags: CommonFlags & { fromCredit?: boolean }) => {
       const session = await openSession(terminal, flags);
-      const lease = await session.client.leases.topUp(id, usdc(amount, "<usdc>"));
+      const payFrom = flags.fromCredit === true ? "credit" : "wallet";
+      const lease = await session.client.leases.topUp(id, usdc(amount, "<usdc>"), { payFrom });
       if (!session.json && lease.top_ups?.some((each) => each.status === "landing"))
         terminal.err.write("on its way to the chain; gpux leases get shows when it has landed\n");
       show(session, lease);
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
+    leases
+      .command("auto-topup <id>")
+      .description("let a lease raise itself from credit when it runs low, as far as you sign now")
+      .option("--below <usdc>", "raise it when less than this is left", "0.10")
+      .option("--by <usdc>", "each time by this much", "0.50")
+      .option("--limit <usdc>", "the most that it may ever have been given")
+      .option("--off", "take back what was signed and is not used"),
+  )
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ gpux leases auto-topup lse_... --below 0.20 --by 1.00 --limit 5.00\n  $ gpux leases auto-topup lse_... --off",
+    )
+    .action(async (id: string, flags: AutoTopUpFlags) => {
+      if (flags.off !== true && flags.limit === undefined)
+        throw new UsageError("--limit is missing", "Say how much the lease may come to, or --off.");
+      const session = await openSession(terminal, flags);
+      const auto =
+        flags.off === true || flags.limit === undefined
+          ? null
+          : {
+              below: usdc(flags.below, "--below"),
+              amount: usdc(flags.by, "--by"),
+              limit: usdc(flags.limit, "--limit"),
+            };
+      show(session, await session.client.leases.autoTopUp(id, auto));
       done(EXIT.ok);
     });
 
@@ -117,7 +157,7 @@ Examples:
 }
 
 /** Amounts of the events' data, base units on the wire. */
-const MONEY: ReadonlySet<string> = new Set(["funded", "added", "left", "amount", "cumulative"]);
+const MONEY: ReadonlySet<string> = new Set(["funded", "added", "left", "amount", "cumulative", "price"]);
 
 export function eventLine({ id, at, type, data }: LeaseEvent): string {
   const facts = Object.entries(data).map(([name, value]) =>
@@ -128,6 +168,13 @@ export function eventLine({ id, at, type, data }: LeaseEvent): string {
   return table([[String(id), at, type.padEnd(11), facts.join(" ")]]);
 }
 
+interface AutoTopUpFlags extends CommonFlags {
+  readonly below: string;
+  readonly by: string;
+  readonly limit?: string;
+  readonly off?: boolean;
+}
+
 interface OpenFlags extends CommonFlags {
   readonly nodes: string;
   readonly gpus: string;
@@ -136,9 +183,11 @@ interface OpenFlags extends CommonFlags {
   readonly gpu?: string;
   readonly region?: string;
   readonly spread: Spread;
+  readonly mode: LeaseMode;
   readonly duration: string;
   readonly amount?: string;
   readonly maxRate?: string;
+  readonly fromCredit?: boolean;
 }
 
 function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): Promise<Order> {
@@ -155,6 +204,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       memory_gb: whole(flags.memory, "--memory", 0),
     },
     spread: flags.spread,
+    mode: flags.mode,
     durationS: Math.round(hours * 3_600),
     demand: {
       ...(settings.gpu === undefined ? {} : { gpu_model: settings.gpu }),
@@ -162,6 +212,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
     },
     ...(flags.amount === undefined ? {} : { amount: usdc(flags.amount, "--amount") }),
     ...(settings.max_rate === undefined ? {} : { maxRatePerHour: usdc(settings.max_rate, "--max-rate") }),
+    payFrom: flags.fromCredit === true ? "credit" : "wallet",
     onQuoted(order) {
       const amounts = order.quotes.map(({ amount }) =>
         flags.amount === undefined ? amount : usdc(flags.amount, "--amount"),
@@ -169,7 +220,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       const total = amounts.reduce((sum, amount) => sum + amount, 0n);
       const rate = order.quotes.reduce((sum, { terms }) => sum + terms.ratePerHour, 0n);
       terminal.err.write(
-        `${order.quotes.length} hold, for ${formatAmount(rate)} USDC per hour in all; signing ${formatAmount(total)} USDC into escrow\n`,
+        `${order.quotes.length} hold, for ${formatAmount(rate)} USDC per hour in all; signing ${formatAmount(total)} USDC ${flags.fromCredit === true ? "from credit " : ""}into escrow\n`,
       );
     },
   });
@@ -220,6 +271,12 @@ function presenceOf({ node_connected: isConnected, warm, status }: LeaseView): s
   return warm || status !== "active" ? "away" : "at rest: the next job waits until it has its GPUs free";
 }
 
+function autoTopUpRow({ auto_top_up: auto }: LeaseView): string[][] {
+  const limit = auto?.targets.at(-1);
+  if (auto === undefined || limit === undefined) return [];
+  return [["auto top-up", `below ${formatAmount(auto.below)} USDC, up to ${formatAmount(limit)}`]];
+}
+
 function show({ terminal, json }: Session, lease: LeaseView): void {
   if (json) return printJson(terminal, LeaseView.encode(lease));
   const rows = [
@@ -227,12 +284,14 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
     ["status", lease.end === undefined ? lease.status : `${lease.status} (${lease.end.reason})`],
     ["node", `${lease.node} ${presenceOf(lease)}`],
     ["gpu", lease.text.gpus.map((gpu) => gpu.model).join(", ")],
+    ["billed", lease.text.mode === "dedicated" ? "by the clock" : "while jobs run"],
     ["rate", `${formatAmount(lease.terms.ratePerHour)} USDC per hour, fee ${lease.terms.feeBps / 100} %`],
     ["money", `${formatAmount(lease.spent)} spent of ${formatAmount(lease.funded)} USDC`],
     ...(lease.top_ups ?? []).map(({ amount, status, detail }) => [
       "top-up",
       `${formatAmount(amount)} USDC ${status}${detail === undefined ? "" : `: ${detail}`}`,
     ]),
+    ...autoTopUpRow(lease),
     ["jobs", `${lease.jobs_open} open, ${lease.jobs_ended} ended`],
     ["expires", new Date(lease.terms.expiry * 1_000).toISOString()],
     ...lease.transactions.map((transaction) => [transaction.kind, transaction.hash]),

@@ -180,6 +180,19 @@ test("warm leases are tried newest first, without those that are over", () => {
   expect(candidates(leases, { demand, lease: lease(9) }, null, 0)).toEqual([lease(9)]);
 });
 
+test("POOL-1 a lease whose node is there is tried first, then one that keeps its GPUs, then the cheapest", () => {
+  const cheap = { ...text, prices: { ...text.prices, gpu_hour: "900000" } };
+  const leases = [{ ...row(1, "open"), text: cheap }, row(2, "open"), row(3, "open"), row(4, "open")];
+  const standing = new Map([
+    [lease(2), "attached"],
+    [lease(3), "held"],
+  ] as const);
+  const demand = Demand.parse({});
+  expect(candidates(leases, { demand }, null, 0)).toEqual([1, 4, 3, 2].map(lease));
+  expect(candidates(leases, { demand }, null, 0, standing)).toEqual([2, 3, 1, 4].map(lease));
+  expect(candidates(leases, { demand }, lease(4), 0, standing)).toEqual([4, 2, 3, 1].map(lease));
+});
+
 test("quotes of an order count with it, not one by one", () => {
   const order = OrderId.parse(`ord_${"a".repeat(32)}`);
   expect(openQuotes([row(1, "quoted"), { ...row(2, "quoted"), order }], 0)).toBe(1);

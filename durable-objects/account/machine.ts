@@ -1,7 +1,7 @@
 import type { JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { textBlockersOf } from "@gpux/protocol/quote-text";
-import type { Demand } from "@gpux/protocol/resources";
+import { type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
 import type { Refused } from "../interfaces.ts";
 
 /** How long a finished request answers its retries. */
@@ -93,22 +93,44 @@ export function fits(text: QuoteText, demand: Demand): boolean {
   return textBlockersOf(text, demand).length === 0;
 }
 
+/** How soon a lease would begin a job, as it was a moment ago. */
+export type Standing = "attached" | "held" | "resting";
+const READINESS: readonly Standing[] = ["attached", "held", "resting"];
+
+/** The account's open leases that a job with this demand may go to, in no order. */
+export function pool(leases: readonly AccountLease[], demand: Demand, now: number): AccountLease[] {
+  return leases.filter(
+    (lease) => lease.phase === "open" && lease.expiresAt > now && fits(lease.text, demand),
+  );
+}
+
 /**
- * The leases to try for a job, in order: the one that an interrupted first try chose, then either the one that the
- * request names or the account's warm ones that fit, newest first.
+ * POOL-1: the leases to try for a job, in order: the one that an interrupted first try chose, then either the one that
+ * the request names or the account's own that fit, those whose node is there first, then the cheapest, then the newest.
  */
 export function candidates(
   leases: readonly AccountLease[],
   request: { readonly lease?: LeaseId | undefined; readonly demand: Demand },
   chosen: LeaseId | null,
   now: number,
+  standing: ReadonlyMap<LeaseId, Standing> = new Map(),
 ): LeaseId[] {
-  const warm = leases
-    .filter((lease) => lease.phase === "open" && lease.expiresAt > now && fits(lease.text, request.demand))
-    .sort((a, b) => b.createdAt - a.createdAt)
-    .map((lease) => lease.id);
-  const pool = request.lease === undefined ? warm : [request.lease];
-  return [...new Set(chosen === null ? pool : [chosen, ...pool])];
+  const readiness = (id: LeaseId) => READINESS.indexOf(standing.get(id) ?? "resting");
+  const fitting = pool(leases, request.demand, now)
+    .map(({ id, text, createdAt }) => ({ id, rate: rateOf(text), createdAt }))
+    .sort(
+      (a, b) =>
+        readiness(a.id) - readiness(b.id) ||
+        Number(a.rate > b.rate) - Number(a.rate < b.rate) ||
+        b.createdAt - a.createdAt,
+    )
+    .map(({ id }) => id);
+  const tried = request.lease === undefined ? fitting : [request.lease];
+  return [...new Set(chosen === null ? tried : [chosen, ...tried])];
+}
+
+function rateOf({ prices, resources }: QuoteText): bigint {
+  return ratePerHour(Prices.parse(prices), resources);
 }
 
 /** Those of an order count with it. */

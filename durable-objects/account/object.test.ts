@@ -229,10 +229,10 @@ test("QTE-1 a dedicated quote is owed by the clock alone and suggests the whole 
   const quote = await quoted(
     newAccount(),
     agent,
-    // Past the boundary, which sells none yet.
-    { ...QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_J" }, duration_s: 7_200 }), mode: "dedicated" },
+    QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_J" }, duration_s: 7_200, mode: "dedicated" }),
   );
-  expect(quote).toMatchObject({ text: { mode: "dedicated" }, amount: 7_200_000n });
+  // At 1,000 base units a second its time is counted about every 50 s.
+  expect(quote).toMatchObject({ text: { mode: "dedicated", tick_s: 51 }, amount: 7_200_000n });
   expect(quote.terms.unattended).toBe(2n ** 88n - 1n);
 });
 

@@ -1,15 +1,11 @@
 import { DurableObject } from "cloudflare:workers";
 import type { ErrorCode } from "@gpux/protocol/errors";
+import type { LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobView, RoutedJobRequest } from "@gpux/protocol/job";
-import {
-  type FundingAuthorization,
-  type IndicativeQuote,
-  type LeaseView,
-  type Quote,
-  QuoteRequest,
-} from "@gpux/protocol/lease";
+import { type IndicativeQuote, type LeaseView, type Quote, QuoteRequest } from "@gpux/protocol/lease";
 import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
+import type { Demand } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
 import type { ObjectEnv } from "../bindings.ts";
 import { askAs } from "../caller.ts";
@@ -24,13 +20,23 @@ import type {
 } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
-import { candidates, type KeyEvent, stepKey } from "./machine.ts";
+import {
+  type AccountLease,
+  candidates,
+  fits,
+  type KeyEvent,
+  pool,
+  type Standing,
+  stepKey,
+} from "./machine.ts";
 import { demandOf, Orders } from "./orders.ts";
 import { Quotes } from "./quotes.ts";
 import { AccountSessions } from "./sessions.ts";
 import { AccountStore } from "./store.ts";
 
-type Submitted = Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded;
+type Submitted = Outcome<{ job: JobView; replayed: boolean; routes: boolean }> | PaymentNeeded;
+/** Leases that are asked how they stand before one of them is chosen. */
+const LOOK_AT = 8;
 /** Of a lease that will take no more jobs. */
 const OVER: ReadonlySet<ErrorCode> = new Set([
   "lease_closed",
@@ -107,13 +113,13 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     return this.#sessions.refusal(by, Date.now()) ?? this.#orders.view(id, by.address);
   }
 
-  async openLease(
-    by: Principal,
-    id: LeaseId,
-    funding: FundingAuthorization,
-  ): Promise<Outcome<{ lease: LeaseView }>> {
+  async openLease(by: Principal, id: LeaseId, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>> {
     const replay = this.#admit(by);
     if (replay !== null) return replay;
+    return this.#open(id, funding);
+  }
+
+  async #open(id: LeaseId, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>> {
     const known = this.#store.lease(id);
     if (known === null) return { ok: false, code: "quote_unknown" };
     if (known.order !== null && known.phase === "quoted")
@@ -143,7 +149,7 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
       const known = await this.#onLease(by, lease, (as) => this.env.LEASE.getByName(lease).job(as, job, 0));
-      return known.ok ? { ...known, replayed: true } : known;
+      return known.ok ? { ...known, replayed: true, routes: this.#routes(lease, request.demand) } : known;
     }
     this.#underway.add(scope);
     try {
@@ -239,10 +245,17 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     request: RoutedJobRequest,
     clientId: string | null,
   ): Promise<Submitted> {
-    const { demand, lease: named, ...job } = request;
+    const { demand, lease: named, payer: _, funding, ...job } = request;
+    if (funding !== undefined) {
+      if (named === undefined) return { ok: false, code: "funding_invalid", detail: "name the quoted lease" };
+      const opened = await this.#open(named, funding);
+      if (!opened.ok) return opened;
+    }
     let full: Refused | null = null;
     const now = Date.now();
-    for (const lease of candidates(this.#store.liveLeases(now), request, chosen, now)) {
+    const live = this.#store.liveLeases(now);
+    const standing = named === undefined ? await this.#standing(by, pool(live, demand, now)) : undefined;
+    for (const lease of candidates(live, request, chosen, now, standing)) {
       const id = await jobIdFor(lease, by.address, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
       const submitted = await this.#onLease(by, lease, (as) =>
@@ -256,17 +269,51 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
         if (submitted.code === "queue_full") full = submitted;
         continue;
       }
-      return submitted;
+      return submitted.ok ? { ...submitted, routes: this.#routes(lease, demand) } : submitted;
     }
     if (full !== null) return full;
     return this.#paymentFor(by.address, request);
   }
 
+  /** How soon each would begin a job; asked only where there is a choice. */
+  async #standing(by: Principal, leases: readonly AccountLease[]): Promise<ReadonlyMap<LeaseId, Standing>> {
+    const asked = leases.length > 1 ? leases.slice(0, LOOK_AT) : [];
+    const seen = await Promise.all(
+      asked.map(async ({ id }): Promise<[LeaseId, Standing][]> => {
+        // One that does not answer is tried in its turn.
+        const view = await this.env.LEASE.getByName(id)
+          .view(by.address)
+          .catch(() => null);
+        if (view === null || !view.ok || !view.lease.warm) return [];
+        return [[id, view.lease.node_connected ? "attached" : "held"]];
+      }),
+    );
+    return new Map(seen.flat());
+  }
+
+  /** POOL-2: whether a request with this demand may be led to the lease straight away. */
+  #routes(id: LeaseId, demand: Demand): boolean {
+    const lease = this.#store.lease(id);
+    return lease !== null && lease.phase === "open" && fits(lease.text, demand);
+  }
+
+  /** CRD-5: the quote, and where the credit suffices what to sign to be paid from it. */
   async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
-    const wanted = { ...QuoteRequest.parse({}), demand: request.demand };
+    const { demand, payer = by } = request;
+    const wanted = { ...QuoteRequest.parse({}), demand, payer };
     const quoted = await this.#quotes.firm(by, wanted, request.max_price);
     if (!quoted.ok) return quoted;
-    return { ok: false, code: "payment_required", quote: quoted.quote };
+    const { quote } = quoted;
+    const { lease_id, lease_hash } = quote;
+    const allowance = { lease_id, lease_hash, cumulative: request.max_price.toString() };
+    const credit = await this.#quotes.creditFor(quote);
+    return {
+      ok: false,
+      code: "payment_required",
+      quote,
+      allowance,
+      ...(credit === null ? {} : { credit }),
+    };
   }
 
   /** Never later than what is set already: an account that is asked without end must not put its duties off. */

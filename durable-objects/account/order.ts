@@ -1,7 +1,7 @@
 import type { ErrorCode } from "@gpux/protocol/errors";
+import { fundingTimeFault } from "@gpux/protocol/funding";
 import type { Address, LeaseId, OrderId } from "@gpux/protocol/ids";
-import { fundingTimeFault } from "@gpux/protocol/lease";
-import type { OrderAuthorization, Spread } from "@gpux/protocol/order";
+import { type OrderAuthorization, orderAmounts, orderFundingKey, type Spread } from "@gpux/protocol/order";
 import type { HoldRequest, Refused } from "../interfaces.ts";
 
 /** From the first hold on: what is not held by then is not waited for, so that there is time left to sign. */
@@ -195,14 +195,15 @@ function lapsed(state: OrderState, now: number): OrderState {
 
 function fund(state: OrderState, funding: OrderAuthorization, now: number): OrderStep {
   if (state.funding !== null)
-    return state.funding.salt === funding.salt && state.phase !== "released"
+    return orderFundingKey(state.funding) === orderFundingKey(funding) && state.phase !== "released"
       ? ok(state)
       : refuse(state.end?.code ?? "order_closed", state.end?.detail ?? "another authorization funds it");
   if (state.phase === "gathering") return refuse("order_unknown", "its nodes are still being asked");
   if (state.phase === "released" || now >= orderExpiry(state)) return refuse("quote_expired");
-  if (funding.amounts.length !== state.nodes)
-    return refuse("funding_invalid", `it has ${funding.amounts.length} amounts for ${state.nodes} leases`);
-  if (funding.amounts.includes(0n)) return refuse("funding_invalid", "an amount is zero");
+  const amounts = orderAmounts(funding);
+  if (amounts.length !== state.nodes)
+    return refuse("funding_invalid", `it has ${amounts.length} amounts for ${state.nodes} leases`);
+  if (amounts.includes(0n)) return refuse("funding_invalid", "an amount is zero");
   const fault = fundingTimeFault(funding.valid_before, now);
   if (fault !== null) return refuse("funding_invalid", fault);
   return ok({ ...state, phase: "reserving", funding });

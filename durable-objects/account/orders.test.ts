@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import type { IntentAnswer } from "@gpux/protocol/intent";
 import { type Order, OrderRequest } from "@gpux/protocol/order";
 import { expect, test } from "vitest";
+import { configOf } from "../config.ts";
 import { type Account, addressOf, newAccount, principalOf } from "../testing/client.ts";
 import { offerOf, ScriptedAgent } from "../testing/scripted-agent.ts";
 import { AccountStore } from "./store.ts";
@@ -212,6 +213,48 @@ test("ORD-4 a signed order is under way in every lease, each with its own part, 
     ok: false,
     code: "order_closed",
   });
+});
+
+test("CRD-1 an order from credit is one allocation for all leases, which the meter signs as well", async () => {
+  const agents = await listed("ORDER_L", 3);
+  const account = newAccount();
+  const order = await quoted(account, agents, requestOf("ORDER_L"));
+  await relayer({ status: "pending", key: "allocate:x", txHash: null });
+  const valid_before = Math.floor(Date.now() / 1_000) + 600;
+  const fund = async (funded_to: bigint[], by: Account = account) => {
+    const leaseIds = order.funding.lease_hashes;
+    const hash = configOf(env).hasher.allocate({ leaseIds, fundedTo: funded_to, validBefore: valid_before });
+    const signature = await by.sign({ hash });
+    const funding = { kind: "credit", funded_to, valid_before, signature } as const;
+    return objectOf(account).fundOrder(principalOf(account), order.id, funding);
+  };
+  expect(await fund([5n, 6n])).toMatchObject({ code: "funding_invalid" });
+  const funded = await fund([5n, 6n, 7n]);
+  expect(funded).toMatchObject({ ok: true, order: { status: "open", funding: { total: 18n } } });
+  for (const { id } of order.leases)
+    expect(await env.LEASE.getByName(id).view(addressOf(account))).toMatchObject({
+      lease: { status: "funding", order_id: order.id, from_credit: true },
+    });
+  // The same targets are the same wish, others are not.
+  expect(await fund([5n, 6n, 7n])).toMatchObject({ ok: true });
+  expect(await fund([5n, 6n, 8n])).toMatchObject({ ok: false, code: "order_closed" });
+}, 20_000);
+
+test("CRD-2 an order that another key allocates is let go of: the meter does not sign it", async () => {
+  const agents = await listed("ORDER_M", 3);
+  const account = newAccount();
+  const order = await quoted(account, agents, requestOf("ORDER_M"));
+  const valid_before = Math.floor(Date.now() / 1_000) + 600;
+  const leaseIds = order.funding.lease_hashes;
+  const funded_to = [5n, 6n, 7n];
+  const hash = configOf(env).hasher.allocate({ leaseIds, fundedTo: funded_to, validBefore: valid_before });
+  const signature = await newAccount().sign({ hash });
+  const funding = { kind: "credit", funded_to, valid_before, signature } as const;
+  expect(await objectOf(account).fundOrder(principalOf(account), order.id, funding)).toMatchObject({
+    ok: false,
+    code: "funding_invalid",
+  });
+  for (const agent of agents) expect(await isFree(agent)).toBe(true);
 });
 
 test("ORD-7 of an order no lease opens alone, nobody else funds it, and unsigned it lapses", async () => {

@@ -1,5 +1,5 @@
 import { type Address, base32, OrderId } from "@gpux/protocol/ids";
-import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
+import { type Order, type OrderAuthorization, type OrderRequest, orderAmounts } from "@gpux/protocol/order";
 import type { Demand } from "@gpux/protocol/resources";
 import type { ObjectEnv } from "../bindings.ts";
 import { configOf } from "../config.ts";
@@ -220,7 +220,7 @@ export class Orders {
     const config = configOf(this.#env);
     const state = this.#state(id);
     const legs = keptLegs(state);
-    const amounts = state.funding?.amounts ?? legs.map(({ amount }) => amount);
+    const amounts = state.funding === null ? legs.map(({ amount }) => amount) : orderAmounts(state.funding);
     const leases = await Promise.all(
       legs.map(async ({ hold: { lease, terms }, state: is }) => {
         const seen = is === "told" ? await this.#env.LEASE.getByName(lease).view(by) : null;

@@ -1,6 +1,9 @@
+import { type AllocationRefusal, AllocationRequest } from "@gpux/protocol/attestation";
+import type { ErrorCode } from "@gpux/protocol/errors";
+import { isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
 import { Intent, type IntentRefusalCode } from "@gpux/protocol/intent";
-import type { OrderAuthorization } from "@gpux/protocol/order";
+import { type OrderAuthorization, orderAmounts } from "@gpux/protocol/order";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { BookEntry } from "../interfaces.ts";
@@ -37,12 +40,14 @@ export function partiesOf(env: ObjectEnv): Parties {
     },
     reserve: ({ hold: { lease } }, funding) => leaseOf(lease).reserve(funding.valid_before),
     async submit(state, funding) {
-      const answer = await env.RELAYER.submit(z.encode(Intent, intentOf(state, funding)));
+      const intent = await intentOf(env, state, funding);
+      if ("ok" in intent) return { ok: false, code: fundingRefusal(intent.code), detail: intent.detail };
+      const answer = await env.RELAYER.submit(z.encode(Intent, intent));
       if (answer.status !== "rejected") return { ok: true };
       return { ok: false, code: fundingRefusal(answer.code), detail: answer.detail };
     },
     async tell(leg, state, funding) {
-      const { amounts, ...authorization } = funding;
+      const amounts = [...orderAmounts(funding)];
       const legs = keptLegs(state);
       const index = legs.findIndex(({ hold: { lease } }) => lease === leg.hold.lease);
       const lease = leaseOf(leg.hold.lease);
@@ -50,32 +55,52 @@ export function partiesOf(env: ObjectEnv): Parties {
       await lease.quote({ ...leg.hold, amount: leg.amount });
       const amount = amounts[index] ?? leg.amount;
       const plan = { order: state.id, index, terms: legs.map(({ hold: { terms } }) => terms), amounts };
-      const told = await lease.fund({ ...authorization, amount }, plan);
+      const told = await lease.fund(shareOf(funding, amount), plan);
       // A refusal of the chain's is the lease's to show; any other would be a bug of ours.
-      if (!told.ok && told.code !== "insufficient_funds" && told.code !== "funding_invalid")
+      if (!told.ok && !CHAIN_REFUSALS.has(told.code))
         throw new Error(`${leg.hold.lease} does not take its funding: ${told.code}`);
     },
   };
 }
 
-/** One intent for all leases: the chain takes it whole or not at all. */
-function intentOf(state: OrderState, funding: OrderAuthorization): Intent {
+const CHAIN_REFUSALS: ReadonlySet<ErrorCode> = new Set([
+  "insufficient_funds",
+  "insufficient_credit",
+  "funding_invalid",
+]);
+
+/** One intent for all leases: the chain takes it whole or not at all. From credit the meter signs its half first. */
+async function intentOf(
+  env: ObjectEnv,
+  state: OrderState,
+  funding: OrderAuthorization,
+): Promise<Intent | AllocationRefusal> {
   const legs = keptLegs(state);
   const [first] = legs;
   if (first === undefined) throw new Error("an order without leases is funded");
-  return {
-    kind: "fund",
-    from: first.hold.terms.payer,
-    terms: legs.map(({ hold: { terms } }) => terms),
-    amounts: funding.amounts,
-    salt: funding.salt,
-    validAfter: funding.valid_after,
-    validBefore: funding.valid_before,
-    signature: funding.signature,
-  };
+  const terms = legs.map(({ hold }) => hold.terms);
+  const { signature, valid_before: validBefore } = funding;
+  if (isFromCredit(funding)) {
+    const request = { terms, fundedTo: funding.funded_to, validBefore, signature };
+    const cosigned = await env.METER.allocate(z.encode(AllocationRequest, request));
+    return cosigned.ok
+      ? { kind: "allocate", ...request, meterSignature: cosigned.signature }
+      : structuredClone(cosigned);
+  }
+  const { amounts, salt, valid_after: validAfter } = funding;
+  const from = first.hold.terms.payer;
+  return { kind: "fund", from, terms, amounts, salt, validAfter, validBefore, signature };
+}
+
+/** What one of its leases keeps of an order's funding. */
+function shareOf(funding: OrderAuthorization, amount: bigint): LeaseFunding {
+  if (isFromCredit(funding)) return { ...funding, funded_to: amount };
+  const { amounts: _, ...authorization } = funding;
+  return { ...authorization, amount };
 }
 
 function fundingRefusal(code: IntentRefusalCode) {
   if (code === "insufficient_balance") return "insufficient_funds";
+  if (code === "insufficient_credit") return code;
   return code === "relayer_low_balance" ? "relayer_low_balance" : "funding_invalid";
 }

@@ -3,7 +3,7 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
 import { base32, leaseIdOf } from "@gpux/protocol/ids";
 import type { IndicativeQuote, LeaseMode, Quote, QuoteRequest, QuoteText } from "@gpux/protocol/lease";
-import { MAX_AMOUNT } from "@gpux/protocol/money";
+import { affordedMs, MAX_AMOUNT } from "@gpux/protocol/money";
 import { type Demand, type Gpu, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import { hexToBytes, keccak256, stringToBytes } from "viem/utils";
 import type { EdgeConfig } from "../config.ts";
@@ -14,8 +14,10 @@ export type Wanted = Omit<QuoteRequest, "firm">;
 
 /** How long the agent's hold stands. */
 export const QUOTE_MS = 30_000;
-/** Usage is co-signed at least this often while a job runs. */
-const TICK_S = 60;
+/** What a tick of a dedicated lease is worth, in base units: as much as either side may have at stake (MTR-8). */
+const TICK_VALUE = 50_000n;
+/** Seconds; the bounds of a tick that is worth so much, and of a serverless lease, which has none. */
+const TICK_S = { least: 15, most: 300, serverless: 60 };
 const DEFAULT_MINUTES = 15n;
 
 export interface Draft {
@@ -57,7 +59,7 @@ export function draftQuote(
     isolation: offer.isolation,
     ...(request.demand.features === undefined ? {} : { features: request.demand.features }),
     ...(request.demand.model === undefined ? {} : { models: [request.demand.model] }),
-    tick_s: TICK_S,
+    tick_s: tickOf(request.mode, rate),
     keep_warm_s: request.keep_warm_s,
     salt,
   };
@@ -80,6 +82,13 @@ export function draftQuote(
   const leaseHash = config.hasher.leaseTerms(terms);
   const lease: LeaseId = leaseIdOf(leaseHash);
   return { hold: { lease, terms, text, expiresAt: now + QUOTE_MS }, leaseHash };
+}
+
+/** The dearer the lease, the more often its time is counted. */
+function tickOf(mode: LeaseMode, ratePerHour: bigint): number {
+  if (mode === "serverless") return TICK_S.serverless;
+  const seconds = affordedMs(ratePerHour, TICK_VALUE) / 1_000;
+  return Math.ceil(Math.min(TICK_S.most, Math.max(TICK_S.least, seconds)));
 }
 
 /** Those of the cards that the demand asks for, as many as it needs. */

@@ -1,10 +1,11 @@
+import { allocateTypedData, type CreditOffer } from "@gpux/protocol/credit";
 import type { Address } from "@gpux/protocol/ids";
 import type { IndicativeQuote, Quote } from "@gpux/protocol/lease";
 import type { ObjectEnv } from "../bindings.ts";
 import { configOf } from "../config.ts";
+import { createCredits } from "../credit.ts";
 import type { NothingFits, Outcome, Refused } from "../interfaces.ts";
 import { findOffers } from "../offers.ts";
-import { createCredits } from "./credit.ts";
 import { giveBackHold, holdLimit, takeHold } from "./holding.ts";
 import { MAX_OPEN_QUOTES, openQuotes } from "./machine.ts";
 import { indicativeQuote, QUOTE_MS, quoteOf, type Wanted } from "./quote.ts";
@@ -13,6 +14,9 @@ import type { AccountStore } from "./store.ts";
 
 /** Offers that are asked to hold, one after another, before the answer is "no capacity". */
 const TRIES = 5;
+
+/** How long what is asked for can land; seconds. The quote itself ends sooner. */
+const ALLOCATE_S = 600;
 
 type Quoted = Outcome<{ quote: Quote }> | NothingFits;
 
@@ -98,6 +102,16 @@ export class Quotes {
     } finally {
       this.#quoting -= 1;
     }
+  }
+
+  /** CRD-5: what the consumer signs to open the quoted lease from credit; null where that does not suffice. */
+  async creditFor(quote: Quote): Promise<CreditOffer | null> {
+    const { payer, consumerSigner } = quote.terms;
+    const balance = await this.#credits.of(payer, consumerSigner, quote.amount);
+    if (balance < quote.amount) return null;
+    const validBefore = Math.floor(Date.now() / 1_000) + ALLOCATE_S;
+    const message = { leaseIds: [quote.lease_hash], fundedTo: [quote.amount], validBefore };
+    return { balance, allocate: allocateTypedData(quote.settlement, message) };
   }
 
   /** The credit is looked up only by who has used up what is free. */

@@ -1,8 +1,8 @@
 import type { Address } from "@gpux/protocol/ids";
 import { type Blocker, blockersOf, type Demand, TIERS } from "@gpux/protocol/resources";
-import { asksOf } from "../asks.ts";
-import type { Asks, BookEntry, FindOptions, Found } from "../interfaces.ts";
+import type { BookEntry, FindOptions, Found, Prices } from "../interfaces.ts";
 import { standingOf } from "../presence.ts";
+import { pricesOf } from "../prices.ts";
 import { weightOf } from "../score.ts";
 import { Search } from "./search.ts";
 import { TierMarket } from "./tier-market.ts";
@@ -138,8 +138,8 @@ export class Book {
   }
 
   /** What online nodes ask, by model. */
-  asks(): Asks[] {
-    return asksOf(this.#entries.values());
+  prices(now: number): Prices[] {
+    return pricesOf(this.#entries.values(), now);
   }
 
   #remember(demand: Demand, now: number): void {

@@ -21,6 +21,7 @@ function entry(n: number, gpu_hour: string, lastSeen: number): BookEntry {
     status: "online",
     lastSeen,
     presence: NEVER_SEEN,
+    sales: [],
   };
 }
 

@@ -4,7 +4,7 @@ import type { Blocker, Demand } from "@gpux/protocol/resources";
 import type { ObjectEnv } from "../bindings.ts";
 import { booksOf, DIRECTORY, shardsOf } from "../books.ts";
 import { configOf } from "../config.ts";
-import type { Asks, BookEntry, BookRpc, FindOptions, Found } from "../interfaces.ts";
+import type { BookEntry, BookRpc, FindOptions, Found, Prices } from "../interfaces.ts";
 import { Book, type BookEvent } from "./machine.ts";
 import { BookStore } from "./store.ts";
 
@@ -50,8 +50,8 @@ export class BookObject extends DurableObject<ObjectEnv> implements BookRpc {
     return (await this.#ready()).skipped(node, Date.now());
   }
 
-  async asks(): Promise<Asks[]> {
-    return (await this.#ready()).asks();
+  async prices(): Promise<Prices[]> {
+    return (await this.#ready()).prices(Date.now());
   }
 
   async rowsOf(book: string, after: Address | null, limit: number): Promise<BookEntry[]> {

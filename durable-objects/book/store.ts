@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { BookEntry } from "../interfaces.ts";
 import { migrate } from "../migrations.ts";
 import { NEVER_SEEN, Presence } from "../presence.ts";
+import { Sale } from "../sales.ts";
 
 const STEPS = [
   "CREATE TABLE entries (node TEXT PRIMARY KEY, entry TEXT NOT NULL) WITHOUT ROWID",
@@ -19,6 +20,7 @@ const EntryRow = z.strictObject({
   status: z.enum(["offline", "online", "draining", "quarantined"]),
   lastSeen: z.int(),
   presence: Presence.default(NEVER_SEEN),
+  sales: z.array(Sale).default([]),
 });
 
 /** The Book's rows, one per node, and whether they are all there. */
@@ -47,7 +49,7 @@ export class BookStore {
   save(node: Address, entry: BookEntry | null): void {
     if (entry === null) this.#sql.exec("DELETE FROM entries WHERE node = ?", node);
     else {
-      const wire = JSON.stringify(z.encode(EntryRow, entry));
+      const wire = JSON.stringify(z.encode(EntryRow, { ...entry, sales: [...entry.sales] }));
       this.#sql.exec("INSERT OR REPLACE INTO entries VALUES (?, ?)", node, wire);
     }
   }

@@ -1,3 +1,4 @@
+import { fundingKey } from "@gpux/protocol/funding";
 import type { Address } from "@gpux/protocol/ids";
 import type { LeaseView } from "@gpux/protocol/lease";
 import type { Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
@@ -31,19 +32,20 @@ export function fundingAnswer(state: State): Outcome<{ lease: LeaseView }> {
   return refusedFunding(end ?? null) ?? { ok: true, lease: leaseView(state) };
 }
 
-/** Whether the top-up with this salt is still on its way to the chain. */
-export function isLanding(state: State, salt: string): boolean {
-  return state.lease.topUps.some((each) => each.funding.salt === salt && each.refused === null);
+/** Whether the top-up with this key is still on its way to the chain. */
+export function isLanding(state: State, key: string): boolean {
+  return state.lease.topUps.some((each) => fundingKey(each.funding) === key && each.refused === null);
 }
 
 /** As {@link fundingAnswer}, of a top-up; one that has landed is not kept any more. */
-export function topUpAnswer(state: State, salt: string): Outcome<{ lease: LeaseView }> {
-  const known = state.lease.topUps.find((each) => each.funding.salt === salt);
+export function topUpAnswer(state: State, key: string): Outcome<{ lease: LeaseView }> {
+  const known = state.lease.topUps.find((each) => fundingKey(each.funding) === key);
   return refusedFunding(known?.refused ?? null) ?? { ok: true, lease: leaseView(state) };
 }
 
 function refusedFunding(end: { reason: string; detail?: string | undefined } | null): Refused | null {
   if (end?.reason === "insufficient_funds") return refusalOf({ ...end, code: "insufficient_funds" });
+  if (end?.reason === "insufficient_credit") return refusalOf({ ...end, code: "insufficient_credit" });
   if (end?.reason === "funding_failed") return refusalOf({ ...end, code: "funding_invalid" });
   return null;
 }

@@ -1,6 +1,6 @@
 import { sha256Hex } from "@gpux/protocol/canonical";
 import type { JobRequest, SignedAllowance } from "@gpux/protocol/job";
-import { committed } from "./billing.ts";
+import { committed, mostOf } from "./billing.ts";
 import type { Draft } from "./draft.ts";
 import { type Arrival, admit, type Refusal, raiseAllowance } from "./jobs.ts";
 
@@ -16,7 +16,7 @@ export interface Arrivals {
  */
 export function admitAll(draft: Draft, { arrivals, allowance }: Arrivals): Refusal | null {
   const fresh = arrivals.filter(({ job }) => !draft.jobs.has(job));
-  const cumulative = fresh.reduce((sum, { request }) => sum + request.max_price, committed(draft));
+  const cumulative = fresh.reduce((sum, { request }) => sum + mostOf(draft.lease, request), committed(draft));
   raiseAllowance(draft, allowance ?? undefined);
   for (const [index, arrival] of arrivals.entries()) {
     const refusal = admit(draft, arrival);

@@ -1,18 +1,22 @@
 import type { Receipt } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
-import type { Output } from "@gpux/protocol/job";
+import type { JobRequest, Output } from "@gpux/protocol/job";
 import { append, root } from "@gpux/protocol/merkle";
-import { accrued } from "@gpux/protocol/money";
+import { accrued, affordedMs } from "@gpux/protocol/money";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import { keccak256, stringToBytes } from "viem/utils";
-import type { Job, Lease, State } from "./state.ts";
-import { currentAttempt, isTerminal } from "./state.ts";
+import type { Job, Lease, ReceiptState, State } from "./state.ts";
+import { currentAttempt, isDedicated, isTerminal } from "./state.ts";
 
-const MS_PER_HOUR = 3_600_000n;
+/** What a job may cost: of a dedicated lease, whose time is paid for, nothing. */
+export function mostOf(lease: Lease, request: Pick<JobRequest, "max_price">): bigint {
+  return isDedicated(lease) ? 0n : request.max_price;
+}
 
 /** What the lease may have used at most when every job that has not ended costs its max_price. */
 export function committed(state: State): bigint {
   let sum = state.lease.spent;
+  if (isDedicated(state.lease)) return sum;
   for (const job of state.jobs.values()) if (!isTerminal(job)) sum += job.request.max_price;
   return sum;
 }
@@ -28,15 +32,14 @@ export function ceiling(lease: Lease): bigint {
  * cumulative time, so this is exact: one millisecond more would cost more than `max_price`.
  */
 export function affordableMs(lease: Lease, maxPrice: bigint): number {
-  if (lease.terms.ratePerHour === 0n) return Number.MAX_SAFE_INTEGER;
-  const perUnit = MS_PER_HOUR * BigInt(lease.text.resources.gpus);
-  const total = ((lease.spent + maxPrice + 1n) * perUnit - 1n) / lease.terms.ratePerHour;
-  return Number(total) - lease.billedMs;
+  const { terms, text, spent, billedMs } = lease;
+  return affordedMs(terms.ratePerHour, spent + maxPrice, text.resources.gpus) - billedMs;
 }
 
 /** The most that is billed for this job: its time-out, or what max_price pays for when that is less. May be 0. */
 export function billableMs(lease: Lease, job: Job): number {
-  return Math.min(job.request.timeouts.execution_s * 1_000, affordableMs(lease, job.request.max_price));
+  const limit = job.request.timeouts.execution_s * 1_000;
+  return isDedicated(lease) ? limit : Math.min(limit, affordableMs(lease, job.request.max_price));
 }
 
 /** How long this job may run: a millisecond at least, also where max_price does not pay for it. */
@@ -47,6 +50,7 @@ export function executionMs(lease: Lease, job: Job): number {
 /** MTR-1: the price of `ms` more of one of the lease's GPUs, as the difference of two floors over all such time. */
 export function priceOf(lease: Lease, ms: number): bigint {
   const { terms, text } = lease;
+  if (isDedicated(lease)) return 0n;
   return accrued(terms.ratePerHour, lease.billedMs + ms, text.resources.gpus) - lease.spent;
 }
 
@@ -80,36 +84,43 @@ export function bill(
   const edgeMs = Math.max(0, end.now - attempt.startedAt);
   const ms = Math.min(end.agentMs ?? edgeMs, edgeMs, billableMs(lease, job));
   const price = priceOf(lease, ms);
-  const spent = lease.spent + price;
-  const receipt: Receipt = {
-    leaseId: lease.hash,
+  const added = withReceipt(lease, isDedicated(lease) ? 0 : ms, {
     job: keccak256(stringToBytes(job.id)),
-    sequence: lease.frontier.size + 1,
     attempt: attempt.token.n,
     inputHash: `0x${job.inputHash}`,
     outputHashes: end.outputs.map((output): Bytes32 => `0x${output.sha256}`),
-    node: lease.terms.providerSigner,
-    gpu: end.gpu ?? lease.text.gpus[0]?.model ?? "",
+    gpu: end.gpu ?? cardOf(lease),
     billedMs: BigInt(ms),
     price,
-    cumulative: spent,
     endedAt: Math.floor(end.now / 1_000),
+  });
+  return { lease: added.lease, job: { ...job, billedMs: ms, price, receipt: added.receipt } };
+}
+
+/** The card that a receipt names where nobody else does. */
+export function cardOf({ text }: Lease): string {
+  return text.gpus[0]?.model ?? "";
+}
+
+/** The lease's next receipt; `ms` are added to its billed time. */
+export function withReceipt(
+  lease: Lease,
+  ms: number,
+  said: Omit<Receipt, "leaseId" | "sequence" | "node" | "cumulative">,
+): { lease: Lease; receipt: ReceiptState } {
+  const spent = lease.spent + said.price;
+  const receipt: Receipt = {
+    ...said,
+    leaseId: lease.hash,
+    sequence: lease.frontier.size + 1,
+    node: lease.terms.providerSigner,
+    cumulative: spent,
   };
   const digest = hasherOf(lease.place).receipt(receipt);
   const frontier = append(lease.frontier, digest);
+  const before = { billedMs: lease.billedMs, spent: lease.spent, frontier: lease.frontier };
   return {
     lease: { ...lease, billedMs: lease.billedMs + ms, spent, frontier },
-    job: {
-      ...job,
-      billedMs: ms,
-      price,
-      receipt: {
-        receipt,
-        digest,
-        evidence: root(frontier),
-        before: { billedMs: lease.billedMs, spent: lease.spent, frontier: lease.frontier },
-        settled: null,
-      },
-    },
+    receipt: { receipt, digest, evidence: root(frontier), before, settled: null },
   };
 }

@@ -5,6 +5,9 @@ import { type Draft, put, send } from "./draft.ts";
 import {
   isFinal,
   isSettled,
+  isSettledReceipt,
+  type Lease,
+  type ReceiptState,
   type State,
   type Unsettled,
   unsettledReceipts,
@@ -36,6 +39,8 @@ export function blockAt(state: State): number {
   let count = 0;
   let oldest = Number.POSITIVE_INFINITY;
   let from = lease.spent;
+  // A tick is made when so much is at stake or so much time has gone by: it does not wait again.
+  if (lease.ticks.some(({ receipt }) => !isSettledReceipt(receipt))) return 0;
   for (const job of jobs.values()) {
     if (job.receipt === null || isFinal(job)) continue;
     count += 1;
@@ -84,9 +89,14 @@ export function askBlock(draft: Draft): void {
 }
 
 /** The receipts that the block under way covers and no voucher yet. */
-export function blockReceipts({ lease, jobs }: State): Unsettled[] {
-  const upTo = lease.block?.sequence ?? 0;
-  return unsettledReceipts(jobs.values()).filter(({ asked }) => asked.receipt.sequence <= upTo);
+export function blockReceipts(state: State): Unsettled[] {
+  const upTo = state.lease.block?.sequence ?? 0;
+  return unsettledReceipts(state).filter(({ asked }) => asked.receipt.sequence <= upTo);
+}
+
+function withTick(lease: Lease, before: ReceiptState, after: ReceiptState): Lease {
+  const ticks = lease.ticks.map((tick) => (tick.receipt === before ? { ...tick, receipt: after } : tick));
+  return { ...lease, ticks };
 }
 
 /** MTR-5: with the meter's signature the block is a voucher, and each of its receipts has its proof. */
@@ -100,8 +110,9 @@ export function completeBlock(draft: Draft, meter: `0x${string}`): void {
   const paths = first === undefined ? [] : proofsAfter(first.asked.before.frontier, leaves);
   for (const [i, { job, asked }] of covered.entries()) {
     const path = paths[i] ?? [];
-    const settled = { cumulative, evidence, size: sequence, path, provider, meter };
-    put(draft, { ...job, receipt: { ...asked, settled } });
+    const receipt = { ...asked, settled: { cumulative, evidence, size: sequence, path, provider, meter } };
+    if (job !== null) put(draft, { ...job, receipt });
+    else draft.lease = withTick(draft.lease, asked, receipt);
   }
   const voucher = { cumulative, evidence, sequence, provider, meter };
   draft.lease = { ...draft.lease, block: null, voucher };

@@ -1,7 +1,7 @@
 import { KEEP_WARM_S } from "@gpux/protocol/lease";
 import type { Draft } from "./draft.ts";
 import { stopBy } from "./ending.ts";
-import { isFinal, type Job, type Lease } from "./state.ts";
+import { isDedicated, isFinal, type Job, type Lease } from "./state.ts";
 
 /**
  * LSE-9: a serverless lease keeps its node's GPUs while it has work and for `keep_warm_s` after; then others may have
@@ -28,6 +28,7 @@ export function yieldBy(draft: Draft, at: number): void {
   if (lease.text.tier !== "yieldable" || capacity.state !== "held") return;
   const yieldAt = Math.min(capacity.yieldAt ?? at, at);
   draft.lease = { ...lease, capacity: { ...capacity, yieldAt } };
+  if (isDedicated(lease)) stopBy(draft, yieldAt);
 }
 
 /** When the GPUs fall back to the node; infinity while the lease has work or another reason to keep them. */
@@ -49,6 +50,7 @@ export function tend(draft: Draft): void {
     case "held": {
       const idleAt = jobs.every(isFinal) ? (capacity.idleAt ?? now) : null;
       if (idleAt !== capacity.idleAt) draft.lease = { ...lease, capacity: { ...capacity, idleAt } };
+      if (isDedicated(lease)) return;
       const hasYielded = capacity.yieldAt !== null && jobs.every((job) => isQueued(job) || isFinal(job));
       if (hasYielded || now >= restAt(draft.lease)) turn(draft, "resting");
       return;

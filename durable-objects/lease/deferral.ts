@@ -24,6 +24,7 @@ export function mayFollow(before: Lease, after: Lease, frames: readonly ToLease[
     before.drainAt === after.drainAt &&
     before.block === after.block &&
     before.closing === after.closing &&
+    before.topUps === after.topUps &&
     frames.every(({ t }) => t === "run" || t === "runs" || t === "cancel")
   );
 }

@@ -1,6 +1,6 @@
-import type { AttestRequest } from "@gpux/protocol/attestation";
+import type { AllocationRequest, AttestRequest } from "@gpux/protocol/attestation";
+import { fundingKey, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Intent, SettleIntent } from "@gpux/protocol/intent";
-import type { FundingAuthorization } from "@gpux/protocol/lease";
 import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
 import { blockReceipts } from "./blocks.ts";
@@ -15,6 +15,13 @@ type Voucher = z.output<typeof SettleIntent>;
  */
 export type Duty =
   | { readonly key: string; readonly t: "relay"; readonly intent: Intent }
+  /** From credit: the meter signs its half, then the relayer lands it. */
+  | {
+      readonly key: string;
+      readonly t: "allocate";
+      readonly funding: string;
+      readonly request: AllocationRequest;
+    }
   | { readonly key: "hold"; readonly t: "hold"; readonly voucher: Voucher }
   | { readonly key: "meter:open"; readonly t: "meter_open"; readonly openedAt: number }
   | {
@@ -36,11 +43,10 @@ export function duties(state: State, now: number): Duty[] {
   const relay = (intent: Intent) => list.push({ key: `relay:${intent.kind}`, t: "relay", intent });
   const { funding, closing, errands, terms } = lease;
 
-  if (lease.status === "funding" && funding !== null) relay(fundIntent(lease, funding));
+  if (lease.status === "funding" && funding !== null) list.push(fundDuty(lease, funding, "relay:fund"));
   if (lease.status === "active")
     for (const { funding: more, refused } of lease.topUps)
-      if (refused === null)
-        list.push({ key: `relay:fund:${more.salt}`, t: "relay", intent: fundIntent(lease, more) });
+      if (refused === null) list.push(fundDuty(lease, more, `relay:fund:${fundingKey(more)}`));
   // Until then a reorganisation may take the opening back and put it later; the meter counts from the one that counts.
   const isOpened = lease.status !== "funding" && lease.status !== "expired";
   if (isOpened && lease.openedAt !== null && !errands.metered)
@@ -88,18 +94,19 @@ function capacityDuties({ status, capacity, awayAt }: Lease): Duty[] {
 }
 
 /** Leases of one order ask for one and the same intent: the relayer knows it by its meaning and lands it once. */
-function fundIntent({ terms, plan, funding: opening }: Lease, funding: FundingAuthorization): Intent {
-  const together = plan !== null && opening?.salt === funding.salt ? plan : null;
-  return {
-    kind: "fund",
-    from: terms.payer,
-    terms: together?.terms ?? [terms],
-    amounts: together?.amounts ?? [funding.amount],
-    salt: funding.salt,
-    validAfter: funding.valid_after,
-    validBefore: funding.valid_before,
-    signature: funding.signature,
-  };
+function fundDuty({ terms: own, plan, funding: opening }: Lease, funding: LeaseFunding, key: string): Duty {
+  const isOpening = opening !== null && fundingKey(opening) === fundingKey(funding);
+  const together = plan !== null && isOpening ? plan : null;
+  const terms = together?.terms ?? [own];
+  const { signature, valid_before: validBefore } = funding;
+  if (isFromCredit(funding)) {
+    const request = { terms, fundedTo: together?.amounts ?? [funding.funded_to], validBefore, signature };
+    return { key, t: "allocate", funding: fundingKey(funding), request };
+  }
+  const { amount, salt, valid_after: validAfter } = funding;
+  const amounts = together?.amounts ?? [amount];
+  const plain = { from: own.payer, terms, amounts, salt, validAfter, validBefore, signature };
+  return { key, t: "relay", intent: { kind: "fund", ...plain } };
 }
 
 /** The newest usage that two have signed. */

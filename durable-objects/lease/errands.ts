@@ -1,4 +1,4 @@
-import { AttestRequest } from "@gpux/protocol/attestation";
+import { type AllocationRefusal, AllocationRequest, AttestRequest } from "@gpux/protocol/attestation";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Intent, type IntentAnswer, SettleIntent } from "@gpux/protocol/intent";
 import { z } from "zod";
@@ -74,6 +74,8 @@ export class Errands {
         const answer = await this.#env.RELAYER.submit(z.encode(Intent, duty.intent));
         return answeredBy(duty.intent, answer);
       }
+      case "allocate":
+        return this.#allocate(duty);
       case "hold": {
         const { cumulative } = duty.voucher;
         const answer = await this.#env.RELAYER.hold(z.encode(SettleIntent, duty.voucher));
@@ -117,10 +119,22 @@ export class Errands {
         await this.#env.NODE.getByName(lease.terms.providerSigner).dial(lease.id);
         return null;
       case "node_release":
-        await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id);
+        await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id, lease.settled);
         return { t: "errand", done: "released" };
     }
   }
+
+  /** Asked for each time: the meter signs the same again, so that nothing of it has to be kept. */
+  async #allocate({ funding, request }: Extract<Duty, { t: "allocate" }>): Promise<Event | null> {
+    const cosigned = await this.#env.METER.allocate(z.encode(AllocationRequest, request));
+    if (!cosigned.ok) return { t: "relay_refused", kind: "allocate", funding, ...refusalOf(cosigned) };
+    const intent: Intent = { kind: "allocate", ...request, meterSignature: cosigned.signature };
+    return answeredBy(intent, await this.#env.RELAYER.submit(z.encode(Intent, intent)), funding);
+  }
+}
+
+function refusalOf({ code, detail }: AllocationRefusal) {
+  return { code, detail };
 }
 
 /** What a node's answer to a lease that wants its GPUs again is to the machine. */
@@ -131,15 +145,14 @@ export function rousedBy(turn: number, answer: Outcome): Event {
   return { t: "capacity", turn, blocker: known ? answer.code : "gpus" };
 }
 
-/** What an answer of the relayer's is to the machine; `null` while it is pending. */
-export function answeredBy(intent: Intent, answer: IntentAnswer): Event | null {
+/** What an answer of the relayer's is to the machine; `null` while it is pending. `funding`: which, of an allocation. */
+export function answeredBy(intent: Intent, answer: IntentAnswer, funding?: string): Event | null {
   const { kind } = intent;
-  const which =
-    intent.kind === "fund"
-      ? { salt: intent.salt }
-      : intent.kind === "withdraw"
-        ? { account: intent.account }
-        : {};
+  const which = {
+    ...(intent.kind === "fund" ? { funding: intent.salt } : {}),
+    ...(intent.kind === "withdraw" ? { account: intent.account } : {}),
+    ...(funding === undefined ? {} : { funding }),
+  };
   if (answer.status === "done") return { t: "relayed", kind, ...which, answer };
   if (answer.status === "pending") return null;
   return { t: "relay_refused", kind, ...which, code: answer.code, detail: answer.detail };

@@ -1,6 +1,7 @@
+import { fundingKey, isFromCredit } from "@gpux/protocol/funding";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { isHeld, wantsAgent } from "./capacity.ts";
-import type { Lease } from "./state.ts";
+import { isDedicated, type Lease, type ReceiptState } from "./state.ts";
 
 /** A line for the lease's own journal, or of a kind that is only passed on; the store numbers it. */
 export interface LeaseEntry {
@@ -28,8 +29,10 @@ function moneyEvents(before: Lease, after: Lease): LeaseEntry[] {
   const entries: LeaseEntry[] = [];
   const { funded, spent, voucher } = after;
   for (const { funding, refused } of after.topUps) {
-    const known = before.topUps.find((each) => each.funding.salt === funding.salt);
-    const about = { salt: funding.salt, amount: funding.amount.toString() };
+    const known = before.topUps.find((each) => fundingKey(each.funding) === fundingKey(funding));
+    const about = isFromCredit(funding)
+      ? { funded_to: funding.funded_to.toString() }
+      : { salt: funding.salt, amount: funding.amount.toString() };
     if (refused === null && (known === undefined || known.refused !== null))
       entries.push({ type: "top_up", data: { ...about, status: "landing" } });
     if (refused !== null && (known === undefined || known.refused === null))
@@ -40,18 +43,27 @@ function moneyEvents(before: Lease, after: Lease): LeaseEntry[] {
       type: "funded",
       data: { funded: funded.toString(), added: (funded - before.funded).toString() },
     });
-  if (isLow(after) && !isLow(before))
-    entries.push({
-      type: "low_balance",
-      data: { left: (funded - spent).toString(), funded: funded.toString() },
-    });
+  if (isLow(after) && !isLow(before)) {
+    const left = after.service.low ?? funded - spent;
+    entries.push({ type: "low_balance", data: { left: left.toString(), funded: funded.toString() } });
+  }
+  for (const { from, to, receipt } of after.ticks)
+    if (before.ticks.every((tick) => tick.to !== to)) entries.push(tickEvent(from, to, receipt));
   const isNew = voucher !== null && voucher.meter !== null && voucher.meter !== before.voucher?.meter;
   if (isNew) entries.push({ type: "voucher", data: { cumulative: voucher.cumulative.toString() } });
   return entries;
 }
 
+function tickEvent(from: number, to: number, { receipt }: ReceiptState): LeaseEntry {
+  const [since, until] = [from, to].map((ms) => new Date(ms).toISOString());
+  const served = { served_ms: Number(receipt.billedMs), price: receipt.price.toString() };
+  return { type: "tick", data: { from: since, to: until, ...served } };
+}
+
 /** There is time to top up, and little enough to matter. */
-function isLow({ status, funded, spent }: Lease): boolean {
+function isLow(lease: Lease): boolean {
+  const { status, funded, spent } = lease;
+  if (isDedicated(lease)) return lease.service.low !== null;
   return status === "active" && (funded - spent) * 5n < funded;
 }
 

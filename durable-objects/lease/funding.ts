@@ -1,20 +1,36 @@
+import {
+  fundingAmount,
+  fundingKey,
+  fundingTimeFault,
+  isFromCredit,
+  type LeaseFunding,
+} from "@gpux/protocol/funding";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
-import { type FundingAuthorization, fundingTimeFault } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import type { Draft } from "./draft.ts";
 import { end } from "./ending.ts";
 import { type Refusal, refuse } from "./jobs.ts";
 import { finish } from "./outcome.ts";
-import { isTerminal } from "./state.ts";
+import { refilled } from "./service.ts";
+import { isTerminal, pledged } from "./state.ts";
 
 /** Top-ups that are under way at once, and refused ones that are still shown. */
 const MAX_TOP_UPS = 8;
 
-/** What the chain would refuse, or hold the node's GPUs for too long; seconds as in the authorization. */
-export function fundingFault(funding: FundingAuthorization, nowMs: number): Refusal | null {
-  if (funding.amount === 0n) return refuse("funding_invalid", "the amount is zero");
+/** What the chain would refuse, or hold the node's GPUs for too long. */
+export function fundingFault(funding: LeaseFunding, nowMs: number): Refusal | null {
+  if (fundingAmount(funding) === 0n) return refuse("funding_invalid", "the amount is zero");
   const fault = fundingTimeFault(funding.valid_before, nowMs);
   return fault === null ? null : refuse("funding_invalid", fault);
+}
+
+/** As {@link fundingFault}, of more for an open lease. What is signed to be spent when it is needed may stand for long. */
+export function topUpFault(funding: LeaseFunding, nowMs: number): Refusal | null {
+  if (!isFromCredit(funding)) return fundingFault(funding, nowMs);
+  if (funding.funded_to === 0n) return refuse("funding_invalid", "the amount is zero");
+  return funding.valid_before < nowMs / 1_000 + 60
+    ? refuse("funding_invalid", "valid_before must be 60 s ahead at least")
+    : null;
 }
 
 /** ORD-3: while the other leases of its order are asked too, a quote stands until `until` at least. */
@@ -31,14 +47,10 @@ export function reserve(draft: Draft, until: number): Refusal | null {
  * LSE-2: the payer's authorization arrives while the quote holds. The same one again changes nothing. With a `plan` it
  * is decided already that all of the order are funded (ORD-4): one that lapsed before it heard of it is taken up again.
  */
-export function fund(
-  draft: Draft,
-  funding: FundingAuthorization,
-  plan: FundingPlan | null = null,
-): Refusal | null {
+export function fund(draft: Draft, funding: LeaseFunding, plan: FundingPlan | null = null): Refusal | null {
   const { lease, now } = draft;
   if (lease.funding !== null)
-    return lease.funding.salt === funding.salt
+    return fundingKey(lease.funding) === fundingKey(funding)
       ? null
       : refuse("lease_closed", "it is funded by another authorization");
   const lapsed = plan !== null && lease.end?.reason === "quote_lapsed";
@@ -56,14 +68,20 @@ export function fund(
   return null;
 }
 
-/** LSE-8: more money from the payer. The same authorization again changes nothing, or tries a refused one again. */
-export function topUp(draft: Draft, funding: FundingAuthorization): Refusal | null {
+/**
+ * LSE-8: more money from the payer. The same authorization again changes nothing, or tries a refused one again. From
+ * credit it is a target, and one that is reached is no more to do (CRD-3).
+ */
+export function topUp(draft: Draft, funding: LeaseFunding): Refusal | null {
   const { lease } = draft;
   if (lease.status === "quoted") return refuse("payment_required", "the lease is not funded yet");
   if (lease.status !== "funding" && lease.status !== "active") return refuse("lease_closed");
-  if (lease.funding?.salt === funding.salt) return refuse("funding_invalid", "it opened the lease");
-  const others = lease.topUps.filter((each) => each.funding.salt !== funding.salt);
-  const known = lease.topUps.find((each) => each.funding.salt === funding.salt);
+  if (isFromCredit(funding) && funding.funded_to <= pledged(lease)) return null;
+  const key = fundingKey(funding);
+  if (lease.funding !== null && fundingKey(lease.funding) === key)
+    return refuse("funding_invalid", "it opened the lease");
+  const others = lease.topUps.filter((each) => fundingKey(each.funding) !== key);
+  const known = lease.topUps.find((each) => fundingKey(each.funding) === key);
   if (known !== undefined && known.refused === null) return null;
   const pending = others.filter((each) => each.refused === null);
   if (pending.length >= MAX_TOP_UPS) return refuse("funding_invalid", "eight top-ups are under way");
@@ -73,25 +91,26 @@ export function topUp(draft: Draft, funding: FundingAuthorization): Refusal | nu
   return null;
 }
 
-/** LSE-3, LSE-8: the chain has the money of the authorization with this salt; `enough`: as hard as its amount asks. */
+/** LSE-3, LSE-8: the chain has the money of the authorization with this key; `enough`: as hard as its amount asks. */
 export function funded(
   draft: Draft,
-  salt: string,
-  result: Extract<IntentResult, { kind: "fund" }>,
+  key: string,
+  result: Extract<IntentResult, { kind: "fund" | "allocate" }>,
   enough: boolean,
 ): void {
   const { lease } = draft;
   const mine = result.leases.find((each) => each.leaseId === lease.hash);
   if (mine === undefined) return;
   const all = BigInt(mine.funded);
-  if (lease.topUps.some((each) => each.funding.salt === salt)) {
+  if (lease.topUps.some((each) => fundingKey(each.funding) === key)) {
     if (!enough) return;
-    const topUps = lease.topUps.filter((each) => each.funding.salt !== salt);
+    const topUps = lease.topUps.filter((each) => fundingKey(each.funding) !== key);
     // Answers may come in another order than the money came.
     draft.lease = { ...lease, topUps, funded: all > lease.funded ? all : lease.funded };
+    refilled(draft);
     return;
   }
-  if (lease.status !== "funding" || lease.funding?.salt !== salt) return;
+  if (!isOpening(lease, key)) return;
   const landed = { ...lease, funded: all, openedAt: mine.openedAt * 1_000 };
   // No work is begun for money that a reorganisation could still take back; how hard it must be hangs on how much.
   draft.lease = enough
@@ -105,17 +124,19 @@ export function funded(
 }
 
 /** LSE-4, LSE-8: it cannot land. That our own gas money is short is no such reason. */
-export function fundingRefused(draft: Draft, salt: string, code: IntentRefusalCode, detail: string): void {
+export function fundingRefused(draft: Draft, key: string, code: IntentRefusalCode, detail: string): void {
   const { lease } = draft;
   if (code === "relayer_low_balance") return;
-  const reason = code === "insufficient_balance" ? "insufficient_funds" : "funding_failed";
-  if (lease.topUps.some((each) => each.funding.salt === salt)) {
-    const refused = { reason, detail } as const;
-    const topUps = lease.topUps.map((each) => (each.funding.salt === salt ? { ...each, refused } : each));
+  const reason = reasonOf(code);
+  if (lease.topUps.some((each) => fundingKey(each.funding) === key)) {
+    const refused = { reason, detail };
+    const topUps = lease.topUps.map((each) =>
+      fundingKey(each.funding) === key ? { ...each, refused } : each,
+    );
     draft.lease = { ...lease, topUps };
     return;
   }
-  if (lease.status !== "funding" || lease.funding?.salt !== salt) return;
+  if (!isOpening(lease, key)) return;
   for (const job of draft.jobs.values())
     if (!isTerminal(job))
       finish(draft, job, {
@@ -125,4 +146,14 @@ export function fundingRefused(draft: Draft, salt: string, code: IntentRefusalCo
       });
   draft.lease = { ...draft.lease, end: { reason, fault: "tenant", detail } };
   end(draft, "expired");
+}
+
+/** Whether it waits for this funding to be opened by. */
+function isOpening({ status, funding }: Draft["lease"], key: string): boolean {
+  return status === "funding" && funding !== null && fundingKey(funding) === key;
+}
+
+function reasonOf(code: IntentRefusalCode): "insufficient_funds" | "insufficient_credit" | "funding_failed" {
+  if (code === "insufficient_balance") return "insufficient_funds";
+  return code === "insufficient_credit" ? code : "funding_failed";
 }

@@ -2,11 +2,11 @@ import type { ErrorCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
 import type { SessionId } from "@gpux/protocol/session";
-import { ceiling, committed, executionMs } from "./billing.ts";
+import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
-import { type Attempt, currentAttempt, inTurn, isTerminal, type Job } from "./state.ts";
+import { type Attempt, currentAttempt, inTurn, isTerminal, type Job, pledged } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -69,8 +69,8 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
     return { ok: false, code: "queue_full" };
 
-  const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
-  const needed = committed(draft) + arrival.request.max_price;
+  const funded = pledged(lease);
+  const needed = committed(draft) + mostOf(lease, arrival.request);
   if (needed > funded)
     return {
       ok: false,
@@ -139,7 +139,7 @@ function arrived(
 export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void {
   const { lease, jobs } = draft;
   if (lease.status !== "active" && lease.status !== "draining") return;
-  const needed = committed(draft) + request.max_price;
+  const needed = committed(draft) + mostOf(lease, request);
   if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
   const { attempt: token, sentAt } = ticket;
   draft.lease = { ...lease, arrivals: lease.arrivals + 1 };

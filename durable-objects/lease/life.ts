@@ -5,6 +5,7 @@ import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, Refused } from "../interfaces.ts";
 import { mayNot } from "./answers.ts";
+import { ClientSockets } from "./clients.ts";
 import { BEHIND_MS, mayFollow } from "./deferral.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
@@ -12,11 +13,12 @@ import { type Event, prune, type Step, step } from "./machine.ts";
 import type { Run } from "./runs.ts";
 import { LeaseSessions } from "./sessions.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
-import { isSettled, isTerminal, type Job, type State } from "./state.ts";
+import { isSettled, isTerminal, type Job, type State, type Tick } from "./state.ts";
 import { LeaseStore } from "./store.ts";
 import type { Shell } from "./submission.ts";
 import { issue } from "./tickets.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
+import { jobView } from "./view.ts";
 import { Waiters } from "./waiters.ts";
 import { WriteBehind } from "./write-behind.ts";
 
@@ -32,6 +34,7 @@ export class Life implements Shell {
   readonly #ctx: DurableObjectState;
   readonly agent: AgentSocket;
   readonly watchers: Watchers;
+  readonly clients: ClientSockets;
   readonly waiters = new Waiters();
   readonly #errands: Errands;
   #store: LeaseStore;
@@ -51,6 +54,7 @@ export class Life implements Shell {
     this.#errands = new Errands(env);
     this.#store = new LeaseStore(ctx.storage.sql);
     this.#state = this.#store.load();
+    this.clients = new ClientSockets(ctx, this.#state?.lease.id ?? null);
     this.#seen = this.#state?.lease.seen ?? 0;
     this.#sessions = this.#openSessions();
   }
@@ -74,6 +78,7 @@ export class Life implements Shell {
   /** The platform's alarm has gone off: the next one is to be set. */
   ring(): void {
     this.#alarmAt = Number.POSITIVE_INFINITY;
+    this.clients.expire(Date.now());
     if (this.#state !== null) this.apply({ t: "tick" });
   }
 
@@ -81,6 +86,14 @@ export class Life implements Shell {
   events(id: JobId, after: number, limit: number): JobEvent[] {
     this.write();
     return this.#store.events(id, after, limit);
+  }
+
+  /** Billed time after receipt number `after`, `limit` of it at most, whether or not a voucher covers it yet. */
+  ticks(after: number, limit: number): Tick[] {
+    this.write();
+    const settled = this.#store.ticks(after, limit);
+    const others = this.#state?.lease.ticks.filter(({ receipt }) => receipt.receipt.sequence > after) ?? [];
+    return [...settled, ...others].slice(0, limit);
   }
 
   /** A reader joins, of one job's events or of the lease's own; null: there is no such thing. */
@@ -121,12 +134,31 @@ export class Life implements Shell {
     // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
     for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames])
       this.agent.send(this.#ticketed(frame), this.#seen);
-    for (const [id, job] of result.next.jobs) if (before.jobs.get(id) !== job) this.waiters.changed(id);
+    for (const [id, job] of result.next.jobs) {
+      if (before.jobs.get(id) === job) continue;
+      if (isTerminal(job)) this.#sessions.ended(job);
+      this.waiters.changed(id);
+      this.clients.changed(job, (each) => jobView(result.next, each, now));
+    }
     if (before.lease.block !== null && lease.block === null) this.waiters.changed("block");
     const { status, topUps } = lease;
     if (before.lease.status !== status || before.lease.topUps !== topUps) this.waiters.changed("lease");
-    if (isSettled(lease)) this.agent.end();
+    if (isSettled(lease)) {
+      this.agent.end();
+      this.clients.end();
+    }
     return result;
+  }
+
+  /** Of jobs that their clients sent again: that they are on record, or how they have ended. */
+  tellClients(): void {
+    const state = this.#state;
+    if (state === null) return;
+    this.clients.recorded(
+      (id) => (this.#behind.isUnborn(id) ? null : this.job(id)),
+      (job) => jobView(state, job, Date.now()),
+    );
+    this.clients.keep();
   }
 
   #wake(): Event {
@@ -170,6 +202,8 @@ export class Life implements Shell {
       this.watchers.tell(events, (id) => this.job(id));
       this.#seen = this.#state.lease.seen;
       this.agent.acknowledge(this.#seen);
+      this.clients.tell(events, (id) => this.job(id));
+      this.tellClients();
     } catch (error) {
       // Memory is ahead of the rows, of which none was written: another life begins from them.
       this.#behind = new WriteBehind();
@@ -195,7 +229,11 @@ export class Life implements Shell {
     });
     const at = Math.max(
       now,
-      Math.min(isPast ? Number.POSITIVE_INFINITY : wakeAt(state, now), this.#errands.nextTry(due, now)),
+      Math.min(
+        isPast ? Number.POSITIVE_INFINITY : wakeAt(state, now),
+        this.#errands.nextTry(due, now),
+        this.clients.firstEnd,
+      ),
     );
     if (at < this.#alarmAt) {
       this.#alarmAt = at;
@@ -205,6 +243,7 @@ export class Life implements Shell {
 
   #forget(): void {
     this.#state = null;
+    this.clients.end();
     this.#behind = new WriteBehind();
     this.#alarmAt = Number.POSITIVE_INFINITY;
     // Nobody may get in between: a new quote would be written and then deleted.
@@ -221,12 +260,9 @@ export class Life implements Shell {
   }
 
   #openSessions(): LeaseSessions {
-    return new LeaseSessions(this.#ctx.storage.sql, {
-      find: (id) => this.job(id),
-      ofSession: (session) => {
-        this.write();
-        return this.#store.jobsOfSession(session);
-      },
+    return new LeaseSessions(this.#ctx.storage.sql, (session) => {
+      this.write();
+      return this.#store.jobsOfSession(session);
     });
   }
 

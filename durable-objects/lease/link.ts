@@ -7,6 +7,7 @@ import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.
 import { askClose, drain, stopBy } from "./ending.ts";
 import { begin, fenced, type Refusal, runOf, sendCancel } from "./jobs.ts";
 import { fail, finish, giveWay, lose } from "./outcome.ts";
+import { forgo, meet, served, serving } from "./service.ts";
 import { isAnswer } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
 
@@ -28,7 +29,7 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     case "started": {
       const job = fenced(draft, said);
-      if (job !== null) begin(draft, job, 0);
+      if (job !== null) begin(draft, job, said.ms ?? 0);
       return null;
     }
     case "progress":
@@ -69,6 +70,12 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     case "yield":
       yieldBy(draft, draft.now + said.notice_s * 1_000);
+      return null;
+    case "serving":
+      serving(draft);
+      return null;
+    case "served":
+      served(draft, said);
       return null;
     case "signed":
       signed(draft, said);
@@ -115,6 +122,7 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
       .map(({ job, token }) => ({ job: job.id, attempt: token })),
   });
   tellVoucher(draft);
+  meet(draft);
   for (const { job, token } of live) {
     if (has(job.id, token)) {
       if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");
@@ -138,6 +146,7 @@ function signed(draft: Draft, said: Extract<FromLease, { t: "signed" }>): void {
 /** The node will not. What its agent already signed stands; nothing new is begun on this lease. */
 export function refused(draft: Draft, detail: string): void {
   if (isOver(draft.lease)) return;
+  forgo(draft);
   for (const job of draft.jobs.values()) {
     if (isTerminal(job)) continue;
     const failure = { code: "terms_refused" as const, detail };
@@ -154,8 +163,10 @@ function forgive(draft: Draft): void {
   if (first === undefined) return;
   const { block } = draft.lease;
   const signed = block !== null && block.provider !== null ? block : null;
-  draft.lease = { ...draft.lease, ...first.asked.before, block: signed };
+  const ticks = draft.lease.ticks.filter((tick) => unsigned.every(({ asked }) => asked !== tick.receipt));
+  draft.lease = { ...draft.lease, ...first.asked.before, block: signed, ticks };
   for (const { job, asked } of unsigned) {
+    if (job === null) continue;
     put(draft, { ...job, receipt: null, price: 0n, billedMs: 0 });
     note(draft, job.id, "receipt", { sequence: asked.receipt.sequence, refused: true });
   }

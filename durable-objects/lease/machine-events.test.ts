@@ -43,14 +43,14 @@ describe("LSE-12 a lease tells", () => {
     expect(brief(told(scene, { t: "top_up", funding: more }, { t: "top_up", funding: more }))).toEqual([
       `top_up ${more.salt} 5000000 landing`,
     ]);
-    const refused = { t: "relay_refused", kind: "fund", salt: more.salt, detail: "it has 1" } as const;
+    const refused = { t: "relay_refused", kind: "fund", funding: more.salt, detail: "it has 1" } as const;
     expect(brief(told(scene, { ...refused, code: "insufficient_balance" }))).toEqual([
       `top_up ${more.salt} 5000000 refused insufficient_funds it has 1`,
     ]);
     told(scene, { t: "top_up", funding: more });
     const leases = [{ leaseId: scene.state.lease.hash, funded: "15000000", openedAt: START / 1_000 }];
     const answer = done("fund", { kind: "fund", leases });
-    expect(brief(told(scene, { t: "relayed", kind: "fund", salt: more.salt, answer }))).toEqual([
+    expect(brief(told(scene, { t: "relayed", kind: "fund", funding: more.salt, answer }))).toEqual([
       "funded 15000000 5000000",
     ]);
   });

@@ -38,6 +38,19 @@ describe("the meter", () => {
   });
 
   it.each([
+    { what: "since it began", ago: 25, billed: 125 },
+    { what: "never more than since it was sent", ago: 9_000, billed: 1_100 },
+  ])("MTR-1 bills what ran before `started` was told: $what", ({ ago, billed }) => {
+    const scene = active();
+    scene.tell(submission(scene.state, 1));
+    scene.now += 1_000;
+    scene.tell(said({ t: "started", seq: 1, ...of(scene, 1), ms: ago }));
+    scene.now += 100;
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 60_000, gpu, outputs: [] }));
+    expect(scene.job(1).billedMs).toBe(billed);
+  });
+
+  it.each([
     { code: "wgsl_invalid", status: "failed", price: 0n },
     { code: "execution_timeout", status: "timed_out", price: 1_000n },
     { code: "limit_exceeded", status: "failed", price: 1_000n },

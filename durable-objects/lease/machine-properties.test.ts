@@ -1,9 +1,9 @@
 import { ToLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import { JobView, TERMINAL } from "@gpux/protocol/job";
-import { LeaseView } from "@gpux/protocol/lease";
+import { type LeaseMode, LeaseView } from "@gpux/protocol/lease";
 import { append, emptyFrontier, type Frontier, root } from "@gpux/protocol/merkle";
-import { accrued } from "@gpux/protocol/money";
+import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { z } from "zod";
@@ -13,7 +13,8 @@ import { duties } from "./duties.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { YIELDED } from "./outcome.ts";
 import { quotedLease } from "./quoted.ts";
-import { isOver, isTerminal, Job, Lease, type State, unsignedReceipts } from "./state.ts";
+import { edgeMs } from "./service.ts";
+import { isOver, isTerminal, Job, Lease, pledged, type State, type Tick, unsignedReceipts } from "./state.ts";
 import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
@@ -86,6 +87,8 @@ class Witness {
   readonly around = surroundings();
   /** The last that was seen of every job, also of those that left memory. */
   readonly #jobs = new Map<JobId, Job>();
+  /** Every receipt of time, by its sequence. */
+  readonly #ticks = new Map<number, Tick>();
   #frontier: Frontier = emptyFrontier();
   #receipts = 0;
 
@@ -96,7 +99,7 @@ class Witness {
 
   play(move: Move): void {
     this.now = timeOf(move, this.state, this.now);
-    const event = eventOf(move, this.state, this.around);
+    const event = eventOf(move, this.state, this.around, this.now);
     if (event === null) return;
     // A job that left memory is known to the store, and the shell never tells the machine of it again.
     if (event.t === "submit" && this.#jobs.has(event.job) && !this.state.jobs.has(event.job)) return;
@@ -126,7 +129,9 @@ class Witness {
   /** MTR-6: only a refusal takes receipts back, only those that the node had not signed, and what they cost. */
   #forgive(event: Event, before: State, after: State): void {
     expect(event.t === "frame" ? event.frame.t : event.t).toMatch(/refused$/);
-    for (const { job: was } of unsignedReceipts(before)) {
+    for (const { job: was, asked } of unsignedReceipts(before)) {
+      if (was === null) this.#ticks.delete(asked.receipt.sequence);
+      if (was === null) continue;
       const forgiven = { ...was, receipt: null, price: 0n, billedMs: 0 };
       expect(after.jobs.get(was.id)).toEqual(forgiven);
       this.#jobs.set(was.id, forgiven);
@@ -202,19 +207,29 @@ class Witness {
   #checkMoney(state: State): void {
     const { lease } = state;
     const ended = [...this.#jobs.values()];
-    expect(lease.spent).toBe(ended.reduce((sum, job) => sum + job.price, 0n));
-    expect(lease.billedMs).toBe(ended.reduce((sum, job) => sum + job.billedMs, 0));
-    expect(lease.spent).toBe(accrued(lease.terms.ratePerHour, lease.billedMs, lease.text.resources.gpus));
-    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    const isDedicated = lease.text.mode === "dedicated";
+    for (const tick of lease.ticks) this.#ticks.set(tick.receipt.receipt.sequence, tick);
+    const ticks = [...this.#ticks.values()].map(({ receipt }) => receipt);
+    const served = ticks.reduce((sum, { receipt }) => sum + Number(receipt.billedMs), 0);
+    const ran = ended.reduce((sum, job) => sum + job.billedMs, 0);
+    const paid = ended.reduce((sum, job) => sum + job.price, 0n);
+    expect(lease.billedMs).toBe(isDedicated ? served : ran);
+    expect(lease.spent).toBe(paid + ticks.reduce((sum, { receipt }) => sum + receipt.price, 0n));
+    if (isDedicated) expect(paid).toBe(0n);
+    else expect(ticks).toEqual([]);
+    const gpus = isDedicated ? 1 : lease.text.resources.gpus;
+    expect(lease.spent).toBe(accrued(lease.terms.ratePerHour, lease.billedMs, gpus));
+    this.#checkTime(state, served);
+    const funded = pledged(lease);
     expect(committed(state)).toBeLessThanOrEqual(funded);
     expect(committed(state)).toBeLessThanOrEqual(ceiling(lease));
     const busy = ended.filter((job) => job.status === "starting" || job.status === "running").length;
     expect(busy).toBeLessThanOrEqual(lease.text.resources.gpus);
 
     const hasher = hasherOf(lease.place);
-    const receipts = ended
-      .flatMap((job) => (job.receipt === null ? [] : [job.receipt]))
-      .sort((a, b) => a.receipt.sequence - b.receipt.sequence);
+    const receipts = [...ticks, ...ended.flatMap((job) => (job.receipt === null ? [] : [job.receipt]))].sort(
+      (a, b) => a.receipt.sequence - b.receipt.sequence,
+    );
     for (const { receipt, evidence } of receipts.slice(this.#receipts)) {
       expect(receipt.sequence).toBe(this.#receipts + 1);
       const last = receipts[this.#receipts - 1]?.receipt.cumulative ?? 0n;
@@ -232,6 +247,18 @@ class Witness {
       // The play's agent writes into the signature which receipt it closes.
       expect(voucher.provider).toBe(`0x01${voucher.sequence.toString(16).padStart(2, "0")}`);
     }
+  }
+
+  /** MTR-7: no time is billed but while the lease was there to be used, by either clock, and none twice. */
+  #checkTime({ lease, jobs }: State, served: number): void {
+    const { service, status, awayAt } = lease;
+    expect(served).toBeLessThanOrEqual(service.agentMs);
+    expect(served).toBeLessThanOrEqual(edgeMs(lease, this.now));
+    expect(edgeMs(lease, this.now)).toBeLessThanOrEqual(this.now - (service.servingAt ?? this.now));
+    if (service.since === null) return;
+    expect([awayAt, lease.text.mode, service.isFinal]).toEqual([null, "dedicated", false]);
+    expect(["active", "draining"]).toContain(status);
+    if (status === "draining") expect([...jobs.values()].some((job) => !isTerminal(job))).toBe(true);
   }
 
   /** JOB-3: none that waits has precedence over one that was sent just now. */
@@ -309,6 +336,8 @@ const leases = fc.record({
   unattended: fc.constantFrom(0n, 500_000n, FUNDED),
   keepWarmS: fc.constantFrom(0, 60, 300, 3_600),
   tier: fc.constantFrom("firm", "yieldable"),
+  mode: fc.constantFrom("serverless", "dedicated"),
+  tickS: fc.constantFrom(60, 300),
 });
 
 interface Sold {
@@ -317,13 +346,16 @@ interface Sold {
   readonly unattended: bigint;
   readonly keepWarmS: number;
   readonly tier: "firm" | "yieldable";
+  readonly mode: LeaseMode;
+  readonly tickS: number;
 }
 
-function quoted({ gpus, keepWarmS, tier, ...overrides }: Sold): State {
-  const hold = holdOf(termsOf({ ...overrides, expiry: START / 1_000 + 14_400 }));
+function quoted({ gpus, keepWarmS, tier, mode, tickS, ...overrides }: Sold): State {
+  const unattended = mode === "dedicated" ? MAX_AMOUNT : overrides.unattended;
+  const hold = holdOf(termsOf({ ...overrides, unattended, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
   return quotedLease(
-    { ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS, tier } },
+    { ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS, tier, mode, tick_s: tickS } },
     PLACE,
     START,
   );

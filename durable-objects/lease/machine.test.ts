@@ -1,3 +1,4 @@
+import { fundingKey } from "@gpux/protocol/funding";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { duties } from "./duties.ts";
@@ -42,7 +43,7 @@ describe("a lease", () => {
     scene.tell(submission(scene.state, 1), {
       t: "relay_refused",
       kind: "fund",
-      salt: FUND.funding.salt,
+      funding: FUND.funding.salt,
       code: "insufficient_balance",
       detail: "the payer holds 0",
     });
@@ -58,7 +59,7 @@ describe("a lease", () => {
     const scene = new Scene().tell(FUND, {
       t: "relay_refused",
       kind: "fund",
-      salt: FUND.funding.salt,
+      funding: FUND.funding.salt,
       code: "relayer_low_balance",
       detail: "",
     });
@@ -219,11 +220,11 @@ describe("a lease", () => {
     const scene = new Scene().tell(FUND);
     const landed = funded(scene.state);
     scene.tell({ ...landed, answer: { ...landed.answer, enough: false } });
-    const { salt } = FUND.funding;
+    const { salt: funding } = FUND.funding;
     scene.tell({
       t: "relay_refused",
       kind: "fund",
-      salt,
+      funding,
       code: "authorization_used",
       detail: "it was cancelled",
     });
@@ -245,16 +246,16 @@ describe("a lease", () => {
 
     const leases = [{ leaseId: scene.state.lease.hash, funded: "15000000", openedAt: START / 1_000 }];
     const answer = done("fund", { kind: "fund", leases });
-    scene.tell({ t: "relayed", kind: "fund", salt: more.salt, answer: { ...answer, enough: false } });
+    scene.tell({ t: "relayed", kind: "fund", funding: more.salt, answer: { ...answer, enough: false } });
     expect(scene.state.lease.funded).toBe(FUNDED);
-    scene.tell({ t: "relayed", kind: "fund", salt: more.salt, answer });
+    scene.tell({ t: "relayed", kind: "fund", funding: more.salt, answer });
     expect(scene.state.lease).toMatchObject({ funded: FUNDED + 5_000_000n, topUps: [] });
   });
 
   it("LSE-8 goes on when more money cannot land, shows why, and tries the same authorization again when asked", () => {
     const more = { ...FUND.funding, salt: `0x${"33".repeat(32)}` as const };
     const scene = active().tell({ t: "top_up", funding: more });
-    const refused = { t: "relay_refused", kind: "fund", salt: more.salt, detail: "it has 1" } as const;
+    const refused = { t: "relay_refused", kind: "fund", funding: more.salt, detail: "it has 1" } as const;
     scene.tell({ ...refused, code: "relayer_low_balance" });
     expect(scene.state.lease.topUps).toMatchObject([{ refused: null }]);
     scene.tell({ ...refused, code: "insufficient_balance" });
@@ -273,10 +274,10 @@ describe("a lease", () => {
     for (let n = 2; n < 10; n++) scene.tell({ t: "top_up", funding: more(n) });
     const ninth = { ...FUND.funding, salt: `0x${"aa".repeat(32)}` as const };
     expect(scene.try({ t: "top_up", funding: ninth })).toMatchObject({ code: "funding_invalid" });
-    const { salt } = more(2);
-    scene.tell({ t: "relay_refused", kind: "fund", salt, code: "expired", detail: "late" });
+    const { salt: funding } = more(2);
+    scene.tell({ t: "relay_refused", kind: "fund", funding, code: "expired", detail: "late" });
     scene.tell({ t: "top_up", funding: ninth });
-    expect(scene.state.lease.topUps.map((each) => each.funding.salt)).toEqual([
+    expect(scene.state.lease.topUps.map((each) => fundingKey(each.funding))).toEqual([
       ...[3, 4, 5, 6, 7, 8, 9].map((n) => more(n).salt),
       ninth.salt,
     ]);

@@ -1,9 +1,11 @@
 import type { FromLease } from "@gpux/protocol/frames";
+import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { JobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization } from "@gpux/protocol/lease";
+import { LeaseTransaction } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
+import { giveUpRaises, leave, refill } from "./auto-top-up.ts";
 import { type Arrivals, admitAll } from "./batch.ts";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
@@ -14,27 +16,29 @@ import { fund, funded, fundingRefused, reserve, topUp } from "./funding.ts";
 import { type Arrival, admit, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { cancel } from "./outcome.ts";
-import { isFinal, isTerminal, type State } from "./state.ts";
+import { breakClock } from "./service.ts";
+import { isFinal, isOpenedFromCredit, isTerminal, type State, withoutSettled } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 import { advance } from "./timers.ts";
 
 /** What happens to a lease. The shell has checked who may say so, and every signature that an event carries. */
 export type Event =
   | { readonly t: "reserve"; readonly until: number }
-  | { readonly t: "fund"; readonly funding: FundingAuthorization; readonly plan?: FundingPlan | null }
-  | { readonly t: "top_up"; readonly funding: FundingAuthorization }
+  | { readonly t: "fund"; readonly funding: LeaseFunding; readonly plan?: FundingPlan | null }
+  | { readonly t: "top_up"; readonly funding: LeaseFunding }
+  | { readonly t: "auto_top_up"; readonly auto: AutoTopUp | null }
   | {
       readonly t: "relayed";
       readonly kind: IntentKind;
-      /** Of a funding: which. */
-      readonly salt?: Bytes32;
+      /** Of a funding: which, by its key. */
+      readonly funding?: string;
       readonly answer: IntentDone;
     }
   | {
       readonly t: "relay_refused";
       readonly kind: IntentKind;
-      /** Of a funding: which; of a withdrawal: whose. */
-      readonly salt?: Bytes32;
+      /** Of a funding: which, by its key; of a withdrawal: whose. */
+      readonly funding?: string;
       readonly account?: Address;
       readonly code: IntentRefusalCode;
       readonly detail: string;
@@ -87,6 +91,7 @@ export function step(state: State, event: Event, now: number): Step {
   const refusal = apply(draft, event);
   if (refusal !== null) return refusal;
   advance(draft);
+  refill(draft);
   tend(draft);
   dispatch(draft);
   settleDue(draft);
@@ -95,10 +100,12 @@ export function step(state: State, event: Event, now: number): Step {
   return { ok: true, next: { lease, jobs }, frames, journal, passing, events };
 }
 
-/** After the store has kept them, jobs that nothing more can happen to leave memory. */
+/** After the store has kept them, jobs and ticks that nothing more can happen to leave memory. */
 export function prune(state: State): State {
   const live = [...state.jobs].filter(([, job]) => !isFinal(job));
-  return live.length === state.jobs.size ? state : { lease: state.lease, jobs: new Map(live) };
+  const lease = withoutSettled(state.lease);
+  if (live.length === state.jobs.size && lease === state.lease) return state;
+  return { lease, jobs: live.length === state.jobs.size ? state.jobs : new Map(live) };
 }
 
 function apply(draft: Draft, event: Event): Refusal | null {
@@ -109,6 +116,8 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return fund(draft, event.funding, event.plan ?? null);
     case "top_up":
       return topUp(draft, event.funding);
+    case "auto_top_up":
+      return leave(draft, event.auto);
     case "relayed":
       return relayed(draft, event);
     case "relay_refused":
@@ -152,6 +161,7 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return null;
     case "wake": {
       // LNK-1: a new life of the object. A socket that did not survive (a crash, a deploy) left no close event.
+      if (!event.connected) breakClock(draft);
       const { lease, now } = draft;
       draft.lease = {
         ...lease,
@@ -171,11 +181,11 @@ function apply(draft: Draft, event: Event): Refusal | null {
   }
 }
 
-function record(draft: Draft, event: { kind: IntentKind; salt?: Bytes32; answer: IntentDone }): void {
+function record(draft: Draft, event: { kind: IntentKind; funding?: string; answer: IntentDone }): void {
   const { txHash, cost, result } = event.answer;
-  const kind = event.kind;
-  if (txHash === null || cost === null) return;
-  if (kind !== "fund" && kind !== "settle" && kind !== "close" && kind !== "withdraw") return;
+  const recorded = LeaseTransaction.shape.kind.safeParse(event.kind);
+  if (txHash === null || cost === null || !recorded.success) return;
+  const kind = recorded.data;
   const { transactions, errands } = draft.lease;
   const known = transactions.find((each) => each.hash === txHash && each.kind === kind);
   // Withdrawals may share a transaction, of which each answer tells its share; of the others there is one.
@@ -193,10 +203,11 @@ function record(draft: Draft, event: { kind: IntentKind; salt?: Bytes32; answer:
 }
 
 /** ORD-5: the leases of an order bear the cost of their one funding in equal parts that add up to it. */
-function shareOf({ lease: { plan, funding } }: Draft, event: { salt?: Bytes32; answer: IntentDone }) {
+function shareOf({ lease: { plan, funding } }: Draft, event: { funding?: string; answer: IntentDone }) {
   const { cost } = event.answer;
   const whole = { gas: cost?.gasUsed ?? "0", bytes: cost?.calldataBytes ?? 0, l1Fee: cost?.l1Fee ?? "0" };
-  const parts = plan !== null && event.salt === funding?.salt ? BigInt(plan.terms.length) : 1n;
+  const isOpening = funding !== null && event.funding === fundingKey(funding);
+  const parts = plan !== null && isOpening ? BigInt(plan.terms.length) : 1n;
   const part = (total: string | number) => {
     const rest = BigInt(plan?.index ?? 0) < BigInt(total) % parts ? 1n : 0n;
     return BigInt(total) / parts + (parts === 1n ? 0n : rest);
@@ -211,7 +222,8 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
   const { lease } = draft;
   switch (result.kind) {
     case "fund":
-      if (event.salt !== undefined) funded(draft, event.salt, result, event.answer.enough);
+    case "allocate":
+      if (event.funding !== undefined) funded(draft, event.funding, result, event.answer.enough);
       return null;
     case "settle":
       // An answer may come late, after the close that paid more.
@@ -224,7 +236,7 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
       const owed = [
         ...(paid > 0n ? [provider] : []),
         ...(paid > 0n && feeBps > 0 ? [feeRecipient] : []),
-        ...(BigInt(result.refunded) > 0n ? [payer] : []),
+        ...(BigInt(result.refunded) > 0n && !isOpenedFromCredit(lease) ? [payer] : []),
       ];
       const errands = { ...lease.errands, withdraw: [...new Set(owed)] };
       draft.lease = {
@@ -252,8 +264,10 @@ function paidOut(draft: Draft, account: Address | undefined): void {
 
 /** The relayer will not land it. What is not told apart here is tried again. */
 function relayRefused(draft: Draft, event: Extract<Event, { t: "relay_refused" }>): Refusal | null {
-  if (event.kind === "fund" && event.salt !== undefined)
-    fundingRefused(draft, event.salt, event.code, event.detail);
+  if (event.funding !== undefined) {
+    fundingRefused(draft, event.funding, event.code, event.detail);
+    if (event.code !== "relayer_low_balance") giveUpRaises(draft, event.funding);
+  }
   if (
     event.kind === "settle" &&
     (event.code === "nothing_due" || event.code === "stale") &&

@@ -1,8 +1,9 @@
 import { DurableObject } from "cloudflare:workers";
 import { CLOSE } from "@gpux/protocol/frames";
+import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
 import { Address, JobId } from "@gpux/protocol/ids";
 import type { JobEvent, JobRequest, JobView, SignedAllowance } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseView } from "@gpux/protocol/lease";
+import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
@@ -10,15 +11,18 @@ import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
-import { upgradeOf } from "../upgrade.ts";
+import { clientUpgradeOf, upgradeOf } from "../upgrade.ts";
+import { allocationFault } from "./allocation.ts";
 import { fundingAnswer, isLanding, mayNot, refusalOf, topUpAnswer } from "./answers.ts";
-import { fundingFault } from "./funding.ts";
+import { ClientInbox } from "./client-inbox.ts";
+import { LONGEST_SOCKET_MS, MOST_CLIENTS } from "./clients.ts";
+import { fundingFault, topUpFault } from "./funding.ts";
 import { Inbox } from "./inbox.ts";
 import { Life } from "./life.ts";
 import { quotedLease } from "./quoted.ts";
 import { isFinal, isSettled, isTerminal, type Job } from "./state.ts";
 import { takeIn } from "./submission.ts";
-import { jobView, leaseView } from "./view.ts";
+import { jobView, leaseView, tickView } from "./view.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 const FUNDING_WAIT_MS = 3_000;
@@ -35,6 +39,7 @@ const CONFIRM_MS = 30 * 60_000;
 export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #life = new Life(this.ctx, this.env);
   readonly #inbox = new Inbox(this.#life);
+  readonly #clientInbox = new ClientInbox(this.#life, this.env, (as, job) => this.cancel(as, job));
 
   async quote(request: HoldRequest & { amount: bigint }): Promise<Outcome> {
     if (this.#life.state !== null) return { ok: true };
@@ -54,15 +59,14 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return result.ok ? { ok: true } : refusalOf(result);
   }
 
-  async fund(
-    funding: FundingAuthorization,
-    plan: FundingPlan | null = null,
-  ): Promise<Outcome<{ lease: LeaseView }>> {
+  async fund(funding: LeaseFunding, plan: FundingPlan | null = null): Promise<Outcome<{ lease: LeaseView }>> {
     if (this.#life.state === null) return { ok: false, code: "quote_unknown" };
     const { lease } = this.#life.state;
     if (lease.status === "quoted" && plan === null) {
       const fault = fundingFault(funding, Date.now());
       if (fault !== null) return refusalOf(fault);
+      const unsigned = await allocationFault(lease, funding);
+      if (unsigned !== null) return unsigned;
       // A reservation outlives every block in which the funding could still land, and what it is waited for on top.
       const node = this.env.NODE.getByName(lease.terms.providerSigner);
       const reserved = await node.reserve(lease.id, funding.valid_before * 1_000 + CONFIRM_MS);
@@ -76,16 +80,32 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return fundingAnswer(this.#life.state);
   }
 
-  async topUp(as: Caller, funding: FundingAuthorization): Promise<Outcome<{ lease: LeaseView }>> {
+  async topUp(as: Caller, funding: LeaseFunding): Promise<Outcome<{ lease: LeaseView }>> {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
-    const fault = fundingFault(funding, Date.now());
+    const fault = topUpFault(funding, Date.now());
     if (fault !== null) return refusalOf(fault);
+    const unsigned = await allocationFault(this.#life.state.lease, funding);
+    if (unsigned !== null) return unsigned;
     const result = this.#life.apply({ t: "top_up", funding });
     if (!result.ok) return refusalOf(result);
-    const isTried = this.#life.state.lease.status === "active" && isLanding(this.#life.state, funding.salt);
+    const key = fundingKey(funding);
+    const isTried = this.#life.state.lease.status === "active" && isLanding(this.#life.state, key);
     if (isTried) await this.#life.waiters.change("lease", FUNDING_WAIT_MS);
-    return topUpAnswer(this.#life.state, funding.salt);
+    return topUpAnswer(this.#life.state, key);
+  }
+
+  async autoTopUp(as: Caller, auto: AutoTopUp | null): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#life.mayNot(as);
+    if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    for (const allocation of auto?.allocations ?? []) {
+      const fault = topUpFault(allocation, Date.now());
+      if (fault !== null) return refusalOf(fault);
+      const unsigned = await allocationFault(this.#life.state.lease, allocation);
+      if (unsigned !== null) return unsigned;
+    }
+    const result = this.#life.apply({ t: "auto_top_up", auto });
+    return result.ok ? { ok: true, lease: leaseView(this.#life.state) } : refusalOf(result);
   }
 
   async submit(
@@ -209,6 +229,17 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return { ok: true, lease: leaseView(this.#life.state) };
   }
 
+  async ticks(
+    as: Caller,
+    after: number,
+    limit: number,
+  ): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>> {
+    const refusal = this.#life.mayNot(as);
+    if (refusal !== null) return refusal;
+    const ticks = this.#life.ticks(after, limit + 1).map(tickView);
+    return { ok: true, ticks: ticks.slice(0, limit), hasMore: ticks.length > limit };
+  }
+
   async admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome> {
     if (this.#life.state === null) return { ok: false, code: "lease_unknown" };
     return this.#life.sessions.admit(session, until, ceiling, Date.now());
@@ -220,10 +251,12 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
 
   async revokeSession(session: SessionId, until: number): Promise<void> {
     // One that is not there (any more) is not to be filled for this.
-    if (this.#life.state !== null) this.#life.sessions.revoke(session, until);
+    if (this.#life.state === null) return;
+    this.#life.sessions.revoke(session, until);
+    this.#life.clients.revoke(session);
   }
 
-  /** Socket upgrades: `/agent` (the data socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
+  /** Socket upgrades: `/agent` (the data socket), `/client` (a session socket) and `/watch?job=&after=&as=` (a reader of events; without `job`, the lease's). */
   override async fetch(request: Request): Promise<Response> {
     const url = new URL(request.url);
     if (request.headers.get("upgrade") !== "websocket") return new Response(null, { status: 426 });
@@ -238,6 +271,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
         return new Response("signature_replayed", { status: 401 });
       return this.#life.agent.accept();
     }
+    if (url.pathname === "/client") return this.#acceptClient(request);
     if (this.#life.state === null) return new Response(null, { status: 404 });
     const as = Address.safeParse(url.searchParams.get("as"));
     const after = z.coerce.number().int().min(0).catch(0).parse(url.searchParams.get("after"));
@@ -247,13 +281,41 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return watching ?? new Response(null, { status: 404 });
   }
 
-  override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void {
+  /** The Worker has asked before, and knows refusals by their code; here they are only statuses. */
+  #acceptClient(request: Request): Response {
+    const state = this.#life.state;
+    if (state === null || isSettled(state.lease)) return new Response(null, { status: 410 });
+    const upgrade = clientUpgradeOf(request);
+    if (upgrade === null) return new Response(null, { status: 403 });
+    const { signer: address, session, bearer, request: id } = upgrade;
+    if (this.#life.mayNot(session === null ? address : { address, session, bearer }) !== null)
+      return new Response(null, { status: 403 });
+    const now = Date.now();
+    if (this.#life.clients.count >= MOST_CLIENTS) return new Response(null, { status: 429 });
+    if (!takeNonce(this.ctx.storage.sql, upgrade, now)) return new Response(null, { status: 401 });
+    const grantEnd = session === null ? null : this.#life.sessions.endOf(session);
+    const until = Math.min(now + LONGEST_SOCKET_MS, grantEnd ?? Number.POSITIVE_INFINITY);
+    const accepted = this.#life.clients.accept(state.lease.id, {
+      address,
+      session,
+      bearer,
+      until,
+      request: id,
+    });
+    this.#life.arm();
+    return accepted;
+  }
+
+  override webSocketMessage(socket: WebSocket, raw: string | ArrayBuffer): void | Promise<void> {
+    const client = this.#life.clients.of(socket);
+    if (client !== null) return this.#clientInbox.take(client, raw);
     if (!this.#life.agent.is(socket))
       return socket.close(CLOSE.badFrame, "nothing is expected on this socket");
     this.#inbox.take(socket, raw);
   }
 
   override webSocketClose(socket: WebSocket, code: number, reason: string): void {
+    this.#life.clients.closed(socket);
     const isGone = this.#life.agent.closed(socket, code, reason);
     if (isGone && this.#life.state !== null) this.#life.apply({ t: "gone" });
   }

@@ -3,7 +3,7 @@ import { env } from "cloudflare:workers";
 import type { JobId } from "@gpux/protocol/ids";
 import { sessionIdOf } from "@gpux/protocol/session";
 import { expect, test } from "vitest";
-import { LeaseSessions, type SessionJobs } from "./sessions.ts";
+import { LeaseSessions } from "./sessions.ts";
 import type { Job } from "./state.ts";
 import { jobId, START } from "./testing/fixtures.ts";
 import { running } from "./testing/scene.ts";
@@ -14,17 +14,17 @@ const another = sessionIdOf(new Uint8Array(16).fill(2));
 const as = { address: `0x${"aa".repeat(20)}`, session, bearer: false } as const;
 
 /** Jobs as a lease has them; `max_price` of each is 1,000. */
-class Jobs implements SessionJobs {
+class Jobs {
   readonly #jobs = new Map<JobId, Job>();
 
-  add(n: number, change: Partial<Job> = {}): JobId {
+  add(n: number, change: Partial<Job> = {}): Job {
     const scene = running();
     const id = jobId(scene.state, n);
     const { request, ...rest } = scene.job(1);
-    this.#jobs.set(id, { ...rest, id, session, request: { ...request, max_price: 1_000n }, ...change });
-    return id;
+    const job = { ...rest, id, session, request: { ...request, max_price: 1_000n }, ...change };
+    this.#jobs.set(id, job);
+    return job;
   }
-  find = (id: JobId) => this.#jobs.get(id) ?? null;
   ofSession = (of: string) => [...this.#jobs.values()].filter((job) => job.session === of);
 }
 
@@ -35,7 +35,7 @@ async function inLease(
 ): Promise<void> {
   await runInDurableObject(env.LEASE.getByName(name), (_, { storage }) => {
     const jobs = new Jobs();
-    act(() => new LeaseSessions(storage.sql, jobs), jobs, storage.sql);
+    act(() => new LeaseSessions(storage.sql, jobs.ofSession), jobs, storage.sql);
   });
 }
 
@@ -62,10 +62,12 @@ test("SES-5 what jobs may cost is counted while they run, what they cost once th
     const mine = life();
     mine.admit(session, UNTIL, 2_000n, START);
     expect(mine.needs(session, 2_000n)).toBeNull();
-    mine.take(session, jobs.add(1), 1_000n);
+    mine.take(session, jobs.add(1).id, 1_000n);
     expect(mine.needs(session, 1_000n)).toBeNull();
     expect(mine.needs(session, 1_001n)).toBe(2_001n);
-    jobs.add(1, { status: "succeeded", price: 300n });
+    mine.ended(jobs.add(1, { status: "succeeded", price: 300n }));
+    // What is told twice is counted once.
+    mine.ended(jobs.add(1, { status: "succeeded", price: 300n }));
     expect(mine.needs(session, 1_700n)).toBeNull();
     expect(mine.needs(session, 1_701n)).toBe(2_001n);
   }));
@@ -85,10 +87,10 @@ test("SES-5 a trimmed ceiling is what is used, and holds", () =>
   inLease("sessions-e", (life, jobs) => {
     const mine = life();
     mine.admit(session, UNTIL, 9_000n, START);
-    mine.take(session, jobs.add(1), 1_000n);
+    mine.take(session, jobs.add(1).id, 1_000n);
     expect(mine.trim(session)).toBe(1_000n);
     expect(life().needs(session, 1n)).toBe(1_001n);
-    jobs.add(1, { status: "canceled", price: 0n });
+    mine.ended(jobs.add(1, { status: "canceled", price: 0n }));
     expect(mine.trim(session)).toBe(0n);
   }));
 

@@ -23,12 +23,21 @@ type Row = z.output<typeof Row>;
 interface Tally {
   spent: bigint;
   readonly open: Map<JobId, bigint>;
+  /** The sum of `open`, which is asked for with every job. */
+  reserved: bigint;
 }
 
-/** Where the lease's jobs are looked up: in memory or in its tables. */
-export interface SessionJobs {
-  find(id: JobId): Job | null;
-  ofSession(session: SessionId): Job[];
+function reserve(tally: Tally, job: JobId, maxPrice: bigint): void {
+  tally.reserved += maxPrice - (tally.open.get(job) ?? 0n);
+  tally.open.set(job, maxPrice);
+}
+
+function spend(tally: Tally, { id, price }: Pick<Job, "id" | "price">): void {
+  const maxPrice = tally.open.get(id);
+  if (maxPrice === undefined) return;
+  tally.open.delete(id);
+  tally.reserved -= maxPrice;
+  tally.spent += price;
 }
 
 /**
@@ -37,13 +46,14 @@ export interface SessionJobs {
  */
 export class LeaseSessions {
   readonly #sql: SqlStorage;
-  readonly #jobs: SessionJobs;
+  readonly #ofSession: (session: SessionId) => Job[];
   readonly #rows: Map<SessionId, Row>;
   readonly #tallies = new Map<SessionId, Tally>();
 
-  constructor(sql: SqlStorage, jobs: SessionJobs) {
+  /** `ofSession`: every job that was asked for under a session, as the tables have them. */
+  constructor(sql: SqlStorage, ofSession: (session: SessionId) => Job[]) {
     this.#sql = sql;
-    this.#jobs = jobs;
+    this.#ofSession = ofSession;
     const rows = sql.exec("SELECT id, ceiling, until, revoked FROM sessions").toArray();
     this.#rows = new Map(rows.map((row) => Row.parse(row)).map((row) => [row.id, row]));
   }
@@ -56,19 +66,29 @@ export class LeaseSessions {
     return row.revoked ? { ok: false, code: "session_revoked" } : null;
   }
 
+  /** When the session's grant ends, milliseconds; null when nobody has vouched for it here. */
+  endOf(session: SessionId): number | null {
+    return this.#rows.get(session)?.until ?? null;
+  }
+
   /** The ceiling that another job of `maxPrice` needs; null when the one that is set aside is enough. */
   needs(session: SessionId, maxPrice: bigint): bigint | null {
     const ceiling = this.#rows.get(session)?.ceiling ?? 0n;
-    if (this.#committed(session) + maxPrice <= ceiling) return null;
-    // Only now, since most jobs cost less than they might have.
-    this.#settle(session);
-    const needed = this.#committed(session) + maxPrice;
+    const { spent, reserved } = this.#tally(session);
+    const needed = spent + reserved + maxPrice;
     return needed <= ceiling ? null : needed;
   }
 
   /** A job was taken in under the session; it says so itself in its document. */
   take(session: SessionId, job: JobId, maxPrice: bigint): void {
-    this.#tally(session).open.set(job, maxPrice);
+    reserve(this.#tally(session), job, maxPrice);
+  }
+
+  /** One of its jobs has ended: what it did not use may be used by others. */
+  ended(job: Pick<Job, "id" | "session" | "price">): void {
+    // Of a session that has not asked since this life began, the rows are counted when it does.
+    const tally = job.session === null ? undefined : this.#tallies.get(job.session);
+    if (tally !== undefined) spend(tally, job);
   }
 
   /** The Account vouches for a session. A revocation that came first stands. */
@@ -82,8 +102,8 @@ export class LeaseSessions {
 
   /** Gives back what the session's jobs cannot use up any more; answers what they can. */
   trim(session: SessionId): bigint {
-    this.#settle(session);
-    const committed = this.#committed(session);
+    const { spent, reserved } = this.#tally(session);
+    const committed = spent + reserved;
     const row = this.#rows.get(session);
     if (row !== undefined && row.ceiling > committed) this.#keep({ ...row, ceiling: committed });
     return committed;
@@ -93,28 +113,13 @@ export class LeaseSessions {
     this.#keep({ id: session, ceiling: 0n, until, revoked: true });
   }
 
-  #committed(session: SessionId): bigint {
-    const { spent, open } = this.#tally(session);
-    return open.values().reduce((sum, maxPrice) => sum + maxPrice, spent);
-  }
-
-  #settle(session: SessionId): void {
-    const tally = this.#tally(session);
-    for (const id of tally.open.keys()) {
-      const job = this.#jobs.find(id);
-      if (job === null || !isTerminal(job)) continue;
-      tally.open.delete(id);
-      tally.spent += job.price;
-    }
-  }
-
   #tally(session: SessionId): Tally {
     const known = this.#tallies.get(session);
     if (known !== undefined) return known;
-    const tally: Tally = { spent: 0n, open: new Map() };
-    for (const job of this.#jobs.ofSession(session))
+    const tally: Tally = { spent: 0n, open: new Map(), reserved: 0n };
+    for (const job of this.#ofSession(session))
       if (isTerminal(job)) tally.spent += job.price;
-      else tally.open.set(job.id, job.request.max_price);
+      else reserve(tally, job.id, job.request.max_price);
     this.#tallies.set(session, tally);
     return tally;
   }

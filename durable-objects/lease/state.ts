@@ -1,14 +1,9 @@
 import { LeaseTerms, Receipt, Seconds } from "@gpux/protocol/eip712";
 import { JobFailureCode } from "@gpux/protocol/errors";
+import { AutoTopUp, fundingAmount, isFromCredit, LeaseFunding } from "@gpux/protocol/funding";
 import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, JobRequest, JobStatus, Output, SignedAllowance, TERMINAL } from "@gpux/protocol/job";
-import {
-  FundingAuthorization,
-  LeaseEnd,
-  LeaseStatus,
-  LeaseTransaction,
-  QuoteText,
-} from "@gpux/protocol/lease";
+import { LeaseEnd, LeaseStatus, LeaseTransaction, QuoteText } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { FundingPlan } from "@gpux/protocol/order";
@@ -51,6 +46,46 @@ const ReceiptState = z.strictObject({
   provider: HexBytes.nullable().optional(),
   edge: HexBytes.nullable().optional(),
 });
+
+/** Time of a dedicated lease that is billed and that no voucher covers yet. */
+export const Tick = z.strictObject({ from: Time, to: Time, receipt: ReceiptState });
+export type Tick = z.output<typeof Tick>;
+
+/** The clock of a dedicated lease (service.ts). Milliseconds of service unless it says otherwise. */
+const Service = z.strictObject({
+  /** When the agent confirmed that it serves; nothing counts before. */
+  servingAt: Time.nullable(),
+  /** Since when the edge's clock runs; null while it stands. */
+  since: Time.nullable(),
+  /** What it has counted until it last stood. */
+  edgeMs: z.int().min(0),
+  /** The most that the agent has counted. */
+  agentMs: z.int().min(0),
+  /** What the edge's clock had counted when the agent last answered. */
+  countedMs: z.int().min(0),
+  /** The number of the last question to the agent, and when it was put; null: it is answered. */
+  asked: z.int().min(0),
+  askedAt: Time.nullable(),
+  /** Until when time is billed. */
+  billedTo: Time.nullable(),
+  /** What was left when it fell below a fifth of the money; null before, and again after a top-up. */
+  low: Amount.nullable(),
+  /** Nothing more will be counted. */
+  isFinal: z.boolean(),
+});
+
+const NOT_SERVED: z.input<typeof Service> = {
+  servingAt: null,
+  since: null,
+  edgeMs: 0,
+  agentMs: 0,
+  countedMs: 0,
+  asked: 0,
+  askedAt: null,
+  billedTo: null,
+  low: null,
+  isFinal: false,
+};
 
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({
@@ -107,9 +142,12 @@ const Closing = z.strictObject({
 
 /** Money that is on its way to the lease; what cannot land stays until it is asked for again or makes room. */
 const TopUp = z.strictObject({
-  funding: FundingAuthorization,
+  funding: LeaseFunding,
   refused: z
-    .strictObject({ reason: z.enum(["insufficient_funds", "funding_failed"]), detail: z.string() })
+    .strictObject({
+      reason: z.enum(["insufficient_funds", "insufficient_credit", "funding_failed"]),
+      detail: z.string(),
+    })
     .nullable(),
 });
 
@@ -154,7 +192,7 @@ export const Lease = z.strictObject({
   status: LeaseStatus,
   createdAt: Time,
   quoteUntil: Time,
-  funding: FundingAuthorization.nullable(),
+  funding: LeaseFunding.nullable(),
   /** Of a lease that is funded together with others; null: alone. */
   plan: FundingPlan.nullable().default(null),
   funded: Amount,
@@ -176,9 +214,14 @@ export const Lease = z.strictObject({
   /** Evidence over all receipts so far; its size is the last receipt's sequence. */
   frontier: Frontier,
   block: Block.nullable().default(null),
+  /** Those that no voucher covers, and for a moment those that one covers since (store.ts). */
+  ticks: z.array(Tick).default([]),
+  service: Service.prefault(NOT_SERVED),
   voucher: Voucher.nullable(),
   closing: Closing.nullable(),
   topUps: z.array(TopUp).default([]),
+  /** Raises that are signed and not needed yet; reached ones and those that are under way are not among them. */
+  autoTopUp: AutoTopUp.nullable().default(null),
   held: Held.prefault({ cumulative: "0", at: 0 }),
   settled: Amount,
   errands: Errands,
@@ -210,29 +253,44 @@ export function isFinal(job: Job): boolean {
   return isTerminal(job) && (job.receipt === null || isSettledReceipt(job.receipt));
 }
 
-type ReceiptState = NonNullable<Job["receipt"]>;
+export type ReceiptState = NonNullable<Job["receipt"]>;
 
-function isSettledReceipt({ settled, edge }: ReceiptState): boolean {
+export function isSettledReceipt({ settled, edge }: ReceiptState): boolean {
   return settled !== null || (edge ?? null) !== null;
 }
 
+/** As it is kept: settled ticks have rows of their own. */
+export function withoutSettled(lease: Lease): Lease {
+  const ticks = lease.ticks.filter(({ receipt }) => !isSettledReceipt(receipt));
+  return ticks.length === lease.ticks.length ? lease : { ...lease, ticks };
+}
+
 export interface Unsettled {
-  readonly job: Job;
+  /** Null: a receipt of time. */
+  readonly job: Job | null;
   readonly asked: ReceiptState;
 }
 
 /** The receipts that no voucher covers yet, in order. */
-export function unsettledReceipts(jobs: Iterable<Job>): Unsettled[] {
+export function unsettledReceipts({ lease, jobs }: State): Unsettled[] {
   const unsettled: Unsettled[] = [];
-  for (const job of jobs)
+  for (const { receipt } of lease.ticks)
+    if (!isSettledReceipt(receipt)) unsettled.push({ job: null, asked: receipt });
+  for (const job of jobs.values())
     if (job.receipt !== null && !isSettledReceipt(job.receipt)) unsettled.push({ job, asked: job.receipt });
   return unsettled.sort((a, b) => a.asked.receipt.sequence - b.asked.receipt.sequence);
 }
 
 /** Those of them that the provider has not signed for. */
-export function unsignedReceipts({ lease, jobs }: State): Unsettled[] {
-  const signed = lease.block !== null && lease.block.provider !== null ? lease.block.sequence : 0;
-  return unsettledReceipts(jobs.values()).filter(({ asked }) => asked.receipt.sequence > signed);
+export function unsignedReceipts(state: State): Unsettled[] {
+  const { block } = state.lease;
+  const signed = block !== null && block.provider !== null ? block.sequence : 0;
+  return unsettledReceipts(state).filter(({ asked }) => asked.receipt.sequence > signed);
+}
+
+/** Reserved and billed by the clock, its jobs free; else billed while they run. */
+export function isDedicated({ text }: Lease): boolean {
+  return text.mode === "dedicated";
 }
 
 export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {
@@ -241,6 +299,16 @@ export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {
 
 export function currentAttempt(job: Job): Attempt | undefined {
   return job.attempts.at(-1);
+}
+
+/** What the lease has on chain, or is about to be opened with. */
+export function pledged({ status, funding, funded }: Lease): bigint {
+  return status === "funding" ? fundingAmount(funding) : funded;
+}
+
+/** CRD-4: its rest returns to the credit, so that the payer is owed nothing of it. */
+export function isOpenedFromCredit({ funding }: Lease): boolean {
+  return funding !== null && isFromCredit(funding);
 }
 
 /** The leases that take no more work of any kind. */

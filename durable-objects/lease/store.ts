@@ -8,7 +8,7 @@ import { documentOf } from "./document.ts";
 import type { Entry } from "./draft.ts";
 import { isKept, type LeaseEntry } from "./events.ts";
 import { SESSION_TABLE } from "./sessions.ts";
-import { isFinal, Job, Lease, type State } from "./state.ts";
+import { isFinal, Job, Lease, type State, Tick } from "./state.ts";
 
 /** Described in docs/storage-schema.md. Amounts are TEXT, inside the documents too: SQLite's numbers would round them. */
 const MIGRATIONS = [
@@ -22,6 +22,7 @@ const MIGRATIONS = [
   NONCE_TABLE,
   SESSION_TABLE,
   "CREATE TABLE events (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL)",
+  "CREATE TABLE ticks (sequence INTEGER PRIMARY KEY, doc TEXT NOT NULL)",
 ] as const;
 
 /** Entries of the lease's own journal; past it only its status is written, however often its node comes and goes. */
@@ -88,6 +89,23 @@ export class LeaseStore {
       lease.status,
       documentOf(lease),
     );
+  }
+
+  /** Of a dedicated lease: billed time that a voucher covers. */
+  saveTick(tick: Tick): void {
+    const { sequence } = tick.receipt.receipt;
+    this.#sql.exec("INSERT OR REPLACE INTO ticks (sequence, doc) VALUES (?, ?)", sequence, documentOf(tick));
+  }
+
+  ticks(after: number, limit: number): Tick[] {
+    return this.#sql
+      .exec<{ doc: string }>(
+        "SELECT doc FROM ticks WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        after,
+        limit,
+      )
+      .toArray()
+      .map(({ doc }) => Tick.parse(JSON.parse(doc)));
   }
 
   /** Jobs never leave the table with their lease alive. */

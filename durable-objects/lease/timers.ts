@@ -4,7 +4,8 @@ import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
 import { deadline, sendCancel, WIND_UP_MS } from "./jobs.ts";
 import { expire, giveUp, giveWay, lose } from "./outcome.ts";
-import { isOver, isTerminal, type Lease, type State, unsignedReceipts } from "./state.ts";
+import { isCounted, keepTime, serviceAt } from "./service.ts";
+import { isDedicated, isOver, isTerminal, type Lease, type State, unsignedReceipts } from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
 export const GRACE_MS = 120_000;
@@ -53,8 +54,12 @@ export function advance(draft: Draft): void {
   if (working && (awayTooLong || now >= lease.terms.expiry * 1_000)) return lost(draft);
   if (lease.status === "active" && now >= lease.terms.expiry * 1_000 - WIND_UP_MS)
     drain(draft, { reason: "terms_expired", fault: "tenant" });
-  if (draft.lease.status === "active" && lease.drainAt !== null)
-    drain(draft, { reason: "node_drained", fault: "provider" });
+  if (draft.lease.status === "active" && lease.drainAt !== null) {
+    // What a dedicated lease reserved is taken back: nothing is left of it to rest.
+    const reason = isDedicated(lease) && yieldAt !== null ? "yielded" : "node_drained";
+    drain(draft, { reason, fault: "provider" });
+  }
+  keepTime(draft);
   windUp(draft);
 }
 
@@ -91,7 +96,7 @@ function windUp(draft: Draft): void {
   const { lease, now } = draft;
   if (lease.status === "draining") {
     for (const job of draft.jobs.values()) if (!isTerminal(job)) return;
-    if (unsignedReceipts(draft).length > 0) return;
+    if (!isCounted(lease) || unsignedReceipts(draft).length > 0) return;
     draft.lease = { ...lease, status: "closing" };
     if (!isHeld(lease)) expectAgent(draft);
     askAgain(draft);
@@ -135,7 +140,7 @@ export function wakeAt(state: State, now: number): number {
   if (lease.drainAt !== null && lease.drainAt > now) at = Math.min(at, lease.drainAt);
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
-  if (lease.awayAt === null) at = Math.min(at, blockAt(state));
+  if (lease.awayAt === null) at = Math.min(at, blockAt(state), serviceAt(state));
   let attempts = false;
   for (const job of state.jobs.values()) {
     if (isTerminal(job)) continue;

@@ -1,11 +1,23 @@
 import { Receipt } from "@gpux/protocol/eip712";
 import { JOB_FAILURES } from "@gpux/protocol/errors";
-import type { JobView } from "@gpux/protocol/job";
-import type { LeaseView } from "@gpux/protocol/lease";
+import { isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
+import type { JobView, SignedReceipt } from "@gpux/protocol/job";
+import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import { z } from "zod";
 import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
-import { currentAttempt, inTurn, isOver, isTerminal, type Job, type Lease, type State } from "./state.ts";
+import {
+  currentAttempt,
+  inTurn,
+  isOpenedFromCredit,
+  isOver,
+  isTerminal,
+  type Job,
+  type Lease,
+  type ReceiptState,
+  type State,
+  type Tick,
+} from "./state.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
 
@@ -68,19 +80,32 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
 }
 
 function receiptOf(job: Job): Pick<JobView, "receipt"> {
-  if (job.receipt === null) return {};
-  const { receipt, settled } = job.receipt;
+  return job.receipt === null ? {} : { receipt: signedReceipt(job.receipt) };
+}
+
+function signedReceipt({ receipt, settled }: ReceiptState): SignedReceipt {
   return {
-    receipt: {
-      receipt: z.encode(Receipt, receipt),
-      usage:
-        settled === null
-          ? null
-          : { cumulative: settled.cumulative, evidence: settled.evidence, size: settled.size },
-      proof: settled?.path ?? null,
-      provider_signature: settled?.provider ?? null,
-      edge_signature: settled?.meter ?? null,
-    },
+    receipt: z.encode(Receipt, receipt),
+    usage:
+      settled === null
+        ? null
+        : { cumulative: settled.cumulative, evidence: settled.evidence, size: settled.size },
+    proof: settled?.path ?? null,
+    provider_signature: settled?.provider ?? null,
+    edge_signature: settled?.meter ?? null,
+  };
+}
+
+export function tickView({ from, to, receipt }: Tick): TickView {
+  const { sequence, billedMs, price } = receipt.receipt;
+  return {
+    id: String(sequence),
+    object: "tick",
+    from: time(from),
+    to: time(to),
+    served_ms: Number(billedMs),
+    price,
+    receipt: signedReceipt(receipt),
   };
 }
 
@@ -104,6 +129,7 @@ export function leaseView(state: State): LeaseView {
     node_connected: lease.awayAt === null,
     warm: isHeld(lease) && !isOver(lease),
     funded: lease.funded,
+    ...(isOpenedFromCredit(lease) ? { from_credit: true } : {}),
     spent: lease.spent,
     committed: committed(state),
     allowance: lease.allowance?.cumulative ?? 0n,
@@ -112,6 +138,7 @@ export function leaseView(state: State): LeaseView {
     jobs_open: [...state.jobs.values()].filter((job) => !isTerminal(job)).length,
     ...voucherOf(lease),
     ...topUpsOf(lease),
+    ...autoTopUpOf(lease),
     transactions: lease.transactions,
     ...(lease.plan === null ? {} : { order_id: lease.plan.order }),
     ...(lease.end === null ? {} : { end: lease.end }),
@@ -126,13 +153,25 @@ function voucherOf(lease: Lease): Pick<LeaseView, "voucher"> {
   return { voucher: { cumulative, evidence, provider_signature: provider, meter_signature: meter } };
 }
 
-function topUpsOf({ topUps }: Lease): Pick<LeaseView, "top_ups"> {
+function topUpsOf(lease: Lease): Pick<LeaseView, "top_ups"> {
+  const { topUps } = lease;
   if (topUps.length === 0) return {};
   return {
-    top_ups: topUps.map(({ funding: { amount, salt }, refused }) =>
-      refused === null
-        ? { amount, salt, status: "landing" }
-        : { amount, salt, status: "refused", ...refused },
-    ),
+    top_ups: topUps.map(({ funding, refused }) => ({
+      ...sumOf(funding, lease),
+      ...(refused === null ? { status: "landing" as const } : { status: "refused" as const, ...refused }),
+    })),
   };
+}
+
+function autoTopUpOf({ autoTopUp }: Lease): Pick<LeaseView, "auto_top_up"> {
+  if (autoTopUp === null) return {};
+  const targets = autoTopUp.allocations.map(({ funded_to }) => funded_to);
+  return { auto_top_up: { below: autoTopUp.below, targets } };
+}
+
+function sumOf(funding: LeaseFunding, { funded }: Lease) {
+  if (!isFromCredit(funding)) return { amount: funding.amount, salt: funding.salt };
+  const { funded_to } = funding;
+  return { amount: funded_to > funded ? funded_to - funded : 0n, funded_to };
 }

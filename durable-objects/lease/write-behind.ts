@@ -1,7 +1,7 @@
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
 import type { Entry } from "./draft.ts";
-import type { Job, State } from "./state.ts";
+import { isSettledReceipt, type Job, type State, type Tick, withoutSettled } from "./state.ts";
 import { type Dated, eventOf, type LeaseStore } from "./store.ts";
 
 interface Noted extends Dated {
@@ -16,6 +16,8 @@ export class WriteBehind {
   readonly #jobs = new Map<JobId, Job>();
   #noted: Noted[] = [];
   #lease: State["lease"] | null = null;
+  /** That a voucher covers now; by the receipt's sequence. */
+  readonly #ticks = new Map<number, Tick>();
   /** Jobs that have no row yet. */
   readonly #unborn = new Set<JobId>();
 
@@ -25,7 +27,9 @@ export class WriteBehind {
 
   /** A step: `kept` entries go to the journal, `passing` ones only to who is watching, in the same order. */
   note(before: State | null, after: State, kept: readonly Entry[], passing: readonly Entry[], at: number) {
-    if (before?.lease !== after.lease) this.#lease = after.lease;
+    if (before?.lease !== after.lease) this.#lease = withoutSettled(after.lease);
+    for (const tick of after.lease.ticks)
+      if (isSettledReceipt(tick.receipt)) this.#ticks.set(tick.receipt.receipt.sequence, tick);
     for (const job of after.jobs.values()) {
       const was = before?.jobs.get(job.id);
       if (was === job) continue;
@@ -51,11 +55,13 @@ export class WriteBehind {
     const events = storage.transactionSync(() => {
       const kept = store.append(this.#noted.filter(({ isKept }) => isKept));
       if (this.#lease !== null) store.saveLease(this.#lease);
+      for (const tick of this.#ticks.values()) store.saveTick(tick);
       for (const job of this.#jobs.values()) store.saveJob(job, this.#unborn.has(job.id));
       return this.#inOrder(kept, store);
     });
     this.#jobs.clear();
     this.#unborn.clear();
+    this.#ticks.clear();
     this.#noted = [];
     this.#lease = null;
     return events;

@@ -1,4 +1,4 @@
-import { LeaseTerms, type Receipt } from "@gpux/protocol/eip712";
+import { LeaseTerms, NO_JOB, type Receipt } from "@gpux/protocol/eip712";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import fc from "fast-check";
@@ -228,4 +228,37 @@ test("whatever is asked, usage never falls, never leaves its receipts, and rises
       }
     }),
   );
+});
+
+describe("the meter of a dedicated lease", () => {
+  const dedicated = { ...terms, unattended: MAX_AMOUNT };
+  const opened = after(null, { t: "open", openedAt: NOW / 1000 });
+  /** The next minute: 60 base units, by a receipt of no job. */
+  const minute = (state: MeterState, change: Partial<Receipt> = {}) => {
+    const event = attest(state, [60n], { terms: dedicated });
+    const receipts = event.receipts.map(({ receipt, digest }) => {
+      return { receipt: { ...receipt, job: NO_JOB, billedMs: 60_000n, ...change }, digest };
+    });
+    return { ...event, receipts };
+  };
+
+  test("MTR-5 signs for time without the consumer's word, as the clock and the terms allow", () => {
+    const first = after(opened, minute(opened), NOW + 60_000);
+    const second = after(first, minute(first), NOW + 120_000);
+    expect(second).toMatchObject({ cumulative: 120n, frontier: { size: 2 } });
+  });
+
+  test("MTR-5 signs for no time that has not gone by", () => {
+    const first = after(opened, minute(opened), NOW + 60_000);
+    // What is due at once (100) pays for a minute and 40 s ahead.
+    const second = after(first, minute(first), NOW + 60_000);
+    expect(step(second, minute(second), NOW + 60_000)).toMatchObject({ ok: false, code: "above_terms" });
+    expect(step(second, minute(second), NOW + 80_000)).toMatchObject({ ok: true });
+  });
+
+  test("MTR-5 signs for no time of a lease that needs the consumer's word, beyond that word", () => {
+    const event = { ...minute(opened), terms };
+    expect(step(opened, event, NOW + 60_000)).toMatchObject({ ok: false, code: "above_allowance" });
+    expect(step(opened, { ...event, allowance: 60n }, NOW + 60_000)).toMatchObject({ ok: true });
+  });
 });

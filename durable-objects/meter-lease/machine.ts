@@ -1,4 +1,4 @@
-import type { AttestRefusalCode } from "@gpux/protocol/attestation";
+import type { AllocationRefusal, AttestRefusalCode } from "@gpux/protocol/attestation";
 import type { LeaseTerms, Receipt } from "@gpux/protocol/eip712";
 import { append, emptyFrontier, type Frontier, root } from "@gpux/protocol/merkle";
 import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
@@ -131,4 +131,37 @@ export function step(before: MeterState | null, event: MeterEvent, now: number):
   }
   const closedAt = event.close ? cumulative : state.closedAt;
   return { ok: true, next: { ...state, cumulative, evidence, frontier, closedAt }, added };
+}
+
+/** A quote's terms run for a day at most; what comes from another clock, or took its time, a little longer. */
+const LONGEST_TERM_S = 86_400 + 600;
+
+/**
+ * CRD-2: terms that a quote of this market has, and no others are paid from anybody's credit: no more than a minute is
+ * due at once, and the consumer signs either all of the spending or, where the clock alone bills, none of it. Otherwise
+ * who has stolen a consumer's key could pay itself whatever the credit holds. `now` in ms; null: they pass.
+ */
+export function termsFault(terms: LeaseTerms, now: number): string | null {
+  if (terms.upfront > terms.ratePerHour / 60n)
+    return `${terms.upfront} would be due at once, more than a minute's worth`;
+  if (terms.unattended !== 0n && terms.unattended !== MAX_AMOUNT)
+    return "unattended is neither nothing nor everything";
+  if (terms.expiry > now / 1_000 + LONGEST_TERM_S) return "they run for longer than a day";
+  return null;
+}
+
+/**
+ * CRD-2: the target that the meter stands by for a lease after this one. What it has promised it promises again; nothing
+ * more once it has signed the lease's close, for that would only be frozen there.
+ */
+export function promise(
+  state: MeterState | null,
+  promised: bigint,
+  target: bigint,
+): { readonly ok: true; readonly promised: bigint } | AllocationRefusal {
+  if (target === 0n) return { ok: false, code: "intent_invalid", detail: "a target is zero" };
+  if (target <= promised) return { ok: true, promised };
+  const closedAt = state?.closedAt ?? null;
+  if (closedAt !== null) return { ok: false, code: "lease_closed", detail: `closed at ${closedAt}` };
+  return { ok: true, promised: target };
 }

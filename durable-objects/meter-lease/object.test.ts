@@ -1,9 +1,15 @@
 import { evictDurableObject } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
-import { type AttestRequest, AttestRequest as AttestWire, type MeterRpc } from "@gpux/protocol/attestation";
+import {
+  AllocationRequest,
+  type AttestRequest,
+  AttestRequest as AttestWire,
+  type MeterRpc,
+} from "@gpux/protocol/attestation";
 import { LeaseTerms, type Receipt } from "@gpux/protocol/eip712";
-import { Address, Bytes32 } from "@gpux/protocol/ids";
+import { Address, Bytes32, type HexBytes } from "@gpux/protocol/ids";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { placeOf } from "@gpux/protocol/place";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
@@ -226,5 +232,94 @@ describe("MTR-5 the meter", () => {
   test("nothing but health is served over HTTP", async () => {
     expect((await exports.default.fetch("https://meter/healthz")).status).toBe(200);
     expect((await exports.default.fetch("https://meter/attest", { method: "POST" })).status).toBe(404);
+  });
+});
+
+describe("CRD-2 the meter's half of an allocation", () => {
+  const market = { upfront: 60n, unattended: 0n } as const;
+
+  async function requestOf(
+    terms: readonly LeaseTerms[],
+    fundedTo: readonly bigint[],
+    sign: (hash: Bytes32) => Promise<HexBytes> = (hash) => consumer.sign({ hash }),
+  ) {
+    const validBefore = seconds() + 600;
+    const leaseIds = terms.map((each) => hasher.leaseTerms(each));
+    const hash = hasher.allocate({ leaseIds, fundedTo: [...fundedTo], validBefore });
+    const request = { terms: [...terms], fundedTo: [...fundedTo], validBefore, signature: await sign(hash) };
+    return { hash, wire: z.encode(AllocationRequest, request) };
+  }
+
+  test("is given for what the consumer signed, of several leases in one, again and again", async () => {
+    const first = await termsOf(market);
+    const second = await termsOf({ ...market, payer: first.payer });
+    const { hash, wire } = await requestOf([first, second], [300n, 200n]);
+    const answer = await meter.allocate(wire);
+    if (!answer.ok) throw new Error(answer.detail);
+    expect(await recoverSigner(hash, answer.signature)).toBe((await meter.info()).address);
+    await evictDurableObject(env.METER_LEASE.getByName(hasher.leaseTerms(first)));
+    expect(await meter.allocate(wire)).toEqual(answer);
+  });
+
+  test("is given to a P-256 key as well", async () => {
+    const key = await newP256Key();
+    const terms = await termsOf({ ...market, consumerSigner: key.address });
+    const { wire } = await requestOf([terms], [300n], key.sign);
+    expect(await meter.allocate(wire)).toMatchObject({ ok: true });
+  });
+
+  test("is refused for terms that no quote has, of another meter, or of two payers", async () => {
+    const terms = await termsOf(market);
+    const cases: [LeaseTerms[], string][] = [
+      [[{ ...terms, upfront: 61n }], "terms_refused"],
+      [[{ ...terms, upfront: MAX_AMOUNT, unattended: MAX_AMOUNT }], "terms_refused"],
+      [[{ ...terms, unattended: 100n }], "terms_refused"],
+      [[{ ...terms, expiry: seconds() + 90_000 }], "terms_refused"],
+      [[{ ...terms, meter: nobody() }], "terms_refused"],
+      [[{ ...terms, providerSigner: terms.consumerSigner }], "terms_refused"],
+      [[terms, { ...terms, payer: nobody() }], "other_credit"],
+      [[terms, { ...terms, consumerSigner: nobody() }], "other_credit"],
+      [[terms, terms], "intent_invalid"],
+    ];
+    for (const [each, code] of cases) {
+      const { wire } = await requestOf(
+        each,
+        each.map(() => 5n),
+      );
+      expect(await meter.allocate(wire)).toMatchObject({ ok: false, code });
+    }
+    // The clock alone bills a dedicated one.
+    const { wire } = await requestOf([{ ...terms, unattended: MAX_AMOUNT }], [5n]);
+    expect(await meter.allocate(wire)).toMatchObject({ ok: true });
+  });
+
+  test("is refused for a signature that is not the consumer's over these very targets", async () => {
+    const terms = await termsOf(market);
+    const { wire } = await requestOf([terms], [5n]);
+    const stranger = privateKeyToAccount(generatePrivateKey());
+    const foreign = await requestOf([terms], [5n], (hash) => stranger.sign({ hash }));
+    for (const wrong of [
+      { ...wire, fundedTo: ["6"] },
+      { ...wire, validBefore: wire.validBefore + 1 },
+      foreign.wire,
+    ])
+      expect(await meter.allocate(wrong)).toMatchObject({ ok: false, code: "bad_signature" });
+    expect(await meter.allocate({ ...wire, fundedTo: [] })).toMatchObject({ code: "intent_invalid" });
+    expect(await meter.allocate((await requestOf([terms], [0n])).wire)).toMatchObject({
+      code: "intent_invalid",
+    });
+  });
+
+  test("is refused for more once the lease's close is signed; what was promised before is not taken back", async () => {
+    const terms = await termsOf(market);
+    const book = bookOf(terms);
+    const promised = (await requestOf([terms], [100n])).wire;
+    expect(await meter.allocate(promised)).toMatchObject({ ok: true });
+    await attested(book.request({ close: { validBefore: seconds() + 600 } }));
+    expect(await meter.allocate(promised)).toMatchObject({ ok: true });
+    expect(await meter.allocate((await requestOf([terms], [101n])).wire)).toMatchObject({
+      ok: false,
+      code: "lease_closed",
+    });
   });
 });

@@ -1,12 +1,17 @@
 import { DurableObject } from "cloudflare:workers";
-import type { Attestation, AttestRefusal, AttestRequest } from "@gpux/protocol/attestation";
+import type {
+  AllocationRefusal,
+  Attestation,
+  AttestRefusal,
+  AttestRequest,
+} from "@gpux/protocol/attestation";
 import { consumerOf } from "@gpux/protocol/consumer-signature";
 import { type Address, Bytes32 } from "@gpux/protocol/ids";
 import type { SignedAllowance } from "@gpux/protocol/job";
 import { keyAccount } from "@gpux/protocol/key-account";
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import { step } from "./machine.ts";
+import { promise, step } from "./machine.ts";
 import { openStore } from "./store.ts";
 
 export interface MeterLeaseEnv {
@@ -30,6 +35,16 @@ export class MeterLeaseObject extends DurableObject<MeterLeaseEnv> {
   open(openedAt: number): void {
     const result = step(this.#store.read(), { t: "open", openedAt }, Date.now());
     if (result.ok) this.#store.write(result.next, result.added);
+  }
+
+  /** Whether the lease may have `target` from credit. Durable when it answers: the meter signs after that. */
+  async promise(target: bigint): Promise<{ ok: true } | AllocationRefusal> {
+    const before = this.#store.promised();
+    const result = promise(this.#store.read(), before, target);
+    if (!result.ok) return result;
+    if (result.promised !== before) this.#store.writePromised(result.promised);
+    await this.ctx.storage.sync();
+    return { ok: true };
   }
 
   /**

@@ -15,6 +15,7 @@ const steps = [
      closed_at TEXT
    );
    CREATE TABLE receipts (sequence INTEGER PRIMARY KEY, digest TEXT NOT NULL);`,
+  "CREATE TABLE promise (id INTEGER PRIMARY KEY CHECK (id = 1), funded_to TEXT NOT NULL)",
 ];
 
 const Row = z
@@ -54,6 +55,14 @@ export function openStore(sql: SqlStorage) {
       );
       const parsed = z.array(z.strictObject({ sequence: z.number(), digest: Bytes32 })).parse(rows.toArray());
       return new Map(parsed.map((row) => [row.sequence, row.digest]));
+    },
+    /** The highest target from credit that was co-signed; beside the meter's row, whose clock must not begin with it. */
+    promised(): bigint {
+      const row = sql.exec<{ funded_to: string }>("SELECT funded_to FROM promise").toArray()[0];
+      return BigInt(row?.funded_to ?? 0);
+    },
+    writePromised(target: bigint): void {
+      sql.exec("INSERT OR REPLACE INTO promise VALUES (1, ?)", target.toString());
     },
     write(state: MeterState, added: readonly NumberedDigest[]): void {
       sql.exec(

@@ -4,6 +4,7 @@ import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
 import { pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import type { HoldRequest } from "../interfaces.ts";
+import { withSale } from "../sales.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
 import { type Allocation, freeCapacity, type NodeState, statusOf, type ToNodeBody } from "./state.ts";
 
@@ -182,6 +183,13 @@ export function dial(state: NodeState, lease: LeaseId): NodeStep {
   const isTold = state.unacknowledged.some((frame) => frame.t === "dial" && frame.lease === lease);
   if (isTold || state.allocations.get(lease)?.phase !== "resting") return unchanged(state);
   return tell(state, { t: "dial", lease });
+}
+
+/** The lease is over, and what it was paid is part of the node's prices. */
+export function release(state: NodeState, lease: LeaseId, paid: bigint, now: number): NodeStep {
+  const allocation = state.allocations.get(lease);
+  if (allocation === undefined) return unchanged(state);
+  return freed({ ...state, sales: withSale(state.sales, allocation, paid, now) }, lease);
 }
 
 /** The agent hears of it, unless it never heard of the lease. */

@@ -17,7 +17,9 @@ export type NodeEvent =
   | { readonly t: "reserve"; readonly lease: LeaseId; readonly until: number }
   | { readonly t: "open"; readonly lease: LeaseId; readonly terms: LeaseTerms }
   | { readonly t: "rest" | "rouse"; readonly lease: LeaseId; readonly turn: number }
-  | { readonly t: "dial" | "release"; readonly lease: LeaseId }
+  | { readonly t: "dial"; readonly lease: LeaseId }
+  /** `paid`: base units that were settled of it; absent: it was never funded. */
+  | { readonly t: "release"; readonly lease: LeaseId; readonly paid?: bigint }
   | { readonly t: "published"; readonly version: number; readonly books: readonly string[] }
   | { readonly t: "publish_failed" }
   | { readonly t: "tick" };

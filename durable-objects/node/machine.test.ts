@@ -490,6 +490,27 @@ test("release is idempotent and takes back what the agent has not seen", () => {
   expect(freeGpus(state)).toBe(2);
 });
 
+test("MKT-7 what an ended lease was paid is a sale of its node, once, and is published", () => {
+  const day = 20_000;
+  const at = day * 86_400_000 + 9;
+  // 3,600 an hour for one GPU: 1 a second.
+  const release: NodeEvent = { t: "release", lease: lease(1), paid: 90n };
+  const { state } = run([...opened, [release, at], [release, at + 1]]);
+  expect(state.sales).toEqual([{ day, model: gpu.model, tier: "firm", gpuMs: 90_000, paid: 90n }]);
+  expect(publicationOf(state, () => 1)?.entry.sales).toEqual(state.sales);
+  const again = run(
+    [
+      [{ t: "hold", request: { ...request(2), expiresAt: at + 30_000 } }, at + 2],
+      [{ t: "release", lease: lease(2), paid: 10n }, at + 3],
+    ],
+    { ...state, connection: { id: "a", greeted: true } },
+  );
+  expect(again.state.sales).toEqual([{ day, model: gpu.model, tier: "firm", gpuMs: 100_000, paid: 100n }]);
+  expect(again.state.publication?.version).toBe(again.state.version);
+  const unpaid = run([...opened, [{ t: "release", lease: lease(1) }, at]]);
+  expect(unpaid.state.sales).toEqual([]);
+});
+
 test("a frame that comes again is acknowledged and changes nothing", () => {
   const { state } = run(held);
   const again = run([[from("a", frame(1, 1, { t: "held", hold: lease(1) })), 9]], state);

@@ -10,6 +10,7 @@ import {
   isOpen,
   lapse,
   open,
+  release,
   replayed,
   reserve,
   rest,
@@ -73,7 +74,7 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
     case "dial":
       return dial(state, event.lease);
     case "release":
-      return state.allocations.has(event.lease) ? freed(state, event.lease) : unchanged(state);
+      return release(state, event.lease, event.paid ?? 0n, now);
     case "published": {
       const done = state.publication?.version === event.version;
       return {
@@ -123,6 +124,7 @@ function rowChanged(before: NodeState, after: NodeState): boolean {
   if (after.inventory === null) return false;
   return (
     before.inventory !== after.inventory ||
+    before.sales !== after.sales ||
     statusOf(before) !== statusOf(after) ||
     (before.allocations !== after.allocations && gpusForFirm(before) !== gpusForFirm(after))
   );

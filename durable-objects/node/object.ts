@@ -140,8 +140,8 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     this.#apply({ t: "dial", lease });
   }
 
-  async release(lease: LeaseId): Promise<void> {
-    this.#apply({ t: "release", lease });
+  async release(lease: LeaseId, paid?: bigint): Promise<void> {
+    this.#apply({ t: "release", lease, ...(paid === undefined ? {} : { paid }) });
   }
 
   async view(): Promise<Outcome<{ node: NodeView }>> {

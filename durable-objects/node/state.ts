@@ -6,6 +6,7 @@ import type { NodeView } from "@gpux/protocol/lease";
 import type { Offer, Tier } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 import { NEVER_SEEN, type Presence } from "../presence.ts";
+import type { Sale } from "../sales.ts";
 
 /** What the agent said about its machine; it stays when the socket goes. */
 export interface Inventory {
@@ -68,6 +69,7 @@ export interface NodeState {
   readonly lastSeen: number;
   /** Written when the node comes or goes; since then it is what it is now. */
   readonly presence: Presence;
+  readonly sales: readonly Sale[];
   readonly version: number;
   readonly publication: Publication | null;
   /** The Books that may have a row of this node. */
@@ -85,6 +87,7 @@ export function unknownNode(node: Address): NodeState {
     received: 0,
     lastSeen: 0,
     presence: NEVER_SEEN,
+    sales: [],
     version: 0,
     publication: null,
     published: [],
@@ -144,6 +147,7 @@ export function entryOf(state: NodeState): BookEntry | null {
     status: statusOf(state),
     lastSeen: state.lastSeen,
     presence: state.presence,
+    sales: state.sales,
   };
 }
 

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import { NEVER_SEEN, Presence } from "../presence.ts";
+import { Sale } from "../sales.ts";
 import { type NodeState, unknownNode } from "./state.ts";
 
 const STEPS = [
@@ -37,6 +38,7 @@ const STEPS = [
   "ALTER TABLE allocations ADD COLUMN tier TEXT NOT NULL DEFAULT 'firm'",
   "ALTER TABLE allocations ADD COLUMN yielding INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
+  "ALTER TABLE node ADD COLUMN sales TEXT NOT NULL DEFAULT '[]'",
   "ALTER TABLE allocations ADD COLUMN yield_at INTEGER NOT NULL DEFAULT 0",
 ];
 
@@ -75,6 +77,7 @@ type NodeRow = {
   publication: string | null;
   published: string;
   presence: string | null;
+  sales: string;
 };
 
 /** The node's tables. Reads once, after that writes what a step changed. */
@@ -109,6 +112,7 @@ export class NodeStore {
       publication: row.publication === null ? null : PublicationRow.parse(JSON.parse(row.publication)),
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       presence: row.presence === null ? NEVER_SEEN : Presence.parse(JSON.parse(row.presence)),
+      sales: z.array(Sale).parse(JSON.parse(row.sales)),
       allocations: new Map(
         allocations.map(
           ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before }) => [
@@ -135,7 +139,7 @@ export class NodeStore {
   /** Synchronous, so that everything of one step commits together. */
   save(before: NodeState | null, after: NodeState): void {
     this.#sql.exec(
-      "INSERT OR REPLACE INTO node VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO node VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       after.node,
       after.inventory === null ? null : JSON.stringify(z.encode(InventoryRow, after.inventory)),
       after.connection?.id ?? null,
@@ -147,6 +151,7 @@ export class NodeStore {
       after.publication === null ? null : JSON.stringify(after.publication),
       JSON.stringify(after.published),
       JSON.stringify(after.presence),
+      JSON.stringify(z.encode(z.array(Sale), [...after.sales])),
     );
     this.#saveAllocations(before, after);
     this.#saveFrames(before, after);

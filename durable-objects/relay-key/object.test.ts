@@ -299,10 +299,12 @@ describe("others may land it", () => {
     const settle = await settleOf(lease, 4n);
     network.before("eth_sendRawTransaction", () => byStranger(settle));
     expect(await done(settle)).toMatchObject({ superseded: true, result: { paid: "4" } });
-    expect((await relayer.transactions()).at(-1)).toMatchObject({
-      intents: [expect.stringMatching(/^settle:/)],
-      succeeded: false,
-    });
+    await expect
+      .poll(async () => (await relayer.transactions()).at(-1))
+      .toMatchObject({
+        intents: [expect.stringMatching(/^settle:/)],
+        succeeded: false,
+      });
   });
 
   test("an authorization that the payer cancelled is refused, also for a lease that is open", async () => {

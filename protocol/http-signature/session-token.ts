@@ -20,6 +20,9 @@ export interface SessionSeal {
   open(token: string): Promise<SessionGrant | null>;
   /** The secret of an `oct` session, from its id and the secret that sealed it: nobody has to keep it. */
   secretOf(id: SessionId, keyId: string): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** `<key id>.<mac>` of a text of the edge's own, to be known again by {@link isMarked}. */
+  mark(content: string): Promise<string>;
+  isMarked(content: string, mark: string): Promise<boolean>;
   readonly keyId: string;
 }
 
@@ -32,8 +35,8 @@ const MAX_KNOWN = 1_000;
 const HMAC = { name: "HMAC", hash: "SHA-256" };
 
 /**
- * `secrets` is `id:64 hex digits[,...]`, newest first. Throws on anything else: the deployment is wrong. The two uses of
- * a secret have prefixes that no other can begin with, so that a token is never a key.
+ * `secrets` is `id:64 hex digits[,...]`, newest first. Throws on anything else: the deployment is wrong. The uses of a
+ * secret have prefixes that no other can begin with, so that a token is never a key.
  */
 export function createSeal(secrets: string): SessionSeal {
   if (!SECRETS.test(secrets)) throw new Error("session secrets are `id:64 hex digits`, separated by commas");
@@ -87,6 +90,19 @@ export function createSeal(secrets: string): SessionSeal {
       const [oldest] = known.keys();
       if (known.size > MAX_KNOWN && oldest !== undefined) known.delete(oldest);
       return grant;
+    },
+    async mark(content) {
+      const key = keyOf(keyId);
+      if (key === null) throw new Error("there is no session secret");
+      const mac = await crypto.subtle.sign("HMAC", await key, text.encode(`mark\n${content}`));
+      return `${keyId}.${encodeBase64Url(new Uint8Array(mac))}`;
+    },
+    async isMarked(content, mark) {
+      const [id = "", sealed = "", ...more] = mark.length > MAX_TOKEN ? [] : mark.split(".");
+      const key = more.length === 0 ? keyOf(id) : null;
+      const mac = decodeBase64Url(sealed);
+      if (key === null || mac?.length !== 32) return false;
+      return crypto.subtle.verify("HMAC", await key, mac, text.encode(`mark\n${content}`));
     },
     async secretOf(session, id) {
       const key = keyOf(id);

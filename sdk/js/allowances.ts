@@ -3,7 +3,7 @@ import type { Account } from "./account.ts";
 import { GpuxError } from "./error.ts";
 import type { Leases } from "./leases.ts";
 import { signAllowance } from "./spending.ts";
-import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
+import { committed, isDedicated, type WarmLease, type WarmLeases } from "./warm-leases.ts";
 
 export interface AllowanceSettings {
   readonly account: Account;
@@ -20,8 +20,9 @@ export function createAllowances({ warm, leases, account, wellKnown }: Allowance
 
   return {
     known,
-    /** Never above the lease's limit, whatever the edge says it needs. */
+    /** Never above the lease's limit, whatever the edge says it needs. None for jobs that cost nothing. */
     async allow(lease: WarmLease, cumulative: bigint) {
+      if (isDedicated(lease)) return undefined;
       if (cumulative > lease.limit) {
         throw new GpuxError({
           code: "spend_limit",

@@ -4,10 +4,12 @@ import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc812
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
+import { type Credit, createCredit } from "./credit.ts";
 import { GpuxError } from "./error.ts";
 import { createIntents, type Intents } from "./intents.ts";
 import type { AutoOpen } from "./job-dispatch.ts";
 import { createJobs, type Jobs } from "./jobs.ts";
+import { type OpenLeaseSession, openLeaseSession } from "./lease-session.ts";
 import { createLeases, createQuotes, type Leases, type Quotes } from "./leases.ts";
 import { createNodes, createOffers, type Nodes, type Offers } from "./nodes.ts";
 import { createObjects, type Objects } from "./objects.ts";
@@ -18,6 +20,7 @@ import {
   type SessionOptions,
   type Sessions,
 } from "./session.ts";
+import type { Dial } from "./socket-link.ts";
 import { SYSTEM_TIMING, type Timing } from "./timing.ts";
 import { createTransport } from "./transport.ts";
 import { createWarmLeases } from "./warm-leases.ts";
@@ -41,9 +44,11 @@ export interface ClientOptions {
   /** A session that was opened before (`Client.session`), to sign requests from the first on. */
   readonly session?: KeptSession;
   readonly fetch?: typeof fetch;
+  /** Opens session sockets (`leases.session`); the platform's own WebSocket by default. */
+  readonly dial?: Dial;
   /**
-   * Called with each funding before it leaves, and waited for: whoever keeps it (its terms above all) gets the rest of
-   * the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
+   * Called with each funding before it leaves (of one from credit with the lease's reclaim), and waited for: whoever keeps
+   * it (its terms above all) gets the rest of the lease back without this edge (`gpux rescue`). When it throws, nothing is sent.
    */
   readonly keep?: (funding: KeptIntentWire) => void | Promise<void>;
   /** After the first try; 2 by default. */
@@ -56,7 +61,8 @@ export interface Client {
   wellKnown(): Promise<WellKnown>;
   readonly objects: Objects;
   readonly quotes: Quotes;
-  readonly leases: Omit<Leases, "adopt">;
+  readonly leases: Omit<Leases, "adopt"> & OpenLeaseSession;
+  readonly credit: Credit;
   readonly jobs: Jobs;
   readonly nodes: Nodes;
   readonly offers: Offers;
@@ -124,19 +130,25 @@ export function createClient(options: ClientOptions): Client {
   const warm = createWarmLeases();
   const spendLimit = options.spendLimit ?? null;
   const keep = options.keep ?? (() => {});
+  const dial = options.dial ?? ((to: string, protocols: string[]) => new WebSocket(to, protocols));
   const shared = { transport, account, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
   const autoOpen = options.autoOpen ?? null;
+  const intents = createIntents(transport, timing);
   return {
     wellKnown,
     objects: createObjects(transport),
     quotes,
-    leases,
+    leases: {
+      ...leases,
+      session: (id, given) => openLeaseSession({ ...shared, leases, dial }, id, given),
+    },
+    credit: createCredit({ ...shared, intents }),
     jobs: createJobs({ ...shared, url, quotes, leases, autoOpen }),
     nodes: createNodes(transport),
     offers: createOffers(transport),
-    intents: createIntents(transport, timing),
+    intents,
     session: (given) => session.open(given),
     sessions: session.sessions,
   };

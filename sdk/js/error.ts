@@ -118,17 +118,24 @@ export function errorOfAnswer(status: number, headers: Headers, body: string, no
       retryAfterMs,
     });
   }
-  const problem = parsed.data;
+  return errorOfProblem(parsed.data, { status, requestId, retryAfterMs });
+}
+
+/** From the RFC 9457 body of a refusal, whichever way it came; `answer`: what else is known of it. */
+export function errorOfProblem(
+  problem: Problem,
+  answer: { status?: number; requestId?: string | undefined; retryAfterMs?: number | null } = {},
+): GpuxError {
   return new GpuxError({
-    code: parsed.data.code,
+    code: problem.code ?? "response_invalid",
     title: problem.title,
     hint: problem.hint,
     detail: problem.detail,
-    status,
-    requestId: problem.request_id ?? requestId,
+    status: answer.status ?? problem.status,
+    requestId: problem.request_id ?? answer.requestId,
     retryable: problem.retryable,
     fault: problem.fault,
-    retryAfterMs,
+    retryAfterMs: answer.retryAfterMs ?? null,
     problem,
   });
 }

@@ -1,9 +1,11 @@
 import { AllowanceNeeded } from "@gpux/protocol/answers";
+import { CreditOffer } from "@gpux/protocol/credit";
 import { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
 import { type AllowanceSettings, createAllowances } from "./allowances.ts";
 import { GpuxError } from "./error.ts";
+import type { PayFrom } from "./fundings.ts";
 import type { DemandInput } from "./lease-settings.ts";
 import type { Quotes } from "./leases.ts";
 import type { Timing } from "./timing.ts";
@@ -13,8 +15,8 @@ import { committed, type WarmLease } from "./warm-leases.ts";
 type RequestInput = (typeof RoutedJobRequest)["_zod"]["input"];
 
 /** A job request as on the wire (protocol/job.ts); amounts may be bigint, allowances are the client's to sign. */
-export type JobInput = Omit<RequestInput, "max_price" | "allowance" | "demand"> & {
-  /** Base units: the most that this job may cost. */
+export type JobInput = Omit<RequestInput, "max_price" | "allowance" | "demand" | "funding"> & {
+  /** Base units: the most that this job may cost. In a dedicated lease, whose time is paid for, 0 is enough. */
   readonly max_price: bigint | string;
   readonly demand?: DemandInput;
 };
@@ -31,6 +33,8 @@ export interface CreateOptions {
 
 /** Leave to open leases with the payer's money, within limits in base units. */
 export interface AutoOpen {
+  /** By default its credit (`Client.credit`) where that suffices, so that no wallet is asked, and else its wallet. */
+  readonly payFrom?: PayFrom;
   /** The most to put into one lease's escrow. */
   readonly maxAmount: bigint;
   /** The most that a lease may cost per hour. */
@@ -44,6 +48,12 @@ export interface DispatchSettings extends AllowanceSettings {
   readonly payer: Account;
   readonly quotes: Quotes;
   readonly autoOpen: AutoOpen | null;
+}
+
+/** Whether the edge found as much in the payer's credit as is to be put in. */
+function hasCredit(refusal: GpuxError, amount: bigint): boolean {
+  const offer = CreditOffer.safeParse(refusal.problem?.credit);
+  return offer.success && offer.data.balance >= amount;
 }
 
 /** What is sent, with bigint amounts as the wire's strings; `checked` says whether it fits. */
@@ -95,7 +105,7 @@ export function createJobDispatch(settings: DispatchSettings) {
       ...(idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey }),
     };
     const path = `/v1/jobs/${before.id}/retry`;
-    let allowance: Awaited<ReturnType<typeof allow>> | undefined;
+    let allowance: Awaited<ReturnType<typeof allow>>;
     for (let round = 1; ; round += 1) {
       try {
         const job = await transport.json(
@@ -121,7 +131,9 @@ export function createJobDispatch(settings: DispatchSettings) {
   function prepare(input: JobInput, options: CreateOptions): Sending {
     const rate = autoOpen?.maxRatePerHour;
     const demand = rate === undefined ? input.demand : { max_rate_per_hour: rate, ...input.demand };
-    const wire = wireForm({ ...input, ...(demand === undefined ? {} : { demand }) });
+    const payer =
+      settings.payer.address === settings.account.address ? {} : { payer: settings.payer.address };
+    const wire = wireForm({ ...payer, ...input, ...(demand === undefined ? {} : { demand }) });
     const request = checked(RoutedJobRequest, wire);
     const key = options.idempotencyKey ?? crypto.randomUUID();
     const { queue_s, start_s, execution_s } = request.timeouts;
@@ -135,7 +147,7 @@ export function createJobDispatch(settings: DispatchSettings) {
 
   async function send(sending: Sending): Promise<JobView> {
     const { lease, key, request } = sending;
-    let allowance: { cumulative: string; signature: string } | undefined;
+    let allowance: Awaited<ReturnType<typeof allow>>;
     if (lease !== null) {
       warm.book(lease, key, request.max_price);
       allowance = await allow(lease, committed(lease));
@@ -195,21 +207,21 @@ export function createJobDispatch(settings: DispatchSettings) {
       amount: funding,
       demand: sending.wire.demand ?? {},
       ...(autoOpen.maxRatePerHour === undefined ? {} : { maxRatePerHour: autoOpen.maxRatePerHour }),
+      payFrom: autoOpen.payFrom ?? (hasCredit(refusal, funding) ? "credit" : "wallet"),
       signal: options.signal,
     });
     return known(quote.lease_id, options.signal);
   }
 
-  /** The edge quotes for the principal's own money; a sponsor's needs a quote that names it. */
+  /** The edge quotes for the payer that was named; an older one knows of none but the principal. */
   function quoteFor({ wire, options }: Sending, refusal: GpuxError): Promise<Quote> | Quote {
     const quote = Quote.safeParse(refusal.problem?.quote);
-    const own = settings.payer.address === settings.account.address;
-    if (own && quote.success) return quote.data;
+    if (quote.success && quote.data.terms.payer === settings.payer.address.toLowerCase()) return quote.data;
     return settings.quotes.create({ demand: wire.demand ?? {} }, { signal: options.signal });
   }
 
   function callOf({ wire, warm: oneHop, lease, key, options }: Sending, allowance: unknown): Call {
-    const { demand, lease: named, ...job } = wire;
+    const { demand, lease: named, payer, ...job } = wire;
     const headers = {
       "content-type": "application/json",
       "idempotency-key": key,
@@ -221,7 +233,7 @@ export function createJobDispatch(settings: DispatchSettings) {
       return { method: "POST", path: `/v1/leases/${lease.id}/jobs`, headers, body, signal };
     }
     const chosen = lease?.id ?? named;
-    const body = jsonBody({ ...job, demand, lease: chosen, allowance });
+    const body = jsonBody({ ...job, demand, lease: chosen, payer, allowance });
     return clientId === undefined
       ? { method: "POST", path: "/v1/jobs", headers, body, signal }
       : { method: "PUT", path: `/v1/jobs/${clientId}`, headers, body, signal };

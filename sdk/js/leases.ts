@@ -1,6 +1,5 @@
 import { listOf } from "@gpux/protocol/answers";
-import { LeaseTerms } from "@gpux/protocol/eip712";
-import { Address, type Bytes32 } from "@gpux/protocol/ids";
+import { MOST_AUTO_TOP_UPS } from "@gpux/protocol/funding";
 import {
   IndicativeQuote,
   KEEP_WARM_S,
@@ -9,22 +8,20 @@ import {
   Quote,
   QuoteRequest,
   type Settlement,
+  TickView,
 } from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { Order } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
+import { GpuxError } from "./error.ts";
+import { createFundings, type PayFrom } from "./fundings.ts";
 import type { EventOptions } from "./journal.ts";
 import { leaseEvents } from "./lease-events.ts";
-import {
-  DEFAULT_DURATION_S,
-  type DemandInput,
-  FUNDING_WINDOW_S,
-  type LeaseSettings,
-} from "./lease-settings.ts";
+import { DEFAULT_DURATION_S, type DemandInput, type LeaseSettings } from "./lease-settings.ts";
 import { createOrders, type OrderInput } from "./orders.ts";
 import { pages } from "./pages.ts";
 import { checkIdentity, checkQuote, quoteMismatch } from "./quote-check.ts";
-import { isConsumer, type SignedFunding, signFunding } from "./spending.ts";
+import { isConsumer } from "./spending.ts";
 import { checked, jsonBody } from "./transport.ts";
 import type { WarmLease } from "./warm-leases.ts";
 
@@ -32,7 +29,7 @@ export interface QuoteInput {
   readonly demand?: DemandInput;
   /** Seconds that the lease may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
-  /** `serverless`, the default: billed while a job runs. `dedicated`, billed by the clock, is not sold yet. */
+  /** `serverless`, the default: billed while a job runs. `dedicated`: reserved, billed by the clock, jobs are free. */
   readonly mode?: LeaseMode;
   /** Base units that the caller means to put in. */
   readonly amount?: bigint;
@@ -53,12 +50,22 @@ export interface OpenOptions {
   readonly keepWarmS?: number;
   /** Base units per hour. */
   readonly maxRatePerHour?: bigint;
+  /** `credit`: out of what was deposited before (`Client.credit`), by this client's account alone. */
+  readonly payFrom?: PayFrom;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Base units. */
+export interface AutoTopUpInput {
+  readonly below: bigint;
+  readonly amount: bigint;
+  /** The most that the lease may ever have been funded with; reached in 16 steps of `amount` at most. */
+  readonly limit: bigint;
 }
 
 export interface Leases {
   /**
-   * Checks the quote, signs its funding as the payer and opens the lease. Throws `quote_mismatch` and signs nothing
+   * Checks the quote, signs its funding as the payer (or, from credit, as its spender) and opens the lease. Throws `quote_mismatch` and signs nothing
    * when a field is not what was asked, what the edge publishes or what was pinned.
    */
   open(quote: Quote, options?: OpenOptions): Promise<LeaseView>;
@@ -73,14 +80,29 @@ export interface Leases {
   /** Newest first, page by page. */
   list(options?: { signal?: AbortSignal }): AsyncGenerator<LeaseView>;
   /**
-   * Adds `amount` base units to an open lease, signed by the payer; what is not used comes back at the close. Answers
-   * within seconds; `top_ups` of the answer names what has not landed yet.
+   * Adds `amount` base units to an open lease, signed by the payer, or from its credit by this client's account; what is
+   * not used comes back at the close. Answers within seconds; `top_ups` of the answer names what has not landed yet.
    */
-  topUp(id: string, amount: bigint, options?: { signal?: AbortSignal }): Promise<LeaseView>;
+  topUp(
+    id: string,
+    amount: bigint,
+    options?: { signal?: AbortSignal | undefined; payFrom?: PayFrom },
+  ): Promise<LeaseView>;
+  /**
+   * Leaves the lease raises from credit, signed here and now, that it lands by itself: by `amount` whenever less than
+   * `below` is left, up to `limit` base units in all. Null takes back what has not been used of them.
+   */
+  autoTopUp(
+    id: string,
+    settings: AutoTopUpInput | null,
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<LeaseView>;
   /** No new jobs; when those that run have ended, the provider is paid and the rest goes back. Idempotent. */
   close(id: string, options?: { signal?: AbortSignal }): Promise<LeaseView>;
   /** What happens to the lease, from its first event (or after `lastEventId`) to its end; cut streams are resumed. */
   events(id: string, options?: EventOptions): AsyncGenerator<LeaseEvent>;
+  /** The billed time of a dedicated lease, oldest first; `verifyTick` checks each without the edge. */
+  ticks(id: string, options?: { signal?: AbortSignal }): AsyncGenerator<TickView>;
   /** For jobs on a lease that this client did not open: checks that it is ours and what its terms hash to. */
   adopt(id: string, signal: AbortSignal | undefined): Promise<WarmLease>;
 }
@@ -123,6 +145,7 @@ export type Quotes = ReturnType<typeof createQuotes>;
 
 export function createLeases(settings: LeaseSettings): Leases {
   const { transport, account, payer, timing, warm } = settings;
+  const fundings = createFundings(settings);
   const capped = (amount: bigint) =>
     settings.spendLimit !== null && settings.spendLimit < amount ? settings.spendLimit : amount;
 
@@ -133,32 +156,6 @@ export function createLeases(settings: LeaseSettings): Leases {
       if (lease.status !== "funding" || lease.funded > 0n || asked === FUNDING_CHECKS) return lease;
       await timing.sleep(FUNDING_CHECK_MS, signal);
     }
-  }
-
-  /** Signed once, before the send: a retry repeats its salt, so that nothing is paid twice. */
-  async function signedAndKept(
-    settlement: Settlement,
-    leaseHash: Bytes32,
-    terms: LeaseTerms,
-    amount: bigint,
-  ): Promise<SignedFunding> {
-    const validBefore = Math.floor(timing.now() / 1_000) + FUNDING_WINDOW_S;
-    const funding = await signFunding(payer, settlement, { leaseHash, amount, validBefore });
-    await settings.keep({
-      chain_id: settlement.chain_id,
-      escrow: settlement.escrow,
-      intent: {
-        kind: "fund",
-        from: Address.parse(payer.address),
-        terms: [LeaseTerms.encode(terms)],
-        amounts: [funding.amount],
-        salt: funding.salt,
-        validAfter: funding.valid_after,
-        validBefore: funding.valid_before,
-        signature: funding.signature,
-      },
-    });
-    return funding;
   }
 
   return {
@@ -178,7 +175,8 @@ export function createLeases(settings: LeaseSettings): Leases {
       });
       if (!check.ok) throw quoteMismatch(check.field, check.detail);
       const amount = options.amount ?? quote.amount;
-      const funding = await signedAndKept(wellKnown.settlement, quote.lease_hash, quote.terms, amount);
+      const lent = { hash: quote.lease_hash, terms: quote.terms, amount };
+      const funding = await fundings.forOne(wellKnown.settlement, lent, options.payFrom ?? "wallet");
       const body = jsonBody({ lease: quote.lease_id, funding });
       const call = { method: "POST", path: "/v1/leases", body, signal: options.signal } as const;
       const lease = await transport.json(call, LeaseView);
@@ -198,20 +196,42 @@ export function createLeases(settings: LeaseSettings): Leases {
     get: (id, { signal } = {}) =>
       transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
     list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), { signed: true, signal }),
-    async topUp(id, amount, { signal } = {}) {
+    async topUp(id, amount, { signal, payFrom = "wallet" } = {}) {
       const { settlement } = await settings.wellKnown();
       const path = `/v1/leases/${id}`;
       const lease = await transport.json({ method: "GET", path, signal }, LeaseView);
       mustBe(lease, id, settlement);
       if (lease.terms.payer !== payer.address.toLowerCase())
         throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
-      const funding = await signedAndKept(settlement, lease.lease_hash, lease.terms, amount);
+      if (payFrom === "credit" && !isConsumer(account, lease.terms))
+        throw quoteMismatch("terms.consumerSigner", "the lease's credit is another key's to spend");
+      // From credit it is a target: the same again adds nothing.
+      const added = payFrom === "credit" ? raisedTo(lease) + amount : amount;
+      const topped = { hash: lease.lease_hash, terms: lease.terms, amount: added };
+      const funding = await fundings.forOne(settlement, topped, payFrom);
       const body = jsonBody({ funding });
       const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
       warm.raise(id, capped(after.funded));
       return after;
     },
+    async autoTopUp(id, auto, { signal } = {}) {
+      const { settlement } = await settings.wellKnown();
+      const path = `/v1/leases/${id}`;
+      const lease = await transport.json({ method: "GET", path, signal }, LeaseView);
+      mustBe(lease, id, settlement);
+      if (!isConsumer(account, lease.terms))
+        throw quoteMismatch("terms.consumerSigner", "the lease's credit is another key's to spend");
+      const allocations =
+        auto === null ? [] : await fundings.raises(settlement, lease, targetsOf(lease, auto));
+      const auto_top_up = auto === null ? null : { below: auto.below, allocations };
+      const body = jsonBody({ auto_top_up });
+      const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
+      if (auto !== null) warm.raise(id, capped(auto.limit));
+      return after;
+    },
     events: (id, options = {}) => leaseEvents(transport, timing, id, options),
+    ticks: (id, { signal } = {}) =>
+      pages(transport, `/v1/leases/${id}/ticks`, listOf(TickView), { signed: true, signal }),
     close(id, { signal } = {}) {
       warm.forget(id);
       return transport.json({ method: "POST", path: `/v1/leases/${id}/close`, signal }, LeaseView);
@@ -228,6 +248,30 @@ export function createLeases(settings: LeaseSettings): Leases {
       return warm.put({ id: lease.id, hash: lease_hash, terms, text, limit, spent: lease.committed });
     },
   };
+}
+
+function targetsOf(lease: LeaseView, { amount, limit }: AutoTopUpInput): bigint[] {
+  const targets: bigint[] = [];
+  let last = raisedTo(lease);
+  while (amount > 0n && last < limit && targets.length < MOST_AUTO_TOP_UPS) {
+    last = last + amount < limit ? last + amount : limit;
+    targets.push(last);
+  }
+  if (last === limit && targets.length > 0) return targets;
+  throw new GpuxError({
+    code: "request_invalid",
+    title: "The lease cannot be raised to this limit",
+    hint: `Choose an amount above zero and a limit above what the lease has, ${MOST_AUTO_TOP_UPS} amounts away at most.`,
+    detail: `the limit is ${limit}, it has ${raisedTo(lease)}`,
+    fault: "tenant",
+  });
+}
+
+/** What it has, with all that is on its way to it. */
+function raisedTo({ funded, top_ups = [] }: LeaseView): bigint {
+  const landing = top_ups.filter(({ status }) => status === "landing");
+  const target = landing.reduce((most, { funded_to = 0n }) => (funded_to > most ? funded_to : most), funded);
+  return landing.reduce((sum, { amount, salt }) => (salt === undefined ? sum : sum + amount), target);
 }
 
 /** What is signed for a lease names its hash: it must be the hash of its terms, on the chain that is published. */

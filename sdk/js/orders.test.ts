@@ -1,6 +1,6 @@
 import { authorizationDigest, fundingNonce } from "@gpux/protocol/eip712";
 import type { KeptIntentWire } from "@gpux/protocol/kept";
-import { Order, OrderFunding } from "@gpux/protocol/order";
+import { Order, OrderFunding, WalletOrderAuthorization } from "@gpux/protocol/order";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { expect, it } from "vitest";
 import { createClient } from "./client.ts";
@@ -65,7 +65,8 @@ it("funds all leases of an order by one signature over their sum, kept before it
   expect(opened.status).toBe("open");
   const [asked, signed] = sent();
   expect(asked).toMatchObject({ nodes: 3, resources: RESOURCES, amount: "1000000" });
-  const { order: id, funding } = OrderFunding.parse(signed);
+  const { order: id } = OrderFunding.parse(signed);
+  const funding = WalletOrderAuthorization.parse(signed.funding);
   expect([id, funding.amounts]).toEqual([order.id, [1_000_000n, 1_000_000n, 1_000_000n]]);
   const token = {
     name: settlement.token_name,

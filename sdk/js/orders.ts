@@ -1,16 +1,9 @@
-import { LeaseTerms } from "@gpux/protocol/eip712";
-import { Address } from "@gpux/protocol/ids";
 import type { LeaseMode } from "@gpux/protocol/lease";
 import { Order, OrderRequest } from "@gpux/protocol/order";
 import { Demand } from "@gpux/protocol/resources";
-import {
-  DEFAULT_DURATION_S,
-  type DemandInput,
-  FUNDING_WINDOW_S,
-  type LeaseSettings,
-} from "./lease-settings.ts";
+import { createFundings, type PayFrom } from "./fundings.ts";
+import { DEFAULT_DURATION_S, type DemandInput, type LeaseSettings } from "./lease-settings.ts";
 import { checkQuote, quoteMismatch } from "./quote-check.ts";
-import { signFundings } from "./spending.ts";
 import { checked, jsonBody } from "./transport.ts";
 
 /** Several nodes at once, each with the same resources. */
@@ -33,6 +26,8 @@ export interface OrderInput {
   readonly maxRatePerHour?: bigint;
   /** Made here when left out. Bring your own to survive a crash of this process. */
   readonly idempotencyKey?: string;
+  /** `credit`: out of what was deposited before (`Client.credit`), by this client's account alone. */
+  readonly payFrom?: PayFrom;
   /** The order as it was quoted, before it is signed; what it throws is thrown, and the holds lapse. */
   readonly onQuoted?: (order: Order) => void | Promise<void>;
   readonly signal?: AbortSignal | undefined;
@@ -40,6 +35,7 @@ export interface OrderInput {
 
 export function createOrders(settings: LeaseSettings) {
   const { transport, account, payer, timing, warm } = settings;
+  const fundings = createFundings(settings);
 
   function bodyOf(input: OrderInput) {
     const demand = {
@@ -104,28 +100,15 @@ export function createOrders(settings: LeaseSettings) {
       const settlement = await check(order, request, input.maxRatePerHour ?? null);
       await input.onQuoted?.(order);
       const { quotes } = order;
-      const funding = await signFundings(payer, settlement, {
-        leaseHashes: quotes.map(({ lease_hash }) => lease_hash),
-        amounts: quotes.map((quote) => input.amount ?? quote.amount),
-        validBefore: Math.floor(timing.now() / 1_000) + FUNDING_WINDOW_S,
-      });
-      await settings.keep({
-        chain_id: settlement.chain_id,
-        escrow: settlement.escrow,
-        intent: {
-          kind: "fund",
-          from: Address.parse(payer.address),
-          terms: quotes.map(({ terms }) => LeaseTerms.encode(terms)),
-          amounts: [...funding.amounts],
-          salt: funding.salt,
-          validAfter: funding.valid_after,
-          validBefore: funding.valid_before,
-          signature: funding.signature,
-        },
-      });
+      const leases = quotes.map((quote) => ({
+        hash: quote.lease_hash,
+        terms: quote.terms,
+        amount: input.amount ?? quote.amount,
+      }));
+      const funding = await fundings.forAll(settlement, leases, input.payFrom ?? "wallet");
       const funded = await transport.json({ ...call, body: jsonBody({ order: order.id, funding }) }, Order);
       for (const [n, { lease_id: id, lease_hash: hash, terms, text }] of quotes.entries()) {
-        const amount = BigInt(funding.amounts[n] ?? 0);
+        const amount = leases[n]?.amount ?? 0n;
         const { spendLimit } = settings;
         const limit = spendLimit !== null && spendLimit < amount ? spendLimit : amount;
         warm.put({ id, hash, terms, text, limit, spent: 0n });

@@ -1,8 +1,11 @@
+import { NO_JOB, type Receipt } from "@gpux/protocol/eip712";
 import { JobView } from "@gpux/protocol/job";
+import { TickView } from "@gpux/protocol/lease";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { expect, it } from "vitest";
 import { createClient } from "./client.ts";
-import { type ReceiptContext, verifyReceipt } from "./receipt.ts";
-import { consumer, settlement } from "./testing/market.ts";
+import { type ReceiptContext, verifyReceipt, verifyTick } from "./receipt.ts";
+import { consumer, quoteAt, settlement, signedReceipt } from "./testing/market.ts";
 import { createScriptedEdge } from "./testing/scripted-edge.ts";
 
 async function setUp() {
@@ -136,4 +139,60 @@ const BAD: [code: string, what: string, change: Change][] = [
 it.each(BAD)("answers %s to %s", async (code, _, change) => {
   const { job, context } = await setUp();
   expect(await verifyReceipt(...change(job, context))).toMatchObject({ ok: false, code });
+});
+
+const NOW = 1_800_000_000_000;
+
+/** The first minute of a dedicated lease at one base unit a millisecond. */
+async function tickWith(change: Partial<Receipt> = {}) {
+  const { terms, lease_hash } = quoteAt(NOW, {
+    text: { mode: "dedicated" },
+    terms: { unattended: MAX_AMOUNT },
+  });
+  const receipt: Receipt = {
+    leaseId: lease_hash,
+    job: NO_JOB,
+    sequence: 1,
+    attempt: 2,
+    inputHash: terms.quote,
+    outputHashes: [],
+    node: terms.providerSigner,
+    gpu: "SWIFTSHADER",
+    billedMs: 60_000n,
+    price: 60_000n,
+    cumulative: 60_000n,
+    endedAt: NOW / 1_000,
+    ...change,
+  };
+  const tick = TickView.parse({
+    id: "1",
+    object: "tick",
+    from: new Date(NOW - 60_000).toISOString(),
+    to: new Date(NOW).toISOString(),
+    served_ms: Number(receipt.billedMs),
+    price: receipt.price.toString(),
+    receipt: await signedReceipt(receipt),
+  });
+  return { tick, context: { chainId: settlement.chain_id, escrow: settlement.escrow, terms } };
+}
+
+it("passes time that costs what the terms say and that both have signed for", async () => {
+  const { tick, context } = await tickWith();
+  expect(await verifyTick(tick, 0n, context)).toMatchObject({ ok: true, receipt: { billedMs: 60_000n } });
+});
+
+it.each<[code: string, what: string, change: Partial<Receipt>]>([
+  ["price_mismatch", "time that costs more", { price: 60_001n, cumulative: 60_001n }],
+  ["job_mismatch", "a job's receipt", { job: `0x${"12".repeat(32)}` }],
+  ["input_mismatch", "time of what was not reserved", { inputHash: `0x${"12".repeat(32)}` }],
+  ["lease_mismatch", "time of another lease", { leaseId: `0x${"12".repeat(32)}` }],
+])("answers %s to %s", async (code, _, change) => {
+  const { tick, context } = await tickWith(change);
+  expect(await verifyTick(tick, 0n, context)).toMatchObject({ ok: false, code });
+});
+
+it("answers price_mismatch to time whose view says other than its receipt", async () => {
+  const { tick, context } = await tickWith();
+  const changed = { ...tick, served_ms: 59_000 };
+  expect(await verifyTick(changed, 0n, context)).toMatchObject({ ok: false, code: "price_mismatch" });
 });

@@ -1,7 +1,9 @@
-import { digest, escrowDomain, type LeaseTerms, leaseIdHash, Receipt } from "@gpux/protocol/eip712";
+import { digest, escrowDomain, type LeaseTerms, leaseIdHash, NO_JOB, Receipt } from "@gpux/protocol/eip712";
 import { type Address, leaseIdOf } from "@gpux/protocol/ids";
-import { inputHash, type JobRequest, type JobView } from "@gpux/protocol/job";
+import { inputHash, type JobRequest, type JobView, type SignedReceipt } from "@gpux/protocol/job";
+import type { TickView } from "@gpux/protocol/lease";
 import { verifyProof } from "@gpux/protocol/merkle";
+import { accrued } from "@gpux/protocol/money";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 
@@ -56,7 +58,41 @@ export async function verifyReceipt(job: JobView, context: ReceiptContext): Prom
   if (receipt.price !== job.price || receipt.billedMs !== BigInt(job.billed_ms)) {
     return fail("price_mismatch", `it says ${receipt.price}, the job ${job.price}`);
   }
-  const { usage, proof, provider_signature, edge_signature } = job.receipt;
+  return checkSigned(receipt, job.receipt, context);
+}
+
+/**
+ * Whether a tick of a dedicated lease says what its receipt says, and both have signed for it, as {@link verifyReceipt}.
+ * Its price follows from the time that is billed before it, so check all of a lease's ticks in their order; `before` are
+ * the milliseconds of those before this one.
+ */
+export async function verifyTick(
+  tick: TickView,
+  before: bigint,
+  context: Pick<ReceiptContext, "chainId" | "escrow" | "terms">,
+): Promise<ReceiptCheck> {
+  const parsed = Receipt.safeParse(tick.receipt.receipt);
+  if (!parsed.success) return fail("receipt_invalid", parsed.error.issues[0]?.message ?? "not a receipt");
+  const receipt = parsed.data;
+  const { terms } = context;
+  if (receipt.leaseId !== leaseIdHash(escrowDomain(context), terms))
+    return fail("lease_mismatch", "of another lease");
+  if (receipt.node !== terms.providerSigner) return fail("lease_mismatch", "of another node");
+  if (receipt.job !== NO_JOB) return fail("job_mismatch", "of a job");
+  if (receipt.inputHash !== terms.quote) return fail("input_mismatch", "for what was not reserved");
+  const total = Number(before + receipt.billedMs);
+  const price = accrued(terms.ratePerHour, total) - accrued(terms.ratePerHour, Number(before));
+  if (receipt.price !== price || tick.price !== price || receipt.billedMs !== BigInt(tick.served_ms))
+    return fail("price_mismatch", `it says ${receipt.price}, ${receipt.billedMs} ms cost ${price}`);
+  return checkSigned(receipt, tick.receipt, context);
+}
+
+async function checkSigned(
+  receipt: Receipt,
+  { usage, proof, provider_signature, edge_signature }: SignedReceipt,
+  context: Pick<ReceiptContext, "chainId" | "escrow" | "terms">,
+): Promise<ReceiptCheck> {
+  const domain = escrowDomain(context);
   if (usage === null || proof === null || provider_signature === null || edge_signature === null)
     return fail("not_settled", "the node and the edge have not signed for it yet");
   const { sequence, cumulative } = receipt;

@@ -8,8 +8,8 @@ export interface Call {
   readonly body?: Uint8Array<ArrayBuffer> | undefined;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
-  /** Public routes and other origins get no signature; `wallet`: by no session. */
-  readonly signed?: boolean | "wallet";
+  /** Public routes and other origins get no signature; `wallet`: by no session, `session`: by it alone where there is one. */
+  readonly signed?: boolean | SignedBy;
   /** Every request here may be repeated: those that spend carry an Idempotency-Key or a salt. `false` sends once. */
   readonly retried?: boolean;
 }
@@ -45,6 +45,9 @@ export interface Transport {
   open(call: Call): Promise<Response>;
   /** A JSON answer, hostile until it fits the schema. */
   json<Value>(call: Call, schema: Schema<Value>): Promise<Value>;
+  /** A GET with its signature, for who sends it by other means (a WebSocket's upgrade). */
+  sign(path: string, by: SignedBy): Promise<Request>;
+  readonly recover: (error: GpuxError) => Recovery;
 }
 
 export interface TransportSettings {
@@ -90,7 +93,8 @@ export function createTransport(settings: TransportSettings): Transport {
       try {
         return await once(call, by, read);
       } catch (error) {
-        if (error instanceof GpuxError && by === "session" && settings.recover(error) === "wallet") {
+        const mayRecover = by === "session" && call.signed !== "session";
+        if (mayRecover && error instanceof GpuxError && settings.recover(error) === "wallet") {
           // Refused before it was looked at: nothing was tried yet.
           by = "wallet";
           n -= 1;
@@ -113,6 +117,8 @@ export function createTransport(settings: TransportSettings): Transport {
     url: settings.url,
     send,
     open: (call) => attempt(call, async (response) => response),
+    sign: (path, by) => settings.sign(new Request(new URL(path, settings.url)), by),
+    recover: settings.recover,
     async json(call, schema) {
       const { headers, bytes } = await send(call);
       const parsed = schema.safeParse(jsonOf(new TextDecoder().decode(bytes)));

@@ -38,6 +38,11 @@ export interface WarmLeases {
   saw(job: JobView): void;
 }
 
+/** Jobs of it cost nothing of their own: its time is paid for. */
+export function isDedicated({ text }: Pick<WarmLease, "text">): boolean {
+  return text.mode === "dedicated";
+}
+
 /** Spent plus what the open jobs may cost: the edge counts the same (`committed` of a lease's view). */
 export function committed(lease: WarmLease): bigint {
   let sum = lease.spent;
@@ -68,8 +73,9 @@ export function createWarmLeases(): WarmLeases {
     forget: (id) => leases.delete(id),
     find(demand, maxPrice, untilS) {
       for (const lease of leases.values()) {
-        const roomy = committed(lease) + maxPrice <= lease.limit && lease.terms.expiry > untilS;
-        if (roomy && textBlockersOf(lease.text, demand).length === 0) return lease;
+        const roomy = isDedicated(lease) || committed(lease) + maxPrice <= lease.limit;
+        if (roomy && lease.terms.expiry > untilS && textBlockersOf(lease.text, demand).length === 0)
+          return lease;
       }
       return undefined;
     },

@@ -1,18 +1,16 @@
+import type { TickView } from "@gpux/protocol/lease";
 import type { Client } from "@gpux/sdk";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { Balances } from "../../scripts/stack/balances.ts";
 import { checkChain, checkPapers, found } from "./testing/books.ts";
-import { type Market, openMarket, publish, smallProduct, until } from "./testing/market.ts";
+import { type Market, openMarket, publish, smallProduct, sumOf, until } from "./testing/market.ts";
 
-/** SPEC LSE-9 with a real agent: one GPU, two leases that are both open. */
+/** SPEC LSE-9 and MTR-7 to MTR-9 with a real agent, which has one GPU. */
 let market: Market;
 let client: Client;
-let before: Balances;
 
 beforeAll(async () => {
   market = await openMarket();
   client = market.client();
-  before = await market.ledger.balances();
 });
 afterAll(() => market?.stop());
 
@@ -38,6 +36,7 @@ async function freeGpus(): Promise<number> {
 }
 
 it("LSE-9 two leases take turns on one GPU: who has no work leaves it to the other, and waits for it again", async () => {
+  const before = await market.ledger.balances();
   const matmul = await publish(client, "matmul");
   const job = (lease: string, scale: number) => ({
     function: matmul,
@@ -84,4 +83,64 @@ it("LSE-9 two leases take turns on one GPU: who has no work leaves it to the oth
       jobs.filter((each) => each.lease_id === id),
     );
   await checkChain(market, before, jobs);
+});
+
+/** All that is billed of a lease that is over. */
+async function ticksOf(lease: string): Promise<TickView[]> {
+  const ticks: TickView[] = [];
+  for await (const tick of client.leases.ticks(lease)) ticks.push(tick);
+  return ticks;
+}
+
+/** A dedicated lease; at the node's 0.60 USDC an hour a base unit pays for six milliseconds. */
+async function reserve(amount: bigint): Promise<string> {
+  const quote = await client.quotes.create({ mode: "dedicated", amount });
+  return (await client.leases.open(quote, { mode: "dedicated" })).id;
+}
+
+it("MTR-7 a dedicated lease is paid by the clock, its jobs are free, and the chain pays what its ticks say", async () => {
+  const before = await market.ledger.balances();
+  const matmul = await publish(client, "matmul");
+  const lease = await reserve(100_000n);
+  const asked = { function: matmul, inputs: smallProduct(5), max_price: 0n, lease };
+  const job = await client.jobs.wait((await client.jobs.create(asked)).id);
+  expect(job).toMatchObject({ status: "succeeded", price: 0n });
+  await market.close(client, lease);
+
+  const closed = await client.leases.get(lease);
+  const ticks = await ticksOf(lease);
+  expect(closed.end).toMatchObject({ reason: "closed_by_consumer" });
+  // What ran was served, and the agent's clock was the lesser all the while.
+  expect(closed.billed_ms).toBeGreaterThanOrEqual(job.billed_ms);
+  expect(closed.spent).toBe(sumOf(ticks));
+  const jobs = await found(client, [job.id]);
+  const receipts = await checkPapers(market, closed, jobs, ticks);
+  expect(receipts.map(({ price }) => price > 0n)).toEqual([false, true]);
+  await checkChain(market, before, ticks);
+});
+
+it("MTR-9 a dedicated lease ends by itself when its money is used up, and everybody has theirs", async () => {
+  const before = await market.ledger.balances();
+  // Six seconds.
+  const lease = await reserve(1_000n);
+  const told: string[] = [];
+  for await (const { type, data } of client.leases.events(lease))
+    told.push(type === "status" ? `${type} ${data.status}` : type);
+  expect(told.filter((each) => !["voucher", "node_back", "node_away"].includes(each))).toEqual([
+    "status funding",
+    "funded",
+    "status active",
+    "low_balance",
+    "status draining",
+    "tick",
+    "status closing",
+    "status closed",
+  ]);
+  await until(async () => (await market.ledger.owed()) === 0n, "everybody is paid out");
+  const closed = await client.leases.get(lease);
+  const ticks = await ticksOf(lease);
+  expect(closed.end).toMatchObject({ reason: "funds_spent", fault: "tenant" });
+  expect(closed.spent).toBeLessThanOrEqual(1_000n);
+  await checkPapers(market, closed, [], ticks);
+  await checkChain(market, before, ticks);
 });

@@ -96,6 +96,11 @@ describe("an order of 3 x {32 cores, 128 GB, 4 GPUs}", { timeout: 300_000 }, () 
     }).toEqual({ consumer: -prices, earned: prices, escrow: 0n });
     for (const [n, each] of after.entries()) expect(each.provider).toBeGreaterThan(before[n]?.provider ?? 0n);
     await until(async () => (await free()).every((gpus) => gpus === 4), "all GPUs are free again");
+    await until(async () => {
+      const { data } = await client.offers.prices();
+      const sold = data.flatMap(({ settled }) => settled.firm ?? []);
+      return sold.length > 0 && sold.every(({ median }) => median > 0n);
+    }, "what the chain settled is in the price index");
   });
 
   it("ORD-2 a fourth node that declines releases the other three, and the next order has them at once", async () => {

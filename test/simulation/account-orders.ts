@@ -18,6 +18,9 @@ import { hexToBytes } from "viem/utils";
 import { type Actor, type Flow, Unreachable } from "./actor.ts";
 import type { Setting } from "./setting.ts";
 
+/** By the payer's wallet: nobody here has credit. */
+type WalletAuthorization = Exclude<OrderAuthorization, { readonly kind: "credit" }>;
+
 const RETRY_MS = 5_000;
 
 /** Terms of a lease with a listed node, as it describes itself now; null when it does not fit. */
@@ -153,7 +156,7 @@ export class AccountOrders {
       yield* network.call(me, node, "release", () => node.release(id), true);
       return { t: "freed", lease: id };
     }
-    if (funding === null) return null;
+    if (funding === null || "kind" in funding) return null;
     if (duty.t === "submit") {
       const intent = intentOf(state, funding);
       const answer = yield* network.call(me, relayer, "fund order", () => relayer.submit(intent), true);
@@ -170,7 +173,7 @@ export class AccountOrders {
     return yield* this.#tell(state, duty.leg, funding);
   }
 
-  *#tell(state: OrderState, leg: Leg, funding: OrderAuthorization): Flow<OrderEvent | null> {
+  *#tell(state: OrderState, leg: Leg, funding: WalletAuthorization): Flow<OrderEvent | null> {
     const { network } = this.#setting;
     const { amounts, ...authorization } = funding;
     const legs = keptLegs(state);
@@ -223,7 +226,7 @@ function refused({ code, detail }: Refused): OrderEvent {
 }
 
 /** One intent for all leases: the chain takes it whole or not at all. */
-function intentOf(state: OrderState, funding: OrderAuthorization): Intent {
+function intentOf(state: OrderState, funding: WalletAuthorization): Intent {
   const terms = keptLegs(state).map(({ hold }) => hold.terms);
   const [first] = terms;
   if (first === undefined) throw new Error("an order without leases is funded");

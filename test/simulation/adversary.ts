@@ -1,6 +1,7 @@
 import { ceiling } from "@gpux/durable-objects/lease/billing";
 import { isOver, type Lease } from "@gpux/durable-objects/lease/state";
 import type { Receipt } from "@gpux/protocol/eip712";
+import { isFromCredit } from "@gpux/protocol/funding";
 import { append, EMPTY_ROOT, root } from "@gpux/protocol/merkle";
 import { Actor, type Flow, settled } from "./actor.ts";
 import type { LeaseObject } from "./lease-object.ts";
@@ -70,7 +71,7 @@ export class Adversary extends Actor {
   /** The payer's authorization is to pay twice. */
   *#replay({ funding, terms }: Lease): Flow<void> {
     yield* [];
-    if (funding === null) return;
+    if (funding === null || isFromCredit(funding)) return;
     this.#tries += 1;
     this.#setting.chain.send({
       key: `fund:replay:${this.#tries}`,

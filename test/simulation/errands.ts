@@ -65,6 +65,8 @@ export class Errands {
         );
         return answeredBy(intent, answer);
       }
+      case "allocate":
+        throw new Error("the simulation's consumers have no credit");
       case "hold":
         yield* network.call(me, relayer, "hold voucher", () => relayer.hold(duty.voucher), true);
         return { t: "held", cumulative: duty.voucher.cumulative };
@@ -128,7 +130,7 @@ function answeredBy(intent: Intent, answer: IntentAnswer): Event | null {
   const { kind } = intent;
   const which =
     intent.kind === "fund"
-      ? { salt: intent.salt }
+      ? { funding: intent.salt }
       : intent.kind === "withdraw"
         ? { account: intent.account }
         : {};

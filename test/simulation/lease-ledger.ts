@@ -2,7 +2,14 @@ import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
 import type { Event } from "@gpux/durable-objects/lease/machine";
 import { YIELDED } from "@gpux/durable-objects/lease/outcome";
-import { currentAttempt, isOver, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import {
+  currentAttempt,
+  isOver,
+  isTerminal,
+  type Job,
+  pledged,
+  type State,
+} from "@gpux/durable-objects/lease/state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobStatus } from "@gpux/protocol/job";
 import type { Disk } from "./disk.ts";
@@ -239,7 +246,7 @@ export class LeaseLedger {
       "M2 what is spent is what the jobs cost",
       () => `${this.id}: ${lease.spent} of ${prices}`,
     );
-    const funded = lease.status === "funding" ? (lease.funding?.amount ?? 0n) : lease.funded;
+    const funded = pledged(lease);
     const open = committed(after);
     if (lease.status !== "expired") {
       hold(

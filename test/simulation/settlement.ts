@@ -1,6 +1,7 @@
 import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
 import { isOver, isTerminal } from "@gpux/durable-objects/lease/state";
 import { entryOf } from "@gpux/durable-objects/node/state";
+import { fundingAmount } from "@gpux/protocol/funding";
 import { EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
 import { ONE_SHARD } from "./setting.ts";
 import { hold } from "./violation.ts";
@@ -111,7 +112,7 @@ export function checkEnd(world: World, healedAt: number): void {
     const onChain = escrow.leases.get(hasher.leaseTerms(lease.terms));
     if (onChain === undefined) {
       // Up to so much, one block is enough, and a reorganisation may take it back for good (docs/simulation.md).
-      const isSmall = (lease.funding?.amount ?? 0n) <= INCLUDED_UP_TO;
+      const isSmall = fundingAmount(lease.funding) <= INCLUDED_UP_TO;
       hold(
         isSmall || lease.spent === 0n,
         "M5 work is done for money that is there",

@@ -3,6 +3,7 @@ import type { Outcome } from "@gpux/durable-objects/interfaces";
 import type { Job, Lease, State } from "@gpux/durable-objects/lease/state";
 import type { NodeEvent } from "@gpux/durable-objects/node/event";
 import type { NodeState } from "@gpux/durable-objects/node/state";
+import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { Offer, Resources } from "@gpux/protocol/resources";
 import type { Disk } from "./disk.ts";
@@ -55,7 +56,7 @@ export class Watch {
     const { event, before, after } = observed;
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
-        (after.lease.funding?.amount ?? 0n) <= INCLUDED_UP_TO || this.isHard(after.lease.hash),
+        fundingAmount(after.lease.funding) <= INCLUDED_UP_TO || this.isHard(after.lease.hash),
         "LSE-3 no work is begun for money that may be taken back",
         () => id,
       );

@@ -2,10 +2,12 @@ import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { configOf } from "@gpux/durable-objects/config";
 import { Hono } from "hono";
 import { cors } from "hono/cors";
+import { clientSocketRoutes } from "./client-sockets.ts";
 import { metrics } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
 import { problemResponse, type Refusal, refuse } from "./refusal.ts";
 import type { Answer, Mounted } from "./route.ts";
+import { creditRoutes } from "./routes/credit.ts";
 import { factRoutes } from "./routes/facts.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { leaseEventRoutes } from "./routes/lease-events.ts";
@@ -20,8 +22,10 @@ import { sessionRoutes } from "./routes/sessions.ts";
 export const routes: readonly Mounted[] = [
   ...jobRoutes,
   ...leaseJobRoutes,
+  ...clientSocketRoutes,
   ...leaseRoutes,
   ...leaseEventRoutes,
+  ...creditRoutes,
   ...marketRoutes,
   ...objectRoutes,
   ...relayRoutes,
@@ -45,6 +49,7 @@ app.use(
     allowHeaders: [
       "content-type",
       "content-digest",
+      "gpux-lease",
       "gpux-session",
       "idempotency-key",
       "last-event-id",
@@ -52,7 +57,14 @@ app.use(
       "signature",
       "signature-input",
     ],
-    exposeHeaders: ["idempotent-replayed", "location", "preference-applied", "retry-after", "x-request-id"],
+    exposeHeaders: [
+      "gpux-lease",
+      "idempotent-replayed",
+      "location",
+      "preference-applied",
+      "retry-after",
+      "x-request-id",
+    ],
     maxAge: 86_400,
   }),
 );

@@ -1,6 +1,7 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { connectAgent, isAgentPath } from "./agent-sockets.ts";
 import { app, broken, requestId, responseOf } from "./app.ts";
+import { connectClient, isClientUpgrade } from "./client-sockets.ts";
 
 export { AccountObject } from "@gpux/durable-objects/account/object";
 export { BookObject } from "@gpux/durable-objects/book/object";
@@ -10,10 +11,12 @@ export { NodeObject } from "@gpux/durable-objects/node/object";
 /** The public Worker of GPUX. */
 export default {
   async fetch(request, env, ctx): Promise<Response> {
-    if (!isAgentPath(new URL(request.url).pathname)) return app.fetch(request, env, ctx);
+    const isAgent = isAgentPath(new URL(request.url).pathname);
+    if (!isAgent && !isClientUpgrade(request)) return app.fetch(request, env, ctx);
     const id = requestId();
     try {
-      const response = responseOf(await connectAgent(request, env), id);
+      const answer = isAgent ? connectAgent(request, env) : connectClient(request, env, id);
+      const response = responseOf(await answer, id);
       if (response.status !== 101) response.headers.set("x-request-id", id);
       return response;
     } catch (error) {

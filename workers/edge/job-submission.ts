@@ -1,9 +1,8 @@
 import type { PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
-import { ERRORS, type ErrorCode } from "@gpux/protocol/errors";
+import { promisedOf } from "@gpux/durable-objects/promised";
 import { JobView, TERMINAL } from "@gpux/protocol/job";
-import { Quote } from "@gpux/protocol/lease";
-import { z } from "zod";
 import { viewAnswer } from "./json-answer.ts";
+import { LEASE_HEADER } from "./lease-token.ts";
 import { preferenceApplied } from "./prefer.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
@@ -41,10 +40,16 @@ export const SUBMIT_REFUSALS = [
   "session_cap_exceeded",
 ] as const;
 
-/** The job as it was taken, or as the same request found it. */
-export function jobAnswer(job: JobView, replayed: boolean, wait: number | null): Response {
+/** The job as it was taken, or as the same request found it. `token`: leads the next one to its lease. */
+export function jobAnswer(
+  job: JobView,
+  replayed: boolean,
+  wait: number | null,
+  token: string | null = null,
+): Response {
   return viewAnswer(job, replayed || TERMINAL.has(job.status) ? 200 : 202, {
     location: job.urls.get,
+    ...(token === null ? {} : { [LEASE_HEADER]: token }),
     ...(replayed ? { "idempotent-replayed": "true" } : {}),
     ...preferenceApplied(wait),
   });
@@ -52,20 +57,5 @@ export function jobAnswer(job: JobView, replayed: boolean, wait: number | null):
 
 /** A refusal with what it promises: the quote to sign, the allowance to give, or why the market has nothing. */
 export function paymentRefusal(refused: Refused | PaymentNeeded): Refusal {
-  const { ok, code, detail, ...promised } = {
-    quote: undefined,
-    index: undefined,
-    ...refused,
-  };
-  const { quote, index, ...rest } = promised;
-  return refuse(code, detail, {
-    ...rest,
-    ...(quote === undefined ? {} : { quote: z.encode(Quote, quote) }),
-    ...(index === undefined ? {} : errorAt(index, code, detail)),
-  });
-}
-
-/** Which job of an array a refusal is for; none of them was taken. */
-export function errorAt(index: number, code: ErrorCode, detail: string | undefined) {
-  return { errors: [{ pointer: `/${index}`, detail: detail ?? ERRORS[code].title }] };
+  return refuse(refused.code, refused.detail, promisedOf(refused));
 }

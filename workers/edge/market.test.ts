@@ -105,6 +105,7 @@ test("MKT-7 a GPU's price index is of what online nodes ask, weighted by GPUs", 
         firm: { min: 100n, p25: 100n, median: 200n, p75: 400n, max: 400n, gpus: 3 },
         yieldable: null,
       },
+      settled: { days: 7, firm: null, yieldable: null },
     });
 });
 

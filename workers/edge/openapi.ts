@@ -1,4 +1,5 @@
 import { Problem } from "@gpux/protocol/answers";
+import { CreditView } from "@gpux/protocol/credit";
 import { ERRORS } from "@gpux/protocol/errors";
 import { IntentView } from "@gpux/protocol/intent-view";
 import { JobEvent, JobView } from "@gpux/protocol/job";
@@ -19,6 +20,7 @@ const NAMED = {
   IndicativeQuote,
   Order,
   SessionView,
+  CreditView,
   Problem,
 };
 

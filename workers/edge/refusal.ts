@@ -17,6 +17,7 @@ export function refuse(code: ErrorCode, detail?: string, extra: object = {}): Re
 const RETRY_AFTER_S: Partial<Record<ErrorCode, number>> = {
   idempotency_in_progress: 1,
   queue_full: 2,
+  too_many_sockets: 5,
   too_many_quotes: 30,
   no_capacity: 10,
   node_offline: 5,

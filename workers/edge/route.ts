@@ -2,6 +2,7 @@ import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { configOf, type EdgeConfig } from "@gpux/durable-objects/config";
 import type { Principal } from "@gpux/durable-objects/interfaces";
 import type { ErrorCode } from "@gpux/protocol/errors";
+import { invalidRequest } from "@gpux/protocol/invalid-request";
 import type { SessionScope } from "@gpux/protocol/session";
 import { z } from "zod";
 import { type Admission, authenticate } from "./auth/authenticate.ts";
@@ -166,28 +167,7 @@ function parseJson(
   }
 }
 
-/** Of a union, what the kind lacks that the body is nearest to: of its type, and with the fewest fields unknown to it. */
-function issuesOf({ issues }: { readonly issues: readonly z.core.$ZodIssue[] }): readonly z.core.$ZodIssue[] {
-  return issues.flatMap((issue) => {
-    if (issue.code !== "invalid_union" || issue.path.length > 0) return issue;
-    const isOther = (kind: readonly z.core.$ZodIssue[]) =>
-      Number(kind.some(({ code, path }) => code === "invalid_type" && path.length === 0));
-    const unknown = (kind: readonly z.core.$ZodIssue[]) =>
-      kind.reduce((sum, each) => sum + (each.code === "unrecognized_keys" ? each.keys.length : 0), 0);
-    const nearest = issue.errors.toSorted(
-      (a, b) => isOther(a) - isOther(b) || unknown(a) - unknown(b) || a.length - b.length,
-    )[0];
-    return nearest === undefined || nearest.length === 0 ? issue : nearest;
-  });
-}
-
-/** RFC 6901 pointers into the body; those of path and query parameters begin with `path` or `query`. */
 function invalid(where: string, error: z.core.$ZodError): Refusal {
-  const errors = issuesOf(error)
-    .slice(0, 20)
-    .map((issue) => ({
-      pointer: `${where}/${issue.path.map((part) => String(part).replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}`,
-      detail: issue.message,
-    }));
-  return refuse("invalid_request", errors[0] && `${errors[0].pointer}: ${errors[0].detail}`, { errors });
+  const { detail, errors } = invalidRequest(where, error);
+  return refuse("invalid_request", detail, { errors });
 }

@@ -1,6 +1,9 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
+import { termsFault } from "@gpux/durable-objects/meter-lease/machine";
 import type { MeterLeaseObject } from "@gpux/durable-objects/meter-lease/object";
 import {
+  type AllocationRefusal,
+  AllocationRequest,
   type Attestation,
   type AttestRefusal,
   AttestRequest,
@@ -8,11 +11,12 @@ import {
   type MeterRpc,
   OpenRequest,
 } from "@gpux/protocol/attestation";
+import { consumerOf } from "@gpux/protocol/consumer-signature";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
-import { Address, Bytes32 } from "@gpux/protocol/ids";
+import { Address, Bytes32, type HexBytes } from "@gpux/protocol/ids";
+import { keyAccount } from "@gpux/protocol/key-account";
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
-import { privateKeyToAddress } from "viem/accounts";
 import { z } from "zod";
 
 export { MeterLeaseObject } from "@gpux/durable-objects/meter-lease/object";
@@ -28,6 +32,7 @@ interface Self {
   readonly place: ReturnType<typeof placeOf>;
   readonly hasher: TypedDataHasher;
   readonly address: Address;
+  readonly account: ReturnType<typeof keyAccount>;
 }
 
 /**
@@ -40,8 +45,8 @@ function selfOf(env: MeterEnv): Self {
   const known = selves.get(env);
   if (known !== undefined) return known;
   const place = placeOf(env);
-  const address = Address.parse(privateKeyToAddress(Bytes32.parse(env.METER_KEY)));
-  const self = { place, hasher: createHasher(place), address };
+  const account = keyAccount(Bytes32.parse(env.METER_KEY));
+  const self = { place, hasher: createHasher(place), address: Address.parse(account.address), account };
   selves.set(env, self);
   return self;
 }
@@ -78,6 +83,36 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
     return structuredClone(answer);
   }
 
+  /** CRD-2. Each lease's own object is asked, one after another, before anything is signed. */
+  async allocate(
+    request: z.input<typeof AllocationRequest>,
+  ): Promise<{ ok: true; signature: HexBytes } | AllocationRefusal> {
+    const parsed = AllocationRequest.safeParse(request);
+    if (!parsed.success) return noAllocation("intent_invalid", z.prettifyError(parsed.error).slice(0, 500));
+    const { terms, fundedTo, validBefore, signature } = parsed.data;
+    const [first] = terms;
+    if (first === undefined) return noAllocation("intent_invalid", "no lease");
+    const now = Date.now();
+    for (const each of terms) {
+      const fault = this.#refuseTerms(each)?.detail ?? termsFault(each, now);
+      if (fault !== null) return noAllocation("terms_refused", fault);
+      if (each.payer !== first.payer || each.consumerSigner !== first.consumerSigner)
+        return noAllocation("other_credit", "the leases are not of one payer and consumer");
+    }
+    const { hasher, account } = this.#self;
+    const leaseIds = terms.map((each) => hasher.leaseTerms(each));
+    if (new Set(leaseIds).size < leaseIds.length)
+      return noAllocation("intent_invalid", "a lease stands twice");
+    const hash = hasher.allocate({ leaseIds, fundedTo, validBefore });
+    if ((await consumerOf(hash, signature)) !== first.consumerSigner)
+      return noAllocation("bad_signature", `it is not ${first.consumerSigner}'s over these targets`);
+    for (const [n, leaseId] of leaseIds.entries()) {
+      const promised = await this.env.METER_LEASE.getByName(leaseId).promise(fundedTo[n] ?? 0n);
+      if (!promised.ok) return structuredClone(promised);
+    }
+    return { ok: true, signature: await account.sign({ hash }) };
+  }
+
   override async fetch(request: Request): Promise<Response> {
     const healthy = new URL(request.url).pathname === "/healthz";
     return healthy ? new Response("ok\n") : new Response("not found\n", { status: 404 });
@@ -91,6 +126,10 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
     if (keys.size < 3) return { ok: false, code: "terms_invalid", detail: "two roles share a key" };
     return null;
   }
+}
+
+function noAllocation(code: AllocationRefusal["code"], detail: string): AllocationRefusal {
+  return { ok: false, code, detail };
 }
 
 function invalid(error: z.ZodError): AttestRefusal {

@@ -39,6 +39,7 @@ export function entry(n: number, change: Change = {}): BookEntry {
     status: "online",
     lastSeen: 1,
     presence: NEVER_SEEN,
+    sales: [],
     ...rest,
   };
 }

@@ -1,5 +1,6 @@
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromLease } from "@gpux/protocol/frames";
+import { fundingKey } from "@gpux/protocol/funding";
 import { type Address, type JobId, jobIdOf, leaseIdOf } from "@gpux/protocol/ids";
 import type { IntentDone, IntentResult } from "@gpux/protocol/intent";
 import { JobRequest } from "@gpux/protocol/job";
@@ -95,8 +96,9 @@ export const FUND = {
 
 export function funded(state: State): Extract<Event, { t: "relayed" }> {
   const leases = [{ leaseId: state.lease.hash, funded: FUNDED.toString(), openedAt: START / 1_000 }];
-  const salt = state.lease.funding?.salt ?? FUND.funding.salt;
-  return { t: "relayed", kind: "fund", salt, answer: done("fund", { kind: "fund", leases }) };
+  const { funding } = state.lease;
+  const key = funding === null ? FUND.funding.salt : fundingKey(funding);
+  return { t: "relayed", kind: "fund", funding: key, answer: done("fund", { kind: "fund", leases }) };
 }
 
 export function jobId(state: State, n: number): JobId {

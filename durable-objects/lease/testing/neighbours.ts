@@ -2,7 +2,7 @@ import { runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import type { MeterRpc } from "@gpux/protocol/attestation";
 import type { Address } from "@gpux/protocol/ids";
-import type { IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
+import type { Intent, IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
 import { z } from "zod";
 import type { NodeRpc, Outcome } from "../../interfaces.ts";
 
@@ -24,6 +24,8 @@ export function upgradeBy(signer: Address): Request {
 export class Neighbours {
   /** What the relayer answers by kind of intent; everything else is pending. */
   readonly relayed = new Map<IntentKind, IntentAnswer>();
+  /** The last intent of each kind that the relayer was given. */
+  readonly submitted = new Map<IntentKind, z.input<typeof Intent>>();
   readonly meter: MeterRpc;
   readonly asked: string[] = [];
   /** What a node answers to a lease that wants its GPUs again. */
@@ -74,9 +76,11 @@ export class Neighbours {
     return {
       hold: ({ cumulative }) =>
         this.#noted(`hold:${cumulative}`, async () => ({ status: "pending", key: "settle:x", txHash: null })),
-      submit: ({ kind }) =>
-        this.#noted(`relay:${kind}`, async () => {
+      submit: (intent) =>
+        this.#noted(`relay:${intent.kind}`, async () => {
           if (this.broken) throw new Error("the relayer is away");
+          const { kind } = intent;
+          this.submitted.set(kind, intent);
           return this.relayed.get(kind) ?? { status: "pending", key: `${kind}:x`, txHash: null };
         }),
     };
@@ -97,10 +101,11 @@ export class Neighbours {
     };
   }
 
-  #watched(meter: MeterRpc): Pick<MeterRpc, "open" | "attest"> {
+  #watched(meter: MeterRpc): Pick<MeterRpc, "open" | "attest" | "allocate"> {
     return {
       open: (request) => this.#noted("meter:open", () => meter.open(request)),
       attest: (request) => this.#noted("meter:attest", () => meter.attest(request)),
+      allocate: (request) => this.#noted("meter:allocate", () => meter.allocate(request)),
     };
   }
 }

@@ -1,4 +1,5 @@
 import type { FromLease } from "@gpux/protocol/frames";
+import type { CreditAuthorization } from "@gpux/protocol/funding";
 import { type Bytes32, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
@@ -6,9 +7,10 @@ import { EMPTY_ROOT } from "@gpux/protocol/merkle";
 import fc from "fast-check";
 import type { Duty } from "../duties.ts";
 import type { Event } from "../machine.ts";
+import { edgeMs } from "../service.ts";
 import { currentAttempt, inOrder, isTerminal, type Job, type State } from "../state.ts";
 import { wakeAt } from "../timers.ts";
-import { done, FUND, jobId, said, submission } from "./fixtures.ts";
+import { done, FUND, jobId, START, said, submission } from "./fixtures.ts";
 
 /**
  * What the lease's property tests play: sequences of moves of a consumer, an agent, a relayer and a clock, honest and
@@ -32,6 +34,16 @@ const consumer = {
     t: fc.constant("top_up"),
     salt: fc.constantFrom(1, 3, 3, 4),
     amount: fc.constantFrom(1n, 5_000_000n),
+  }),
+  /** To a target, from credit. */
+  allocate: fc.record({
+    t: fc.constant("allocate"),
+    target: fc.constantFrom(1n, 10_000_000n, 12_000_000n, 20_000_000n),
+  }),
+  autoTopUp: fc.record({
+    t: fc.constant("auto_top_up"),
+    below: fc.constantFrom(0n, 1_000_000n, 11_000_000n),
+    targets: fc.constantFrom([], [12_000_000n], [11_000_000n, 15_000_000n, 20_000_000n]),
   }),
   submit: fc.record({
     t: fc.constant("submit"),
@@ -78,6 +90,13 @@ const agent = {
     until: fc.constantFrom("asked", "asked", "other"),
   }),
   refused: fc.record({ t: fc.constant("refused"), what: fc.constantFrom("lease", "settle", "close") }),
+  serving: fc.record({ t: fc.constant("serving") }),
+  served: fc.record({
+    t: fc.constant("served"),
+    which: fc.constantFrom("asked", "asked", "asked", "older", "made_up"),
+    /** What its clock is ahead of the edge's, in milliseconds. */
+    ahead: fc.constantFrom(0, 0, 0, -1_500, -60_000, 25, 10_000_000),
+  }),
   drain: fc.record({ t: fc.constant("drain"), deadlineS: fc.constantFrom(0, 5, 600) }),
   yield: fc.record({ t: fc.constant("yield"), noticeS: fc.constantFrom(0, 5, 30) }),
   gone: fc.record({ t: fc.constant("gone") }),
@@ -115,6 +134,8 @@ const world = {
 const single = fc.oneof(
   { weight: 1, arbitrary: consumer.fund },
   { weight: 2, arbitrary: consumer.topUp },
+  { weight: 2, arbitrary: consumer.allocate },
+  { weight: 1, arbitrary: consumer.autoTopUp },
   { weight: 8, arbitrary: consumer.submit },
   { weight: 4, arbitrary: consumer.cancel },
   { weight: 4, arbitrary: consumer.settle },
@@ -128,6 +149,8 @@ const single = fc.oneof(
   { weight: 8, arbitrary: agent.signed },
   { weight: 4, arbitrary: agent.closeSigned },
   { weight: 1, arbitrary: agent.refused },
+  { weight: 2, arbitrary: agent.serving },
+  { weight: 8, arbitrary: agent.served },
   { weight: 1, arbitrary: agent.drain },
   { weight: 2, arbitrary: agent.yield },
   { weight: 3, arbitrary: agent.gone },
@@ -146,6 +169,7 @@ const opening: Move[] = [
   { t: "answer", duty: 0, refusal: null, enough: true },
   { t: "wake", connected: false },
   { t: "hello", attempts: "none", ahead: 0 },
+  { t: "serving" },
 ];
 
 /** A job's whole way as it should be, for a lease to have something to lose. */
@@ -183,6 +207,7 @@ const moves = fc
 /** The consumer closes, and the others do their part. */
 const ending: Move[] = [
   { t: "close" },
+  { t: "served", which: "asked", ahead: 0 },
   { t: "signed", which: "asked", amount: "asked" },
   { t: "close_signed", amount: "asked", until: "asked" },
   { t: "answer", duty: 0, refusal: null, enough: true },
@@ -219,18 +244,30 @@ function textOf(duty: Duty): string {
   return JSON.stringify(duty, (_, value) => (typeof value === "bigint" ? value.toString() : value));
 }
 
+function allocationTo(funded_to: bigint): CreditAuthorization {
+  const valid_before = START / 1_000 + 3_600;
+  return { kind: "credit", funded_to, valid_before, signature: `0x${"00".repeat(65)}` };
+}
+
 function saltOf(n: number): Bytes32 {
   return `0x${n.toString().padStart(64, "0")}`;
 }
 
 /** The event that a move is now; `null` when nobody could do that (nothing was asked, no such job). */
-export function eventOf(move: Move, state: State, around: Surroundings): Event | null {
+export function eventOf(move: Move, state: State, around: Surroundings, now: number): Event | null {
   const { lease } = state;
   switch (move.t) {
     case "fund":
       return { t: "fund", funding: { ...FUND.funding, salt: saltOf(move.salt) } };
     case "top_up":
       return { t: "top_up", funding: { ...FUND.funding, amount: move.amount, salt: saltOf(move.salt) } };
+    case "allocate":
+      return { t: "top_up", funding: allocationTo(move.target) };
+    case "auto_top_up": {
+      const { below, targets } = move;
+      const auto = targets.length === 0 ? null : { below, allocations: targets.map(allocationTo) };
+      return { t: "auto_top_up", auto };
+    }
     case "submit": {
       const event = submission(state, move.job, {
         max_price: move.maxPrice,
@@ -281,6 +318,13 @@ export function eventOf(move: Move, state: State, around: Surroundings): Event |
     }
     case "refused":
       return said({ t: "refused", seq: lease.seen + 1, what: move.what, reason: "it does not suit me" });
+    case "serving":
+      return said({ t: "serving", seq: lease.seen + 1 });
+    case "served": {
+      const n = { asked: 0, older: -1, made_up: 1 }[move.which] + lease.service.asked;
+      const ms = Math.max(0, edgeMs(lease, now) + move.ahead);
+      return n < 1 ? null : said({ t: "served", seq: 0, n, ms });
+    }
     case "drain":
       return said({ t: "drain", seq: lease.seen + 1, deadline_s: move.deadlineS });
     case "yield":
@@ -376,6 +420,30 @@ function signatures(move: Extract<Move, { t: "signed" }>, state: State): Event |
   });
 }
 
+/** As the contract: what a target is above the funding so far is added, and one that is reached moves nothing. */
+function allocated(
+  { funding, request }: Extract<Duty, { t: "allocate" }>,
+  state: State,
+  chain: Surroundings["chain"],
+  refusal: IntentRefusalCode | null,
+  enough: boolean,
+): Event {
+  const before = totalOf(chain);
+  const target = request.fundedTo[0] ?? 0n;
+  const kind = "allocate";
+  if (target > before && (refusal !== null || chain.over))
+    return { t: "relay_refused", kind, funding, code: refusal ?? "lease_closed", detail: "no" };
+  if (target > before) chain.fundings.set(funding, target - before);
+  const openedAt = Math.floor(state.lease.createdAt / 1_000);
+  const leases = [{ leaseId: state.lease.hash, funded: totalOf(chain).toString(), openedAt }];
+  const answer = { ...done(kind, { kind, leases, amount: null }), enough };
+  return { t: "relayed", kind, funding, answer };
+}
+
+function totalOf(chain: Surroundings["chain"]): bigint {
+  return [...chain.fundings.values()].reduce((sum, each) => sum + each, 0n);
+}
+
 /** What the relayer, the meter or the node answers; the chain never contradicts itself. */
 export function answerTo(
   duty: Duty,
@@ -403,21 +471,22 @@ export function answerTo(
       const close = duty.request.close === undefined ? null : ("0x06" as const);
       return { t: "attested", sequence: duty.sequence, usage: "0x04", close };
     }
+    case "allocate":
+      return allocated(duty, state, chain, refusal, enough);
     case "relay":
       break;
   }
   const { intent } = duty;
   const { kind } = intent;
   const leaseId = state.lease.hash;
-  const salt = intent.kind === "fund" ? { salt: intent.salt } : {};
+  const which = intent.kind === "fund" ? { funding: intent.salt } : {};
   const refused = (code: IntentRefusalCode): Event => ({
     t: "relay_refused",
     kind,
-    ...salt,
+    ...which,
     code,
     detail: "no",
   });
-  const totalOf = () => [...chain.fundings.values()].reduce((sum, each) => sum + each, 0n);
   switch (intent.kind) {
     case "fund": {
       const isNew = !chain.fundings.has(intent.salt);
@@ -425,13 +494,13 @@ export function answerTo(
       chain.fundings.set(intent.salt, intent.amounts[0] ?? 0n);
       const opened = {
         leaseId,
-        funded: totalOf().toString(),
+        funded: totalOf(chain).toString(),
         openedAt: Math.floor(state.lease.createdAt / 1_000),
       };
       return {
         t: "relayed",
         kind,
-        ...salt,
+        ...which,
         answer: { ...done("fund", { kind: "fund", leases: [opened] }), enough },
       };
     }
@@ -449,7 +518,11 @@ export function answerTo(
       if (refusal !== null || chain.over) return refused(refusal ?? "lease_closed");
       chain.over = true;
       if (intent.kind === "close") chain.paid = intent.cumulative;
-      const end = { leaseId, paid: chain.paid.toString(), refunded: (totalOf() - chain.paid).toString() };
+      const end = {
+        leaseId,
+        paid: chain.paid.toString(),
+        refunded: (totalOf(chain) - chain.paid).toString(),
+      };
       const result: IntentResult =
         intent.kind === "close" ? { kind: "close", ...end, fee: "0" } : { kind: "reclaim", ...end };
       return { t: "relayed", kind, answer: done(kind, result) };

@@ -1,4 +1,6 @@
 import type { ToLease } from "@gpux/protocol/frames";
+import type { QuoteText } from "@gpux/protocol/lease";
+import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { type Event, type Step, step } from "../machine.ts";
 import { quotedLease } from "../quoted.ts";
 import type { Job, State } from "../state.ts";
@@ -6,9 +8,13 @@ import { FUND, funded, HELLO, holdOf, jobId, PLACE, START, said, submission, ter
 
 /** A lease and its clock for a test of the machine; every event must be taken unless the test asks for the refusal. */
 export class Scene {
-  state: State = quotedLease(holdOf(termsOf()), PLACE, START);
+  state: State;
   now = START;
   sent: ToLease[] = [];
+
+  constructor(hold = holdOf(termsOf())) {
+    this.state = quotedLease(hold, PLACE, START);
+  }
 
   try(event: Event): Step {
     const result = step(this.state, event, this.now);
@@ -47,6 +53,19 @@ export class Scene {
 export function active(): Scene {
   const scene = new Scene();
   return scene.tell(FUND, funded(scene.state), { t: "wake", connected: false }, HELLO);
+}
+
+/** A dedicated lease, whose agent serves it; of 1,000 base units a second, counted every minute. */
+export function dedicated(text: Partial<QuoteText> = {}): Scene {
+  const hold = holdOf(termsOf({ unattended: MAX_AMOUNT }));
+  const scene = new Scene({ ...hold, text: { ...hold.text, mode: "dedicated", ...text } });
+  scene.tell(FUND, funded(scene.state), { t: "wake", connected: false }, HELLO);
+  return scene.tell(said({ t: "serving", seq: 1 }), counted(scene, 0));
+}
+
+/** The agent's answer to the last `tick`. */
+export function counted(scene: Scene, ms: number): Event {
+  return said({ t: "served", seq: 0, n: scene.state.lease.service.asked, ms });
 }
 
 /** Attempt `n` of job `job`, in the scene's only epoch. */

@@ -1,10 +1,13 @@
 import { sha256Hex } from "@gpux/protocol/canonical";
-import { authorizationDigest, digest, fundingNonce } from "@gpux/protocol/eip712";
+import { allocateTypedData, CreditOffer } from "@gpux/protocol/credit";
+import { authorizationDigest, depositNonce, digest, fundingNonce } from "@gpux/protocol/eip712";
 import { type ErrorCode, problem } from "@gpux/protocol/errors";
+import { fundingAmount, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import { verifyRequest } from "@gpux/protocol/http-signature/erc8128";
 import { type JobId, jobIdOf } from "@gpux/protocol/ids";
+import { DepositIntent } from "@gpux/protocol/intent";
 import { inputHash, JobBatch, JobRequest, type JobStatus, RoutedJobRequest } from "@gpux/protocol/job";
-import { type FundingAuthorization, LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
+import { LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 import { domain, lower, provider, quoteAt, settlement, signedReceipt, wellKnown, wire } from "./market.ts";
@@ -55,6 +58,8 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     failure: undefined as Job["error"],
     output: new TextEncoder().encode("a picture"),
     price: 40_000n,
+    /** The payer's, for the consumer of the quote. */
+    credit: 0n,
     lease: null as { quote: Quote; amount: bigint; spent: bigint; allowance: bigint; closed: boolean } | null,
     /** What `GET .../events` streams; each entry is one connection, the last one serves those after it too. */
     streams: [] as string[],
@@ -95,6 +100,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const open =
       url.pathname === "/v1/nodes" ||
       url.pathname === "/v1/offers" ||
+      url.pathname === "/v1/relay" ||
       (url.pathname.startsWith("/v1/objects/") && method !== "PUT");
     if (open) return route(method, url, each, body);
     if (!verified.ok)
@@ -111,6 +117,8 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const [, , kind, id, action] = url.pathname.split("/");
     if (kind === "objects" && id !== undefined) return object(method, id, body);
     if (kind === "nodes") return list([nodeView()]);
+    if (kind === "credit") return Response.json(creditView());
+    if (kind === "relay") return relay(each);
     if (kind === "sessions" && method === "POST") return sessions.open(each.body, each.signer);
     if (kind === "sessions" && method === "DELETE")
       return sessions.close(id ?? "") ?? refuse("session_unknown");
@@ -130,7 +138,13 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
       return Response.json(leaseView());
     }
     if (kind === "jobs" && (id === undefined || method === "PUT")) {
-      const { demand: _, lease, ...request } = RoutedJobRequest.parse(JSON.parse(each.body));
+      const {
+        demand: _,
+        lease,
+        payer: __,
+        funding: ___,
+        ...request
+      } = RoutedJobRequest.parse(JSON.parse(each.body));
       return submit(each, request, lease !== undefined);
     }
     const job = jobs.get(id ?? "");
@@ -157,31 +171,41 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const { quote } = edge;
     if (lease !== quote.lease_id) return refuse("quote_unknown");
     if (!(await isPayers(funding))) return refuse("funding_invalid");
-    edge.lease = { quote, amount: funding.amount, spent: 0n, allowance: 0n, closed: false };
+    if (isFromCredit(funding)) {
+      if (funding.funded_to > edge.credit) return refuse("insufficient_credit");
+      edge.credit -= funding.funded_to;
+    }
+    edge.lease = { quote, amount: fundingAmount(funding), spent: 0n, allowance: 0n, closed: false };
     return Response.json(leaseView(), { status: 201 });
   }
 
   async function topUp(each: Seen): Promise<Response> {
-    const { funding } = TopUpRequest.parse(JSON.parse(each.body));
+    const asked = TopUpRequest.parse(JSON.parse(each.body));
+    if ("auto_top_up" in asked) {
+      const raises = asked.auto_top_up?.allocations ?? [];
+      for (const raise of raises) if (!(await isPayers(raise))) return refuse("funding_invalid");
+      return Response.json(leaseView());
+    }
+    const { funding } = asked;
     if (edge.lease === null || !(await isPayers(funding))) return refuse("funding_invalid");
-    edge.lease.amount += funding.amount;
+    edge.lease.amount = (isFromCredit(funding) ? 0n : edge.lease.amount) + fundingAmount(funding);
     return Response.json(leaseView());
   }
 
-  async function isPayers(funding: FundingAuthorization): Promise<boolean> {
+  async function isPayers(funding: LeaseFunding): Promise<boolean> {
     const { quote } = edge;
+    if (isFromCredit(funding)) {
+      const { funded_to, valid_before: validBefore, signature } = funding;
+      const message = { leaseIds: [quote.lease_hash], fundedTo: [funded_to], validBefore };
+      const by = await recoverSigner(digest(domain, "Allocate", message), signature);
+      return by === quote.terms.consumerSigner;
+    }
     const nonce = fundingNonce({
       leaseIds: [quote.lease_hash],
       amounts: [funding.amount],
       salt: funding.salt,
     });
-    const token = {
-      name: settlement.token_name,
-      version: settlement.token_version,
-      chainId: settlement.chain_id,
-      verifyingContract: settlement.token,
-    };
-    const hash = authorizationDigest(token, {
+    const hash = authorizationDigest(tokenOf(), {
       from: quote.terms.payer,
       to: settlement.escrow,
       value: funding.amount,
@@ -192,6 +216,53 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     return (await recoverSigner(hash, funding.signature)) === quote.terms.payer;
   }
 
+  /** A deposit, which the chain takes at once. */
+  async function relay(each: Seen): Promise<Response> {
+    const deposit = DepositIntent.parse(JSON.parse(each.body));
+    const { from: payer, spender, meter, amount, salt } = deposit;
+    const hash = authorizationDigest(tokenOf(), {
+      from: payer,
+      to: settlement.escrow,
+      value: amount,
+      validAfter: 0n,
+      validBefore: BigInt(deposit.validBefore),
+      nonce: depositNonce({ payer, spender, meter, amount, salt }),
+    });
+    if ((await recoverSigner(hash, deposit.signature)) !== payer) return refuse("signature_invalid");
+    edge.credit += amount;
+    return Response.json({
+      object: "intent",
+      status: "done",
+      key: `deposit:${payer}:${salt}`,
+      superseded: false,
+      txHash: `0x${"0a".repeat(32)}`,
+      blockNumber: 1,
+      blockHash: `0x${"0b".repeat(32)}`,
+      blockTimestamp: Math.floor(now() / 1_000),
+      result: { kind: "deposit", payer, spender, meter, amount: amount.toString() },
+      cost: null,
+      confirmation: "included",
+      enough: true,
+    });
+  }
+
+  function creditView() {
+    const { payer, consumerSigner: spender, meter } = edge.quote.terms;
+    return { object: "credit", payer, spender, meter, balance: edge.credit.toString() };
+  }
+
+  function paymentOffer() {
+    const { quote } = edge;
+    if (edge.credit < quote.amount) return { quote: wire.quote(quote) };
+    const validBefore = Math.floor(now() / 1_000) + 600;
+    const message = { leaseIds: [quote.lease_hash], fundedTo: [quote.amount], validBefore };
+    const allocate = allocateTypedData(settlement, message);
+    return {
+      quote: wire.quote(quote),
+      credit: CreditOffer.encode({ balance: edge.credit, allocate }),
+    };
+  }
+
   async function submit(each: Seen, request: JobRequest, named: boolean): Promise<Response> {
     const key = each.headers.get("idempotency-key") ?? each.nonce ?? "";
     const known = keys.get(key);
@@ -199,7 +270,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
       return Response.json(await jobView(known), { headers: { "idempotent-replayed": "true" } });
     const { lease } = edge;
     if (lease === null) {
-      return named ? refuse("lease_unknown") : refuse("payment_required", { quote: wire.quote(edge.quote) });
+      return named ? refuse("lease_unknown") : refuse("payment_required", paymentOffer());
     }
     if (lease.closed) return refuse("lease_closed");
     const needed = committed() + request.max_price;
@@ -411,4 +482,13 @@ export function refuse(code: ErrorCode, extra: object = {}, headers: Record<stri
 export function frame(id: number, type: string, data: object): string {
   const event = { id, job: "JOB", at: "2026-11-22T00:00:00Z", type, data };
   return `id: ${id}\nevent: ${type}\ndata: ${JSON.stringify(event)}\n\n`;
+}
+
+function tokenOf() {
+  return {
+    name: settlement.token_name,
+    version: settlement.token_version,
+    chainId: settlement.chain_id,
+    verifyingContract: settlement.token,
+  };
 }

@@ -46,7 +46,7 @@ export const BAD_REQUESTS: readonly BadRequest[] = [
   ["a body that is not UTF-8", "invalid_json", text(Uint8Array.of(0x22, 0xff, 0x22))],
   ["no body", "invalid_json", (ground) => [warmPath(ground), { method: "POST" }]],
   ["an array", "invalid_request", text("[]")],
-  ["a dedicated lease", "invalid_request", () => ["/v1/quotes", { json: { mode: "dedicated" } }]],
+  ["a mode that there is not", "invalid_request", () => ["/v1/quotes", { json: { mode: "reserved" } }]],
   ["an unknown field", "invalid_request", routed({ colour: "red" })],
   ["an unknown field on the warm path", "invalid_request", warm({ demand: {} })],
   ["a number for an amount", "invalid_request", routed({ max_price: 1_000 })],

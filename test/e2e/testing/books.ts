@@ -1,8 +1,8 @@
 import { digest, escrowDomain, type Receipt } from "@gpux/protocol/eip712";
 import type { JobView } from "@gpux/protocol/job";
-import type { LeaseView } from "@gpux/protocol/lease";
+import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
-import { type Client, verifyReceipt } from "@gpux/sdk";
+import { type Client, verifyReceipt, verifyTick } from "@gpux/sdk";
 import { expect } from "vitest";
 import type { Balances } from "../../../scripts/stack/balances.ts";
 import { type Market, sumOf } from "./market.ts";
@@ -10,12 +10,13 @@ import { type Market, sumOf } from "./market.ts";
 /**
  * Holds the papers of a lease against each other: every receipt is signed by both, they count from 1 without a gap,
  * each adds its price to the one before, their sum is the lease's usage, and their Merkle root is the voucher's.
- * `jobs` are all that ever ran on the lease.
+ * `jobs` are all that ever ran on the lease, `ticks` all the time that it was billed for.
  */
 export async function checkPapers(
   market: Pick<Market, "devnet">,
   lease: LeaseView,
   jobs: readonly JobView[],
+  ticks: readonly TickView[] = [],
 ): Promise<Receipt[]> {
   const place = { chainId: market.devnet.chainId, escrow: market.devnet.escrow };
   const receipts: Receipt[] = [];
@@ -27,6 +28,13 @@ export async function checkPapers(
     const check = await verifyReceipt(job, { ...place, terms: lease.terms });
     if (!check.ok)
       throw new Error(`the receipt of ${job.id} does not verify: ${check.code}: ${check.detail}`);
+    receipts.push(check.receipt);
+  }
+  let served = 0n;
+  for (const tick of ticks) {
+    const check = await verifyTick(tick, served, { ...place, terms: lease.terms });
+    if (!check.ok) throw new Error(`the tick ${tick.id} does not verify: ${check.code}: ${check.detail}`);
+    served += check.receipt.billedMs;
     receipts.push(check.receipt);
   }
   receipts.sort((a, b) => a.sequence - b.sequence);
@@ -45,11 +53,15 @@ export async function checkPapers(
   return receipts;
 }
 
-/** What the chain moved since `before` is what the jobs cost, to the base unit, and nothing is left in escrow. */
-export async function checkChain(market: Market, before: Balances, jobs: readonly JobView[]): Promise<void> {
+/** What the chain moved since `before` is what jobs and time cost, to the base unit, and nothing is left in escrow. */
+export async function checkChain(
+  market: Market,
+  before: Balances,
+  costs: readonly { readonly price: bigint }[],
+): Promise<void> {
   const after = await market.ledger.balances();
   const moved = (party: keyof Balances) => after[party] - before[party];
-  const prices = sumOf(jobs);
+  const prices = sumOf(costs);
   expect({
     consumer: moved("consumer"),
     earned: moved("provider") + moved("fee_recipient"),

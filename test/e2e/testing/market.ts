@@ -5,7 +5,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Devnet } from "@gpux/contracts/devnet";
 import { devnetAccount } from "@gpux/contracts/roles";
-import type { JobView } from "@gpux/protocol/job";
 import { packManifest } from "@gpux/protocol/manifest";
 import { type Client, type ClientOptions, createClient } from "@gpux/sdk";
 import { packFunction } from "../../../examples/functions/pack.ts";
@@ -157,6 +156,6 @@ export function scene(size: { width: number; height: number; samples: number }) 
   return { scene: { json: { ...room, ...size } } };
 }
 
-export function sumOf(jobs: readonly JobView[]): bigint {
-  return jobs.reduce((total, job) => total + job.price, 0n);
+export function sumOf(costs: readonly { readonly price: bigint }[]): bigint {
+  return costs.reduce((total, { price }) => total + price, 0n);
 }

@@ -1,4 +1,5 @@
 import type { State } from "@gpux/durable-objects/lease/state";
+import { fundingAmount, fundingKey } from "@gpux/protocol/funding";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { type Bug, inLease, inShell } from "./bug.ts";
 
@@ -71,9 +72,9 @@ export const MONEY_BUGS: readonly Bug[] = [
           if (!result.ok || event.t !== "relayed") return result;
           const { lease } = result.next;
           const landed = state.lease.topUps.filter(
-            (each) => !lease.topUps.some((kept) => kept.funding.salt === each.funding.salt),
+            (each) => !lease.topUps.some((kept) => fundingKey(kept.funding) === fundingKey(each.funding)),
           );
-          const more = landed.reduce((sum, each) => sum + each.funding.amount, 0n);
+          const more = landed.reduce((sum, each) => sum + fundingAmount(each.funding), 0n);
           return { ...result, next: { ...result.next, lease: { ...lease, funded: lease.funded + more } } };
         },
       })),

@@ -1,13 +1,15 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
+import { configOf } from "@gpux/durable-objects/config";
+import { checkFunction } from "@gpux/durable-objects/functions";
 import type { Principal } from "@gpux/durable-objects/interfaces";
-import { jobIdFor } from "@gpux/durable-objects/request-scope";
+import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
+import type { ErrorCode } from "@gpux/protocol/errors";
 import { ClientJobId, JobId, type LeaseId, leaseOfJob } from "@gpux/protocol/ids";
 import { JobEvent, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
-import { checkFunction } from "../functions.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
 import {
   JOB_ANSWERS,
@@ -17,6 +19,7 @@ import {
   SUBMIT_REFUSALS,
 } from "../job-submission.ts";
 import { jsonAnswer } from "../json-answer.ts";
+import { leaseToken, routedLease } from "../lease-token.ts";
 import { MOST_WAIT_S, waitOf } from "../prefer.ts";
 import { type Refusal, refuse } from "../refusal.ts";
 import { type Answer, type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
@@ -33,20 +36,38 @@ const ROUTED_REFUSALS = [
   "idempotency_in_progress",
   "signature_replayed",
   "payment_required",
+  "quote_unknown",
+  "quote_expired",
+  "funding_invalid",
+  "insufficient_credit",
+  "node_offline",
   "price_below_offers",
   "no_capacity",
   "too_many_quotes",
   "hold_limit",
 ] as const;
 
+/** Of a lease that cannot take the job, while another may: the Account looks for one, or for what would pay for it. */
+const NOT_HERE: ReadonlySet<ErrorCode> = new Set([
+  "lease_closed",
+  "lease_unknown",
+  "lease_underfunded",
+  "queue_full",
+]);
+
 const createJob = signedRoute(
   {
     method: "post",
     path: "/v1/jobs",
-    summary: "Run a function: the edge chooses a warm lease, or answers with a quote to sign",
+    summary:
+      "Run a function: the edge chooses a lease of the account's, or answers with a quote to sign and, where its credit suffices, the allocation that opens it",
     params: NONE,
     query: NONE,
-    headers: REQUEST_HEADERS,
+    headers: {
+      ...REQUEST_HEADERS,
+      "GPUX-Lease":
+        "as an earlier answer brought it, for the same key and demand: leads to that lease in one hop. A retry brings the one that its first try brought",
+    },
     body: RoutedJobRequest,
     answers: JOB_ANSWERS,
     scope: "jobs",
@@ -83,19 +104,50 @@ async function submitRouted(
   const wait = waitOf(request);
   const checked = await checkFunction(env.OBJECTS, body);
   if (!checked.ok) return checked;
+  const config = configOf(env);
+  const { demand } = body;
+  const isFree = clientId === null && body.lease === undefined && body.funding === undefined;
+  const led = isFree ? await routedLease(config, request, principal, demand) : null;
+  if (led !== null) {
+    const taken = await submitTo(env, principal, led, body, scopeOf(null, key.key, principal.nonce), wait);
+    if (taken.ok) {
+      const token = await leaseToken(config, principal, demand, led);
+      return jobAnswer(taken.job, taken.replayed, wait, token);
+    }
+    if (!NOT_HERE.has(taken.code)) return paymentRefusal(taken);
+  }
   // Which lease and which allowance pay for it is found out on the way; it is the same request all the while.
-  const { lease: _lease, allowance: _allowance, ...same } = z.encode(RoutedJobRequest, body);
+  const {
+    lease: _lease,
+    allowance: _allowance,
+    funding: _funding,
+    ...same
+  } = z.encode(RoutedJobRequest, body);
   const bodyHash = await sha256Hex(canonicalJson(same));
   const account = env.ACCOUNT.getByName(principal.address);
   const submitted = await account.submit(principal, key.key, bodyHash, body, clientId);
   if (!submitted.ok) return paymentRefusal(submitted);
-  const { job, replayed } = submitted;
-  if (wait === null || TERMINAL.has(job.status)) return jobAnswer(job, replayed, wait);
+  const { job, replayed, routes } = submitted;
+  const token = routes ? await leaseToken(config, principal, demand, job.lease_id) : null;
+  if (wait === null || TERMINAL.has(job.status)) return jobAnswer(job, replayed, wait, token);
   // Not inside the Account: a caller that waits must not keep it awake, nor others of the account waiting.
   const ended = await onLease(env, principal, job.lease_id, (lease, as) =>
     lease.job(as, job.id, wait * 1_000),
   );
-  return ended.ok ? jobAnswer(ended.job, replayed, wait) : ended;
+  return ended.ok ? jobAnswer(ended.job, replayed, wait, token) : ended;
+}
+
+/** The warm path: one hop. */
+async function submitTo(
+  env: ObjectEnv,
+  principal: Principal,
+  id: LeaseId,
+  { demand: _, lease: __, payer: ___, funding: ____, ...job }: RoutedJobRequest,
+  scope: string,
+  wait: number | null,
+) {
+  const job_id = await jobIdFor(id, principal.address, scope);
+  return onLease(env, principal, id, (lease, as) => lease.submit(as, job_id, job, null, (wait ?? 0) * 1_000));
 }
 
 const getJob = signedRoute(

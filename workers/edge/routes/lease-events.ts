@@ -1,8 +1,11 @@
 import { LeaseId } from "@gpux/protocol/ids";
+import { TickView } from "@gpux/protocol/lease";
 import { LeaseEvent } from "@gpux/protocol/lease-event";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
+import { jsonAnswer } from "../json-answer.ts";
+import { listOf, Page } from "../list.ts";
 import { refuse } from "../refusal.ts";
 import { type Mounted, NO_BODY, NONE, signedRoute } from "../route.ts";
 
@@ -40,4 +43,25 @@ const getLeaseEvents = signedRoute(
   },
 );
 
-export const leaseEventRoutes: readonly Mounted[] = [getLeaseEvents];
+const listTicks = signedRoute(
+  {
+    method: "get",
+    scope: "read",
+    path: "/v1/leases/{id}/ticks",
+    summary: "The billed time of a dedicated lease, oldest first, each with its receipt and what proves it",
+    params: z.strictObject({ id: LeaseId }),
+    query: Page.extend({ after: z.coerce.number().int().min(0).default(0) }),
+    body: NO_BODY,
+    answers: { 200: { description: "Ticks; `after` takes the last one's id", schema: listOf(TickView) } },
+    refusals: ["lease_unknown", "forbidden", "invalid_request"],
+  },
+  async ({ env, params, query }, principal) => {
+    const { after, limit } = query;
+    const listed = await onLease(env, principal, params.id, (lease, as) => lease.ticks(as, after, limit));
+    if (!listed.ok) return listed;
+    const page = { object: "list" as const, data: listed.ticks, has_more: listed.hasMore };
+    return jsonAnswer(listOf(TickView), page);
+  },
+);
+
+export const leaseEventRoutes: readonly Mounted[] = [getLeaseEvents, listTicks];

@@ -1,14 +1,14 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
+import { checkFunction } from "@gpux/durable-objects/functions";
 import type { Principal } from "@gpux/durable-objects/interfaces";
-import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
+import { errorAt } from "@gpux/durable-objects/promised";
+import { jobIdFor, jobIdsFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { LeaseId } from "@gpux/protocol/ids";
 import { JobBatch, JobRequest, JobView, TERMINAL } from "@gpux/protocol/job";
 import { z } from "zod";
 import { onLease } from "../auth/standing.ts";
-import { checkFunction } from "../functions.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
 import {
-  errorAt,
   JOB_ANSWERS,
   jobAnswer,
   paymentRefusal,
@@ -85,16 +85,13 @@ async function submitAll(
 ): Promise<Answer> {
   for (const [index, each] of body.entries()) {
     const checked = await checkFunction(env.OBJECTS, each);
-    if (!checked.ok)
-      return { ...checked, extra: { ...checked.extra, ...errorAt(index, checked.code, checked.detail) } };
+    if (!checked.ok) return { ...checked, extra: errorAt(index, checked.code, checked.detail) };
   }
-  // The first has the id of a job by itself: one key stands for one request, array or not.
-  const jobs = await Promise.all(
-    body.map(async (request, index) => ({
-      id: await jobIdFor(id, principal.address, index === 0 ? scope : `${scope} ${index}`),
-      request,
-    })),
-  );
+  const ids = await jobIdsFor(id, principal.address, scope, body.length);
+  const jobs = ids.flatMap((job, index) => {
+    const request = body[index];
+    return request === undefined ? [] : { id: job, request };
+  });
   const submitted = await onLease(env, principal, id, (lease, as) =>
     lease.submitAll(as, jobs, (wait ?? 0) * 1_000),
   );

@@ -61,7 +61,7 @@ const createLease = signedRoute(
     method: "post",
     path: "/v1/leases",
     summary:
-      "Fund a quoted lease or a quoted order (idempotent by the funding's salt), or order several nodes at once: all of them hold, or none",
+      "Fund a quoted lease or a quoted order, from the payer's wallet (idempotent by the salt) or its credit (by the targets), or order several nodes at once: all of them hold, or none",
     params: NONE,
     query: NONE,
     headers: { "Idempotency-Key": "of an order: the same key and body are the same order" },
@@ -84,6 +84,7 @@ const createLease = signedRoute(
       "order_closed",
       "funding_invalid",
       "insufficient_funds",
+      "insufficient_credit",
       "relayer_low_balance",
       "lease_closed",
       "node_offline",
@@ -203,7 +204,8 @@ const topUpLease = signedRoute(
   {
     method: "post",
     path: "/v1/leases/{id}/topup",
-    summary: "Add to an open lease's funding, signed as the funding that opened it; idempotent by the salt",
+    summary:
+      "Add to an open lease's funding, from the payer's wallet (idempotent by the salt) or its credit (by the target); or leave it signed raises from credit, which it lands when less than `below` is left",
     params: LeaseParams,
     query: NONE,
     body: TopUpRequest,
@@ -219,10 +221,13 @@ const topUpLease = signedRoute(
       "payment_required",
       "funding_invalid",
       "insufficient_funds",
+      "insufficient_credit",
     ],
   },
   async ({ env, params, body }, principal) => {
-    const toppedUp = await onLease(env, principal, params.id, (lease, as) => lease.topUp(as, body.funding));
+    const toppedUp = await onLease(env, principal, params.id, (lease, as) =>
+      "funding" in body ? lease.topUp(as, body.funding) : lease.autoTopUp(as, body.auto_top_up),
+    );
     return toppedUp.ok ? jsonAnswer(LeaseView, toppedUp.lease) : toppedUp;
   },
 );

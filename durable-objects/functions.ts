@@ -1,6 +1,6 @@
 import type { JobRequest } from "@gpux/protocol/job";
 import { checkManifest, type FunctionManifest } from "@gpux/protocol/manifest";
-import { type Refusal, refuse } from "./refusal.ts";
+import type { Outcome } from "./interfaces.ts";
 
 /** Manifests hold at most 16 modules of 256 KB each, and what stands around them. */
 const MANIFEST_LIMIT = 5 * 2 ** 20;
@@ -21,7 +21,7 @@ const known = new Map<string, Inputs>();
 export async function checkFunction(
   objects: R2Bucket,
   request: Pick<JobRequest, "function" | "inputs">,
-): Promise<{ readonly ok: true } | Refusal> {
+): Promise<Outcome> {
   let inputs = known.get(request.function);
   if (inputs === undefined) {
     const read = await readInputs(objects, request.function);
@@ -35,42 +35,45 @@ export async function checkFunction(
   return checkInputs(inputs, request.inputs);
 }
 
-async function readInputs(
-  objects: R2Bucket,
-  sha256: string,
-): Promise<{ readonly ok: true; readonly inputs: Inputs } | Refusal> {
+async function readInputs(objects: R2Bucket, sha256: string): Promise<Outcome<{ inputs: Inputs }>> {
   const object = await objects.get(sha256);
-  if (object === null) return refuse("function_unknown");
+  if (object === null) return { ok: false, code: "function_unknown" };
   if (object.size > MANIFEST_LIMIT)
-    return refuse("manifest_invalid", "the object is too large for a manifest");
+    return { ok: false, code: "manifest_invalid", detail: "the object is too large for a manifest" };
   let value: unknown;
   try {
     value = JSON.parse(await object.text());
   } catch {
-    return refuse("manifest_invalid", "the object is not JSON");
+    return { ok: false, code: "manifest_invalid", detail: "the object is not JSON" };
   }
   const checked = checkManifest(value);
-  if (!checked.ok) return refuse("manifest_invalid", `${checked.pointer}: ${checked.detail}`);
+  if (!checked.ok)
+    return { ok: false, code: "manifest_invalid", detail: `${checked.pointer}: ${checked.detail}` };
   return { ok: true, inputs: checked.manifest.inputs };
 }
 
 /** What is known without the values' bytes; the executor checks the rest. */
-function checkInputs(declared: Inputs, given: JobRequest["inputs"]): { readonly ok: true } | Refusal {
+function checkInputs(declared: Inputs, given: JobRequest["inputs"]): Outcome {
   for (const [name, value] of Object.entries(given)) {
     const input = Object.hasOwn(declared, name) ? declared[name] : undefined;
-    if (input === undefined) return refuse("input_invalid", `the function has no input "${name}"`);
+    if (input === undefined)
+      return { ok: false, code: "input_invalid", detail: `the function has no input "${name}"` };
     if ((input.kind === "number") !== "number" in value)
-      return refuse("input_invalid", `"${name}" is of kind ${input.kind}`);
+      return { ok: false, code: "input_invalid", detail: `"${name}" is of kind ${input.kind}` };
     if (
       "number" in value &&
       input.kind === "number" &&
       !(value.number >= input.min && value.number <= input.max)
     )
-      return refuse("input_invalid", `"${name}" must be from ${input.min} to ${input.max}`);
+      return {
+        ok: false,
+        code: "input_invalid",
+        detail: `"${name}" must be from ${input.min} to ${input.max}`,
+      };
   }
   for (const [name, input] of Object.entries(declared)) {
     if (Object.hasOwn(given, name) || (input.kind === "number" && input.default !== undefined)) continue;
-    return refuse("input_invalid", `the input "${name}" is missing`);
+    return { ok: false, code: "input_invalid", detail: `the input "${name}" is missing` };
   }
   return { ok: true };
 }

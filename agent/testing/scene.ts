@@ -9,17 +9,17 @@ import { inputHash } from "@gpux/protocol/job";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
 import { afterEach, beforeEach } from "vitest";
 import { z } from "zod";
-import { type RunningAgent, startAgent } from "./agent.ts";
+import { type RunningAgent, startAgent } from "../agent.ts";
 import {
   type ExecutionResult,
   type Executor,
   executionFailure,
   type FunctionJob,
-} from "./executors/executor.ts";
-import { configWith, consumer, hasher, jobOf, leaseOf, NODE, termsWith, textWith } from "./fixtures.ts";
-import { jobName } from "./leases/book.ts";
-import type { LogEntry } from "./log.ts";
-import { type ScriptedEdge, startScriptedEdge } from "./scripted-edge.ts";
+} from "../executors/executor.ts";
+import { configWith, consumer, hasher, jobOf, leaseOf, NODE, termsWith, textWith } from "../fixtures.ts";
+import { jobName } from "../leases/book.ts";
+import type { LogEntry } from "../log.ts";
+import { type ScriptedEdge, startScriptedEdge } from "../scripted-edge.ts";
 
 export const NODE_KEY = `0x${"a1".repeat(32)}` as const;
 export const RATE = 3_600_000n;
