@@ -1,22 +1,14 @@
-import type { Wanted } from "@gpux/durable-objects/account/quote";
 import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
-import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import { type JobRequest, TERMINAL } from "@gpux/protocol/job";
-import type { FundingAuthorization, Quote } from "@gpux/protocol/lease";
 import type { Demand } from "@gpux/protocol/resources";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow } from "./actor.ts";
+import { Buyer } from "./buyer.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
 import { type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
-
-/** A lease that this consumer opened, as its own notes say. */
-interface Opened {
-  readonly id: LeaseId;
-  readonly hash: Bytes32;
-  readonly quote: Quote;
-}
 
 /** A request that may be made again under its key. */
 interface Order {
@@ -37,7 +29,7 @@ export class Consumer extends Actor {
   readonly #setting: Setting;
   readonly #truth: Truth;
   readonly #random: Random;
-  readonly #leases: Opened[] = [];
+  readonly #buyer: Buyer;
   readonly #orders: Order[] = [];
   readonly #meanPauseMs: number;
   #made = 0;
@@ -51,6 +43,7 @@ export class Consumer extends Actor {
     this.#truth = truth;
     this.#random = random;
     this.#meanPauseMs = meanPauseMs;
+    this.#buyer = new Buyer(this, address, setting, random);
   }
 
   start(): void {
@@ -75,13 +68,13 @@ export class Consumer extends Actor {
   #act(): Flow<void> {
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
-    if (this.#leases.length === 0 && dice >= 0.4) return this.#again();
-    if (this.#leases.length === 0 || dice < (this.#leases.length < 3 ? 0.08 : 0.02))
-      return this.#random.chance(0.25) ? this.#openTogether() : this.#open();
+    if (this.#buyer.leases.length === 0 && dice >= 0.4) return this.#again();
+    if (this.#buyer.leases.length === 0 || dice < (this.#buyer.leases.length < 3 ? 0.08 : 0.02))
+      return this.#random.chance(0.25) ? this.#buyer.openTogether() : this.#buyer.open();
     if (dice < 0.6) return this.#newOrder();
     if (dice < 0.7) return this.#again();
     if (dice < 0.8) return this.#cancel();
-    if (dice < 0.88) return this.#topUp();
+    if (dice < 0.88) return this.#buyer.topUp();
     if (dice < 0.93) return this.#read();
     if (dice < 0.97) return this.#otherBody();
     return this.#close();
@@ -89,116 +82,10 @@ export class Consumer extends Actor {
 
   /** Everything that it has open is closed: nobody leaves the simulation without paying. */
   *closeAll(): Flow<void> {
-    for (const { id } of this.#leases) {
+    for (const { id } of this.#buyer.leases) {
       const lease = this.#setting.lease(id);
       yield* this.#setting.network.call(this, lease, "close", () => lease.close(this.address), true);
     }
-  }
-
-  #demand(): Demand {
-    return {
-      tier: this.#random.chance(0.3) ? "yieldable" : "firm",
-      resources: {
-        gpus: this.#random.chance(0.7) ? 1 : 2,
-        cpu: this.#random.pick([0, 0, 4, 8]),
-        memory_gb: this.#random.pick([0, 0, 16, 32]),
-      },
-    };
-  }
-
-  *#open(): Flow<void> {
-    const account = this.#setting.account(this.address);
-    const request = this.#wanted();
-    const quoted = yield* this.#setting.network.call(this, account, "quote", () =>
-      account.quote(this.address, request),
-    );
-    if (quoted.ok) yield* this.#fund(quoted.quote);
-  }
-
-  #wanted(): Wanted {
-    return {
-      demand: this.#demand(),
-      duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
-      keep_warm_s: this.#random.pick([0, 5, 30, 300]),
-      mode: "serverless",
-      ...(this.#random.chance(0.5)
-        ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
-        : {}),
-    };
-  }
-
-  /** Leases with several nodes, or with none. */
-  *#openTogether(): Flow<void> {
-    const { schedule, network, hasher, keyring } = this.#setting;
-    const account = this.#setting.account(this.address);
-    const request: Wanted = { ...this.#wanted(), demand: { ...this.#demand(), tier: "firm" } };
-    const nodes = this.#random.int(2, 3);
-    const ask = () => account.order(this.address, request, nodes);
-    const placed = yield* network.call(this, account, "order", ask);
-    if (!placed.ok || this.#random.chance(0.15)) return;
-    yield* sleep(schedule, this.#random.wait(3_000), "thinks it over");
-    const legs = placed.order.legs.filter(({ state }) => state === "held");
-    const salt = this.#random.bytes32();
-    const amounts = legs.map(({ amount }) => amount);
-    const leaseIds = legs.map(({ leaseHash }) => leaseHash);
-    const nonce = hasher.fundingNonce({ leaseIds, amounts, salt });
-    for (const { leaseHash, amount } of legs) this.#setting.watch.authorizes(leaseHash, amount);
-    const funding = {
-      amounts,
-      salt,
-      valid_after: 0,
-      valid_before: Math.floor(schedule.now / 1_000) + this.#random.pick([90, 300, 3_000]),
-      signature: keyring.sign(this.address, nonce),
-    };
-    const sign = () => account.fundOrder(placed.order.id, funding);
-    const funded = yield* network.call(this, account, "fund order", sign, true);
-    if (!funded.ok) return;
-    for (const { hold, leaseHash, amount } of legs)
-      this.#leases.push({
-        id: hold.lease,
-        hash: leaseHash,
-        quote: account.quoteOf({ hold, leaseHash }, amount),
-      });
-  }
-
-  *#fund(quote: Quote): Flow<void> {
-    const { schedule, network } = this.#setting;
-    if (this.#random.chance(0.15)) return;
-    yield* sleep(schedule, this.#random.wait(3_000), "thinks it over");
-    const funding = this.#authorize(quote, quote.amount);
-    const account = this.#setting.account(this.address);
-    for (let tries = 0; tries < 3; tries += 1) {
-      try {
-        const opened = yield* network.call(
-          this,
-          account,
-          "open lease",
-          () => account.openLease(this.address, quote.lease_id, funding),
-          true,
-        );
-        if (opened.ok && this.#leases.every((each) => each.id !== quote.lease_id))
-          this.#leases.push({ id: quote.lease_id, hash: quote.lease_hash, quote });
-        return;
-      } catch {
-        // It may have got there: the same authorization again changes nothing.
-        yield* sleep(schedule, this.#random.wait(1_000), "tries again");
-      }
-    }
-  }
-
-  #authorize(quote: Quote, amount: bigint): FundingAuthorization {
-    const { hasher, keyring, schedule } = this.#setting;
-    const salt = this.#random.bytes32();
-    const nonce = hasher.fundingNonce({ leaseIds: [quote.lease_hash], amounts: [amount], salt });
-    this.#setting.watch.authorizes(quote.lease_hash, amount);
-    const ahead = this.#random.pick([90, 300, 3_000]);
-    return {
-      amount,
-      salt,
-      valid_after: 0,
-      valid_before: Math.floor(schedule.now / 1_000) + ahead,
-      signature: keyring.sign(this.address, nonce),
-    };
   }
 
   #newOrder(): Flow<void> {
@@ -216,8 +103,8 @@ export class Consumer extends Actor {
     const order: Order = {
       key: number.toString().padStart(8, "0"),
       number,
-      lease: this.#random.chance(0.6) ? this.#random.pick(this.#leases).id : null,
-      demand: this.#demand(),
+      lease: this.#random.chance(0.6) ? this.#random.pick(this.#buyer.leases).id : null,
+      demand: this.#buyer.demand(),
       waitMs: this.#random.pick([0, 5_000]),
       request: {
         kind: "function",
@@ -242,7 +129,7 @@ export class Consumer extends Actor {
         const answer = yield* this.#ask(order, request);
         if (answer.ok) return this.#acknowledge(order, answer.job);
         if ("allowance" in answer && answer.allowance !== undefined) this.#allow(order, answer.allowance);
-        else if ("quote" in answer && answer.quote !== undefined) yield* this.#fund(answer.quote);
+        else if ("quote" in answer && answer.quote !== undefined) yield* this.#buyer.fund(answer.quote);
         else return this.#refused(order, answer.code);
       } catch {
         if (this.#random.chance(0.3)) return;
@@ -254,8 +141,8 @@ export class Consumer extends Actor {
   /** A lease that is over is not asked again. */
   #refused(order: Order, code: string): void {
     if (code !== "lease_closed" && code !== "lease_unknown") return;
-    const at = this.#leases.findIndex(({ id }) => id === order.lease);
-    if (at >= 0 && this.#random.chance(0.7)) this.#leases.splice(at, 1);
+    const at = this.#buyer.leases.findIndex(({ id }) => id === order.lease);
+    if (at >= 0 && this.#random.chance(0.7)) this.#buyer.leases.splice(at, 1);
   }
 
   *#ask(
@@ -302,7 +189,7 @@ export class Consumer extends Actor {
 
   /** Signs what is asked for, and at times for the jobs to come as well. */
   #allow(order: Order, asked: { readonly lease_hash: string; readonly cumulative: string }): void {
-    const opened = this.#leases.find((each) => each.hash === asked.lease_hash);
+    const opened = this.#buyer.leases.find((each) => each.hash === asked.lease_hash);
     if (opened === undefined) return;
     const { hasher, keyring } = this.#setting;
     const cumulative = BigInt(asked.cumulative) + (this.#random.chance(0.4) ? 100_000n : 0n);
@@ -351,15 +238,8 @@ export class Consumer extends Actor {
     if (answer.ok && !this.#truth.canceled.has(id)) this.#truth.canceled.set(id, this.#setting.schedule.now);
   }
 
-  *#topUp(): Flow<void> {
-    const { quote } = this.#random.pick(this.#leases);
-    const funding = this.#authorize(quote, BigInt(this.#random.pick([50_000, 3_000_000])));
-    const lease = this.#setting.lease(quote.lease_id);
-    yield* this.#setting.network.call(this, lease, "top up", () => lease.topUp(this.address, funding), true);
-  }
-
   *#close(): Flow<void> {
-    const { id } = this.#random.pick(this.#leases);
+    const { id } = this.#random.pick(this.#buyer.leases);
     const lease = this.#setting.lease(id);
     yield* this.#setting.network.call(this, lease, "close", () => lease.close(this.address), true);
   }
