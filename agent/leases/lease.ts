@@ -46,7 +46,7 @@ export interface ServedLease extends Share {
   start(): void;
   /** Others may have its resources: it is here for its last signatures alone. */
   isResting(): boolean;
-  /** Whether an attempt has begun and not ended. */
+  /** Whether an attempt has begun and is not being broken off. */
   isWorking(): boolean;
   /** Its resources are its own again. Resolves when a restart would know it too. */
   rouse(): Promise<void>;
@@ -102,6 +102,8 @@ export function serveLease(options: LeaseOptions): ServedLease {
   /** The final usage was asked for, and is answered; or nobody will ask any more. */
   const closed = Promise.withResolvers<void>();
   let { refusal } = book;
+  /** Its notice is over: what the edge sent before it heard of that is not begun. */
+  let hasGivenWay = false;
 
   const record = (entry: BookEntry) => {
     enter(book, entry);
@@ -237,10 +239,10 @@ export function serveLease(options: LeaseOptions): ServedLease {
   async function onFrame(frame: Exclude<ToLease, { t: "welcome" | "ack" }>): Promise<void> {
     switch (frame.t) {
       case "run":
-        jobs.begin(frame);
+        if (!hasGivenWay) jobs.begin(frame);
         return;
       case "runs":
-        for (const run of frame.runs) jobs.begin(run);
+        if (!hasGivenWay) for (const run of frame.runs) jobs.begin(run);
         return;
       case "cancel":
         jobs.cancel(frame);
@@ -305,8 +307,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
     resources: book.resources,
     start: () => link.start(),
     isResting: () => book.resting,
-    isWorking: () => attempts.list().length > 0,
+    isWorking: () => attempts.list().some((each) => each.stopReason === null),
     async rouse() {
+      hasGivenWay = false;
       if (book.resting) await desk.persist({ is: "resting", resting: false });
     },
     async rest() {
@@ -318,6 +321,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
       link.send(dueBy(leaseBody({ t: "yield", notice_s: noticeS }), ownClock() + noticeS * 1_000), true);
       if (attempts.list().length > 0) workshop.executor.yieldSoon?.(noticeS * 1_000);
       const over = setTimeout(() => {
+        hasGivenWay = true;
         for (const attempt of attempts.list()) attempt.stop("yielded");
       }, noticeS * 1_000);
       leaving.signal.addEventListener("abort", () => clearTimeout(over));

@@ -162,7 +162,10 @@ export class AccountObject extends Actor implements AccountDoor {
       createdAt: now,
       order: null,
     });
-    watch.quotes(this.name, this.#liveLeases(schedule.now).filter((each) => each.phase === "quoted").length);
+    watch.quotes(
+      this.name,
+      this.#liveLeases(schedule.now).filter((each) => each.phase === "quoted" && each.order === null).length,
+    );
     return { ok: true, quote: quoteOf(this.#config, draft, usual > atLeast ? usual : atLeast) };
   }
 

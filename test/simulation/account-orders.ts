@@ -140,7 +140,7 @@ export class AccountOrders {
       return yield* this.#perform(state, duty);
     } catch (error) {
       if (!(error instanceof Unreachable)) throw error;
-      if (duty.t === "reserve") return { t: "refused", code: "node_offline" };
+      if (duty.t === "reserve") return { t: "refused", lease: duty.leg.hold.lease, code: "node_offline" };
       return duty.t === "submit" ? { t: "submitted" } : null;
     }
   }
@@ -168,7 +168,8 @@ export class AccountOrders {
     if (duty.t === "reserve") {
       const ask = () => lease.reserve(funding.valid_before);
       const reserved = yield* network.call(me, lease, "reserve", ask, true);
-      return reserved.ok ? { t: "reserved", lease: duty.leg.hold.lease } : refused(reserved);
+      const of = { lease: duty.leg.hold.lease };
+      return reserved.ok ? { t: "reserved", ...of } : { t: "refused", ...of, code: reserved.code };
     }
     return yield* this.#tell(state, duty.leg, funding);
   }

@@ -224,7 +224,7 @@ export class Agent extends Actor {
         return yield* this.#open(frame.lease, frame.terms);
       case "rest": {
         const lease = this.leases.get(frame.lease);
-        if (lease === undefined || lease.attempts.list().length > 0) return;
+        if (lease === undefined || lease.attempts.list().some((each) => each.stopReason === null)) return;
         this.leases.delete(frame.lease);
         this.#resting.set(frame.lease, lease.book.resources);
         return yield* lease.rest();

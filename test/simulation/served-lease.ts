@@ -49,6 +49,7 @@ export class ServedLease {
   #welcomed = false;
   #refusal: string | null;
   #left = false;
+  #hasGivenWay = false;
   #verifying: { done: boolean; reason: string | null } | null = null;
 
   constructor(options: ServedOptions) {
@@ -103,6 +104,7 @@ export class ServedLease {
 
   /** Its resources are its own again. */
   *rouse(): Flow<void> {
+    this.#hasGivenWay = false;
     if (this.book.resting) yield* this.#persist({ is: "resting", resting: false });
   }
 
@@ -128,6 +130,7 @@ export class ServedLease {
     const body = leaseBody({ t: "yield", notice_s: Math.floor(ms / 1_000) });
     this.link.send(dueBy(body, until), true);
     schedule.at(until, `${this.id.slice(0, 9)} gives way`, () => {
+      this.#hasGivenWay = true;
       if (!this.#left) for (const attempt of this.attempts.list()) attempt.stop("yielded");
     });
   }
@@ -185,9 +188,10 @@ export class ServedLease {
     const { setting, machine } = this.#options;
     switch (frame.t) {
       case "run":
-        return this.attempts.begin(frame);
+        if (!this.#hasGivenWay) this.attempts.begin(frame);
+        return;
       case "runs":
-        for (const run of frame.runs) this.attempts.begin(run);
+        if (!this.#hasGivenWay) for (const run of frame.runs) this.attempts.begin(run);
         return;
       case "cancel":
         return this.attempts.cancel(frame);
