@@ -77,6 +77,7 @@ it.each([
   ["leases", "list"],
   ["leases", "get"],
   ["leases", "topup"],
+  ["leases", "extend"],
   ["leases", "auto-topup"],
   ["leases", "close"],
   ["credit", "deposit"],
@@ -146,6 +147,9 @@ it("shows nodes, leases and jobs as tables and as JSON", async () => {
   expect((await gpux("leases", "topup", id, "2.5")).code).toBe(0);
   expect(edge.lease?.amount).toBe(before + 2_500_000n);
   expect((await gpux("leases", "topup", id, "much")).code).toBe(2);
+  expect((await gpux("leases", "extend", id, "1.5", "--add", "0.5")).code).toBe(0);
+  expect(edge).toMatchObject({ extendedS: 5_400, lease: { amount: before + 3_000_000n } });
+  expect((await gpux("leases", "extend", id, "25")).code).toBe(2);
   expect(JSON.parse((await gpux("leases", "close", id, "--json")).out)).toMatchObject({
     id,
     status: "closing",

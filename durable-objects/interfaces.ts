@@ -235,6 +235,11 @@ export interface LeaseRpc {
   revokeSession(session: SessionId, until: number): Promise<void>;
   /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */
   close(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
+  /**
+   * Moves the lease's end to so many seconds behind the quote's, within its terms, and tops it up where a funding comes
+   * with it. Idempotent: the end never comes nearer, and a funding counts once.
+   */
+  extend(as: Caller, extendedS: number, funding: LeaseFunding | null): Promise<Outcome<{ lease: LeaseView }>>;
   view(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
   /** Billed time of a dedicated lease, after receipt number `after`, in order. */
   ticks(as: Caller, after: number, limit: number): Promise<Outcome<{ ticks: TickView[]; hasMore: boolean }>>;

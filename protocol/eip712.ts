@@ -216,7 +216,7 @@ export type RevokeMeter = z.infer<typeof RevokeMeter>;
  *
  * A dedicated lease is paid for its time: a tick is a receipt of {@link NO_JOB}, whose `billedMs` were served until
  * `endedAt`; `attempt` numbers the count, `inputHash` is the terms' `quote` (what was reserved), there are no outputs.
- * Its jobs' receipts cost nothing (docs/adr/0014).
+ * Its jobs' receipts cost nothing (docs/adr/0015).
  */
 export const Receipt = z.strictObject({
   leaseId: Bytes32,

@@ -186,6 +186,11 @@ export const ERRORS = {
     "Nothing more is expected of its agent: forget it.",
   ),
   lease_closed: tenant(409, "The lease is closing or closed", "Open a new lease."),
+  not_extendable: tenant(
+    409,
+    "The lease cannot last so long",
+    "Its terms say how far its end can be moved (`extendable_s`); for more, open another lease.",
+  ),
   job_unknown: tenant(404, "There is no such job", "Check the id; results are kept for 7 days."),
   job_not_ended: tenant(409, "The job has not ended yet", "Wait for its end, or cancel it first."),
   job_ended: tenant(409, "The job has already ended", "GET the job for its end state."),

@@ -8,6 +8,7 @@ import { LeaseId } from "./ids.ts";
  * - `status` {status, reason?, fault?, detail?}: where it stands; of an end, why and whose doing.
  * - `funded` {funded, added}: money that counts from now on.
  * - `top_up` {salt, amount} or, from credit, {funded_to}, {status: landing | refused, reason?}: money on its way, and what could not land.
+ * - `extended` {until}: its end was moved.
  * - `low_balance` {left, funded}: less than a fifth of what was paid in is left.
  * - `tick` {from, to, served_ms, price}: time of a dedicated lease that is billed; `GET /v1/leases/{id}/ticks` has its receipt.
  * - `node_away`, `node_back`: the agent's socket, while the lease wants it there.
@@ -23,6 +24,7 @@ export const LeaseEvent = z.object({
     "status",
     "funded",
     "top_up",
+    "extended",
     "low_balance",
     "tick",
     "node_away",

@@ -8,11 +8,15 @@ import { Demand, Feature, Gpu, Isolation, ModelName, Resources, Tier } from "./r
 
 export { FundingAuthorization, fundingTimeFault } from "./funding.ts";
 
-/** `lost`: the node stayed away beyond its grace; `expired`: the terms ran out or the funding never landed. */
+/**
+ * `suspended`: a reorganisation took its funding back, which is being landed again. `lost`: the node stayed away beyond
+ * its grace; `expired`: the terms ran out or the funding never landed.
+ */
 export const LeaseStatus = z.enum([
   "quoted",
   "funding",
   "active",
+  "suspended",
   "draining",
   "closing",
   "closed",
@@ -49,6 +53,12 @@ export const KEEP_WARM_S = 300;
 
 const KeepWarm = z.int().min(0).max(3_600);
 
+/** Seconds. */
+const Duration = z.int().min(300).max(86_400);
+
+/** A lease winds up so long before its end, that its close can land; seconds. */
+export const WIND_UP_S = 120;
+
 /** What a quote and each part of an order say of the lease that is wanted. */
 export const WantedLease = {
   demand: Demand.prefault({}),
@@ -57,7 +67,9 @@ export const WantedLease = {
   /** The key that signs allowances; the principal when left out. It must be an externally owned account. */
   consumer_signer: Address.optional(),
   /** How long the lease may last. */
-  duration_s: z.int().min(300).max(86_400).default(3_600),
+  duration_s: Duration.default(3_600),
+  /** By how much its end may be moved later (`POST /v1/leases/{id}/extend`): the terms run so much longer. */
+  extendable_s: z.int().min(0).max(86_400).default(0),
   /** `dedicated`: reserved, billed by the wall clock; `serverless`: billed while a job runs. */
   mode: LeaseMode.default("serverless"),
   /** What the caller means to put in; the quote suggests an amount when it is left out. */
@@ -96,6 +108,10 @@ export const QuoteText = z.strictObject({
   tick_s: z.int(),
   /** As asked; {@link KEEP_WARM_S} in a text of before it could be. No default: the text's hash stands in the terms. */
   keep_warm_s: KeepWarm.optional(),
+  /** The end that was agreed lies so long before the terms' expiry, and may be moved that far; seconds, none: 0. */
+  extendable_s: z.int().min(0).max(86_400).optional(),
+  /** Jobs side by side; as many as it has GPUs where the text does not say. */
+  concurrency: z.int().min(1).max(4_096).optional(),
   salt: Bytes32,
 });
 export type QuoteText = z.infer<typeof QuoteText>;
@@ -152,6 +168,16 @@ export const TopUpRequest = z.union([
   z.strictObject({ auto_top_up: AutoTopUp.nullable() }),
 ]);
 export type TopUpRequest = z.output<typeof TopUpRequest>;
+
+/**
+ * The body of `POST /v1/leases/{id}/extend`: by so much the end lies behind the one of the quote, in all; what is less
+ * than before changes nothing, so that a repeated request does not extend twice. With a funding as of a top-up.
+ */
+export const ExtendRequest = z.strictObject({
+  extended_s: z.int().min(1).max(86_400),
+  funding: LeaseFunding.optional(),
+});
+export type ExtendRequest = z.output<typeof ExtendRequest>;
 
 /** One transaction that touched a lease, for timelines and reports. */
 export const LeaseTransaction = z.object({
@@ -232,6 +258,10 @@ export const LeaseView = z.object({
   /** Of one that was opened with others by one signature. */
   order_id: OrderId.optional(),
   opened_at: z.iso.datetime().optional(),
+  /** Its end; it takes no more work two minutes before. */
+  ends_at: z.iso.datetime().optional(),
+  /** How far the end can still be moved, in seconds. */
+  extendable_s: z.int().optional(),
   created_at: z.iso.datetime(),
 });
 export type LeaseView = z.output<typeof LeaseView>;

@@ -89,7 +89,7 @@ export const Offer = z.strictObject({
   region: Region,
   /** In the firm tier. */
   prices: Prices,
-  /** Jobs that may run at once in one lease; more wait in the lease's queue. */
+  /** Jobs that run at once on the machine; more wait in their leases' queues. */
   concurrency: z.int().min(1).max(64),
   /** In the yieldable tier; null: not sold there. */
   yieldable: Prices.nullable().default(null),

@@ -99,6 +99,7 @@ describe("admission of what is sold", () => {
     { code: "text_mismatch", text: { node: stranger } },
     { code: "text_mismatch", text: { resources: { gpus: 1, cpu: 1, memory_gb: 0 } } },
     { code: "text_mismatch", text: { gpus: [] } },
+    { code: "text_mismatch", text: { concurrency: 2 } },
     { code: "tier_unoffered", text: { tier: "yieldable" } },
     { code: "mode_mismatch", text: { mode: "dedicated" } },
     { code: "mode_mismatch", text: { mode: "dedicated" }, terms: { unattended: MAX_AMOUNT - 1n } },

@@ -109,6 +109,11 @@ export function admitText(house: House, { terms, resources }: Proposal, text: Qu
     return decline("text_mismatch", "The text sells other resources than are to be held.");
   if (text.gpus.length !== gpus)
     return decline("text_mismatch", `The text names ${text.gpus.length} cards for ${gpus} GPUs.`);
+  if ((text.concurrency ?? gpus) > Math.max(gpus, house.config.concurrency))
+    return decline(
+      "text_mismatch",
+      `The text sells ${text.concurrency} jobs at once, ${house.config.concurrency} run here.`,
+    );
   if (text.tier === "yieldable" && house.config.yieldable_prices === undefined)
     return decline("tier_unoffered", "This node sells nothing in the yieldable tier.");
   if (text.mode === "dedicated" && terms.unattended !== MAX_AMOUNT)

@@ -13,7 +13,7 @@ function clockAt(before = 0) {
   };
 }
 
-test("MTR-7 counts only while the edge says that time counts", () => {
+test("MTR-9 counts only while the edge says that time counts", () => {
   const { clock, pass } = clockAt();
   pass(500);
   clock.run(true);
@@ -28,7 +28,7 @@ test("MTR-7 counts only while the edge says that time counts", () => {
   expect(clock.total()).toBe(301);
 });
 
-test("MTR-7 a lost link counts until the edge was last heard, and no further until it says so again", () => {
+test("MTR-9 a lost link counts until the edge was last heard, and no further until it says so again", () => {
   const { clock, pass } = clockAt(5_000);
   clock.run(true);
   const heard = pass(400);
@@ -38,7 +38,7 @@ test("MTR-7 a lost link counts until the edge was last heard, and no further unt
   expect(clock.total()).toBe(5_400);
 });
 
-test("MTR-7 a link on which nothing was heard since time counted takes nothing back", () => {
+test("MTR-9 a link on which nothing was heard since time counted takes nothing back", () => {
   const { clock, pass } = clockAt(5_000);
   const heard = pass(0);
   pass(10);

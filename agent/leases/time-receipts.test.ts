@@ -61,7 +61,7 @@ const check = (book: Book, request: SettleRequest, funded: bigint | null = null)
 };
 
 describe("receipts of time", () => {
-  test("MTR-8 signs what it counted, tick after tick, with the jobs of the lease free between them", () => {
+  test("MTR-10 signs what it counted, tick after tick, with the jobs of the lease free between them", () => {
     const book = bookOf(60_000, 120_500);
     const job = jobOf(id, 1);
     const attempt = { epoch: 1, n: 1 };
@@ -85,7 +85,7 @@ describe("receipts of time", () => {
     { wrong: "outputs", change: { outputHashes: [OTHER] } },
     { wrong: "another card", change: { gpu: "H100" } },
     { wrong: "another price", change: { price: 60_001n, cumulative: 60_001n } },
-  ])("MTR-8 does not sign for $wrong", ({ change }) => {
+  ])("MTR-10 does not sign for $wrong", ({ change }) => {
     expect(check(bookOf(60_000), settleFor([time(1, 60_000)]))).toBe("signs");
     expect(check(bookOf(60_000), settleFor([time(1, 60_000)], change))).not.toBe("signs");
   });
@@ -96,23 +96,23 @@ describe("receipts of time", () => {
     { what: "a thousandth less of a long lease", own: 36_000_000, billed: 35_964_000, ok: true },
     { what: "more than that", own: 36_000_000, billed: 35_963_999, ok: false },
     { what: "more than its own clock", own: 60_000, billed: 60_051, ok: false },
-  ])("MTR-8 signs for $what: $ok", ({ own, billed, ok }) => {
+  ])("MTR-10 signs for $what: $ok", ({ own, billed, ok }) => {
     expect(check(bookOf(own), settleFor([time(1, billed)])) === "signs").toBe(ok);
   });
 
-  test("MTR-9 time that the money does not pay for is not missed", () => {
+  test("MTR-11 time that the money does not pay for is not missed", () => {
     const request = settleFor([time(1, 20_000)]);
     expect(check(bookOf(60_000), request, 20_000n)).toBe("signs");
     expect(check(bookOf(60_000), request, 40_000n)).not.toBe("signs");
   });
 
-  test("MTR-8 other leases are not paid by the clock", () => {
+  test("MTR-10 other leases are not paid by the clock", () => {
     const other = newBook(terms, { gpus: [card], resources: { gpus: 1, cpu: 0, memory_gb: 0 } }, null);
     enter(other, { is: "served", n: 1, ms: 60_000 });
     expect(check(other, settleFor([time(1, 60_000)]))).toContain("not paid by the clock");
   });
 
-  test("MTR-8 a restart knows what the edge was told, and counts on from there", () => {
+  test("MTR-10 a restart knows what the edge was told, and counts on from there", () => {
     const book = bookOf(60_000, 120_000);
     const lines = entriesOf(book).map((entry) => BookEntry.parse(JSON.parse(wireText(entry))));
     const again = readBook(lines);

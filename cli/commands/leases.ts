@@ -49,6 +49,7 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
           .default("serverless" satisfies LeaseMode),
       )
       .option("--duration <hours>", "how long the leases may last", "1")
+      .option("--extendable <hours>", "by how much their end can be moved later (gpux leases extend)", "0")
       .option("--amount <usdc>", "into each lease; what is not used comes back (as the quotes suggest)")
       .option("--max-rate <usdc>", "the most that each node may cost per hour (GPUX_MAX_RATE)")
       .option("--from-credit", "out of what gpux credit deposit set aside, to which the rest returns"),
@@ -113,6 +114,29 @@ Examples:
       if (!session.json && lease.top_ups?.some((each) => each.status === "landing"))
         terminal.err.write("on its way to the chain; gpux leases get shows when it has landed\n");
       show(session, lease);
+      done(EXIT.ok);
+    });
+
+  withCommonFlags(
+    leases
+      .command("extend <id> <hours>")
+      .description("move a lease's end so far behind the one it was opened with, in all")
+      .option("--add <usdc>", "more money with it; what is not used comes back"),
+  )
+    .addHelpText(
+      "after",
+      `
+How far an end can be moved was agreed when the lease was opened (gpux leases open --extendable).
+
+Examples:
+  $ gpux leases extend lse_... 2
+  $ gpux leases extend lse_... 4 --add 3.50`,
+    )
+    .action(async (id: string, hours: string, flags: CommonFlags & { add?: string }) => {
+      const seconds = secondsOf(hours, "<hours>");
+      const more = flags.add === undefined ? {} : { amount: usdc(flags.add, "--add") };
+      const session = await openSession(terminal, flags);
+      show(session, await session.client.leases.extend(id, seconds, more));
       done(EXIT.ok);
     });
 
@@ -185,6 +209,7 @@ interface OpenFlags extends CommonFlags {
   readonly spread: Spread;
   readonly mode: LeaseMode;
   readonly duration: string;
+  readonly extendable: string;
   readonly amount?: string;
   readonly maxRate?: string;
   readonly fromCredit?: boolean;
@@ -206,6 +231,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
     spread: flags.spread,
     mode: flags.mode,
     durationS: Math.round(hours * 3_600),
+    extendableS: secondsOf(flags.extendable, "--extendable"),
     demand: {
       ...(settings.gpu === undefined ? {} : { gpu_model: settings.gpu }),
       ...(settings.region === undefined ? {} : { region: settings.region }),
@@ -224,6 +250,12 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
       );
     },
   });
+}
+
+function secondsOf(hours: string, name: string): number {
+  const seconds = Math.round(Number(hours) * 3_600);
+  if (hours !== "" && seconds >= 0 && seconds <= 86_400) return seconds;
+  throw new UsageError(`${name} ${hours}: expected hours, up to 24`);
 }
 
 function whole(text: string, name: string, least: number): number {
@@ -271,6 +303,11 @@ function presenceOf({ node_connected: isConnected, warm, status }: LeaseView): s
   return warm || status !== "active" ? "away" : "at rest: the next job waits until it has its GPUs free";
 }
 
+function endOf({ ends_at, extendable_s = 0, terms }: LeaseView): string {
+  const end = ends_at ?? new Date(terms.expiry * 1_000).toISOString();
+  return extendable_s === 0 ? end : `${end}, can be extended by ${extendable_s / 3_600} h`;
+}
+
 function autoTopUpRow({ auto_top_up: auto }: LeaseView): string[][] {
   const limit = auto?.targets.at(-1);
   if (auto === undefined || limit === undefined) return [];
@@ -293,7 +330,7 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
     ]),
     ...autoTopUpRow(lease),
     ["jobs", `${lease.jobs_open} open, ${lease.jobs_ended} ended`],
-    ["expires", new Date(lease.terms.expiry * 1_000).toISOString()],
+    ["ends", endOf(lease)],
     ...lease.transactions.map((transaction) => [transaction.kind, transaction.hash]),
   ];
   terminal.out.write(table(rows));

@@ -1,9 +1,9 @@
 import { DurableObject } from "cloudflare:workers";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { LeaseFunding } from "@gpux/protocol/funding";
-import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
+import type { JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobView, RoutedJobRequest } from "@gpux/protocol/job";
-import { type IndicativeQuote, type LeaseView, type Quote, QuoteRequest } from "@gpux/protocol/lease";
+import type { IndicativeQuote, LeaseView, Quote, QuoteRequest } from "@gpux/protocol/lease";
 import type { Order, OrderAuthorization, OrderRequest } from "@gpux/protocol/order";
 import type { Demand } from "@gpux/protocol/resources";
 import type { SessionGrant, SessionId, SessionView } from "@gpux/protocol/session";
@@ -20,23 +20,14 @@ import type {
 } from "../interfaces.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
-import {
-  type AccountLease,
-  candidates,
-  fits,
-  type KeyEvent,
-  pool,
-  type Standing,
-  stepKey,
-} from "./machine.ts";
+import { candidates, fits, type KeyEvent, pool, stepKey } from "./machine.ts";
 import { demandOf, Orders } from "./orders.ts";
 import { Quotes } from "./quotes.ts";
 import { AccountSessions } from "./sessions.ts";
+import { standingOf } from "./standing.ts";
 import { AccountStore } from "./store.ts";
 
 type Submitted = Outcome<{ job: JobView; replayed: boolean; routes: boolean }> | PaymentNeeded;
-/** Leases that are asked how they stand before one of them is chosen. */
-const LOOK_AT = 8;
 /** Of a lease that will take no more jobs. */
 const OVER: ReadonlySet<ErrorCode> = new Set([
   "lease_closed",
@@ -254,7 +245,8 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     let full: Refused | null = null;
     const now = Date.now();
     const live = this.#store.liveLeases(now);
-    const standing = named === undefined ? await this.#standing(by, pool(live, demand, now)) : undefined;
+    const standing =
+      named === undefined ? await standingOf(this.env, by.address, pool(live, demand, now)) : undefined;
     for (const lease of candidates(live, request, chosen, now, standing)) {
       const id = await jobIdFor(lease, by.address, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease, job: id } });
@@ -272,48 +264,13 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       return submitted.ok ? { ...submitted, routes: this.#routes(lease, demand) } : submitted;
     }
     if (full !== null) return full;
-    return this.#paymentFor(by.address, request);
-  }
-
-  /** How soon each would begin a job; asked only where there is a choice. */
-  async #standing(by: Principal, leases: readonly AccountLease[]): Promise<ReadonlyMap<LeaseId, Standing>> {
-    const asked = leases.length > 1 ? leases.slice(0, LOOK_AT) : [];
-    const seen = await Promise.all(
-      asked.map(async ({ id }): Promise<[LeaseId, Standing][]> => {
-        // One that does not answer is tried in its turn.
-        const view = await this.env.LEASE.getByName(id)
-          .view(by.address)
-          .catch(() => null);
-        if (view === null || !view.ok || !view.lease.warm) return [];
-        return [[id, view.lease.node_connected ? "attached" : "held"]];
-      }),
-    );
-    return new Map(seen.flat());
+    return this.#quotes.forJob(by.address, request);
   }
 
   /** POOL-2: whether a request with this demand may be led to the lease straight away. */
   #routes(id: LeaseId, demand: Demand): boolean {
     const lease = this.#store.lease(id);
     return lease !== null && lease.phase === "open" && fits(lease.text, demand);
-  }
-
-  /** CRD-5: the quote, and where the credit suffices what to sign to be paid from it. */
-  async #paymentFor(by: Address, request: RoutedJobRequest): Promise<Submitted> {
-    const { demand, payer = by } = request;
-    const wanted = { ...QuoteRequest.parse({}), demand, payer };
-    const quoted = await this.#quotes.firm(by, wanted, request.max_price);
-    if (!quoted.ok) return quoted;
-    const { quote } = quoted;
-    const { lease_id, lease_hash } = quote;
-    const allowance = { lease_id, lease_hash, cumulative: request.max_price.toString() };
-    const credit = await this.#quotes.creditFor(quote);
-    return {
-      ok: false,
-      code: "payment_required",
-      quote,
-      allowance,
-      ...(credit === null ? {} : { credit }),
-    };
   }
 
   /** Never later than what is set already: an account that is asked without end must not put its duties off. */

@@ -4,7 +4,7 @@ import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
 import { base32, leaseIdOf } from "@gpux/protocol/ids";
 import type { IndicativeQuote, LeaseMode, Quote, QuoteRequest, QuoteText } from "@gpux/protocol/lease";
 import { affordedMs, MAX_AMOUNT } from "@gpux/protocol/money";
-import { type Demand, type Gpu, pricesIn, ratePerHour } from "@gpux/protocol/resources";
+import { type Demand, type Gpu, type Offer, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import { hexToBytes, keccak256, stringToBytes } from "viem/utils";
 import type { EdgeConfig } from "../config.ts";
 import type { BookEntry, HoldRequest } from "../interfaces.ts";
@@ -14,7 +14,7 @@ export type Wanted = Omit<QuoteRequest, "firm">;
 
 /** How long the agent's hold stands. */
 export const QUOTE_MS = 30_000;
-/** What a tick of a dedicated lease is worth, in base units: as much as either side may have at stake (MTR-8). */
+/** What a tick of a dedicated lease is worth, in base units: as much as either side may have at stake (MTR-10). */
 const TICK_VALUE = 50_000n;
 /** Seconds; the bounds of a tick that is worth so much, and of a serverless lease, which has none. */
 const TICK_S = { least: 15, most: 300, serverless: 60 };
@@ -61,6 +61,8 @@ export function draftQuote(
     ...(request.demand.model === undefined ? {} : { models: [request.demand.model] }),
     tick_s: tickOf(request.mode, rate),
     keep_warm_s: request.keep_warm_s,
+    ...(request.mode === "dedicated" ? { concurrency: sideBySide(offer, resources.gpus) } : {}),
+    ...(request.extendable_s === 0 ? {} : { extendable_s: request.extendable_s }),
     salt,
   };
   const terms: LeaseTerms = {
@@ -76,7 +78,7 @@ export function draftQuote(
     // Serverless: every unit of spending needs the consumer's allowance. Dedicated: the clock alone makes it owed.
     unattended: request.mode === "dedicated" ? MAX_AMOUNT : 0n,
     ratePerHour: rate,
-    expiry: Math.floor(now / 1000) + request.duration_s,
+    expiry: Math.floor(now / 1000) + request.duration_s + request.extendable_s,
     quote: keccak256(stringToBytes(canonicalJson(text))),
   };
   const leaseHash = config.hasher.leaseTerms(terms);
@@ -89,6 +91,14 @@ function tickOf(mode: LeaseMode, ratePerHour: bigint): number {
   if (mode === "serverless") return TICK_S.serverless;
   const seconds = affordedMs(ratePerHour, TICK_VALUE) / 1_000;
   return Math.ceil(Math.min(TICK_S.most, Math.max(TICK_S.least, seconds)));
+}
+
+/**
+ * LSE-16: of the jobs that the machine runs at once, the share of a lease that has so many of its GPUs. Only where jobs
+ * are free: of a serverless lease each pays its GPU's share of the rate, so that is how many there are.
+ */
+function sideBySide({ concurrency, gpus: all }: Offer, gpus: number): number {
+  return Math.max(gpus, Math.floor((concurrency * gpus) / all.length));
 }
 
 /** Those of the cards that the demand asks for, as many as it needs. */

@@ -1,10 +1,11 @@
 import { allocateTypedData, type CreditOffer } from "@gpux/protocol/credit";
 import type { Address } from "@gpux/protocol/ids";
-import type { IndicativeQuote, Quote } from "@gpux/protocol/lease";
+import type { RoutedJobRequest } from "@gpux/protocol/job";
+import { type IndicativeQuote, type Quote, QuoteRequest } from "@gpux/protocol/lease";
 import type { ObjectEnv } from "../bindings.ts";
 import { configOf } from "../config.ts";
 import { createCredits } from "../credit.ts";
-import type { NothingFits, Outcome, Refused } from "../interfaces.ts";
+import type { NothingFits, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
 import { findOffers } from "../offers.ts";
 import { giveBackHold, holdLimit, takeHold } from "./holding.ts";
 import { MAX_OPEN_QUOTES, openQuotes } from "./machine.ts";
@@ -104,8 +105,21 @@ export class Quotes {
     }
   }
 
-  /** CRD-5: what the consumer signs to open the quoted lease from credit; null where that does not suffice. */
-  async creditFor(quote: Quote): Promise<CreditOffer | null> {
+  /** CRD-5: what would pay for a job that no lease takes, and where the credit suffices what to sign for it. */
+  async forJob(by: Address, request: RoutedJobRequest): Promise<PaymentNeeded | NothingFits> {
+    const { demand, payer = by, max_price } = request;
+    const quoted = await this.firm(by, { ...QuoteRequest.parse({}), demand, payer }, max_price);
+    if (!quoted.ok) return quoted;
+    const { quote } = quoted;
+    const { lease_id, lease_hash } = quote;
+    const allowance = { lease_id, lease_hash, cumulative: max_price.toString() };
+    const credit = await this.#creditFor(quote);
+    const paid = credit === null ? {} : { credit };
+    return { ok: false, code: "payment_required", quote, allowance, ...paid };
+  }
+
+  /** Null where it does not suffice. */
+  async #creditFor(quote: Quote): Promise<CreditOffer | null> {
     const { payer, consumerSigner } = quote.terms;
     const balance = await this.#credits.of(payer, consumerSigner, quote.amount);
     if (balance < quote.amount) return null;

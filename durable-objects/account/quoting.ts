@@ -19,9 +19,9 @@ type Missed = { readonly ok: false; readonly blockers: readonly Blocker[] };
 /** By how many offers each condition failed. */
 export type Blockers = Partial<Record<Blocker, number>>;
 
-/** The demand with how long the lease is to last, which an offer may have bounds for. */
-export function demandFor({ demand, duration_s }: Wanted): Demand {
-  return { ...demand, duration_s: demand.duration_s ?? duration_s };
+/** The demand with how long the lease is to last at most, which an offer may have bounds for. */
+export function demandFor({ demand, duration_s, extendable_s }: Wanted): Demand {
+  return { ...demand, duration_s: demand.duration_s ?? duration_s + extendable_s };
 }
 
 /**

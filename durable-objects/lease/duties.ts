@@ -4,6 +4,7 @@ import type { Intent, SettleIntent } from "@gpux/protocol/intent";
 import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
 import { blockReceipts } from "./blocks.ts";
+import { watchAt } from "./funding.ts";
 import { isOver, type Lease, type State } from "./state.ts";
 import { holdAt, RECLAIM_MS } from "./timers.ts";
 
@@ -15,6 +16,8 @@ type Voucher = z.output<typeof SettleIntent>;
  */
 export type Duty =
   | { readonly key: string; readonly t: "relay"; readonly intent: Intent }
+  /** Whether the funding, which can still be taken back, stands. */
+  | { readonly key: "watch"; readonly t: "watch"; readonly intent: Extract<Intent, { kind: "fund" }> }
   /** From credit: the meter signs its half, then the relayer lands it. */
   | {
       readonly key: string;
@@ -43,7 +46,13 @@ export function duties(state: State, now: number): Duty[] {
   const relay = (intent: Intent) => list.push({ key: `relay:${intent.kind}`, t: "relay", intent });
   const { funding, closing, errands, terms } = lease;
 
-  if (lease.status === "funding" && funding !== null) list.push(fundDuty(lease, funding, "relay:fund"));
+  if ((lease.status === "funding" || lease.status === "suspended") && funding !== null)
+    list.push(fundDuty(lease, funding, "relay:fund"));
+  if (now >= watchAt(state)) {
+    const duty = funding === null ? null : fundDuty(lease, funding, "watch");
+    if (duty?.t === "relay" && duty.intent.kind === "fund")
+      list.push({ key: "watch", t: "watch", intent: duty.intent });
+  }
   if (lease.status === "active")
     for (const { funding: more, refused } of lease.topUps)
       if (refused === null) list.push(fundDuty(lease, more, `relay:fund:${fundingKey(more)}`));

@@ -74,6 +74,10 @@ export class Errands {
         const answer = await this.#env.RELAYER.submit(z.encode(Intent, duty.intent));
         return answeredBy(duty.intent, answer);
       }
+      case "watch": {
+        const answer = await this.#env.RELAYER.submit(z.encode(Intent, duty.intent));
+        return watchedBy(duty.intent, answer);
+      }
       case "allocate":
         return this.#allocate(duty);
       case "hold": {
@@ -156,6 +160,11 @@ export function answeredBy(intent: Intent, answer: IntentAnswer, funding?: strin
   if (answer.status === "done") return { t: "relayed", kind, ...which, answer };
   if (answer.status === "pending") return null;
   return { t: "relay_refused", kind, ...which, code: answer.code, detail: answer.detail };
+}
+
+/** LSE-14: what was on chain once, and is not done now, a reorganisation has taken. */
+export function watchedBy(intent: Intent, answer: IntentAnswer): Event {
+  return (answer.status === "done" ? answeredBy(intent, answer) : null) ?? { t: "unfunded" };
 }
 
 function refusedByMeter(lease: Lease, code: string): null {

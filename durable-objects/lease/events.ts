@@ -1,7 +1,7 @@
 import { fundingKey, isFromCredit } from "@gpux/protocol/funding";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { isHeld, wantsAgent } from "./capacity.ts";
-import { isDedicated, type Lease, type ReceiptState } from "./state.ts";
+import { endsAt, isDedicated, isWorking, type Lease, type ReceiptState } from "./state.ts";
 
 /** A line for the lease's own journal, or of a kind that is only passed on; the store numbers it. */
 export interface LeaseEntry {
@@ -68,10 +68,9 @@ function isLow(lease: Lease): boolean {
 }
 
 function presenceEvents(before: Lease, after: Lease): LeaseEntry[] {
-  const working = after.status === "active" || after.status === "draining" || after.status === "closing";
   const entries: LeaseEntry[] = [];
   if (isHeld(before) !== isHeld(after)) entries.push({ type: "capacity", data: { warm: isHeld(after) } });
-  if (!working || !wantsAgent(after)) return entries;
+  if (!isWorking(after) || !wantsAgent(after)) return entries;
   const [was, is] = [before.awayAt === null, after.awayAt === null];
   if (was && !is) entries.push({ type: "node_away", data: {} });
   if (!was && is) entries.push({ type: "node_back", data: {} });
@@ -80,6 +79,8 @@ function presenceEvents(before: Lease, after: Lease): LeaseEntry[] {
 
 function noticeEvents(before: Lease, after: Lease): LeaseEntry[] {
   const entries: LeaseEntry[] = [];
+  if (after.extendedS > before.extendedS)
+    entries.push({ type: "extended", data: { until: new Date(endsAt(after)).toISOString() } });
   const { yieldAt } = after.capacity;
   if (yieldAt !== null && yieldAt !== before.capacity.yieldAt)
     entries.push({ type: "yield", data: { until: new Date(yieldAt).toISOString() } });

@@ -15,7 +15,7 @@ import { z } from "zod";
 import { hasherOf } from "./billing.ts";
 import type { Entry } from "./draft.ts";
 import { type Duty, duties } from "./duties.ts";
-import { answeredBy, rousedBy } from "./errands.ts";
+import { answeredBy, rousedBy, watchedBy } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { quotedLease } from "./quoted.ts";
 import { claimsOf } from "./signatures.ts";
@@ -123,6 +123,11 @@ class Expectation {
         const answer = relayed.get(duty.intent.kind);
         return answer === undefined ? null : answeredBy(duty.intent, answer);
       }
+      case "watch":
+        return watchedBy(
+          duty.intent,
+          relayed.get("fund") ?? { status: "pending", key: "fund:x", txHash: null },
+        );
       case "meter_open": {
         const terms = z.encode(LeaseTerms, this.state.lease.terms);
         const answer = await meter.open({ terms, openedAt: duty.openedAt });

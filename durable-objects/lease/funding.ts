@@ -5,14 +5,21 @@ import {
   isFromCredit,
   type LeaseFunding,
 } from "@gpux/protocol/funding";
-import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
+import type { IntentDone, IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { FundingPlan } from "@gpux/protocol/order";
 import type { Draft } from "./draft.ts";
 import { end } from "./ending.ts";
 import { type Refusal, refuse } from "./jobs.ts";
 import { finish } from "./outcome.ts";
 import { refilled } from "./service.ts";
-import { isTerminal, pledged } from "./state.ts";
+import { isTerminal, pledged, type State } from "./state.ts";
+
+/**
+ * LSE-14: while a lease is used and its funding can still be taken back, the relayer is asked so often whether it stands;
+ * for so long it may then take to land again. What was begun may end meanwhile: its execution time-out bounds it.
+ */
+export const WATCH_MS = 30_000;
+export const SUSPENDED_MS = 30 * 60_000;
 
 /** Top-ups that are under way at once, and refused ones that are still shown. */
 const MAX_TOP_UPS = 8;
@@ -75,7 +82,8 @@ export function fund(draft: Draft, funding: LeaseFunding, plan: FundingPlan | nu
 export function topUp(draft: Draft, funding: LeaseFunding): Refusal | null {
   const { lease } = draft;
   if (lease.status === "quoted") return refuse("payment_required", "the lease is not funded yet");
-  if (lease.status !== "funding" && lease.status !== "active") return refuse("lease_closed");
+  if (lease.status !== "funding" && lease.status !== "active" && lease.status !== "suspended")
+    return refuse("lease_closed");
   if (isFromCredit(funding) && funding.funded_to <= pledged(lease)) return null;
   const key = fundingKey(funding);
   if (lease.funding !== null && fundingKey(lease.funding) === key)
@@ -96,7 +104,7 @@ export function funded(
   draft: Draft,
   key: string,
   result: Extract<IntentResult, { kind: "fund" | "allocate" }>,
-  enough: boolean,
+  { enough, confirmation }: Pick<IntentDone, "enough" | "confirmation">,
 ): void {
   const { lease } = draft;
   const mine = result.leases.find((each) => each.leaseId === lease.hash);
@@ -110,17 +118,41 @@ export function funded(
     refilled(draft);
     return;
   }
-  if (!isOpening(lease, key)) return;
-  const landed = { ...lease, funded: all, openedAt: mine.openedAt * 1_000 };
+  if (lease.funding === null || fundingKey(lease.funding) !== key) return;
+  const isHard = confirmation === "safe" || confirmation === "finalized";
+  const watch = { at: draft.now, isHard };
+  const opened = { watch, openedAt: mine.openedAt * 1_000 };
+  if (lease.status === "active") draft.lease = { ...lease, ...opened };
+  if (lease.status !== "funding" && lease.status !== "suspended") return;
+  const landed = { ...lease, ...opened, funded: all > lease.funded ? all : lease.funded };
   // No work is begun for money that a reorganisation could still take back; how hard it must be hangs on how much.
   draft.lease = enough
     ? {
         ...landed,
         status: "active",
+        suspendedAt: null,
         // Its absence counts from here; an agent that dialled before the funding landed is no absent one.
         awayAt: lease.awayAt === null ? null : draft.now,
       }
     : landed;
+}
+
+/** LSE-14: the relayer says that the funding is not on chain (any more): nothing is begun until it is again. */
+export function unfunded(draft: Draft): void {
+  const { lease, now } = draft;
+  if (lease.status === "active") draft.lease = { ...lease, status: "suspended", suspendedAt: now };
+}
+
+/**
+ * From when on the relayer must be asked whether the funding stands; infinity while nobody uses it, or it is hard. What
+ * came from credit was in the escrow before, and an allocation that has expired could not be asked for any more.
+ */
+export function watchAt({ lease, jobs }: State): number {
+  const { status, watch, service, funding } = lease;
+  if (status !== "active" || watch.isHard || funding === null || isFromCredit(funding))
+    return Number.POSITIVE_INFINITY;
+  const isUsed = service.since !== null || [...jobs.values()].some((job) => !isTerminal(job));
+  return isUsed ? watch.at + WATCH_MS : Number.POSITIVE_INFINITY;
 }
 
 /** LSE-4, LSE-8: it cannot land. That our own gas money is short is no such reason. */
@@ -136,6 +168,9 @@ export function fundingRefused(draft: Draft, key: string, code: IntentRefusalCod
     draft.lease = { ...lease, topUps };
     return;
   }
+  // Time ends it then (timers.ts): what was used may still be paid, should it be there again after all.
+  if (lease.status === "suspended" && lease.funding !== null && fundingKey(lease.funding) === key)
+    draft.lease = { ...lease, suspendedAt: 0, end: { reason: "funding_failed", fault: "chain", detail } };
   if (!isOpening(lease, key)) return;
   for (const job of draft.jobs.values())
     if (!isTerminal(job))

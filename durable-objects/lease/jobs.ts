@@ -1,12 +1,22 @@
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
+import type { QuoteText } from "@gpux/protocol/lease";
 import type { SessionId } from "@gpux/protocol/session";
 import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
-import { type Attempt, currentAttempt, inTurn, isTerminal, type Job, pledged } from "./state.ts";
+import {
+  type Attempt,
+  currentAttempt,
+  inTurn,
+  isTerminal,
+  isWorking,
+  type Job,
+  pledged,
+  windUpAt,
+} from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */
@@ -16,9 +26,6 @@ export const QUEUE_LIMIT = 1_000;
 
 /** What the agent gets beyond the execution time-out before the edge ends the job itself. */
 export const BACKSTOP_MS = 10_000;
-
-/** A lease winds up this long before its terms run out, so that the close can land. */
-export const WIND_UP_MS = 120_000;
 
 /** After a new connection `started` and the end are said again: so long nobody is timed out who may have begun. */
 const REPLAY_MS = 5_000;
@@ -57,14 +64,15 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     return isSame(known, arrival) ? null : { ok: false, code: "idempotency_key_reused" };
   if (lease.status === "quoted")
     return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
-  if (lease.status !== "funding" && lease.status !== "active") return { ok: false, code: "lease_closed" };
+  if (lease.status !== "funding" && lease.status !== "active" && lease.status !== "suspended")
+    return { ok: false, code: "lease_closed" };
   // A node may say that it stops before the funding has landed: what came then would be aborted at once.
   if (lease.drainAt !== null) return refuse("lease_closed", "its node is about to stop");
-  if (now + arrival.request.timeouts.execution_s * 1_000 > lease.terms.expiry * 1_000 - WIND_UP_MS)
+  if (now + arrival.request.timeouts.execution_s * 1_000 > windUpAt(lease))
     return {
       ok: false,
       code: "lease_closed",
-      detail: "its terms run out before the job's execution time-out",
+      detail: "it ends before the job's execution time-out",
     };
   if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
     return { ok: false, code: "queue_full" };
@@ -138,7 +146,7 @@ function arrived(
  */
 export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void {
   const { lease, jobs } = draft;
-  if (lease.status !== "active" && lease.status !== "draining") return;
+  if (!isWorking(lease) || lease.status === "closing") return;
   const needed = committed(draft) + mostOf(lease, request);
   if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
   const { attempt: token, sentAt } = ticket;
@@ -158,7 +166,12 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
 }
 
-/** JOB-3: sends queued jobs, by priority and then the oldest first, as long as the lease's GPUs are free. Starting and running jobs hold one each. */
+/** LSE-16: jobs that may be under way at once. */
+export function sideBySide({ mode, concurrency, resources }: QuoteText): number {
+  return mode === "dedicated" ? (concurrency ?? resources.gpus) : resources.gpus;
+}
+
+/** JOB-3: sends queued jobs, by priority and then the oldest first, as long as fewer are starting or running than may be side by side. */
 export function dispatch(draft: Draft): void {
   const { status, awayAt, text } = draft.lease;
   if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
@@ -166,7 +179,7 @@ export function dispatch(draft: Draft): void {
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inTurn(draft.jobs.values())) {
-    if (busy >= text.resources.gpus) break;
+    if (busy >= sideBySide(text)) break;
     if (job.status !== "queued") continue;
     busy += 1;
     const token = { epoch: draft.lease.epoch, n: job.attempts.length + 1 };

@@ -10,11 +10,22 @@ import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
 import { documentOf } from "./document.ts";
 import { duties } from "./duties.ts";
+import { sideBySide } from "./jobs.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { YIELDED } from "./outcome.ts";
 import { quotedLease } from "./quoted.ts";
 import { edgeMs } from "./service.ts";
-import { isOver, isTerminal, Job, Lease, pledged, type State, type Tick, unsignedReceipts } from "./state.ts";
+import {
+  endsAt,
+  isOver,
+  isTerminal,
+  Job,
+  Lease,
+  pledged,
+  type State,
+  type Tick,
+  unsignedReceipts,
+} from "./state.ts";
 import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
@@ -35,7 +46,8 @@ const FORWARD: Readonly<Record<Job["status"], readonly Job["status"][]>> = {
 const LEASE_FORWARD: Readonly<Record<Lease["status"], readonly Lease["status"][]>> = {
   quoted: ["funding", "expired"],
   funding: ["active", "draining", "closing", "expired", "lost"],
-  active: ["draining", "closing", "lost", "closed"],
+  active: ["suspended", "draining", "closing", "lost", "closed"],
+  suspended: ["active", "draining", "closing", "lost", "closed"],
   draining: ["closing", "lost", "closed"],
   closing: ["closed", "lost"],
   lost: ["closed"],
@@ -74,6 +86,8 @@ function outcome(result: Step): string {
 }
 
 function isForgiven(before: State, after: State): boolean {
+  const kept = new Set(after.lease.ticks.map(({ receipt }) => receipt.receipt.sequence));
+  if (before.lease.ticks.some(({ receipt }) => !kept.has(receipt.receipt.sequence))) return true;
   return [...after.jobs.values()].some((job) => {
     const was = before.jobs.get(job.id)?.receipt ?? null;
     return was !== null && job.receipt === null;
@@ -142,6 +156,8 @@ class Witness {
 
   #checkLease(before: Lease, { lease, jobs }: State): void {
     if (lease.status !== before.status) expect(LEASE_FORWARD[before.status]).toContain(lease.status);
+    expect(endsAt(lease)).toBeGreaterThanOrEqual(endsAt(before));
+    expect(endsAt(lease)).toBeLessThanOrEqual(lease.terms.expiry * 1_000);
     expect(lease.epoch).toBeGreaterThanOrEqual(before.epoch);
     expect(lease.settled).toBeGreaterThanOrEqual(before.settled);
     expect(lease.voucher?.cumulative ?? 0n).toBeGreaterThanOrEqual(before.voucher?.cumulative ?? 0n);
@@ -224,7 +240,7 @@ class Witness {
     expect(committed(state)).toBeLessThanOrEqual(funded);
     expect(committed(state)).toBeLessThanOrEqual(ceiling(lease));
     const busy = ended.filter((job) => job.status === "starting" || job.status === "running").length;
-    expect(busy).toBeLessThanOrEqual(lease.text.resources.gpus);
+    expect(busy).toBeLessThanOrEqual(sideBySide(lease.text));
 
     const hasher = hasherOf(lease.place);
     const receipts = [...ticks, ...ended.flatMap((job) => (job.receipt === null ? [] : [job.receipt]))].sort(
@@ -249,7 +265,7 @@ class Witness {
     }
   }
 
-  /** MTR-7: no time is billed but while the lease was there to be used, by either clock, and none twice. */
+  /** MTR-9: no time is billed but while the lease was there to be used, by either clock, and none twice. */
   #checkTime({ lease, jobs }: State, served: number): void {
     const { service, status, awayAt } = lease;
     expect(served).toBeLessThanOrEqual(service.agentMs);
@@ -338,6 +354,8 @@ const leases = fc.record({
   tier: fc.constantFrom("firm", "yieldable"),
   mode: fc.constantFrom("serverless", "dedicated"),
   tickS: fc.constantFrom(60, 300),
+  extendableS: fc.constantFrom(0, 7_200),
+  concurrency: fc.constantFrom(1, 3),
 });
 
 interface Sold {
@@ -348,14 +366,29 @@ interface Sold {
   readonly tier: "firm" | "yieldable";
   readonly mode: LeaseMode;
   readonly tickS: number;
+  readonly extendableS: number;
+  readonly concurrency: number;
 }
 
-function quoted({ gpus, keepWarmS, tier, mode, tickS, ...overrides }: Sold): State {
+function quoted({ gpus, keepWarmS, tier, mode, tickS, extendableS, concurrency, ...overrides }: Sold): State {
   const unattended = mode === "dedicated" ? MAX_AMOUNT : overrides.unattended;
   const hold = holdOf(termsOf({ ...overrides, unattended, expiry: START / 1_000 + 14_400 }));
   const resources = { ...hold.text.resources, gpus };
+  const side = mode === "dedicated" ? { concurrency } : {};
   return quotedLease(
-    { ...hold, text: { ...hold.text, resources, keep_warm_s: keepWarmS, tier, mode, tick_s: tickS } },
+    {
+      ...hold,
+      text: {
+        ...hold.text,
+        resources,
+        keep_warm_s: keepWarmS,
+        tier,
+        mode,
+        tick_s: tickS,
+        extendable_s: extendableS,
+        ...side,
+      },
+    },
     PLACE,
     START,
   );

@@ -25,7 +25,7 @@ function runningJob(scene: Scene): void {
 const drop = { t: "gone" } as const;
 
 describe("time of a dedicated lease", () => {
-  it("MTR-7 counts from the agent's word that it serves, and not before", () => {
+  it("MTR-9 counts from the agent's word that it serves, and not before", () => {
     const scene = dedicated();
     expect(scene.frames("tick")).toMatchObject([{ n: 1, runs: true, seq: 0 }]);
     const waiting = active();
@@ -34,7 +34,7 @@ describe("time of a dedicated lease", () => {
     expect(scene.state.lease).toMatchObject({ billedMs: 0, spent: 0n });
   });
 
-  it("MTR-8 asks every tick, and wakes for it", () => {
+  it("MTR-10 asks every tick, and wakes for it", () => {
     const scene = dedicated();
     expect(wakeAt(scene.state, scene.now)).toBe(START + MINUTE);
     scene.after(MINUTE - 1);
@@ -48,7 +48,7 @@ describe("time of a dedicated lease", () => {
   it.each([
     { what: "the agent's clock", agentMs: 59_000, billedMs: 59_000, spent: 59_000n },
     { what: "the edge's clock", agentMs: 400_000, billedMs: 60_250, spent: 60_250n },
-  ])("MTR-7 bills the least of the clocks: $what", ({ agentMs, billedMs, spent }) => {
+  ])("MTR-9 bills the least of the clocks: $what", ({ agentMs, billedMs, spent }) => {
     const scene = dedicated();
     scene.after(MINUTE);
     scene.now += 250;
@@ -56,7 +56,7 @@ describe("time of a dedicated lease", () => {
     expect(scene.state.lease).toMatchObject({ billedMs, spent });
   });
 
-  it("MTR-7 never bills above what the terms allow by now, and makes up for it when they do", () => {
+  it("MTR-9 never bills above what the terms allow by now, and makes up for it when they do", () => {
     const scene = dedicated();
     // The block that opened it bears a time two minutes ahead of ours; a minute is due at once.
     scene.state = { ...scene.state, lease: { ...scene.state.lease, openedAt: START + 2 * MINUTE } };
@@ -69,7 +69,7 @@ describe("time of a dedicated lease", () => {
     expect(scene.state.lease.spent).toBe(120_000n);
   });
 
-  it("MTR-8 makes a receipt of no job, in one numbered row with those of jobs, and puts it to the provider at once", () => {
+  it("MTR-10 makes a receipt of no job, in one numbered row with those of jobs, and puts it to the provider at once", () => {
     const scene = dedicated();
     runningJob(scene);
     scene.now += 2_000;
@@ -96,7 +96,7 @@ describe("time of a dedicated lease", () => {
     expect(scene.state.lease.ticks[0]?.receipt.settled).toMatchObject({ size: 2, provider: "0x01" });
   });
 
-  it("MTR-7 bills no time while the node is away", () => {
+  it("MTR-9 bills no time while the node is away", () => {
     const scene = dedicated();
     scene.after(20_000).tell(drop);
     scene.after(MINUTE).tell(HELLO);
@@ -107,7 +107,7 @@ describe("time of a dedicated lease", () => {
     expect(scene.state.lease).toMatchObject({ billedMs: 80_000, spent: 80_000n });
   });
 
-  it("MTR-7 believes the agent for one tick beyond what was due, when a crash took the socket unseen", () => {
+  it("MTR-9 believes the agent for one tick beyond what was due, when a crash took the socket unseen", () => {
     for (const [agentMs, billedMs] of [
       [30_000, 30_000],
       [3_000_000, 120_000],
@@ -120,14 +120,14 @@ describe("time of a dedicated lease", () => {
     }
   });
 
-  it("MTR-7 goes on through a hibernation, with the socket there", () => {
+  it("MTR-9 goes on through a hibernation, with the socket there", () => {
     const scene = dedicated();
     scene.after(MINUTE).tell({ t: "wake", connected: true });
     tick(scene, MINUTE);
     expect(scene.state.lease.billedMs).toBe(MINUTE);
   });
 
-  it("MTR-8 asks again a tick later when the agent does not answer, and takes no answer to an older question", () => {
+  it("MTR-10 asks again a tick later when the agent does not answer, and takes no answer to an older question", () => {
     const scene = dedicated();
     scene.after(MINUTE);
     const late = counted(scene, MINUTE);
@@ -137,7 +137,7 @@ describe("time of a dedicated lease", () => {
     expect(scene.state.lease.billedMs).toBe(2 * MINUTE);
   });
 
-  it("MTR-7 an agent that counts less than before takes nothing back", () => {
+  it("MTR-9 an agent that counts less than before takes nothing back", () => {
     const scene = dedicated();
     scene.after(MINUTE);
     tick(scene, MINUTE);
@@ -148,7 +148,7 @@ describe("time of a dedicated lease", () => {
 });
 
 describe("jobs of a dedicated lease", () => {
-  it("MTR-7 cost nothing, need no allowance, and their receipts say how long they ran", () => {
+  it("MTR-9 cost nothing, need no allowance, and their receipts say how long they ran", () => {
     const scene = dedicated();
     scene.tell(submission(scene.state, 1, { max_price: FUNDED * 2n, allowance: undefined }));
     scene.tell(said({ t: "started", seq: next(scene), ...of(scene, 1) }));
@@ -161,6 +161,17 @@ describe("jobs of a dedicated lease", () => {
   });
 });
 
+describe("jobs side by side", () => {
+  it.each([
+    { concurrency: undefined, sent: 1 },
+    { concurrency: 3, sent: 3 },
+  ])("LSE-16 are as many as the text says ($concurrency), else one a GPU: $sent", ({ concurrency, sent }) => {
+    const scene = dedicated(concurrency === undefined ? {} : { concurrency });
+    for (const n of [1, 2, 3, 4]) scene.tell(submission(scene.state, n));
+    expect(scene.frames("run")).toHaveLength(sent);
+  });
+});
+
 describe("the end of a dedicated lease", () => {
   /** Everything that a close needs, answered; the usage that it was signed over. */
   function closedAt(scene: Scene): bigint | undefined {
@@ -168,7 +179,7 @@ describe("the end of a dedicated lease", () => {
     return close?.cumulative;
   }
 
-  it("MTR-8 settles the last part of a tick before the close", () => {
+  it("MTR-10 settles the last part of a tick before the close", () => {
     const scene = dedicated();
     scene.after(MINUTE);
     tick(scene, MINUTE);
@@ -181,7 +192,7 @@ describe("the end of a dedicated lease", () => {
     expect(closedAt(scene)).toBe(67_123n);
   });
 
-  it("MTR-7 goes on counting after a consumer's close until what was begun has ended", () => {
+  it("MTR-9 goes on counting after a consumer's close until what was begun has ended", () => {
     const scene = dedicated();
     runningJob(scene);
     scene.after(10_000).tell({ t: "close" });
@@ -224,7 +235,7 @@ describe("the end of a dedicated lease", () => {
     expect(duties(scene.state, scene.now).filter(({ t }) => t === "node_rest")).toEqual([]);
   });
 
-  it("MTR-8 does not wait for ever for an agent that does not say how long it served", () => {
+  it("MTR-10 does not wait for ever for an agent that does not say how long it served", () => {
     const scene = dedicated();
     scene.after(MINUTE);
     tick(scene, MINUTE);
@@ -270,7 +281,7 @@ describe("the money of a dedicated lease", () => {
     return scene.after(0);
   }
 
-  it("MTR-9 says once that a fifth is left, before the next tick would", () => {
+  it("MTR-11 says once that a fifth is left, before the next tick would", () => {
     const scene = small();
     scene.after(MINUTE);
     tick(scene, MINUTE);
@@ -284,7 +295,7 @@ describe("the money of a dedicated lease", () => {
     expect(scene.state.lease.service.low).toBe(17_999n);
   });
 
-  it("MTR-9 ends the lease when its money is used up, and bills all of it", () => {
+  it("MTR-11 ends the lease when its money is used up, and bills all of it", () => {
     const scene = small();
     runningJob(scene);
     scene.after(MINUTE);
@@ -302,7 +313,7 @@ describe("the money of a dedicated lease", () => {
     expect(scene.state.lease).toMatchObject({ status: "closing", spent: 90_000n, billedMs: 90_000 });
   });
 
-  it("MTR-9 never bills more than was paid in, however late the alarm rings", () => {
+  it("MTR-11 never bills more than was paid in, however late the alarm rings", () => {
     const scene = small();
     scene.after(10 * MINUTE);
     tick(scene, 10 * MINUTE);

@@ -12,7 +12,8 @@ import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, tellVoucher } from "./draft.ts";
 import { drain, end } from "./ending.ts";
 import { eventsOf, type LeaseEntry } from "./events.ts";
-import { fund, funded, fundingRefused, reserve, topUp } from "./funding.ts";
+import { extend } from "./extension.ts";
+import { fund, funded, fundingRefused, reserve, topUp, unfunded } from "./funding.ts";
 import { type Arrival, admit, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { cancel } from "./outcome.ts";
@@ -43,6 +44,8 @@ export type Event =
       readonly code: IntentRefusalCode;
       readonly detail: string;
     }
+  /** The relayer does not find the funding on chain that it had found there. */
+  | { readonly t: "unfunded" }
   | { readonly t: "errand"; readonly done: "opened" | "metered" | "released" }
   /** The relayer keeps the voucher of `cumulative`. */
   | { readonly t: "held"; readonly cumulative: bigint }
@@ -62,6 +65,7 @@ export type Event =
   | ({ readonly t: "submit_all" } & Arrivals)
   | { readonly t: "cancel"; readonly job: JobId }
   | { readonly t: "close" }
+  | { readonly t: "extend"; readonly extendedS: number }
   | { readonly t: "frame"; readonly frame: FromLease }
   | { readonly t: "gone" }
   /** `secret`: random, for a lease that has none yet. */
@@ -122,6 +126,9 @@ function apply(draft: Draft, event: Event): Refusal | null {
       return relayed(draft, event);
     case "relay_refused":
       return relayRefused(draft, event);
+    case "unfunded":
+      unfunded(draft);
+      return null;
     case "errand":
       draft.lease = { ...draft.lease, errands: { ...draft.lease.errands, [event.done]: true } };
       return null;
@@ -154,6 +161,8 @@ function apply(draft: Draft, event: Event): Refusal | null {
     }
     case "close":
       return close(draft);
+    case "extend":
+      return extend(draft, event.extendedS);
     case "frame":
       return frame(draft, event.frame);
     case "gone":
@@ -223,7 +232,7 @@ function relayed(draft: Draft, event: Extract<Event, { t: "relayed" }>): Refusal
   switch (result.kind) {
     case "fund":
     case "allocate":
-      if (event.funding !== undefined) funded(draft, event.funding, result, event.answer.enough);
+      if (event.funding !== undefined) funded(draft, event.funding, result, event.answer);
       return null;
     case "settle":
       // An answer may come late, after the close that paid more.
@@ -306,7 +315,7 @@ function close(draft: Draft): Refusal | null {
     draft.lease = { ...lease, end: { reason: "quote_lapsed", fault: "tenant" } };
     end(draft, "expired");
   } else if (lease.status === "active") drain(draft, { reason: "closed_by_consumer", fault: "tenant" });
-  else if (lease.status === "funding")
+  else if (lease.status === "funding" || lease.status === "suspended")
     return refuse("lease_closed", "its funding is still landing; close it once it is active");
   return null;
 }

@@ -223,6 +223,18 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return result.ok ? { ok: true, lease: leaseView(this.#life.state) } : refusalOf(result);
   }
 
+  async extend(
+    as: Caller,
+    extendedS: number,
+    funding: LeaseFunding | null,
+  ): Promise<Outcome<{ lease: LeaseView }>> {
+    const refusal = this.#life.mayNot(as);
+    if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    const result = this.#life.apply({ t: "extend", extendedS });
+    if (!result.ok) return refusalOf(result);
+    return funding === null ? { ok: true, lease: leaseView(this.#life.state) } : this.topUp(as, funding);
+  }
+
   async view(as: Caller): Promise<Outcome<{ lease: LeaseView }>> {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };

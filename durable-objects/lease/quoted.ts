@@ -1,6 +1,7 @@
 import { emptyFrontier } from "@gpux/protocol/merkle";
 import type { HoldRequest } from "../interfaces.ts";
 import { hasherOf } from "./billing.ts";
+import { NOT_SERVED } from "./service-state.ts";
 import type { Lease, State } from "./state.ts";
 
 /** LSE-1: a lease begins as a quote: terms that nobody has funded, held until `expiresAt`. */
@@ -18,6 +19,9 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     plan: null,
     funded: 0n,
     openedAt: null,
+    watch: { at: 0, isHard: false },
+    suspendedAt: null,
+    extendedS: 0,
     epoch: 0,
     secret: null,
     sent: 0,
@@ -30,18 +34,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     frontier: emptyFrontier(),
     block: null,
     ticks: [],
-    service: {
-      servingAt: null,
-      since: null,
-      edgeMs: 0,
-      agentMs: 0,
-      countedMs: 0,
-      asked: 0,
-      askedAt: null,
-      billedTo: null,
-      low: null,
-      isFinal: false,
-    },
+    service: NOT_SERVED,
     voucher: null,
     closing: null,
     topUps: [],

@@ -8,7 +8,7 @@ import { giveUp } from "./outcome.ts";
 import { isDedicated, isTerminal, type Lease, type State } from "./state.ts";
 
 /**
- * The time of a dedicated lease (SPEC MTR-7 to MTR-9). The edge's clock runs while the lease is there to be used: the
+ * The time of a dedicated lease (SPEC MTR-9 to MTR-11). The edge's clock runs while the lease is there to be used: the
  * agent has confirmed it, its socket is up, and nobody has ended it. Every tick the agent is asked what its own clock
  * says; what is billed is the least of the two, of what the terms allow by now, and of the money.
  */
@@ -27,7 +27,7 @@ export function edgeMs({ terms, service }: Span, now: number): number {
   return service.edgeMs + (since === null ? 0 : Math.max(0, Math.min(now, terms.expiry * 1_000) - since));
 }
 
-/** MTR-7: what is owed for by now, of all the time that was served: the least of both clocks, terms and money. */
+/** MTR-9: what is owed for by now, of all the time that was served: the least of both clocks, terms and money. */
 export function servedMs(lease: Lease, now: number): number {
   const { terms, service, funded } = lease;
   const elapsed = Math.max(0, Math.min(now, terms.expiry * 1_000) - (lease.openedAt ?? now));
@@ -195,7 +195,7 @@ function lastCount(draft: Draft): void {
   else if (service.askedAt === null) ask(draft);
 }
 
-/** MTR-9: nobody serves for nothing. Its jobs are broken off. */
+/** MTR-11: nobody serves for nothing. Its jobs are broken off. */
 function spend(draft: Draft): void {
   for (const job of draft.jobs.values()) {
     if (isTerminal(job)) continue;

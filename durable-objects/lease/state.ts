@@ -3,12 +3,13 @@ import { JobFailureCode } from "@gpux/protocol/errors";
 import { AutoTopUp, fundingAmount, isFromCredit, LeaseFunding } from "@gpux/protocol/funding";
 import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "@gpux/protocol/ids";
 import { AttemptToken, JobRequest, JobStatus, Output, SignedAllowance, TERMINAL } from "@gpux/protocol/job";
-import { LeaseEnd, LeaseStatus, LeaseTransaction, QuoteText } from "@gpux/protocol/lease";
+import { LeaseEnd, LeaseStatus, LeaseTransaction, QuoteText, WIND_UP_S } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { FundingPlan } from "@gpux/protocol/order";
 import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
+import { NOT_SERVED, Service } from "./service-state.ts";
 
 /** Everything here is in milliseconds since the epoch unless it says seconds. */
 const Time = z.int().min(0);
@@ -50,42 +51,6 @@ const ReceiptState = z.strictObject({
 /** Time of a dedicated lease that is billed and that no voucher covers yet. */
 export const Tick = z.strictObject({ from: Time, to: Time, receipt: ReceiptState });
 export type Tick = z.output<typeof Tick>;
-
-/** The clock of a dedicated lease (service.ts). Milliseconds of service unless it says otherwise. */
-const Service = z.strictObject({
-  /** When the agent confirmed that it serves; nothing counts before. */
-  servingAt: Time.nullable(),
-  /** Since when the edge's clock runs; null while it stands. */
-  since: Time.nullable(),
-  /** What it has counted until it last stood. */
-  edgeMs: z.int().min(0),
-  /** The most that the agent has counted. */
-  agentMs: z.int().min(0),
-  /** What the edge's clock had counted when the agent last answered. */
-  countedMs: z.int().min(0),
-  /** The number of the last question to the agent, and when it was put; null: it is answered. */
-  asked: z.int().min(0),
-  askedAt: Time.nullable(),
-  /** Until when time is billed. */
-  billedTo: Time.nullable(),
-  /** What was left when it fell below a fifth of the money; null before, and again after a top-up. */
-  low: Amount.nullable(),
-  /** Nothing more will be counted. */
-  isFinal: z.boolean(),
-});
-
-const NOT_SERVED: z.input<typeof Service> = {
-  servingAt: null,
-  since: null,
-  edgeMs: 0,
-  agentMs: 0,
-  countedMs: 0,
-  asked: 0,
-  askedAt: null,
-  billedTo: null,
-  low: null,
-  isFinal: false,
-};
 
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({
@@ -151,6 +116,9 @@ const TopUp = z.strictObject({
     .nullable(),
 });
 
+/** When the relayer last said that the funding stands, and whether a reorganisation can still take it (funding.ts). */
+const Watch = z.strictObject({ at: Time, isHard: z.boolean() });
+
 /** How much of the voucher the relayer keeps, to land it should the payer exit, and since when (duties.ts). */
 const Held = z.strictObject({ cumulative: Amount, at: Time });
 
@@ -197,6 +165,11 @@ export const Lease = z.strictObject({
   plan: FundingPlan.nullable().default(null),
   funded: Amount,
   openedAt: Time.nullable(),
+  watch: Watch.prefault({ at: 0, isHard: false }),
+  /** By how much the end was moved since the quote; seconds. */
+  extendedS: z.int().min(0).default(0),
+  /** Of `suspended`: since when. */
+  suspendedAt: Time.nullable().default(null),
   /** Raised durably before the first frame of each life of the object; part of the fencing token. */
   epoch: z.int().min(0),
   /** Of the tickets that stand for jobs whose rows are not written yet (tickets.ts); told to nobody. */
@@ -299,6 +272,21 @@ export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {
 
 export function currentAttempt(job: Job): Attempt | undefined {
   return job.attempts.at(-1);
+}
+
+/** Open on chain as far as anybody knows, and not wound up yet. */
+export function isWorking({ status }: Pick<Lease, "status">): boolean {
+  return status === "active" || status === "suspended" || status === "draining" || status === "closing";
+}
+
+/** Its agreed end, which the terms may outlast (docs/adr/0016). */
+export function endsAt({ terms, text, extendedS }: Lease): number {
+  return (terms.expiry - (text.extendable_s ?? 0) + extendedS) * 1_000;
+}
+
+/** When it takes no more work, so that its close can land. */
+export function windUpAt(lease: Lease): number {
+  return endsAt(lease) - WIND_UP_S * 1_000;
 }
 
 /** What the lease has on chain, or is about to be opened with. */

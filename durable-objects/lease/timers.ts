@@ -1,11 +1,23 @@
+import type { JobFailureCode } from "@gpux/protocol/errors";
+import type { LeaseEnd } from "@gpux/protocol/lease";
 import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end } from "./ending.ts";
-import { deadline, sendCancel, WIND_UP_MS } from "./jobs.ts";
+import { SUSPENDED_MS, watchAt } from "./funding.ts";
+import { deadline, sendCancel } from "./jobs.ts";
 import { expire, giveUp, giveWay, lose } from "./outcome.ts";
 import { isCounted, keepTime, serviceAt } from "./service.ts";
-import { isDedicated, isOver, isTerminal, type Lease, type State, unsignedReceipts } from "./state.ts";
+import {
+  isDedicated,
+  isOver,
+  isTerminal,
+  isWorking,
+  type Lease,
+  type State,
+  unsignedReceipts,
+  windUpAt,
+} from "./state.ts";
 
 /** An attempt on a node that left is lost after this; the lease itself much later. */
 export const GRACE_MS = 120_000;
@@ -49,10 +61,11 @@ export function advance(draft: Draft): void {
       if (job.status === "running" || job.status === "starting") giveWay(draft, job);
   if (lease.drainAt !== null) breakOff(draft, lease.drainAt);
 
-  const working = lease.status === "active" || lease.status === "draining" || lease.status === "closing";
   const awayTooLong = lease.awayAt !== null && wantsAgent(lease) && now >= lease.awayAt + LOST_MS;
-  if (working && (awayTooLong || now >= lease.terms.expiry * 1_000)) return lost(draft);
-  if (lease.status === "active" && now >= lease.terms.expiry * 1_000 - WIND_UP_MS)
+  const isUnfunded = lease.suspendedAt !== null && now >= lease.suspendedAt + SUSPENDED_MS;
+  if (isWorking(lease) && (awayTooLong || isUnfunded || now >= lease.terms.expiry * 1_000))
+    return lost(draft, isUnfunded ? "funding_failed" : lease.awayAt === null ? "lease_ended" : "node_lost");
+  if (lease.status === "active" && now >= windUpAt(lease))
     drain(draft, { reason: "terms_expired", fault: "tenant" });
   if (draft.lease.status === "active" && lease.drainAt !== null) {
     // What a dedicated lease reserved is taken back: nothing is left of it to rest.
@@ -72,22 +85,20 @@ function breakOff(draft: Draft, at: number): void {
   }
 }
 
+const ENDS = {
+  node_lost: { reason: "node_lost", fault: "provider" },
+  lease_ended: { reason: "terms_expired", fault: "tenant" },
+  funding_failed: { reason: "funding_failed", fault: "chain" },
+} as const satisfies Partial<Record<JobFailureCode, LeaseEnd>>;
+
 /** LSE-6: the node is gone for good or the terms ran out. The last voucher still pays; the rest is reclaimed. */
-function lost(draft: Draft): void {
-  const code = draft.lease.awayAt === null ? "lease_ended" : "node_lost";
+function lost(draft: Draft, code: keyof typeof ENDS): void {
   for (const job of draft.jobs.values()) {
     if (isTerminal(job)) continue;
     sendCancel(draft, job, "the lease has ended");
     giveUp(draft, job, { code });
   }
-  if (draft.lease.end === null)
-    draft.lease = {
-      ...draft.lease,
-      end:
-        code === "node_lost"
-          ? { reason: "node_lost", fault: "provider" }
-          : { reason: "terms_expired", fault: "tenant" },
-    };
+  if (draft.lease.end === null) draft.lease = { ...draft.lease, end: ENDS[code] };
   end(draft, "lost");
 }
 
@@ -111,9 +122,9 @@ function askAgain(draft: Draft): void {
 }
 
 /** From when on the relayer must have the newest voucher; infinity when it has it, or the lease lands it itself. */
-export function holdAt({ status, voucher, held, openedAt }: Lease): number {
-  const working = status === "active" || status === "draining" || status === "closing";
-  if (!working || voucher === null || voucher.meter === null) return never;
+export function holdAt(lease: Lease): number {
+  const { voucher, held, openedAt } = lease;
+  if (!isWorking(lease) || voucher === null || voucher.meter === null) return never;
   const rise = voucher.cumulative - held.cumulative;
   if (rise <= 0n) return never;
   return rise >= HOLD_VALUE ? 0 : Math.max(held.at, openedAt ?? 0) + HOLD_EVERY_MS;
@@ -131,9 +142,12 @@ export function wakeAt(state: State, now: number): number {
   if (lease.status === "quoted") at = lease.quoteUntil;
   // Whatever the terms say, the chain's answer to the funding is waited for, and asking for it is a duty.
   if (lease.status === "funding") at = never;
-  if (lease.status === "active") at -= WIND_UP_MS;
+  if (lease.status === "active") at = windUpAt(lease);
   const hold = holdAt(lease);
   if (hold > now) at = Math.min(at, hold);
+  const watch = watchAt(state);
+  if (watch > now) at = Math.min(at, watch);
+  if (lease.suspendedAt !== null) at = Math.min(at, lease.suspendedAt + SUSPENDED_MS);
   at = Math.min(at, restAt(lease));
   const { yieldAt } = lease.capacity;
   if (yieldAt !== null && yieldAt > now) at = Math.min(at, yieldAt);

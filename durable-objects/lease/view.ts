@@ -8,6 +8,7 @@ import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import {
   currentAttempt,
+  endsAt,
   inTurn,
   isOpenedFromCredit,
   isOver,
@@ -70,6 +71,7 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
     eta_s: null,
     possible: true,
     blockers: {
+      ...(lease.status === "suspended" ? { funding: 1 } : {}),
       ...(lease.status === "funding" ? { [lease.openedAt === null ? "funding" : "confirmations"]: 1 } : {}),
       ...(isHeld(lease) ? {} : { [lease.capacity.blocker ?? "warming"]: 1 }),
       ...(lease.capacity.yieldAt === null ? {} : { yielding: 1 }),
@@ -143,6 +145,8 @@ export function leaseView(state: State): LeaseView {
     ...(lease.plan === null ? {} : { order_id: lease.plan.order }),
     ...(lease.end === null ? {} : { end: lease.end }),
     ...(lease.openedAt === null ? {} : { opened_at: time(lease.openedAt) }),
+    ends_at: time(endsAt(lease)),
+    extendable_s: (lease.text.extendable_s ?? 0) - lease.extendedS,
     created_at: time(lease.createdAt),
   };
 }

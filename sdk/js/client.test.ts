@@ -80,6 +80,15 @@ it("adds to a lease, and then allows jobs as much more", async () => {
   expect(await refusal(client.leases.topUp(id, 1n))).toMatchObject({ code: "quote_mismatch" });
 });
 
+it("moves a lease's end, and adds to it on the way", async () => {
+  const { client, edge } = setUp();
+  await client.jobs.create({ ...request, max_price: "900000" }, { wait: 5 });
+  const id = edge.quote.lease_id;
+  expect((await client.leases.extend(id, 7_200)).funded).toBe(900_000n);
+  expect((await client.leases.extend(id, 3_600, { amount: 100_000n })).funded).toBe(1_000_000n);
+  expect(edge.extendedS).toBe(7_200);
+});
+
 it("gives each funding away to be kept before it leaves, and sends none that could not be kept", async () => {
   const kept: KeptIntent[] = [];
   const { client, edge } = setUp({

@@ -29,6 +29,8 @@ export interface QuoteInput {
   readonly demand?: DemandInput;
   /** Seconds that the lease may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
+  /** Seconds that the lease's end may be moved later, by `extend`: up to 86,400, by default none. */
+  readonly extendableS?: number;
   /** `serverless`, the default: billed while a job runs. `dedicated`: reserved, billed by the clock, jobs are free. */
   readonly mode?: LeaseMode;
   /** Base units that the caller means to put in. */
@@ -46,6 +48,7 @@ export interface OpenOptions {
   /** What was asked for: the quote is checked against it before anything is signed. Any one GPU by default. */
   readonly demand?: DemandInput;
   readonly durationS?: number;
+  readonly extendableS?: number;
   readonly mode?: LeaseMode;
   readonly keepWarmS?: number;
   /** Base units per hour. */
@@ -89,6 +92,15 @@ export interface Leases {
     options?: { signal?: AbortSignal | undefined; payFrom?: PayFrom },
   ): Promise<LeaseView>;
   /**
+   * Moves the lease's end to so many seconds behind the quote's, in all and at most its `extendableS`; `amount` base
+   * units are added with it. Asked again it changes nothing more.
+   */
+  extend(
+    id: string,
+    extendedS: number,
+    options?: { amount?: bigint; signal?: AbortSignal | undefined; payFrom?: PayFrom },
+  ): Promise<LeaseView>;
+  /**
    * Leaves the lease raises from credit, signed here and now, that it lands by itself: by `amount` whenever less than
    * `below` is left, up to `limit` base units in all. Null takes back what has not been used of them.
    */
@@ -117,6 +129,7 @@ export function createQuotes({ transport, account, payer }: LeaseSettings) {
       payer: payer.address,
       consumer_signer: account.address,
       duration_s: input.durationS ?? DEFAULT_DURATION_S,
+      ...(input.extendableS === undefined ? {} : { extendable_s: input.extendableS }),
       ...(input.mode === undefined ? {} : { mode: input.mode }),
       ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
       ...(input.amount === undefined ? {} : { amount: input.amount }),
@@ -158,6 +171,24 @@ export function createLeases(settings: LeaseSettings): Leases {
     }
   }
 
+  /** More money for a lease of ours, signed. From credit it is a target: the same again adds nothing. */
+  async function moreFor(
+    id: string,
+    amount: bigint,
+    { signal, payFrom = "wallet" }: { signal?: AbortSignal | undefined; payFrom?: PayFrom },
+  ) {
+    const { settlement } = await settings.wellKnown();
+    const lease = await transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView);
+    mustBe(lease, id, settlement);
+    if (lease.terms.payer !== payer.address.toLowerCase())
+      throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
+    if (payFrom === "credit" && !isConsumer(account, lease.terms))
+      throw quoteMismatch("terms.consumerSigner", "the lease's credit is another key's to spend");
+    const added = payFrom === "credit" ? raisedTo(lease) + amount : amount;
+    const topped = { hash: lease.lease_hash, terms: lease.terms, amount: added };
+    return fundings.forOne(settlement, topped, payFrom);
+  }
+
   return {
     async open(quote, options = {}) {
       const wellKnown = await settings.wellKnown();
@@ -169,6 +200,7 @@ export function createLeases(settings: LeaseSettings): Leases {
         demand: checked(Demand, options.demand ?? {}),
         mode: options.mode ?? "serverless",
         durationS: options.durationS ?? DEFAULT_DURATION_S,
+        extendableS: options.extendableS ?? 0,
         keepWarmS: options.keepWarmS ?? KEEP_WARM_S,
         maxRatePerHour: options.maxRatePerHour ?? null,
         now,
@@ -196,21 +228,20 @@ export function createLeases(settings: LeaseSettings): Leases {
     get: (id, { signal } = {}) =>
       transport.json({ method: "GET", path: `/v1/leases/${id}`, signal }, LeaseView),
     list: ({ signal } = {}) => pages(transport, "/v1/leases", listOf(LeaseView), { signed: true, signal }),
-    async topUp(id, amount, { signal, payFrom = "wallet" } = {}) {
-      const { settlement } = await settings.wellKnown();
-      const path = `/v1/leases/${id}`;
-      const lease = await transport.json({ method: "GET", path, signal }, LeaseView);
-      mustBe(lease, id, settlement);
-      if (lease.terms.payer !== payer.address.toLowerCase())
-        throw quoteMismatch("terms.payer", "the lease's money goes back to another account");
-      if (payFrom === "credit" && !isConsumer(account, lease.terms))
-        throw quoteMismatch("terms.consumerSigner", "the lease's credit is another key's to spend");
-      // From credit it is a target: the same again adds nothing.
-      const added = payFrom === "credit" ? raisedTo(lease) + amount : amount;
-      const topped = { hash: lease.lease_hash, terms: lease.terms, amount: added };
-      const funding = await fundings.forOne(settlement, topped, payFrom);
-      const body = jsonBody({ funding });
-      const after = await transport.json({ method: "POST", path: `${path}/topup`, body, signal }, LeaseView);
+    async topUp(id, amount, options = {}) {
+      const body = jsonBody({ funding: await moreFor(id, amount, options) });
+      const path = `/v1/leases/${id}/topup`;
+      const call = { method: "POST", path, body, signal: options.signal } as const;
+      const after = await transport.json(call, LeaseView);
+      warm.raise(id, capped(after.funded));
+      return after;
+    },
+    async extend(id, extendedS, { amount, ...options } = {}) {
+      const funding = amount === undefined ? {} : { funding: await moreFor(id, amount, options) };
+      const body = jsonBody({ extended_s: extendedS, ...funding });
+      const path = `/v1/leases/${id}/extend`;
+      const call = { method: "POST", path, body, signal: options.signal } as const;
+      const after = await transport.json(call, LeaseView);
       warm.raise(id, capped(after.funded));
       return after;
     },

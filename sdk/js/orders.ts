@@ -18,6 +18,8 @@ export interface OrderInput {
   readonly mode?: LeaseMode;
   /** Seconds that the leases may last: 300 to 86,400, by default 3,600. */
   readonly durationS?: number;
+  /** Seconds that each lease's end may be moved later, by `extend`. */
+  readonly extendableS?: number;
   /** As of a quote: how long each node keeps its GPUs for a serverless lease without work. */
   readonly keepWarmS?: number;
   /** Base units to put into each lease; what is not used comes back at its close. The quotes' amounts by default. */
@@ -50,6 +52,7 @@ export function createOrders(settings: LeaseSettings) {
       payer: payer.address,
       consumer_signer: account.address,
       duration_s: input.durationS ?? DEFAULT_DURATION_S,
+      ...(input.extendableS === undefined ? {} : { extendable_s: input.extendableS }),
       ...(input.mode === undefined ? {} : { mode: input.mode }),
       ...(input.keepWarmS === undefined ? {} : { keep_warm_s: input.keepWarmS }),
       ...(input.amount === undefined ? {} : { amount: input.amount }),
@@ -72,6 +75,7 @@ export function createOrders(settings: LeaseSettings) {
         mode,
         durationS,
         keepWarmS: request.keep_warm_s,
+        extendableS: request.extendable_s,
         maxRatePerHour: rate,
         now: timing.now(),
       });

@@ -55,6 +55,7 @@ const CHANGED: [field: string, change: Parameters<typeof quoteAt>[1]][] = [
   ["text.resources", { text: { resources: { ...text.resources, memory_gb: 1 } } }],
   ["text.tier", { text: { tier: "yieldable" } }],
   ["text.keep_warm_s", { text: { keep_warm_s: 0 } }],
+  ["text.extendable_s", { text: { extendable_s: 3_600 }, terms: { expiry: seconds + 7_200 } }],
   ["expires_at", { after: { expires_at: new Date(NOW).toISOString() } }],
   ["terms.expiry", { terms: { expiry: seconds } }],
   ["terms.expiry", { terms: { expiry: seconds + 86_400 } }],
@@ -89,4 +90,11 @@ it.each([
     terms: { unattended: MAX_AMOUNT, ...change?.terms },
   });
   expect(checkQuote(quote, { ...expected, mode: "dedicated" })).toMatchObject(outcome);
+});
+
+it("passes terms that outlast the agreed end by as much as was asked for, and no more", () => {
+  const quote = quoteAt(NOW, { text: { extendable_s: 3_600 }, terms: { expiry: seconds + 7_200 } });
+  expect(checkQuote(quote, { ...expected, extendableS: 3_600 })).toEqual({ ok: true });
+  const longer = quoteAt(NOW, { text: { extendable_s: 3_600 }, terms: { expiry: seconds + 7_400 } });
+  expect(checkQuote(longer, { ...expected, extendableS: 3_600 })).toMatchObject({ field: "terms.expiry" });
 });

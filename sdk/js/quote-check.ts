@@ -18,6 +18,8 @@ export interface Expected {
   readonly mode: LeaseMode;
   readonly durationS: number;
   readonly keepWarmS: number;
+  /** By how much its end may be moved later; none when left out. */
+  readonly extendableS?: number;
   /** Base units per hour; null leaves the rate to the demand's own limit. */
   readonly maxRatePerHour: bigint | null;
   /** Milliseconds. */
@@ -122,12 +124,14 @@ function checkRate(rate: bigint, text: QuoteText, { demand, maxRatePerHour }: Ex
   return blocker === undefined ? pass : fail("text", `the offer fails the demand's ${blocker}`);
 }
 
-function checkTimes(quote: Quote, { now, durationS }: Expected): QuoteCheck {
+function checkTimes(quote: Quote, { now, durationS, extendableS = 0 }: Expected): QuoteCheck {
+  const extendable = quote.text.extendable_s ?? 0;
+  if (extendable !== extendableS) return fail("text.extendable_s", `it is ${extendable}, not ${extendableS}`);
   const nowS = Math.floor(now / 1_000);
   if (Date.parse(quote.expires_at) <= now) return fail("expires_at", "the quote has lapsed");
   if (quote.terms.expiry <= nowS) return fail("terms.expiry", "the terms are over already");
-  if (quote.terms.expiry > nowS + durationS + CLOCK_SLACK_S) {
-    return fail("terms.expiry", `the terms run longer than the ${durationS} s asked for`);
+  if (quote.terms.expiry > nowS + durationS + extendableS + CLOCK_SLACK_S) {
+    return fail("terms.expiry", `the terms run longer than the ${durationS + extendableS} s asked for`);
   }
   return pass;
 }

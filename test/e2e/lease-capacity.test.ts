@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { checkChain, checkPapers, found } from "./testing/books.ts";
 import { type Market, openMarket, publish, smallProduct, sumOf, until } from "./testing/market.ts";
 
-/** SPEC LSE-9 and MTR-7 to MTR-9 with a real agent, which has one GPU. */
+/** SPEC LSE-9 and MTR-9 to MTR-11 with a real agent, which has one GPU. */
 let market: Market;
 let client: Client;
 
@@ -92,19 +92,24 @@ async function ticksOf(lease: string): Promise<TickView[]> {
   return ticks;
 }
 
+const asked = { mode: "dedicated", extendableS: 3_600 } as const;
+
 /** A dedicated lease; at the node's 0.60 USDC an hour a base unit pays for six milliseconds. */
 async function reserve(amount: bigint): Promise<string> {
-  const quote = await client.quotes.create({ mode: "dedicated", amount });
-  return (await client.leases.open(quote, { mode: "dedicated" })).id;
+  const quote = await client.quotes.create({ ...asked, amount });
+  return (await client.leases.open(quote, asked)).id;
 }
 
-it("MTR-7 a dedicated lease is paid by the clock, its jobs are free, and the chain pays what its ticks say", async () => {
+it("MTR-9 a dedicated lease is paid by the clock, its jobs are free, and the chain pays what its ticks say", async () => {
   const before = await market.ledger.balances();
   const matmul = await publish(client, "matmul");
   const lease = await reserve(100_000n);
-  const asked = { function: matmul, inputs: smallProduct(5), max_price: 0n, lease };
-  const job = await client.jobs.wait((await client.jobs.create(asked)).id);
+  const work = { function: matmul, inputs: smallProduct(5), max_price: 0n, lease };
+  const job = await client.jobs.wait((await client.jobs.create(work)).id);
   expect(job).toMatchObject({ status: "succeeded", price: 0n });
+  const { ends_at } = await client.leases.get(lease);
+  const extended = await client.leases.extend(lease, 600, { amount: 5_000n });
+  expect(Date.parse(extended.ends_at ?? "") - Date.parse(ends_at ?? "")).toBe(600_000);
   await market.close(client, lease);
 
   const closed = await client.leases.get(lease);
@@ -119,7 +124,7 @@ it("MTR-7 a dedicated lease is paid by the clock, its jobs are free, and the cha
   await checkChain(market, before, ticks);
 });
 
-it("MTR-9 a dedicated lease ends by itself when its money is used up, and everybody has theirs", async () => {
+it("MTR-11 a dedicated lease ends by itself when its money is used up, and everybody has theirs", async () => {
   const before = await market.ledger.balances();
   // Six seconds.
   const lease = await reserve(1_000n);

@@ -247,7 +247,7 @@ export class AccountObject extends Actor implements AccountDoor {
     }
     const quoted = yield* this.quote(
       by,
-      { demand, duration_s: 3_600, keep_warm_s: KEEP_WARM_S, mode: "serverless" },
+      { demand, duration_s: 3_600, extendable_s: 0, keep_warm_s: KEEP_WARM_S, mode: "serverless" },
       request.max_price,
     );
     return quoted.ok ? { ok: false, code: "payment_required", quote: quoted.quote } : quoted;

@@ -1,8 +1,9 @@
 import { ceiling } from "@gpux/durable-objects/lease/billing";
-import { isOver, type Lease } from "@gpux/durable-objects/lease/state";
+import { isDedicated, isOver, type Lease } from "@gpux/durable-objects/lease/state";
 import type { Receipt } from "@gpux/protocol/eip712";
 import { isFromCredit } from "@gpux/protocol/funding";
 import { append, EMPTY_ROOT, root } from "@gpux/protocol/merkle";
+import { accrued } from "@gpux/protocol/money";
 import { Actor, type Flow, settled } from "./actor.ts";
 import type { LeaseObject } from "./lease-object.ts";
 import type { Random } from "./random.ts";
@@ -43,11 +44,15 @@ export class Adversary extends Actor {
     yield* network.call(this, meter, "attest less", () => settled(meter.attest(request)));
   }
 
-  /** The meter is to sign a job that nobody allowed. */
+  /** The meter is to sign a job that nobody allowed, or time that has not gone by. */
   *#inflate(lease: Lease): Flow<void> {
     const { meter, network, hasher } = this.#setting;
     const { frontier, spent, allowance, terms, hash } = lease;
-    const cumulative = ceiling(lease) + 1n;
+    const { now } = this.#setting.schedule;
+    // Of a dedicated lease the clock is what allows it: ten minutes more than have gone by.
+    const cumulative = isDedicated(lease)
+      ? terms.upfront + accrued(terms.ratePerHour, now - lease.createdAt + 600_000)
+      : ceiling(lease) + 1n;
     const receipt: Receipt = {
       leaseId: hash,
       job: EMPTY_ROOT,

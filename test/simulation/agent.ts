@@ -211,6 +211,7 @@ export class Agent extends Actor {
             terms,
             resources,
             gpus: frame.text?.gpus ?? [],
+            text: frame.text,
             expiresAt: Date.parse(frame.expires_at),
           },
         });
@@ -260,13 +261,15 @@ export class Agent extends Actor {
       yield* journal.sync();
       return this.#serveOpened(id, known, journal);
     }
-    const { gpus, resources } = this.#reservations.get(id) ?? LEAST;
+    const held = this.#reservations.get(id);
+    const { gpus, resources } = held ?? LEAST;
+    const text = held?.text;
     const admission = this.#reservations.agree(id, terms, { gpus, resources }, this.#occupied(0));
     const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
     this.#books.set(id, journal);
-    journal.append({ is: "lease", terms, gpus: [...gpus], resources, refusal });
+    journal.append({ is: "lease", terms, gpus: [...gpus], resources, text, refusal });
     yield* journal.sync();
-    this.#serveOpened(id, newBook(terms, { gpus, resources }, refusal), journal);
+    this.#serveOpened(id, newBook(terms, { gpus, resources, text }, refusal), journal);
     this.#enter({ is: "released", lease: id });
   }
 

@@ -50,11 +50,15 @@ export class Buyer {
   }
 
   #wanted(): Wanted {
+    const demand = this.demand();
+    const duration_s = this.#random.pick([300, 600, 1_800, 3_600]);
     return {
-      demand: this.demand(),
-      duration_s: this.#random.pick([300, 600, 1_800, 3_600]),
+      demand,
+      duration_s,
+      extendable_s: 0,
       keep_warm_s: this.#random.pick([0, 5, 30, 300]),
-      mode: "serverless",
+      // A quarter of them: leases that are long enough for ticks.
+      mode: duration_s === 1_800 ? "dedicated" : "serverless",
       ...(this.#random.chance(0.5)
         ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
         : {}),
@@ -65,7 +69,11 @@ export class Buyer {
   *openTogether(): Flow<void> {
     const { schedule, network, hasher, keyring } = this.#setting;
     const account = this.#setting.account(this.#address);
-    const request: Wanted = { ...this.#wanted(), demand: { ...this.demand(), tier: "firm" } };
+    const request: Wanted = {
+      ...this.#wanted(),
+      demand: { ...this.demand(), tier: "firm" },
+      mode: "serverless",
+    };
     const nodes = this.#random.int(2, 3);
     const ask = () => account.order(this.#address, request, nodes);
     const placed = yield* network.call(this.#owner, account, "order", ask);

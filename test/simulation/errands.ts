@@ -65,6 +65,11 @@ export class Errands {
         );
         return answeredBy(intent, answer);
       }
+      case "watch": {
+        const { intent } = duty;
+        const answer = yield* network.call(me, relayer, "watch fund", () => relayer.submit(intent), true);
+        return answer.status === "done" ? answeredBy(intent, answer) : { t: "unfunded" };
+      }
       case "allocate":
         throw new Error("the simulation's consumers have no credit");
       case "hold":

@@ -1,17 +1,21 @@
 import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
+import { sideBySide } from "@gpux/durable-objects/lease/jobs";
 import type { Event } from "@gpux/durable-objects/lease/machine";
 import { YIELDED } from "@gpux/durable-objects/lease/outcome";
 import {
   currentAttempt,
+  isDedicated,
   isOver,
   isTerminal,
   type Job,
   pledged,
   type State,
 } from "@gpux/durable-objects/lease/state";
+import type { Receipt } from "@gpux/protocol/eip712";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobStatus } from "@gpux/protocol/job";
+import { accrued } from "@gpux/protocol/money";
 import type { Disk } from "./disk.ts";
 import { type Run, runKey, type Truth } from "./truth.ts";
 import { hold } from "./violation.ts";
@@ -43,6 +47,8 @@ export interface Observed {
 export class LeaseLedger {
   readonly id: LeaseId;
   jobs = new Map<JobId, Job>();
+  /** Receipts of time by their sequence, of a dedicated lease. */
+  readonly ticks = new Map<number, Receipt>();
   state: State;
   /** Receipts that the node refused and that are not owed (SPEC MTR-6). */
   forgiven = 0;
@@ -69,6 +75,7 @@ export class LeaseLedger {
     for (const job of after.jobs.values()) if (job !== this.jobs.get(job.id)) this.#job(job, after, now);
     for (const job of before.jobs.values())
       hold(after.jobs.has(job.id) || isTerminal(job), "J1 no job is dropped", () => `${job.id} is gone`);
+    this.#time(before, after, now);
     this.#money(before, after);
     this.#notice(before, after, now);
     if (after.lease.status === "lost") this.lostAt ??= now;
@@ -213,6 +220,32 @@ export class LeaseLedger {
     );
   }
 
+  /** MTR-9: time is billed once, for what the lease is worth by the clock, and for no more than has gone by. */
+  #time(before: State, { lease }: State, now: number): void {
+    const known = new Set(lease.ticks.map(({ receipt }) => receipt.receipt.sequence));
+    for (const { receipt } of before.lease.ticks) {
+      const { sequence } = receipt.receipt;
+      if (receipt.settled !== null || known.has(sequence)) continue;
+      this.forgiven += 1;
+      this.ticks.delete(sequence);
+    }
+    for (const { receipt } of lease.ticks) this.ticks.set(receipt.receipt.sequence, receipt.receipt);
+    if (!isDedicated(lease)) return;
+    const served = [...this.ticks.values()].reduce((sum, { billedMs }) => sum + Number(billedMs), 0);
+    hold(
+      served <= now - (lease.service.servingAt ?? now),
+      "MTR-9 no more time is billed than has gone by",
+      () => `${this.id} is billed ${served} ms`,
+    );
+    hold(
+      lease.spent === accrued(lease.terms.ratePerHour, served),
+      "MTR-9 time costs what the terms say",
+      () => `${this.id}: ${served} ms for ${lease.spent}`,
+    );
+    for (const job of this.jobs.values())
+      hold(job.price === 0n, "MTR-9 jobs of a dedicated lease are free", () => job.id);
+  }
+
   /** LSE-11: who is told to give way begins nothing, and has nothing running when the notice is over. */
   #notice(before: State, after: State, now: number): void {
     const { capacity, text } = after.lease;
@@ -240,10 +273,11 @@ export class LeaseLedger {
   #money(before: State, after: State): void {
     const { lease } = after;
     let prices = 0n;
+    for (const { price } of this.ticks.values()) prices += price;
     for (const job of this.jobs.values()) prices += job.price;
     hold(
       lease.spent === prices,
-      "M2 what is spent is what the jobs cost",
+      "M2 what is spent is what jobs and time cost",
       () => `${this.id}: ${lease.spent} of ${prices}`,
     );
     const funded = pledged(lease);
@@ -266,7 +300,7 @@ export class LeaseLedger {
     const busy = [...after.jobs.values()].filter(
       ({ id, status }) => (status === "starting" || status === "running") && !this.#restored.has(id),
     ).length;
-    hold(busy <= lease.text.resources.gpus, "C3 a lease runs no more than it has GPUs", () => this.id);
+    hold(busy <= sideBySide(lease.text), "C3 a lease runs no more than it may", () => this.id);
     if (isOver(lease)) {
       hold(lease.end !== null, "J4 an end has a reason", () => this.id);
       for (const job of after.jobs.values())

@@ -43,6 +43,8 @@ export interface LinkOptions<Up, Down extends Frame> {
   readonly preface?: (body: FrameBody) => FrameBody | null;
   readonly onFrame: (frame: Exclude<Down, { t: "welcome" | "ack" }>) => Flow<void>;
   readonly onEnd: (end: LinkEnd) => void;
+  /** It was up and is not any more; the edge was last heard at this time. */
+  readonly onDown?: (heardAt: number) => void;
   readonly resume?: {
     readonly frames: readonly Unacknowledged[];
     readonly nextSeq: number;
@@ -64,6 +66,7 @@ export class Link<Up, Down extends Frame> {
   #left = 0;
   #older = 0;
   #received: number;
+  #heardAt = 0;
   #dealt: number;
   readonly #queue: Exclude<Down, { t: "welcome" | "ack" }>[] = [];
   #dealing = false;
@@ -126,8 +129,10 @@ export class Link<Up, Down extends Frame> {
   #apply(event: LinkEvent): void {
     const { schedule, random } = this.#options.setting;
     const before = this.#state;
+    if (event.type === "heard") this.#heardAt = schedule.now;
     const step = stepLink(before, event, schedule.now, random.next());
     this.#state = step.next;
+    if (before.state === "up" && step.next.state !== "up") this.#options.onDown?.(this.#heardAt);
     this.#wake?.cancel();
     this.#wake = null;
     if (step.wakeAt !== null)

@@ -2,11 +2,14 @@ import {
   acceptanceOf,
   type Book,
   type BookEntry,
+  countedMs,
   enter,
   entriesOf,
+  isDedicated,
   jobName,
   sameAttempt,
 } from "@gpux/agent/leases/book";
+import { createServiceClock, type ServiceClock } from "@gpux/agent/leases/service-clock";
 import { dueBy, leaseBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import { type FromLease, FromLease as FromLeaseFrame, type ToLease } from "@gpux/protocol/frames";
@@ -46,10 +49,13 @@ export class ServedLease {
   readonly attempts: Attempts;
   readonly link: Link<FromLease, ToLease>;
   readonly #options: ServedOptions;
+  readonly #clock: ServiceClock;
   #welcomed = false;
   #refusal: string | null;
   #left = false;
   #hasGivenWay = false;
+  /** What the escrow held when it was last read. */
+  #funded: bigint | null = null;
   #verifying: { done: boolean; reason: string | null } | null = null;
 
   constructor(options: ServedOptions) {
@@ -58,6 +64,7 @@ export class ServedLease {
     const { setting, machine, book, journal } = options;
     this.book = book;
     this.#refusal = book.refusal;
+    this.#clock = createServiceClock(countedMs(book), () => setting.schedule.now);
     this.hash = setting.hasher.leaseTerms(book.terms);
     this.attempts = new Attempts({
       setting,
@@ -80,6 +87,7 @@ export class ServedLease {
       preface: (body) => acceptanceOf(book, body),
       onFrame: (frame) => this.#onFrame(frame),
       onEnd: options.onEnd,
+      onDown: (heardAt) => this.#clock.cut(heardAt),
       resume: { frames: [...book.frames], nextSeq: book.nextSeq, dealt: book.dealt },
       store: {
         sent: (seq, body) => this.#record({ is: "sent", seq, body }),
@@ -174,7 +182,9 @@ export class ServedLease {
     this.#welcomed = true;
     if (this.#refusal !== null) return this.#refuse(this.#refusal);
     machine.actor.run(this.#verified(), (settled) => {
-      if (settled.ok && settled.value !== null && !this.#left) this.#refuse(settled.value);
+      if (!settled.ok || this.#left) return;
+      if (settled.value !== null) this.#refuse(settled.value);
+      else if (isDedicated(this.book)) this.link.send(leaseBody({ t: "serving" }), true);
     });
   }
 
@@ -218,6 +228,13 @@ export class ServedLease {
         );
         return;
       }
+      case "tick": {
+        const { n, runs } = frame;
+        this.#clock.run(runs);
+        const ms = this.#clock.total();
+        yield* this.#persist({ is: "served", n, ms });
+        return this.link.tell(leaseBody({ t: "served", n, ms }));
+      }
       case "voucher": {
         const { cumulative, evidence, meter_signature: meter } = frame;
         if (meter === this.book.voucher?.meter) return;
@@ -241,7 +258,7 @@ export class ServedLease {
     const { setting, machine } = this.#options;
     const { keyring, hasher } = setting;
     const self = { address: machine.address, leaseId: this.hash, hasher };
-    const check = setting.machines.agent.checkSettle(this.book, self, frame);
+    const check = setting.machines.agent.checkSettle(this.book, self, frame, this.#funded);
     if (!check.ok) {
       setting.watch.agentRefused(this.id, `settle: ${check.detail}`);
       return { t: "refused", what: "settle", reason: check.detail.slice(0, 400) };
@@ -292,6 +309,7 @@ export class ServedLease {
       yield* sleep(setting.schedule, 5_000, "waits for the chain");
     yield* sleep(setting.schedule, setting.random.wait(30), "reads the chain");
     const lease = setting.chain.escrow.leases.get(this.hash);
+    this.#funded = lease?.funded ?? null;
     return { status: lease?.status ?? "none", funded: lease?.funded ?? 0n };
   }
 

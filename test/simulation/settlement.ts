@@ -156,6 +156,7 @@ export function checkEnd(world: World, healedAt: number): void {
       );
     else hold(onChain.paid <= lease.spent, "M2 no more is paid than was used", () => object.name);
     let receipts = 0n;
+    for (const { price } of world.watch.ledgers.get(object.id)?.ticks.values() ?? []) receipts += price;
     for (const job of object.disk.jobs.values()) receipts += job.receipt?.receipt.price ?? 0n;
     hold(
       receipts === lease.spent,

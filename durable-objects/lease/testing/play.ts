@@ -61,6 +61,7 @@ const consumer = {
   /** Somebody waits for a receipt. */
   settle: fc.record({ t: fc.constant("settle") }),
   close: fc.record({ t: fc.constant("close") }),
+  extend: fc.record({ t: fc.constant("extend"), extendedS: fc.constantFrom(1, 3_600, 7_200, 7_201) }),
 } as const;
 
 const agent = {
@@ -140,6 +141,7 @@ const single = fc.oneof(
   { weight: 4, arbitrary: consumer.cancel },
   { weight: 4, arbitrary: consumer.settle },
   { weight: 1, arbitrary: consumer.close },
+  { weight: 1, arbitrary: consumer.extend },
   { weight: 6, arbitrary: agent.hello },
   { weight: 8, arbitrary: agent.started },
   { weight: 6, arbitrary: agent.result },
@@ -281,6 +283,7 @@ export function eventOf(move: Move, state: State, around: Surroundings, now: num
     case "cancel":
       return { t: "cancel", job: jobId(state, move.job) };
     case "close":
+    case "extend":
     case "settle":
     case "gone":
     case "wake":
@@ -448,13 +451,20 @@ function totalOf(chain: Surroundings["chain"]): bigint {
 export function answerTo(
   duty: Duty,
   state: State,
-  { chain, node }: Surroundings,
+  { chain, node, known }: Surroundings,
   refusal: IntentRefusalCode | null,
   enough = true,
 ): Event | null {
   switch (duty.t) {
     case "meter_open":
       return { t: "errand", done: "metered" };
+    case "watch": {
+      if (refusal !== null || !chain.fundings.has(duty.intent.salt)) return { t: "unfunded" };
+      const landing: Duty = { key: "relay:fund", t: "relay", intent: duty.intent };
+      const event = answerTo(landing, state, { chain, node, known }, null);
+      if (event?.t !== "relayed") return event;
+      return { ...event, answer: { ...event.answer, confirmation: enough ? "safe" : "included" } };
+    }
     case "hold":
       return { t: "held", cumulative: duty.voucher.cumulative };
     case "node_open":

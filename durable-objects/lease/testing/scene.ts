@@ -55,11 +55,14 @@ export function active(): Scene {
   return scene.tell(FUND, funded(scene.state), { t: "wake", connected: false }, HELLO);
 }
 
-/** A dedicated lease, whose agent serves it; of 1,000 base units a second, counted every minute. */
+/** A dedicated lease with its money on L1, whose agent serves it; of 1,000 base units a second, counted every minute. */
 export function dedicated(text: Partial<QuoteText> = {}): Scene {
   const hold = holdOf(termsOf({ unattended: MAX_AMOUNT }));
   const scene = new Scene({ ...hold, text: { ...hold.text, mode: "dedicated", ...text } });
-  scene.tell(FUND, funded(scene.state), { t: "wake", connected: false }, HELLO);
+  scene.tell(FUND);
+  const landed = funded(scene.state);
+  const hard = { ...landed, answer: { ...landed.answer, confirmation: "safe" as const } };
+  scene.tell(hard, { t: "wake", connected: false }, HELLO);
   return scene.tell(said({ t: "serving", seq: 1 }), counted(scene, 0));
 }
 

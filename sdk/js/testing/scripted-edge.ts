@@ -7,7 +7,7 @@ import { verifyRequest } from "@gpux/protocol/http-signature/erc8128";
 import { type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { DepositIntent } from "@gpux/protocol/intent";
 import { inputHash, JobBatch, JobRequest, type JobStatus, RoutedJobRequest } from "@gpux/protocol/job";
-import { LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
+import { ExtendRequest, LeaseRequest, type Quote, TopUpRequest } from "@gpux/protocol/lease";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { keccak256, stringToBytes } from "viem/utils";
 import { domain, lower, provider, quoteAt, settlement, signedReceipt, wellKnown, wire } from "./market.ts";
@@ -57,6 +57,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     outcome: "succeeded" as JobStatus,
     failure: undefined as Job["error"],
     output: new TextEncoder().encode("a picture"),
+    extendedS: 0,
     price: 40_000n,
     /** The payer's, for the consumer of the quote. */
     credit: 0n,
@@ -134,7 +135,8 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     if (kind === "leases") {
       if (edge.lease === null || id !== edge.lease.quote.lease_id) return refuse("lease_unknown");
       if (action === "close") edge.lease.closed = true;
-      if (action === "topup") return topUp(each);
+      if (action === "topup") return topUp(TopUpRequest.parse(JSON.parse(each.body)));
+      if (action === "extend") return extend(ExtendRequest.parse(JSON.parse(each.body)));
       return Response.json(leaseView());
     }
     if (kind === "jobs" && (id === undefined || method === "PUT")) {
@@ -179,8 +181,12 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     return Response.json(leaseView(), { status: 201 });
   }
 
-  async function topUp(each: Seen): Promise<Response> {
-    const asked = TopUpRequest.parse(JSON.parse(each.body));
+  async function extend({ extended_s, funding }: ExtendRequest): Promise<Response> {
+    edge.extendedS = Math.max(edge.extendedS, extended_s);
+    return funding === undefined ? Response.json(leaseView()) : topUp({ funding });
+  }
+
+  async function topUp(asked: TopUpRequest): Promise<Response> {
     if ("auto_top_up" in asked) {
       const raises = asked.auto_top_up?.allocations ?? [];
       for (const raise of raises) if (!(await isPayers(raise))) return refuse("funding_invalid");

@@ -80,6 +80,31 @@ export const MONEY_BUGS: readonly Bug[] = [
       })),
   },
   {
+    name: "bills-time-by-its-own-clock",
+    about: "a dedicated lease is billed by the edge's clock, whatever the agent counted",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          if (event.t !== "frame" || event.frame.t !== "served") return step(state, event, now);
+          const frame = { ...event.frame, ms: Number.MAX_SAFE_INTEGER };
+          return step(state, { t: "frame", frame }, now);
+        },
+      })),
+  },
+  {
+    name: "bills-time-twice",
+    about: "a tick of a dedicated lease does not count as billed",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          const result = step(state, event, now);
+          if (!result.ok || result.next.lease.ticks.length <= state.lease.ticks.length) return result;
+          const lease = { ...result.next.lease, billedMs: state.lease.billedMs };
+          return { ...result, next: { ...result.next, lease } };
+        },
+      })),
+  },
+  {
     name: "works-before-the-funding-is-final",
     about: "the first block counts, and a reorganisation takes the money back from under the work",
     plant: (product) => inShell(product, { waitsForFinality: false }),

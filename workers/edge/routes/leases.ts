@@ -3,6 +3,7 @@ import type { NothingFits, Principal } from "@gpux/durable-objects/interfaces";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
 import { LeaseId, OrderId } from "@gpux/protocol/ids";
 import {
+  ExtendRequest,
   IndicativeQuote,
   type LeaseStatus,
   LeaseView,
@@ -232,6 +233,38 @@ const topUpLease = signedRoute(
   },
 );
 
+const extendLease = signedRoute(
+  {
+    method: "post",
+    path: "/v1/leases/{id}/extend",
+    summary:
+      "Move the lease's end later, as far as its terms allow (`extendable_s` of the quote), with more money if it comes along. Idempotent",
+    params: LeaseParams,
+    query: NONE,
+    body: ExtendRequest,
+    answers: { 200: { description: "The lease; `ends_at` is its end", schema: LeaseView } },
+    scope: "leases",
+    contracts: true,
+    refusals: [
+      "invalid_json",
+      "invalid_request",
+      "lease_unknown",
+      "lease_closed",
+      "not_extendable",
+      "forbidden",
+      "payment_required",
+      "funding_invalid",
+      "insufficient_funds",
+    ],
+  },
+  async ({ env, params, body }, principal) => {
+    const extended = await onLease(env, principal, params.id, (lease, as) =>
+      lease.extend(as, body.extended_s, body.funding ?? null),
+    );
+    return extended.ok ? jsonAnswer(LeaseView, extended.lease) : extended;
+  },
+);
+
 const closeLease = signedRoute(
   {
     method: "post",
@@ -257,5 +290,6 @@ export const leaseRoutes: readonly Mounted[] = [
   listLeases,
   getLease,
   topUpLease,
+  extendLease,
   closeLease,
 ];
