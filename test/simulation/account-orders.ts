@@ -207,13 +207,14 @@ export class AccountOrders {
   #wakeAt(id: OrderId): void {
     const { schedule } = this.#setting;
     const state = this.#state(id);
-    const at = orderDuties(state).length > 0 ? schedule.now + RETRY_MS : orderDueAt(state);
+    const isLater = orderDuties(state).length > 0 || this.#gathering.has(id);
+    const at = isLater ? schedule.now + RETRY_MS : orderDueAt(state);
     if (!Number.isFinite(at) || (this.#alarms.get(id) ?? Number.POSITIVE_INFINITY) <= at) return;
     this.#alarms.set(id, at);
     schedule.at(at, `${this.#account.name} orders`, () => {
       if (this.#alarms.get(id) !== at) return;
       this.#alarms.delete(id);
-      if (this.#gathering.has(id)) return;
+      if (this.#gathering.has(id)) return this.#wakeAt(id);
       this.#apply(id, { t: "tick" });
       // This life may end before it is done.
       this.#wakeAt(id);
