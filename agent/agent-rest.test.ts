@@ -153,6 +153,17 @@ describe("LSE-11 a lease that gives way", () => {
     expect((await online()).hello.claimed).toBe(1);
   });
 
+  test("rests all the same with a job that the edge sent before it heard that the notice is over", async () => {
+    await start();
+    const { control, socket } = await opened();
+    control.say(3, 1, { t: "yield", lease, notice_s: 0 });
+    const { seq } = await socket.next("yield");
+    socket.say(0, seq, { t: "ack" });
+    socket.say(1, seq, await runFrame(1));
+    control.say(4, 1, { t: "rest", lease });
+    expect(await socket.closed).toBe(1000);
+  });
+
   test("the owner's claim takes nothing of what is held: it is opened and served all the same", async () => {
     const agent = await start();
     const control = await holding();

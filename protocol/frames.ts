@@ -123,8 +123,8 @@ export const FromLease = z.discriminatedUnion("t", [
     last_seq: z.int().min(0).max(MAX_KNOWN_SEQ),
   }),
   /**
-   * Volatile, right after a welcome and before the ends that are said again: the job of such an end, as `run` gave it,
-   * with the ticket that came with it. Of an edge that crashed before it had written the job down.
+   * Volatile, right before an end that is said again: its job, as `run` gave it, with the ticket that came with it. For an
+   * edge that crashed before it had written the job down.
    */
   frame("accepted", {
     ...attempt,

@@ -9,7 +9,7 @@ import { Amount } from "@gpux/protocol/money";
 import { Gpu, Resources } from "@gpux/protocol/resources";
 import { z } from "zod";
 import type { Sold } from "../control/control.ts";
-import { FrameBody } from "../link/frames.ts";
+import { FrameBody, leaseBody } from "../link/frames.ts";
 import type { Unacknowledged } from "../link/outbox.ts";
 
 /** A receipt that is signed, with the usage that it brought the lease to. */
@@ -288,6 +288,18 @@ export function untoldEnds(book: Book): { job: JobId; attempt: AttemptToken }[] 
     const end = EndFrame.safeParse(body);
     return end.success ? [{ job: end.data.job, attempt: end.data.attempt }] : [];
   });
+}
+
+/**
+ * What goes before the end that is said again (ACK-5): an edge that crashed may know nothing of the job. Not sooner: what
+ * the edge had room for it in, it knows only from the ends before.
+ */
+export function acceptanceOf(book: Book, body: FrameBody): FrameBody | null {
+  const end = EndFrame.safeParse(body);
+  if (!end.success) return null;
+  const { job, attempt } = end.data;
+  const accepted = findEnded(book, job, attempt)?.accepted;
+  return accepted === undefined ? null : leaseBody({ t: "accepted", job, attempt, ...accepted });
 }
 
 /** The agent's own measure of an ended attempt. */

@@ -8,6 +8,7 @@ import type { LinkEnd } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
 import {
+  acceptanceOf,
   type Book,
   type BookEntry,
   countedMs,
@@ -45,7 +46,7 @@ export interface ServedLease extends Share {
   start(): void;
   /** Others may have its resources: it is here for its last signatures alone. */
   isResting(): boolean;
-  /** Whether an attempt has begun and not ended. */
+  /** Whether an attempt has begun and is not being broken off. */
   isWorking(): boolean;
   /** Its resources are its own again. Resolves when a restart would know it too. */
   rouse(): Promise<void>;
@@ -101,6 +102,8 @@ export function serveLease(options: LeaseOptions): ServedLease {
   /** The final usage was asked for, and is answered; or nobody will ask any more. */
   const closed = Promise.withResolvers<void>();
   let { refusal } = book;
+  /** Its notice is over: what the edge sent before it heard of that is not begun. */
+  let hasGivenWay = false;
 
   const record = (entry: BookEntry) => {
     enter(book, entry);
@@ -156,6 +159,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     parse: parseToLease,
     hello: () => leaseBody({ t: "hello", attempts: openAttempts(), last_seq: book.dealt }),
     onWelcome,
+    preface: (body) => acceptanceOf(book, body),
     onFrame,
     onState: (state, detail) => {
       if (isUp && state.state !== "up") clock.cut(link.heardAt());
@@ -200,11 +204,6 @@ export function serveLease(options: LeaseOptions): ServedLease {
 
   function onWelcome(frame: Extract<ToLease, { t: "welcome" }>): void {
     if (leaseIdOf(hasher.leaseTerms(frame.terms)) !== id) refuse("the welcome's terms are not this lease's");
-    // Before their ends, which follow: an edge that crashed may know nothing of these jobs.
-    for (const { job, attempt } of untoldEnds(book)) {
-      const accepted = findEnded(book, job, attempt)?.accepted;
-      if (accepted !== undefined) link.tell(leaseBody({ t: "accepted", job, attempt, ...accepted }));
-    }
     for (const attempt of attempts.list()) {
       const wanted = frame.attempts.some(
         (each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt),
@@ -242,10 +241,10 @@ export function serveLease(options: LeaseOptions): ServedLease {
   async function onFrame(frame: Exclude<ToLease, { t: "welcome" | "ack" }>): Promise<void> {
     switch (frame.t) {
       case "run":
-        jobs.begin(frame);
+        if (!hasGivenWay) jobs.begin(frame);
         return;
       case "runs":
-        for (const run of frame.runs) jobs.begin(run);
+        if (!hasGivenWay) for (const run of frame.runs) jobs.begin(run);
         return;
       case "cancel":
         jobs.cancel(frame);
@@ -311,8 +310,9 @@ export function serveLease(options: LeaseOptions): ServedLease {
     resources: book.resources,
     start: () => link.start(),
     isResting: () => book.resting,
-    isWorking: () => attempts.list().length > 0,
+    isWorking: () => attempts.list().some((each) => each.stopReason === null),
     async rouse() {
+      hasGivenWay = false;
       if (book.resting) await desk.persist({ is: "resting", resting: false });
     },
     async rest() {
@@ -324,6 +324,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
       link.send(dueBy(leaseBody({ t: "yield", notice_s: noticeS }), ownClock() + noticeS * 1_000), true);
       if (attempts.list().length > 0) workshop.executor.yieldSoon?.(noticeS * 1_000);
       const over = setTimeout(() => {
+        hasGivenWay = true;
         for (const attempt of attempts.list()) attempt.stop("yielded");
       }, noticeS * 1_000);
       leaving.signal.addEventListener("abort", () => clearTimeout(over));

@@ -2,11 +2,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { LeaseTerms } from "@gpux/protocol/eip712";
-import type { LeaseId } from "@gpux/protocol/ids";
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { type Executor, executionFailure, type FunctionJob } from "../executors/executor.ts";
-import { card, configWith, house, leaseOf, node, place, termsWith } from "../fixtures.ts";
+import { card, configWith, house, jobOf, leaseOf, node, place, termsWith } from "../fixtures.ts";
 import { openJournal } from "../journal.ts";
 import { dueBy, leaseBody, ownClock } from "../link/frames.ts";
 import { type ScriptedEdge, startScriptedEdge } from "../scripted-edge.ts";
@@ -109,4 +109,32 @@ test("LSE-10 a drain that its agent's last life could not tell says at the next 
   const socket = await online(id);
   expect(await socket.next("drain")).toMatchObject({ seq: 1, deadline_s: 0 });
   expect(await socket.next("drain")).toMatchObject({ seq: 2, deadline_s: 600 });
+});
+
+test("ACK-5 says what a ticket stands for right before that job's end, after the ends before it", async () => {
+  const attempt = { epoch: 1, n: 1 };
+  const [first, second] = [jobOf(id, 1), jobOf(id, 2)];
+  const endOf = (job: JobId) =>
+    leaseBody({ t: "failed", job, attempt, ms: 1, gpu: card.model, code: "limit_exceeded" });
+  const accepted = { function: "f".repeat(64), inputs: {}, ticket: "the edge's own word" };
+  const ended = (job: JobId) => ({
+    job,
+    attempt,
+    inputHash: "1a".repeat(32),
+    payableMs: 1,
+    unheardMs: 0,
+    body: endOf(job),
+  });
+  const { journal } = await openJournal(join(statePaths(folder).leases, `${id}.jsonl`), BookEntry);
+  journal.append({ is: "lease", terms, ...share, refusal: null });
+  journal.append({ is: "ended", ended: ended(first) });
+  journal.append({ is: "sent", seq: 1, body: endOf(first) });
+  journal.append({ is: "ended", ended: { ...ended(second), accepted } });
+  journal.append({ is: "sent", seq: 2, body: endOf(second) });
+  await journal.close();
+  await roster.takeUp();
+  const socket = await online(id);
+  expect(await socket.next("failed")).toMatchObject({ seq: 1, job: first });
+  expect(await socket.next("accepted")).toMatchObject({ seq: 0, job: second, ...accepted });
+  expect(await socket.next("failed")).toMatchObject({ seq: 2, job: second });
 });

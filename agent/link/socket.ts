@@ -36,6 +36,8 @@ export interface LinkOptions<In extends Frame> {
   readonly parse: (text: string) => In | null;
   readonly hello: () => FrameBody;
   readonly onWelcome: (frame: Welcome<In>) => void;
+  /** What is said, volatile, right before a frame that the last connection may not have brought. */
+  readonly preface?: (body: FrameBody) => FrameBody | null;
   /** In order, one after another; the frame counts as dealt with, and is acknowledged, when this resolves. */
   readonly onFrame: (frame: Exclude<In, { t: "welcome" | "ack" }>) => void | Promise<void>;
   readonly onState: (state: LinkState, detail: string) => void;
@@ -74,6 +76,8 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   let outbox: Outbox = outboxOf(options.resume?.frames ?? [], options.resume?.nextSeq ?? 1);
   /** Highest seq of ours that has left on this connection. */
   let left = 0;
+  /** Up to here frames are older than this connection. */
+  let older = 0;
   let heardAt = 0;
   let received = options.resume?.dealt ?? 0;
   let dealt = received;
@@ -190,6 +194,8 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   function pump(): void {
     if (state.state !== "up") return;
     for (const frame of due(outbox, left)) {
+      const before = frame.seq <= older ? (options.preface?.(frame.body) ?? null) : null;
+      if (before !== null) put(0, before);
       put(frame.seq, frame.body);
       left = frame.seq;
     }
@@ -223,6 +229,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
     if (isWelcome(frame)) {
       if ("last_seq" in frame && typeof frame.last_seq === "number") take(frame.last_seq);
       left = outbox.acked;
+      older = outbox.nextSeq - 1;
       apply({ type: "welcomed", heartbeatMs: heartbeatOf(frame) });
       options.onWelcome(frame);
       pump();

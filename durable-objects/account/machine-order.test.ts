@@ -122,6 +122,13 @@ describe("an order's machine", () => {
   });
 
   test("ORD-3 what the chain would refuse releases all", () => {
+    const late = { t: "refused", lease: quoted.legs[0]?.hold.lease, code: "node_offline" } as const;
+    const [reserved] = each("reserved");
+    if (reserved === undefined || late.lease === undefined) throw new Error("no leg");
+    const again = { ...late, lease: late.lease };
+    expect(run([fund, reserved, again], quoted).phase, "asked twice, made once").toBe("reserving");
+    expect(run([fund, ...each("reserved"), again], quoted).phase).toBe("submitting");
+    expect(run([fund, again], quoted).phase).toBe("released");
     const refused = run([fund, ...each("reserved"), { t: "refused", code: "insufficient_funds" }], quoted);
     expect(refused).toMatchObject({ phase: "released", end: { code: "insufficient_funds" } });
   });

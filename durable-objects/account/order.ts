@@ -60,8 +60,13 @@ export type OrderEvent =
   | { readonly t: "give_up"; readonly code: ErrorCode; readonly detail?: string | undefined }
   | { readonly t: "fund"; readonly funding: OrderAuthorization }
   | { readonly t: "reserved"; readonly lease: LeaseId }
-  /** A node or a lease no longer holds, or the chain would refuse the funding. */
-  | { readonly t: "refused"; readonly code: ErrorCode; readonly detail?: string | undefined }
+  /** A node or a lease no longer holds (`lease`), or the chain would refuse the funding. */
+  | {
+      readonly t: "refused";
+      readonly lease?: LeaseId;
+      readonly code: ErrorCode;
+      readonly detail?: string | undefined;
+    }
   /** The relayer has the funding, or may have it. */
   | { readonly t: "submitted" }
   | { readonly t: "told"; readonly lease: LeaseId }
@@ -99,7 +104,7 @@ export function stepOrder(state: OrderState, event: OrderEvent, now: number): Or
       return ok(allIn(next, "reserved") ? { ...next, phase: "submitting" } : next);
     }
     case "refused":
-      return ok(state.phase === "reserving" || state.phase === "submitting" ? released(state, event) : state);
+      return ok(isDecisive(state, event.lease) ? released(state, event) : state);
     case "submitted":
       return ok(state.phase === "submitting" ? { ...state, phase: "telling" } : state);
     case "told": {
@@ -160,6 +165,12 @@ export function takenBy(state: OrderState): { nodes: Address[]; providers: Addre
     nodes: kept.map(({ providerSigner }) => providerSigner),
     providers: state.spread === "any" ? [] : kept.map(({ provider }) => provider),
   };
+}
+
+/** A reservation may be asked for twice at once: one that failed says nothing when the other has been made. */
+function isDecisive({ phase, legs }: OrderState, lease: LeaseId | undefined): boolean {
+  if (lease === undefined) return phase === "reserving" || phase === "submitting";
+  return phase === "reserving" && legs.some((leg) => leg.hold.lease === lease && leg.state === "held");
 }
 
 const ok = (next: OrderState): OrderStep => ({ ok: true, next });

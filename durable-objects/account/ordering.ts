@@ -134,18 +134,19 @@ async function carryOut(desk: Desk, parties: Parties, duty: OrderDuty): Promise<
     }
     const done =
       duty.t === "reserve" ? await parties.reserve(duty.leg, funding) : await parties.submit(state, funding);
-    if (!done.ok) return refusal(done);
+    if (!done.ok) return refusal(done, duty);
     return duty.t === "reserve" ? { t: "reserved", lease: duty.leg.hold.lease } : { t: "submitted" };
   } catch (error) {
     desk.failed(duty, error);
     // Nothing is signed away yet, so a reservation that may have failed has failed. A funding that may have gone is
     // gone: from then on each lease asks the relayer itself what became of it.
     if (duty.t === "reserve")
-      return { t: "refused", code: "node_offline", detail: "a node could not be asked" };
+      return refusal({ ok: false, code: "node_offline", detail: "a node could not be asked" }, duty);
     return duty.t === "submit" ? { t: "submitted" } : null;
   }
 }
 
-function refusal({ code, detail }: Refused): OrderEvent {
-  return { t: "refused", code, detail };
+function refusal({ code, detail }: Refused, duty: OrderDuty): OrderEvent {
+  const of = duty.t === "reserve" ? { lease: duty.leg.hold.lease } : {};
+  return { t: "refused", ...of, code, detail };
 }

@@ -1,13 +1,16 @@
 import type { AccountLease, KeyEntry, KeyEvent } from "@gpux/durable-objects/account/machine";
 import { MAX_OPEN_QUOTES } from "@gpux/durable-objects/account/machine";
-import { amountOf, draftQuote, quoteOf, type Wanted } from "@gpux/durable-objects/account/quote";
+import type { OrderState } from "@gpux/durable-objects/account/order";
+import { amountOf, type Draft, draftQuote, quoteOf, type Wanted } from "@gpux/durable-objects/account/quote";
 import { groupsFor, shardsOf } from "@gpux/durable-objects/books";
 import type { EdgeConfig } from "@gpux/durable-objects/config";
 import type { BookEntry, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
-import { type Address, type JobId, jobIdOf, type LeaseId } from "@gpux/protocol/ids";
+import { type Address, type JobId, jobIdOf, type LeaseId, type OrderId } from "@gpux/protocol/ids";
 import type { RoutedJobRequest } from "@gpux/protocol/job";
 import { type FundingAuthorization, KEEP_WARM_S, type LeaseStatus, type Quote } from "@gpux/protocol/lease";
+import type { OrderAuthorization } from "@gpux/protocol/order";
 import { blockersOf } from "@gpux/protocol/resources";
+import { AccountOrders } from "./account-orders.ts";
 import { Actor, type Flow } from "./actor.ts";
 import type { JobSeen } from "./seen.ts";
 import { type AccountDoor, FEE_RECIPIENT, METER, ONE_SHARD, PLACE, type Setting } from "./setting.ts";
@@ -30,12 +33,14 @@ export class AccountObject extends Actor implements AccountDoor {
   readonly #config: Pick<EdgeConfig, "hasher" | "settlement" | "meter" | "feeRecipient" | "feeBps">;
   readonly #keys = new Map<string, KeyEntry>();
   readonly #leases = new Map<LeaseId, AccountLease>();
+  readonly orders: AccountOrders;
   #quoting = 0;
   #underway = new Set<string>();
 
   constructor(address: Address, setting: Setting) {
     super(`account ${address.slice(2, 4)}`);
     this.#setting = setting;
+    this.orders = new AccountOrders(this, setting, (state) => this.#keepLeases(state));
     this.#config = {
       hasher: setting.hasher,
       settlement: {
@@ -55,13 +60,12 @@ export class AccountObject extends Actor implements AccountDoor {
     super.crash();
     this.#quoting = 0;
     this.#underway = new Set();
+    this.orders.crash();
   }
 
   *quote(by: Address, request: Wanted, atLeast = 0n): Flow<Outcome<{ quote: Quote }>> {
-    const { machines, schedule, network } = this.#setting;
-    const now = schedule.now;
-    if (machines.account.openQuotes(this.#liveLeases(now), now) + this.#quoting >= MAX_OPEN_QUOTES)
-      return { ok: false, code: "too_many_quotes" };
+    const { network } = this.#setting;
+    if (this.#openQuotes() >= MAX_OPEN_QUOTES) return { ok: false, code: "too_many_quotes" };
     this.#quoting += 1;
     try {
       const [group] = groupsFor(request.demand);
@@ -79,19 +83,68 @@ export class AccountObject extends Actor implements AccountDoor {
     }
   }
 
-  *#hold(by: Address, request: Wanted, listed: BookEntry, atLeast: bigint): Flow<Outcome<{ quote: Quote }>> {
-    const { network, random, schedule, watch } = this.#setting;
-    const full: Refused = { ok: false, code: "no_capacity" };
+  *order(by: Address, request: Wanted, nodes: number): Flow<Outcome<{ order: OrderState }>> {
+    const [group] = groupsFor(request.demand);
+    const [name] = group === undefined ? [] : shardsOf(group, ONE_SHARD);
+    const isFull = this.#openQuotes() + this.orders.open() >= MAX_OPEN_QUOTES;
+    if (name === undefined || isFull) return { ok: false, code: "too_many_quotes" };
+    const book = this.#setting.book(name);
+    const find = () => book.find(request.demand, TRIES);
+    const found = yield* this.#setting.network.call(this, book, "find", find);
+    const self = this;
+    return yield* this.orders.place(nodes, found.entries, function* (entry) {
+      const draft = yield* self.#offer(by, request, entry);
+      if (draft === null) return null;
+      const { hold, leaseHash } = draft;
+      return { hold, leaseHash, amount: amountOf(request, hold.terms.ratePerHour) };
+    });
+  }
+
+  *fundOrder(id: OrderId, funding: OrderAuthorization): Flow<Outcome<{ order: OrderState }>> {
+    return yield* this.orders.fund(id, funding);
+  }
+
+  quoteOf(draft: Draft, amount: bigint): Quote {
+    return quoteOf(this.#config, draft, amount);
+  }
+
+  #openQuotes(): number {
+    const { machines, schedule } = this.#setting;
+    return machines.account.openQuotes(this.#liveLeases(schedule.now), schedule.now) + this.#quoting;
+  }
+
+  /** The account's own rows of the leases follow the order's. */
+  #keepLeases({ id: order, createdAt, legs }: OrderState): void {
+    for (const { hold, state } of legs) {
+      const { lease: id, text, terms, expiresAt } = hold;
+      const row = { id, text, createdAt, order };
+      if (state === "held") this.#leases.set(id, { ...row, phase: "quoted", expiresAt });
+      if (state === "told") this.#leases.set(id, { ...row, phase: "open", expiresAt: terms.expiry * 1_000 });
+      if (state === "freeing") this.#leases.set(id, { ...row, phase: "ended", expiresAt });
+    }
+  }
+
+  /** What a listed node offers now, written as terms; nothing is held yet. */
+  *#offer(by: Address, request: Wanted, listed: BookEntry): Flow<Draft | null> {
+    const { network, random, schedule } = this.#setting;
     const node = this.#setting.node(listed.node);
     const described = yield* network.call(this, node, "describe", () => node.describe());
-    if (!described.ok) return full;
+    if (!described.ok) return null;
     const { entry, free } = described;
     const unsold = { ...entry.offer, cpu: free.cpu, memory_gb: free.memory_gb };
-    if (blockersOf(unsold, entry.node, free.gpus.length, request.demand).length > 0) return full;
-    const now = schedule.now;
-    const draft = draftQuote(this.#config, by, request, { entry, cards: free.gpus }, random.bytes32(), now);
+    if (blockersOf(unsold, entry.node, free.gpus.length, request.demand).length > 0) return null;
+    const cards = free.gpus;
+    return draftQuote(this.#config, by, request, { entry, cards }, random.bytes32(), schedule.now);
+  }
+
+  *#hold(by: Address, request: Wanted, listed: BookEntry, atLeast: bigint): Flow<Outcome<{ quote: Quote }>> {
+    const { network, schedule, watch } = this.#setting;
+    const full: Refused = { ok: false, code: "no_capacity" };
+    const draft = yield* this.#offer(by, request, listed);
     if (draft === null) return full;
+    const now = schedule.now;
     const { hold } = draft;
+    const node = this.#setting.node(listed.node);
     const held = yield* network.call(this, node, "hold", () => node.hold(hold));
     if (!held.ok) return full;
     const usual = amountOf(request, hold.terms.ratePerHour);
@@ -109,7 +162,10 @@ export class AccountObject extends Actor implements AccountDoor {
       createdAt: now,
       order: null,
     });
-    watch.quotes(this.name, this.#liveLeases(schedule.now).filter((each) => each.phase === "quoted").length);
+    watch.quotes(
+      this.name,
+      this.#liveLeases(schedule.now).filter((each) => each.phase === "quoted" && each.order === null).length,
+    );
     return { ok: true, quote: quoteOf(this.#config, draft, usual > atLeast ? usual : atLeast) };
   }
 

@@ -1,27 +1,20 @@
-import { AgentConfig } from "@gpux/agent/config";
-import {
-  type Admission,
-  admitResources,
-  admitTerms,
-  admitText,
-  type House,
-} from "@gpux/agent/control/admission";
-import { enterHold, type HoldEntry, type Holds, rememberedHolds } from "@gpux/agent/control/holds";
+import type { HoldEntry } from "@gpux/agent/control/holds";
 import { type BookEntry, enter, newBook, readBook } from "@gpux/agent/leases/book";
 import { dueBy, type NodeBody, nodeBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import type { Share } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { type FromNode, FromNode as FromNodeFrame, type ToNode } from "@gpux/protocol/frames";
-import type { Address, LeaseId } from "@gpux/protocol/ids";
+import type { LeaseId } from "@gpux/protocol/ids";
 import type { SettleIntent } from "@gpux/protocol/intent";
-import type { Offer, Resources } from "@gpux/protocol/resources";
+import type { Resources } from "@gpux/protocol/resources";
 import type { z } from "zod";
 import { Actor, type Flow } from "./actor.ts";
 import { Journal } from "./journal.ts";
 import { Link } from "./link.ts";
+import { type Occupied, type Provider, Reservations } from "./reservations.ts";
 import { ServedLease, settlementOf } from "./served-lease.ts";
-import { PLACE, type Setting } from "./setting.ts";
+import type { Setting } from "./setting.ts";
 import { Slots } from "./slots.ts";
 import type { Truth } from "./truth.ts";
 
@@ -30,14 +23,7 @@ const CLOSE_MS = 5_000;
 /** As in agent/control/control.ts, for a lease whose hold is forgotten. */
 const LEAST: Share = { gpus: [], resources: { gpus: 1, cpu: 0, memory_gb: 0 } };
 
-export interface Provider {
-  readonly address: Address;
-  readonly payout: Address;
-  readonly offer: Offer;
-  readonly skewMs: number;
-}
-
-/** The shell of agent/agent.ts and agent/control over the same admission, holds and books, in virtual time. */
+/** The shell of agent/agent.ts and agent/leases/roster.ts over the same books, in virtual time. */
 export class Agent extends Actor {
   readonly provider: Provider;
   readonly leases = new Map<LeaseId, ServedLease>();
@@ -46,10 +32,8 @@ export class Agent extends Actor {
   readonly aside = new Map<LeaseId, z.output<typeof SettleIntent>>();
   readonly #setting: Setting;
   readonly #truth: Truth;
-  readonly #house: House;
-  readonly #heldJournal: Journal<HoldEntry>;
+  readonly #reservations: Reservations;
   readonly #books = new Map<LeaseId, Journal<BookEntry>>();
-  #holds: Holds = new Map();
   #control: Link<FromNode, ToNode> | null = null;
   #slots: Slots;
   #draining = false;
@@ -64,24 +48,7 @@ export class Agent extends Actor {
     this.provider = provider;
     this.#setting = setting;
     this.#truth = truth;
-    const { prices, region } = provider.offer;
-    const config = AgentConfig.parse({
-      edge: "http://edge.invalid",
-      rpc: "http://chain.invalid",
-      chain_id: PLACE.chainId,
-      escrow: PLACE.escrow,
-      payout: provider.payout,
-      prices: { gpu_hour: "0", core_hour: "0", gb_hour: "0" },
-      region,
-    });
-    const { yieldable } = provider.offer;
-    this.#house = {
-      config: { ...config, prices, ...(yieldable === null ? {} : { yieldable_prices: yieldable }) },
-      offer: provider.offer,
-      address: provider.address,
-      hasher: setting.hasher,
-    };
-    this.#heldJournal = new Journal(setting.schedule, setting.random);
+    this.#reservations = new Reservations(provider, setting);
     this.#slots = new Slots(provider.offer.concurrency);
   }
 
@@ -94,10 +61,7 @@ export class Agent extends Actor {
     const { schedule } = this.#setting;
     this.#draining = false;
     this.#slots = new Slots(this.provider.offer.concurrency);
-    this.#holds = rememberedHolds(
-      this.#heldJournal.entries.reduce<Holds>(enterHold, new Map()),
-      this.#wallClock(),
-    );
+    this.#reservations.remember();
     this.#control = this.#dialNode();
     this.#starting = true;
     for (const [id, journal] of this.#books) {
@@ -125,7 +89,8 @@ export class Agent extends Actor {
     this.#resting.clear();
     this.#truth.lost(this.provider.address, this.#setting.schedule.now);
     this.crash();
-    for (const journal of [this.#heldJournal, ...this.#books.values()]) journal.crash(power);
+    this.#reservations.crash(power);
+    for (const journal of this.#books.values()) journal.crash(power);
   }
 
   /** The owner stops it: no more holds, what runs may end within `ms`, then it is gone until it is started again. */
@@ -168,10 +133,7 @@ export class Agent extends Actor {
 
   /** What it holds and serves now by its own word. */
   taken(): readonly Resources[] {
-    const now = this.#wallClock();
-    const held = [...this.#holds.values()].filter(
-      (hold) => hold.expiresAt > now && !this.#list().includes(hold.lease),
-    );
+    const held = this.#reservations.current().filter((hold) => !this.#list().includes(hold.lease));
     return [...this.#working(), ...held].map((each) =>
       "book" in each ? each.book.resources : each.resources,
     );
@@ -190,8 +152,13 @@ export class Agent extends Actor {
     return [...this.leases.values()].filter((lease) => !lease.book.resting);
   }
 
-  #wallClock(): number {
-    return this.#setting.schedule.now + this.provider.skewMs;
+  #occupied(claimed: number): Occupied {
+    const working = this.#working().map(({ id, book }) => ({
+      id,
+      gpus: book.gpus,
+      resources: book.resources,
+    }));
+    return { working, claimed };
   }
 
   #dialNode(): Link<FromNode, ToNode> {
@@ -228,7 +195,9 @@ export class Agent extends Actor {
     switch (frame.t) {
       case "hold": {
         const { hold: lease, terms, resources } = frame;
-        const admission = this.#admit(frame);
+        const admission = this.#draining
+          ? { ok: false as const, code: "draining", detail: "The node is about to stop." }
+          : this.#reservations.admit(frame, this.#occupied(this.#claimed));
         if (!admission.ok)
           return this.#say({
             t: "declined",
@@ -246,7 +215,7 @@ export class Agent extends Actor {
             expiresAt: Date.parse(frame.expires_at),
           },
         });
-        yield* this.#heldJournal.sync();
+        yield* this.#reservations.sync();
         return this.#say({ t: "held", hold: lease });
       }
       case "release":
@@ -256,7 +225,7 @@ export class Agent extends Actor {
         return yield* this.#open(frame.lease, frame.terms);
       case "rest": {
         const lease = this.leases.get(frame.lease);
-        if (lease === undefined || lease.attempts.list().length > 0) return;
+        if (lease === undefined || lease.attempts.list().some((each) => each.stopReason === null)) return;
         this.leases.delete(frame.lease);
         this.#resting.set(frame.lease, lease.book.resources);
         return yield* lease.rest();
@@ -273,30 +242,8 @@ export class Agent extends Actor {
   }
 
   #enter(entry: HoldEntry): void {
-    this.#holds = rememberedHolds(enterHold(this.#holds, entry), this.#wallClock());
-    this.#heldJournal.append(entry);
+    this.#reservations.enter(entry);
     this.#checkCapacity();
-  }
-
-  #admit({ hold: lease, terms, resources, text }: Extract<ToNode, { t: "hold" }>): Admission {
-    if (this.#draining) return { ok: false, code: "draining", detail: "The node is about to stop." };
-    if (text === undefined) return { ok: false, code: "text_mismatch", detail: "What is sold is not said." };
-    const proposal = { lease, terms, resources, tier: text.tier };
-    const admission = admitTerms(this.#house, proposal, Math.floor(this.#wallClock() / 1_000));
-    if (!admission.ok) return admission;
-    const sold = admitText(this.#house, proposal, text);
-    return sold.ok ? this.#hasRoom(lease, { gpus: text.gpus, resources }, this.#claimed) : sold;
-  }
-
-  #hasRoom(lease: LeaseId, share: Share, ownersGpus: number): Admission {
-    const served = this.#working().map(({ id, book }) => ({
-      id,
-      gpus: book.gpus,
-      resources: book.resources,
-    }));
-    const taken = this.#setting.machines.agent.takenShares(this.#holds, served, this.#wallClock(), lease);
-    const owners: Share = { gpus: [], resources: { gpus: ownersGpus, cpu: 0, memory_gb: 0 } };
-    return admitResources(this.provider.offer, share, [...taken, owners]);
   }
 
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
@@ -314,15 +261,10 @@ export class Agent extends Actor {
       yield* journal.sync();
       return this.#serveOpened(id, known, journal);
     }
-    const held = this.#holds.get(id);
+    const held = this.#reservations.get(id);
     const { gpus, resources } = held ?? LEAST;
     const text = held?.text;
-    const { hasher } = this.#house;
-    const agreed =
-      held !== undefined && hasher.leaseTerms(held.terms) === hasher.leaseTerms(terms)
-        ? { ok: true as const }
-        : admitTerms(this.#house, { lease: id, terms, resources }, Math.floor(this.#wallClock() / 1_000));
-    const admission = agreed.ok ? this.#hasRoom(id, { gpus, resources }, 0) : agreed;
+    const admission = this.#reservations.agree(id, terms, { gpus, resources }, this.#occupied(0));
     const refusal = admission.ok ? null : `${admission.code}: ${admission.detail}`;
     this.#books.set(id, journal);
     journal.append({ is: "lease", terms, gpus: [...gpus], resources, text, refusal });

@@ -1,22 +1,14 @@
-import type { Wanted } from "@gpux/durable-objects/account/quote";
 import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
-import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import { type JobRequest, TERMINAL } from "@gpux/protocol/job";
-import type { FundingAuthorization, Quote } from "@gpux/protocol/lease";
 import type { Demand } from "@gpux/protocol/resources";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow } from "./actor.ts";
+import { Buyer } from "./buyer.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
 import { type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
-
-/** A lease that this consumer opened, as its own notes say. */
-interface Opened {
-  readonly id: LeaseId;
-  readonly hash: Bytes32;
-  readonly quote: Quote;
-}
 
 /** A request that may be made again under its key. */
 interface Order {
@@ -37,7 +29,7 @@ export class Consumer extends Actor {
   readonly #setting: Setting;
   readonly #truth: Truth;
   readonly #random: Random;
-  readonly #leases: Opened[] = [];
+  readonly #buyer: Buyer;
   readonly #orders: Order[] = [];
   readonly #meanPauseMs: number;
   #made = 0;
@@ -51,6 +43,7 @@ export class Consumer extends Actor {
     this.#truth = truth;
     this.#random = random;
     this.#meanPauseMs = meanPauseMs;
+    this.#buyer = new Buyer(this, address, setting, random);
   }
 
   start(): void {
@@ -75,12 +68,13 @@ export class Consumer extends Actor {
   #act(): Flow<void> {
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
-    if (this.#leases.length === 0) return dice < 0.4 ? this.#open() : this.#again();
-    if (dice < (this.#leases.length < 3 ? 0.08 : 0.02)) return this.#open();
+    if (this.#buyer.leases.length === 0 && dice >= 0.4) return this.#again();
+    if (this.#buyer.leases.length === 0 || dice < (this.#buyer.leases.length < 3 ? 0.08 : 0.02))
+      return this.#random.chance(0.25) ? this.#buyer.openTogether() : this.#buyer.open();
     if (dice < 0.6) return this.#newOrder();
     if (dice < 0.7) return this.#again();
     if (dice < 0.8) return this.#cancel();
-    if (dice < 0.88) return this.#topUp();
+    if (dice < 0.88) return this.#buyer.topUp();
     if (dice < 0.93) return this.#read();
     if (dice < 0.97) return this.#otherBody();
     return this.#close();
@@ -88,82 +82,10 @@ export class Consumer extends Actor {
 
   /** Everything that it has open is closed: nobody leaves the simulation without paying. */
   *closeAll(): Flow<void> {
-    for (const { id } of this.#leases) {
+    for (const { id } of this.#buyer.leases) {
       const lease = this.#setting.lease(id);
       yield* this.#setting.network.call(this, lease, "close", () => lease.close(this.address), true);
     }
-  }
-
-  #demand(): Demand {
-    return {
-      tier: this.#random.chance(0.3) ? "yieldable" : "firm",
-      resources: {
-        gpus: this.#random.chance(0.7) ? 1 : 2,
-        cpu: this.#random.pick([0, 0, 4, 8]),
-        memory_gb: this.#random.pick([0, 0, 16, 32]),
-      },
-    };
-  }
-
-  *#open(): Flow<void> {
-    const account = this.#setting.account(this.address);
-    const demand = this.#demand();
-    const duration_s = this.#random.pick([300, 600, 1_800, 3_600]);
-    const request: Wanted = {
-      demand,
-      duration_s,
-      extendable_s: 0,
-      keep_warm_s: this.#random.pick([0, 5, 30, 300]),
-      // A quarter of them: leases that are long enough for ticks.
-      mode: duration_s === 1_800 ? "dedicated" : "serverless",
-      ...(this.#random.chance(0.5)
-        ? { amount: BigInt(this.#random.pick([200_000, 2_000_000, 8_000_000])) }
-        : {}),
-    };
-    const quoted = yield* this.#setting.network.call(this, account, "quote", () =>
-      account.quote(this.address, request),
-    );
-    if (quoted.ok) yield* this.#fund(quoted.quote);
-  }
-
-  *#fund(quote: Quote): Flow<void> {
-    const { schedule, network } = this.#setting;
-    if (this.#random.chance(0.15)) return;
-    yield* sleep(schedule, this.#random.wait(3_000), "thinks it over");
-    const funding = this.#authorize(quote, quote.amount);
-    const account = this.#setting.account(this.address);
-    for (let tries = 0; tries < 3; tries += 1) {
-      try {
-        const opened = yield* network.call(
-          this,
-          account,
-          "open lease",
-          () => account.openLease(this.address, quote.lease_id, funding),
-          true,
-        );
-        if (opened.ok && this.#leases.every((each) => each.id !== quote.lease_id))
-          this.#leases.push({ id: quote.lease_id, hash: quote.lease_hash, quote });
-        return;
-      } catch {
-        // It may have got there: the same authorization again changes nothing.
-        yield* sleep(schedule, this.#random.wait(1_000), "tries again");
-      }
-    }
-  }
-
-  #authorize(quote: Quote, amount: bigint): FundingAuthorization {
-    const { hasher, keyring, schedule } = this.#setting;
-    const salt = this.#random.bytes32();
-    const nonce = hasher.fundingNonce({ leaseIds: [quote.lease_hash], amounts: [amount], salt });
-    this.#setting.watch.authorizes(quote.lease_hash, amount);
-    const ahead = this.#random.pick([90, 300, 3_000]);
-    return {
-      amount,
-      salt,
-      valid_after: 0,
-      valid_before: Math.floor(schedule.now / 1_000) + ahead,
-      signature: keyring.sign(this.address, nonce),
-    };
   }
 
   #newOrder(): Flow<void> {
@@ -175,14 +97,14 @@ export class Consumer extends Actor {
       start_s: this.#random.pick([5, 60]),
       execution_s,
     };
-    const runMs = this.#random.wait(this.#random.pick([500, 5_000, 40_000]));
+    const runMs = this.#random.wait(this.#random.pick([50, 500, 5_000, 40_000]));
     const dice = this.#random.next();
     this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
     const order: Order = {
       key: number.toString().padStart(8, "0"),
       number,
-      lease: this.#random.chance(0.6) ? this.#random.pick(this.#leases).id : null,
-      demand: this.#demand(),
+      lease: this.#random.chance(0.6) ? this.#random.pick(this.#buyer.leases).id : null,
+      demand: this.#buyer.demand(),
       waitMs: this.#random.pick([0, 5_000]),
       request: {
         kind: "function",
@@ -207,7 +129,7 @@ export class Consumer extends Actor {
         const answer = yield* this.#ask(order, request);
         if (answer.ok) return this.#acknowledge(order, answer.job);
         if ("allowance" in answer && answer.allowance !== undefined) this.#allow(order, answer.allowance);
-        else if ("quote" in answer && answer.quote !== undefined) yield* this.#fund(answer.quote);
+        else if ("quote" in answer && answer.quote !== undefined) yield* this.#buyer.fund(answer.quote);
         else return this.#refused(order, answer.code);
       } catch {
         if (this.#random.chance(0.3)) return;
@@ -219,8 +141,8 @@ export class Consumer extends Actor {
   /** A lease that is over is not asked again. */
   #refused(order: Order, code: string): void {
     if (code !== "lease_closed" && code !== "lease_unknown") return;
-    const at = this.#leases.findIndex(({ id }) => id === order.lease);
-    if (at >= 0 && this.#random.chance(0.7)) this.#leases.splice(at, 1);
+    const at = this.#buyer.leases.findIndex(({ id }) => id === order.lease);
+    if (at >= 0 && this.#random.chance(0.7)) this.#buyer.leases.splice(at, 1);
   }
 
   *#ask(
@@ -267,7 +189,7 @@ export class Consumer extends Actor {
 
   /** Signs what is asked for, and at times for the jobs to come as well. */
   #allow(order: Order, asked: { readonly lease_hash: string; readonly cumulative: string }): void {
-    const opened = this.#leases.find((each) => each.hash === asked.lease_hash);
+    const opened = this.#buyer.leases.find((each) => each.hash === asked.lease_hash);
     if (opened === undefined) return;
     const { hasher, keyring } = this.#setting;
     const cumulative = BigInt(asked.cumulative) + (this.#random.chance(0.4) ? 100_000n : 0n);
@@ -316,15 +238,8 @@ export class Consumer extends Actor {
     if (answer.ok && !this.#truth.canceled.has(id)) this.#truth.canceled.set(id, this.#setting.schedule.now);
   }
 
-  *#topUp(): Flow<void> {
-    const { quote } = this.#random.pick(this.#leases);
-    const funding = this.#authorize(quote, BigInt(this.#random.pick([50_000, 3_000_000])));
-    const lease = this.#setting.lease(quote.lease_id);
-    yield* this.#setting.network.call(this, lease, "top up", () => lease.topUp(this.address, funding), true);
-  }
-
   *#close(): Flow<void> {
-    const { id } = this.#random.pick(this.#leases);
+    const { id } = this.#random.pick(this.#buyer.leases);
     const lease = this.#setting.lease(id);
     yield* this.#setting.network.call(this, lease, "close", () => lease.close(this.address), true);
   }

@@ -172,6 +172,6 @@ export function climateOf(random: Random): Climate {
     },
     faults: Object.keys(FAULTS).filter(() => random.chance(0.5)),
     meanPauseMs: random.pick([2_000, 8_000, 30_000]),
-    behindMs: random.pick([BEHIND_MS, BEHIND_MS, 4_000]),
+    behindMs: random.pick([BEHIND_MS, 4_000]),
   };
 }

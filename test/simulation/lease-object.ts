@@ -16,6 +16,7 @@ import { CLOSE, type FromLease, type ToLease } from "@gpux/protocol/frames";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobRequest } from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseStatus } from "@gpux/protocol/lease";
+import type { FundingPlan } from "@gpux/protocol/order";
 import { Actor, type Flow } from "./actor.ts";
 import type { Disk } from "./disk.ts";
 import { LeaseLife } from "./lease-life.ts";
@@ -26,6 +27,7 @@ import { inputHashOf } from "./truth.ts";
 
 /** As in durable-objects/lease/object.ts. */
 const CONFIRM_MS = 30 * 60_000;
+const RESERVED_MS = 60_000;
 
 /** The shell of durable-objects/lease/object.ts and inbox.ts over the same machine, in virtual time. */
 export class LeaseObject extends Actor implements LeaseDoor {
@@ -50,14 +52,13 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return this.#life.isBusy;
   }
 
-  /** It will die as soon as it has answered something that is not on its disk, and the answer is on its way. */
+  /** From now on it may die whenever it has answered something that is not on its disk. */
   trap(): void {
     this.#isTrapped = true;
   }
 
   #spring(): void {
-    if (!this.#isTrapped || !this.#life.isBusy) return;
-    this.#isTrapped = false;
+    if (!this.#isTrapped || !this.#life.isBusy || this.#setting.random.chance(0.3)) return;
     const { life } = this;
     const after = this.#setting.random.int(1, 60);
     this.#setting.network.later(after, `${this.name} dies`, () => this.life === life && this.crash());
@@ -81,16 +82,29 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return { ok: true };
   }
 
-  *fund(funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus; expiry: number }>> {
+  *reserve(validBefore: number): Flow<Outcome> {
     const state = this.state();
     if (state === null) return { ok: false, code: "quote_unknown" };
-    if (state.lease.status === "quoted") {
+    const reserved = yield* this.#reserved(state, validBefore);
+    if (!reserved.ok) return reserved;
+    if (this.state() === null) return { ok: false, code: "quote_expired" };
+    const result = this.#life.apply({ t: "reserve", until: this.#setting.schedule.now + RESERVED_MS });
+    return result.ok ? { ok: true } : refusalOf(result);
+  }
+
+  *fund(
+    funding: FundingAuthorization,
+    plan: FundingPlan | null = null,
+  ): Flow<Outcome<{ status: LeaseStatus; expiry: number }>> {
+    const state = this.state();
+    if (state === null) return { ok: false, code: "quote_unknown" };
+    if (state.lease.status === "quoted" && plan === null) {
       const fault = fundingFault(funding, this.#setting.schedule.now);
       if (fault !== null) return refusalOf(fault);
       const reserved = yield* this.#reserved(state, funding.valid_before);
       if (!reserved.ok) return reserved;
     }
-    const result = this.#life.apply({ t: "fund", funding });
+    const result = this.#life.apply({ t: "fund", funding, plan });
     if (!result.ok) return refusalOf(result);
     const { status, terms } = result.next.lease;
     return { ok: true, status, expiry: terms.expiry };

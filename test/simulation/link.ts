@@ -40,6 +40,7 @@ export interface LinkOptions<Up, Down extends Frame> {
   readonly parse: (wire: object) => Up;
   readonly hello: () => FrameBody;
   readonly onWelcome: (frame: Extract<Down, { t: "welcome" }>) => void;
+  readonly preface?: (body: FrameBody) => FrameBody | null;
   readonly onFrame: (frame: Exclude<Down, { t: "welcome" | "ack" }>) => Flow<void>;
   readonly onEnd: (end: LinkEnd) => void;
   /** It was up and is not any more; the edge was last heard at this time. */
@@ -63,6 +64,7 @@ export class Link<Up, Down extends Frame> {
   #connection: Connection<Up, Down> | null = null;
   #outbox: Outbox;
   #left = 0;
+  #older = 0;
   #received: number;
   #heardAt = 0;
   #dealt: number;
@@ -204,6 +206,8 @@ export class Link<Up, Down extends Frame> {
   #pump(): void {
     if (this.#state.state !== "up") return;
     for (const frame of due(this.#outbox, this.#left)) {
+      const before = frame.seq <= this.#older ? (this.#options.preface?.(frame.body) ?? null) : null;
+      if (before !== null) this.#put(0, before);
       this.#put(frame.seq, frame.body);
       this.#left = frame.seq;
     }
@@ -234,6 +238,7 @@ export class Link<Up, Down extends Frame> {
     if (isWelcome(frame)) {
       if ("last_seq" in frame && typeof frame.last_seq === "number") this.#take(frame.last_seq);
       this.#left = this.#outbox.acked;
+      this.#older = this.#outbox.nextSeq - 1;
       this.#apply({ type: "welcomed", heartbeatMs: 25_000 });
       this.#options.onWelcome(frame);
       this.#pump();

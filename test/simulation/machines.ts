@@ -4,6 +4,7 @@ import { type Book, findEnded, untoldEnds } from "@gpux/agent/leases/book";
 import { checkClose, checkSettle } from "@gpux/agent/leases/receipts";
 import { acknowledged } from "@gpux/agent/link/outbox";
 import * as account from "@gpux/durable-objects/account/machine";
+import { stepOrder } from "@gpux/durable-objects/account/order";
 import type { BookEvent, Book as Offers } from "@gpux/durable-objects/book/machine";
 import { duties } from "@gpux/durable-objects/lease/duties";
 import * as lease from "@gpux/durable-objects/lease/machine";
@@ -58,6 +59,7 @@ export interface Machines {
     readonly stepKey: typeof account.stepKey;
     readonly candidates: typeof account.candidates;
     readonly openQuotes: typeof account.openQuotes;
+    readonly stepOrder: typeof stepOrder;
   };
   readonly meter: { readonly step: typeof meter.step };
   readonly agent: {
@@ -77,7 +79,12 @@ export const PRODUCT: Machines = {
   lease: { step: lease.step, duties, wakeAt, isForgotten },
   node: { step: node.step },
   book: { apply: (book, event, now) => book.apply(event, now) },
-  account: { stepKey: account.stepKey, candidates: account.candidates, openQuotes: account.openQuotes },
+  account: {
+    stepKey: account.stepKey,
+    candidates: account.candidates,
+    openQuotes: account.openQuotes,
+    stepOrder,
+  },
   meter: { step: meter.step },
   agent: { checkSettle, checkClose, findEnded, endedAttempts, takenShares, uncovered, acknowledged },
   shell: {

@@ -1,4 +1,5 @@
 import {
+  acceptanceOf,
   type Book,
   type BookEntry,
   countedMs,
@@ -7,7 +8,6 @@ import {
   isDedicated,
   jobName,
   sameAttempt,
-  untoldEnds,
 } from "@gpux/agent/leases/book";
 import { createServiceClock, type ServiceClock } from "@gpux/agent/leases/service-clock";
 import { dueBy, leaseBody } from "@gpux/agent/link/frames";
@@ -53,6 +53,7 @@ export class ServedLease {
   #welcomed = false;
   #refusal: string | null;
   #left = false;
+  #hasGivenWay = false;
   /** What the escrow held when it was last read. */
   #funded: bigint | null = null;
   #verifying: { done: boolean; reason: string | null } | null = null;
@@ -83,6 +84,7 @@ export class ServedLease {
       parse: (wire) => FromLeaseFrame.parse(wire),
       hello: () => leaseBody({ t: "hello", attempts: this.#openAttempts(), last_seq: book.dealt }),
       onWelcome: (frame) => this.#onWelcome(frame),
+      preface: (body) => acceptanceOf(book, body),
       onFrame: (frame) => this.#onFrame(frame),
       onEnd: options.onEnd,
       onDown: (heardAt) => this.#clock.cut(heardAt),
@@ -110,6 +112,7 @@ export class ServedLease {
 
   /** Its resources are its own again. */
   *rouse(): Flow<void> {
+    this.#hasGivenWay = false;
     if (this.book.resting) yield* this.#persist({ is: "resting", resting: false });
   }
 
@@ -135,6 +138,7 @@ export class ServedLease {
     const body = leaseBody({ t: "yield", notice_s: Math.floor(ms / 1_000) });
     this.link.send(dueBy(body, until), true);
     schedule.at(until, `${this.id.slice(0, 9)} gives way`, () => {
+      this.#hasGivenWay = true;
       if (!this.#left) for (const attempt of this.attempts.list()) attempt.stop("yielded");
     });
   }
@@ -165,10 +169,6 @@ export class ServedLease {
     const { setting, machine } = this.#options;
     if (leaseIdOf(setting.hasher.leaseTerms(frame.terms)) !== this.id)
       this.#refuse("the terms are not this lease's");
-    for (const { job, attempt } of untoldEnds(this.book)) {
-      const accepted = setting.machines.agent.findEnded(this.book, job, attempt)?.accepted;
-      if (accepted !== undefined) this.link.tell(leaseBody({ t: "accepted", job, attempt, ...accepted }));
-    }
     for (const attempt of this.attempts.list())
       if (
         !frame.attempts.some((each) => each.job === attempt.job && sameAttempt(each.attempt, attempt.attempt))
@@ -198,9 +198,10 @@ export class ServedLease {
     const { setting, machine } = this.#options;
     switch (frame.t) {
       case "run":
-        return this.attempts.begin(frame);
+        if (!this.#hasGivenWay) this.attempts.begin(frame);
+        return;
       case "runs":
-        for (const run of frame.runs) this.attempts.begin(run);
+        if (!this.#hasGivenWay) for (const run of frame.runs) this.attempts.begin(run);
         return;
       case "cancel":
         return this.attempts.cancel(frame);

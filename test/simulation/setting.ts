@@ -1,11 +1,13 @@
-import type { Wanted } from "@gpux/durable-objects/account/quote";
+import type { OrderState } from "@gpux/durable-objects/account/order";
+import type { Draft, Wanted } from "@gpux/durable-objects/account/quote";
 import type { BookEntry, Found, HoldRequest, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
 import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromLease, FromNode, ToLease, ToNode } from "@gpux/protocol/frames";
-import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
+import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobRequest, RoutedJobRequest } from "@gpux/protocol/job";
 import type { FundingAuthorization, LeaseStatus, Quote } from "@gpux/protocol/lease";
+import type { FundingPlan, OrderAuthorization } from "@gpux/protocol/order";
 import type { Demand } from "@gpux/protocol/resources";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import type { Actor, Flow } from "./actor.ts";
@@ -38,7 +40,11 @@ export type Upgrade<C> =
 /** The doors of the objects: what `interfaces.ts` says of them, as flows. */
 export interface LeaseDoor extends Actor {
   quote(request: HoldRequest): Flow<Outcome>;
-  fund(funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus; expiry: number }>>;
+  reserve(validBefore: number): Flow<Outcome>;
+  fund(
+    funding: FundingAuthorization,
+    plan?: FundingPlan | null,
+  ): Flow<Outcome<{ status: LeaseStatus; expiry: number }>>;
   topUp(as: Address, funding: FundingAuthorization): Flow<Outcome>;
   submit(
     as: Address,
@@ -74,7 +80,11 @@ export interface BookDoor extends Actor {
 
 export interface AccountDoor extends Actor {
   quote(by: Address, request: Wanted): Flow<Outcome<{ quote: Quote }>>;
+  /** Several leases at once, all or none. */
+  order(by: Address, request: Wanted, nodes: number): Flow<Outcome<{ order: OrderState }>>;
+  fundOrder(id: OrderId, funding: OrderAuthorization): Flow<Outcome<{ order: OrderState }>>;
   openLease(by: Address, id: LeaseId, funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus }>>;
+  quoteOf(draft: Draft, amount: bigint): Quote;
   submit(
     by: Address,
     key: string,

@@ -129,6 +129,10 @@ export class World implements Targets {
     return [...this.#books.values()];
   }
 
+  accounts(): AccountObject[] {
+    return [...this.#accounts.values()];
+  }
+
   objects(): Actor[] {
     return [
       ...this.leases(),

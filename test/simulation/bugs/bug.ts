@@ -21,6 +21,14 @@ export function inNode(
   return { ...product, node: { step: change(product.node.step) } };
 }
 
+export function inOrders(
+  product: Machines,
+  change: (step: Machines["account"]["stepOrder"]) => Machines["account"]["stepOrder"],
+): Machines {
+  const { account } = product;
+  return { ...product, account: { ...account, stepOrder: change(account.stepOrder) } };
+}
+
 export function inShell(product: Machines, change: Partial<Machines["shell"]>): Machines {
   return { ...product, shell: { ...product.shell, ...change } };
 }

@@ -1,5 +1,5 @@
 import type { LeaseId } from "@gpux/protocol/ids";
-import { type Bug, inLease, inNode } from "./bug.ts";
+import { type Bug, inLease, inNode, inOrders } from "./bug.ts";
 
 /** Bugs in who has what: capacity, offers, keys. */
 export const MARKET_BUGS: readonly Bug[] = [
@@ -87,6 +87,27 @@ export const MARKET_BUGS: readonly Bug[] = [
         },
       },
     }),
+  },
+  {
+    name: "tells-one-lease-of-an-order",
+    about: "the first lease of an order hears that it is funded, and the others never do",
+    plant: (product) =>
+      inOrders(product, (step) => (state, event, now) => {
+        const result = step(state, event, now);
+        if (!result.ok || event.t !== "told") return result;
+        const legs = result.next.legs.map((leg) => ({ ...leg, state: "told" as const }));
+        return { ok: true, next: { ...result.next, phase: "open", legs } };
+      }),
+  },
+  {
+    name: "releases-what-is-funded",
+    about: "an order whose funding is on its way lets go of its nodes",
+    plant: (product) =>
+      inOrders(
+        product,
+        (step) => (state, event, now) =>
+          step(state, event.t === "submitted" ? { t: "refused", code: "quote_expired" } : event, now),
+      ),
   },
   {
     name: "two-jobs-for-one-key",
