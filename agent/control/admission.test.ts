@@ -145,13 +145,15 @@ describe("admission of resources", () => {
     const other = leaseOf(termsWith({ feeBps: 1 })).id;
     const hold: Hold = { lease: id, terms, resources, gpus: [card], expiresAt: 1_000 };
     const holds = enterHold(new Map(), { is: "held", hold });
-    const served = [{ id, ...share([card]) }];
+    const served = [{ id, isResting: false, ...share([card]) }];
+    const resting = [{ id, isResting: true, ...share([card]) }];
     const taken = (...args: [Holds, typeof served, number, LeaseId]) => takenShares(...args).length;
     expect(taken(holds, [], 999, other)).toBe(1);
     expect(taken(holds, [], 1_000, other)).toBe(0);
     expect(taken(holds, [], 999, id)).toBe(0);
     expect(taken(holds, served, 5_000, other)).toBe(1);
     expect(taken(holds, served, 999, other)).toBe(1);
+    expect(taken(holds, resting, 999, other)).toBe(0);
     expect(taken(enterHold(holds, { is: "released", lease: id }), [], 999, other)).toBe(0);
   });
 

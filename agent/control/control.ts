@@ -133,6 +133,8 @@ export function createControl(options: ControlOptions): Control {
         return;
       case "release":
         enter({ is: "released", lease: frame.hold });
+        // LNK-2: once acknowledged it is never said again, and a loss of power must not bring the hold back.
+        await journal.sync();
         if (entryOf(frame.hold) !== undefined) await leases.forget(frame.hold, "released by the edge");
         return;
       case "open":
@@ -199,9 +201,9 @@ export function createControl(options: ControlOptions): Control {
   }
 
   function hasRoom(lease: LeaseId, share: Share, ownersGpus: number): Admission {
-    const working = leases.list().filter(({ isResting }) => !isResting);
     const owners: Share = { gpus: [], resources: { gpus: ownersGpus, cpu: 0, memory_gb: 0 } };
-    return admitResources(house.offer, share, [...takenShares(holds, working, Date.now(), lease), owners]);
+    const taken = takenShares(holds, leases.list(), Date.now(), lease);
+    return admitResources(house.offer, share, [...taken, owners]);
   }
 
   async function open(lease: LeaseId, terms: LeaseTerms): Promise<void> {

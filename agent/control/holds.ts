@@ -45,14 +45,18 @@ export function rememberedHolds(holds: Holds, nowMs: number): Holds {
   return new Map([...holds].filter(([, hold]) => nowMs < hold.expiresAt + REMEMBERED_MS));
 }
 
-/** What holds and leases take of the machine now, `except` one lease. */
+/**
+ * What holds and leases take of the machine now, `except` one lease. A hold that became a lease takes nothing beside it,
+ * also while that rests: the end of a hold that was opened is not synced.
+ */
 export function takenShares(
   holds: Holds,
-  leases: readonly ({ id: LeaseId } & Share)[],
+  leases: readonly ({ id: LeaseId; isResting: boolean } & Share)[],
   nowMs: number,
   except: LeaseId,
 ): Share[] {
-  const served = new Set(leases.map(({ id }) => id));
-  const held = [...holds.values()].filter((hold) => hold.expiresAt > nowMs && !served.has(hold.lease));
-  return [...leases.filter(({ id }) => id !== except), ...held.filter(({ lease }) => lease !== except)];
+  const known = new Set(leases.map(({ id }) => id));
+  const held = [...holds.values()].filter((hold) => hold.expiresAt > nowMs && !known.has(hold.lease));
+  const working = leases.filter(({ isResting }) => !isResting);
+  return [...working.filter(({ id }) => id !== except), ...held.filter(({ lease }) => lease !== except)];
 }

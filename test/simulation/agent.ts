@@ -153,12 +153,19 @@ export class Agent extends Actor {
   }
 
   #occupied(claimed: number): Occupied {
-    const working = this.#working().map(({ id, book }) => ({
+    const served = [...this.leases.values()].map(({ id, book }) => ({
       id,
+      isResting: book.resting,
       gpus: book.gpus,
       resources: book.resources,
     }));
-    return { working, claimed };
+    const resting = [...this.#resting].map(([id, resources]) => ({
+      id,
+      isResting: true,
+      gpus: [],
+      resources,
+    }));
+    return { leases: [...served, ...resting], claimed };
   }
 
   #dialNode(): Link<FromNode, ToNode> {
@@ -220,6 +227,7 @@ export class Agent extends Actor {
       }
       case "release":
         this.#enter({ is: "released", lease: frame.hold });
+        yield* this.#reservations.sync();
         return this.#forget(frame.hold, true);
       case "open":
         return yield* this.#open(frame.lease, frame.terms);

@@ -26,7 +26,7 @@ export interface Provider {
 
 /** What the machine has in hand while a quote or an opening is judged. */
 export interface Occupied {
-  readonly working: readonly ({ readonly id: LeaseId } & Share)[];
+  readonly leases: readonly ({ readonly id: LeaseId; readonly isResting: boolean } & Share)[];
   /** GPUs that the owner uses for himself. */
   readonly claimed: number;
 }
@@ -113,9 +113,9 @@ export class Reservations {
     return agreed.ok ? this.#hasRoom(lease, share, occupied) : agreed;
   }
 
-  #hasRoom(lease: LeaseId, share: Share, { working, claimed }: Occupied): Admission {
+  #hasRoom(lease: LeaseId, share: Share, { leases, claimed }: Occupied): Admission {
     const { machines } = this.#setting;
-    const taken = machines.agent.takenShares(this.#holds, working, this.#now(), lease);
+    const taken = machines.agent.takenShares(this.#holds, leases, this.#now(), lease);
     const owners: Share = { gpus: [], resources: { gpus: claimed, cpu: 0, memory_gb: 0 } };
     return admitResources(this.#provider.offer, share, [...taken, owners]);
   }
