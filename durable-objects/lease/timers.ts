@@ -105,7 +105,8 @@ function lost(draft: Draft, code: keyof typeof ENDS): void {
 /** LSE-5: when the last job has ended and its receipt is signed, the final usage is put to the provider. */
 function windUp(draft: Draft): void {
   const { lease, now } = draft;
-  if (lease.status === "draining") {
+  // A closing one that asks for nothing has got a job back since (ACK-5).
+  if (lease.status === "draining" || (lease.status === "closing" && lease.closing === null)) {
     for (const job of draft.jobs.values()) if (!isTerminal(job)) return;
     if (!isCounted(lease) || unsignedReceipts(draft).length > 0) return;
     draft.lease = { ...lease, status: "closing" };
