@@ -86,8 +86,7 @@ function spentAttempts(job: Job): number {
  */
 export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
   const isLast = spentAttempts(job) > job.request.retries || draft.lease.status === "closing";
-  if (job.cancelAskedAt !== null || isLast)
-    return giveUp(draft, job, failure);
+  if (job.cancelAskedAt !== null || isLast) return giveUp(draft, job, failure);
   requeue(draft, job, failure.code);
 }
 

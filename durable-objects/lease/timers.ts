@@ -122,6 +122,11 @@ function askAgain(draft: Draft): void {
   askClose(draft);
 }
 
+/** When the close that is under way was asked for, to the second before it. */
+export function closeAskedAt({ validBefore }: NonNullable<Lease["closing"]>): number {
+  return (validBefore - CLOSE_VALID_S) * 1_000;
+}
+
 /** From when on the relayer must have the newest voucher; infinity when it has it, or the lease lands it itself. */
 export function holdAt(lease: Lease): number {
   const { voucher, held, openedAt } = lease;

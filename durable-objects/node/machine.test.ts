@@ -326,7 +326,13 @@ test("open is told once, and again after a reconnect until it is acknowledged", 
 test("LNK-2 what falls due between a socket's upgrade and its hello is said in its turn, or the agent would drop what came before", () => {
   const { state } = run([...opened, [{ t: "disconnected", connection: "a" }, 7], [connected("b"), 8]]);
   const rest: NodeEvent = { t: "rest", lease: lease(1), turn: 1 };
-  const { sent } = run([[rest, 9], [from("b", hello(1)), 10]], state);
+  const { sent } = run(
+    [
+      [rest, 9],
+      [from("b", hello(1)), 10],
+    ],
+    state,
+  );
   expect(sent).toMatchObject([
     { t: "welcome", seq: 0 },
     { t: "open", seq: 2 },
