@@ -235,6 +235,8 @@ export interface LeaseRpc {
   revokeSession(session: SessionId, until: number): Promise<void>;
   /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */
   close(as: Caller): Promise<Outcome<{ lease: LeaseView }>>;
+  /** ORD-5: its order is given up; one that is not funded ends. */
+  letGo(): Promise<void>;
   /**
    * Moves the lease's end to so many seconds behind the quote's, within its terms, and tops it up where a funding comes
    * with it. Idempotent: the end never comes nearer, and a funding counts once.

@@ -35,7 +35,7 @@ export function partiesOf(env: ObjectEnv): Parties {
   const leaseOf = (lease: LeaseId) => env.LEASE.getByName(lease);
   return {
     async free({ hold: { lease, terms } }) {
-      await leaseOf(lease).close(terms.payer);
+      await leaseOf(lease).letGo();
       await env.NODE.getByName(terms.providerSigner).release(lease);
     },
     reserve: ({ hold: { lease } }, funding) => leaseOf(lease).reserve(funding.valid_before),

@@ -29,3 +29,9 @@ export function askClose(draft: Draft): void {
     valid_before: closing.validBefore,
   });
 }
+
+/** LSE-2: a quote that nobody pays for. */
+export function lapse(draft: Draft): void {
+  draft.lease = { ...draft.lease, end: { reason: "quote_lapsed", fault: "tenant" } };
+  end(draft, "expired");
+}

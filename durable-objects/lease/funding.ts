@@ -46,7 +46,7 @@ export function reserve(draft: Draft, until: number): Refusal | null {
   if (lease.status === "funding") return null;
   if (lease.status !== "quoted") return refuse("lease_closed");
   if (now >= lease.quoteUntil) return refuse("quote_expired");
-  draft.lease = { ...lease, quoteUntil: Math.max(lease.quoteUntil, until) };
+  draft.lease = { ...lease, quoteUntil: Math.max(lease.quoteUntil, until), reservedUntil: until };
   return null;
 }
 

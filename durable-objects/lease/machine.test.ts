@@ -32,6 +32,19 @@ describe("a lease", () => {
     expect(late.try(FUND)).toMatchObject({ ok: false, code: "quote_expired" });
   });
 
+  it("ORD-4 is not closed by its consumer while its order is being funded, only let go of by the order", () => {
+    const until = START + 60_000;
+    const scene = new Scene().tell({ t: "reserve", until });
+    expect(scene.try({ t: "close" })).toMatchObject({ ok: false, code: "lease_closed" });
+    expect(scene.state.lease).toMatchObject({ status: "quoted", end: null });
+    const given = new Scene().tell({ t: "reserve", until }, { t: "let_go" });
+    expect(given.state.lease).toMatchObject({ status: "expired", end: { reason: "quote_lapsed" } });
+    // What is open has an owner: no order takes it back.
+    const open = active();
+    expect(open.tell({ t: "let_go" }).state.lease.status).toBe("active");
+    expect(new Scene().tell({ t: "close" }).state.lease.status).toBe("expired");
+  });
+
   it("LSE-3 is active with what the chain says, not with what was asked for", () => {
     const scene = active();
     expect(scene.state.lease).toMatchObject({ status: "active", funded: FUNDED, openedAt: START });

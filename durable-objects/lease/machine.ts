@@ -10,7 +10,7 @@ import { type Arrivals, admitAll } from "./batch.ts";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
 import { answered, type CapacityBlocker, tend } from "./capacity.ts";
 import { type Draft, draftOf, tellVoucher } from "./draft.ts";
-import { drain, end } from "./ending.ts";
+import { drain, end, lapse } from "./ending.ts";
 import { eventsOf, type LeaseEntry } from "./events.ts";
 import { extend } from "./extension.ts";
 import { fund, funded, fundingRefused, reserve, topUp, unfunded } from "./funding.ts";
@@ -65,6 +65,8 @@ export type Event =
   | ({ readonly t: "submit_all" } & Arrivals)
   | { readonly t: "cancel"; readonly job: JobId }
   | { readonly t: "close" }
+  /** Its order is given up: nothing can land for it. */
+  | { readonly t: "let_go" }
   | { readonly t: "extend"; readonly extendedS: number }
   | { readonly t: "frame"; readonly frame: FromLease }
   | { readonly t: "gone" }
@@ -161,6 +163,9 @@ function apply(draft: Draft, event: Event): Refusal | null {
     }
     case "close":
       return close(draft);
+    case "let_go":
+      if (draft.lease.status === "quoted") lapse(draft);
+      return null;
     case "extend":
       return extend(draft, event.extendedS);
     case "frame":
@@ -310,10 +315,12 @@ function attested(draft: Draft, event: Extract<Event, { t: "attested" }>): void 
 
 /** LSE-5: the consumer is done. Queued and running jobs still end; new ones are refused. */
 function close(draft: Draft): Refusal | null {
-  const { lease } = draft;
+  const { lease, now } = draft;
   if (lease.status === "quoted") {
-    draft.lease = { ...lease, end: { reason: "quote_lapsed", fault: "tenant" } };
-    end(draft, "expired");
+    // The funding that is on its way would open it without what its node kept for it.
+    if (now < lease.reservedUntil)
+      return refuse("lease_closed", "its order is being funded; close it once it is active");
+    lapse(draft);
   } else if (lease.status === "active") drain(draft, { reason: "closed_by_consumer", fault: "tenant" });
   else if (lease.status === "funding" || lease.status === "suspended")
     return refuse("lease_closed", "its funding is still landing; close it once it is active");

@@ -234,6 +234,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return funding === null ? { ok: true, lease: leaseView(this.#life.state) } : this.topUp(as, funding);
   }
 
+  async letGo(): Promise<void> {
+    if (this.#life.state !== null) this.#life.apply({ t: "let_go" });
+  }
+
   async view(as: Caller): Promise<Outcome<{ lease: LeaseView }>> {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };

@@ -15,6 +15,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     status: "quoted",
     createdAt: now,
     quoteUntil: request.expiresAt,
+    reservedUntil: 0,
     funding: null,
     plan: null,
     funded: 0n,

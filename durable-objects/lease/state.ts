@@ -160,6 +160,8 @@ export const Lease = z.strictObject({
   status: LeaseStatus,
   createdAt: Time,
   quoteUntil: Time,
+  /** Until then the order that it is part of may be funded; 0: it is part of none that is. */
+  reservedUntil: Time.default(0),
   funding: LeaseFunding.nullable(),
   /** Of a lease that is funded together with others; null: alone. */
   plan: FundingPlan.nullable().default(null),

@@ -3,7 +3,7 @@ import type { LeaseEnd } from "@gpux/protocol/lease";
 import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
-import { askClose, drain, end } from "./ending.ts";
+import { askClose, drain, end, lapse } from "./ending.ts";
 import { SUSPENDED_MS, watchAt } from "./funding.ts";
 import { deadline, sendCancel } from "./jobs.ts";
 import { expire, giveUp, giveWay, lose } from "./outcome.ts";
@@ -47,10 +47,7 @@ export function advance(draft: Draft): void {
   for (const job of [...draft.jobs.values()]) if (!isTerminal(job)) expire(draft, job);
 
   const { lease } = draft;
-  if (lease.status === "quoted" && now >= lease.quoteUntil) {
-    draft.lease = { ...lease, end: { reason: "quote_lapsed", fault: "tenant" } };
-    return end(draft, "expired");
-  }
+  if (lease.status === "quoted" && now >= lease.quoteUntil) return lapse(draft);
   if (lease.awayAt !== null && now >= lease.awayAt + GRACE_MS)
     for (const job of draft.jobs.values())
       if (job.status === "running" || job.status === "starting") lose(draft, job, { code: "node_lost" });

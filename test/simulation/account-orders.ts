@@ -152,7 +152,7 @@ export class AccountOrders {
     if (duty.t === "free") {
       const { lease: id, terms } = duty.leg.hold;
       const [lease, node] = [this.#setting.lease(id), this.#setting.node(terms.providerSigner)];
-      yield* network.call(me, lease, "close", () => lease.close(terms.payer), true);
+      yield* network.call(me, lease, "let go", () => lease.letGo(), true);
       yield* network.call(me, node, "release", () => node.release(id), true);
       return { t: "freed", lease: id };
     }

@@ -212,6 +212,11 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return result.ok ? { ok: true } : refusalOf(result);
   }
 
+  *letGo(): Flow<void> {
+    yield* [];
+    if (this.#life.state !== null) this.#life.apply({ t: "let_go" });
+  }
+
   accept(by: Address, agent: End<ToLease>): Upgrade<LeaseConnection> {
     const state = this.state();
     if (state === null || isSettled(state.lease)) return { ok: false, status: 410 };

@@ -56,6 +56,7 @@ export interface LeaseDoor extends Actor {
   events(as: Address, id: JobId, after: number): Flow<Outcome<{ events: readonly Line[] }>>;
   cancel(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
   close(as: Address): Flow<Outcome>;
+  letGo(): Flow<void>;
   accept(by: Address, agent: End<ToLease>): Upgrade<LeaseConnection>;
 }
 
