@@ -6,7 +6,7 @@ import { evidenceOf } from "./billing.ts";
 import { blockReceipts } from "./blocks.ts";
 import { watchAt } from "./funding.ts";
 import { isOver, type Lease, type State } from "./state.ts";
-import { holdAt, RECLAIM_MS } from "./timers.ts";
+import { closeAskedAt, holdAt, RECLAIM_MS } from "./timers.ts";
 
 type Voucher = z.output<typeof SettleIntent>;
 
@@ -92,13 +92,14 @@ export function duties(state: State, now: number): Duty[] {
   return list;
 }
 
-function capacityDuties({ status, capacity, awayAt }: Lease): Duty[] {
+function capacityDuties({ status, capacity, awayAt, metAt, closing }: Lease): Duty[] {
   const { state, turn, told } = capacity;
   const isWorking = status === "active" || status === "suspended" || status === "draining";
   if (state === "asking" && isWorking) return [{ key: `node:rouse:${turn}`, t: "node_rouse", turn }];
   if (state === "resting" && isWorking && !told) return [{ key: `node:rest:${turn}`, t: "node_rest", turn }];
-  if (state !== "held" && status === "closing" && awayAt !== null)
-    return [{ key: "node:dial", t: "node_dial" }];
+  // Also where a socket is older than the question: it may be dead and not known to be, and who rests does not dial again.
+  const isMet = awayAt === null && (closing === null || (metAt ?? 0) >= closeAskedAt(closing));
+  if (state !== "held" && status === "closing" && !isMet) return [{ key: "node:dial", t: "node_dial" }];
   return [];
 }
 

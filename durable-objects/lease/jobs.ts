@@ -142,15 +142,16 @@ function arrived(
 /**
  * ACK-5: a job that was accepted, and perhaps answered, whose row a crash of the edge took. It is as it was when it was
  * sent, so that the agent's word on its end counts. One that the consumer asked for again meanwhile runs again, and is
- * charged for that alone.
+ * charged for that alone. Of a lease that is closing the final usage is asked for anew when the job has ended, unless its
+ * agent has signed that already: what it had to tell it told before.
  */
 export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void {
   const { lease, jobs } = draft;
-  if (!isWorking(lease) || lease.status === "closing") return;
+  if (!isWorking(lease) || (lease.closing !== null && lease.closing.provider !== null)) return;
   const needed = committed(draft) + mostOf(lease, request);
   if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
   const { attempt: token, sentAt } = ticket;
-  draft.lease = { ...lease, arrivals: lease.arrivals + 1 };
+  draft.lease = { ...lease, closing: null, arrivals: lease.arrivals + 1 };
   put(draft, {
     ...arrived(ticket.job, draft.lease.arrivals, request, ticket.createdAt),
     clientId: ticket.clientId,

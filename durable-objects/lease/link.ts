@@ -8,7 +8,7 @@ import { askClose, drain, stopBy } from "./ending.ts";
 import { begin, fenced, type Refusal, runOf, sendCancel } from "./jobs.ts";
 import { fail, finish, giveWay, lose } from "./outcome.ts";
 import { forgo, meet, served, serving } from "./service.ts";
-import { isAnswer } from "./signatures.ts";
+import { isAnswer, isCloseAnswer } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
 
 const HEARTBEAT_S = 25;
@@ -82,11 +82,7 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     case "close_signed": {
       const { closing } = draft.lease;
-      if (
-        closing !== null &&
-        closing.validBefore === said.valid_before &&
-        said.cumulative === draft.lease.spent
-      )
+      if (closing !== null && isCloseAnswer(draft.lease, said))
         draft.lease = { ...draft.lease, closing: { ...closing, provider: said.signature } };
       return null;
     }

@@ -140,6 +140,13 @@ describe("a serverless lease's capacity", () => {
     expect(scene.frames("close").length).toBeGreaterThan(0);
   });
 
+  it("LSE-5 has it dialled also where a socket seems to be there: a dead one may not be known to be", () => {
+    const scene = nodeAnswers(opened().after(WARM_MS)).tell({ t: "close" });
+    expect(scene.state.lease).toMatchObject({ status: "closing", awayAt: null });
+    expect(asked(scene)).toEqual(["node:dial"]);
+    expect(asked(scene.tell(HELLO))).toEqual([]);
+  });
+
   it("reads a lease that was stored before it could rest", () => {
     const { capacity: _capacity, ...older } = z.encode(Lease, active().state.lease);
     const { capacity } = Lease.parse(older);

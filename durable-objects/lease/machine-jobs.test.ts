@@ -1,11 +1,33 @@
 import { describe, expect, it } from "vitest";
 import { duties } from "./duties.ts";
 import { CANCEL_MS } from "./jobs.ts";
+import { claimsOf } from "./signatures.ts";
 import { ALLOWANCE, FUND, FUNDED, funded, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
 import { active, gpu, of, running, Scene, signed } from "./testing/scene.ts";
 import { issue, redeem } from "./tickets.ts";
 import { GRACE_MS } from "./timers.ts";
 import { jobView } from "./view.ts";
+
+const SECRET = `0x${"5e".repeat(32)}` as const;
+
+/** A job that was sent, and whose row a crash took; `restore`: its agent brings the ticket back. */
+function lost() {
+  const scene = active();
+  scene.tell(submission(scene.state, 1));
+  const job = scene.job(1);
+  const ticket = redeem(SECRET, issue(SECRET, job) ?? "");
+  if (ticket === null) throw new Error("the lease does not know its own ticket");
+  return { job, restore: { t: "restore", ticket, request: job.request } as const };
+}
+
+/** Its lease, of which the consumer heard the job's end, was closed before the agent came back. */
+function lostAndClosed() {
+  const scene = active();
+  const { allowance } = submission(scene.state, 1).request;
+  const lease = { ...scene.state.lease, allowance: allowance ?? null };
+  scene.state = { ...scene.state, lease };
+  return { scene: scene.tell({ t: "close" }), ...lost() };
+}
 
 describe("a job", () => {
   it("JOB-1 is not queued beyond the funding", () => {
@@ -36,18 +58,12 @@ describe("a job", () => {
   });
 
   it("ACK-5 comes back by its ticket as it was when it was sent, once, and only where it is still covered", () => {
-    const lost = active();
-    lost.tell(submission(lost.state, 1));
-    const job = lost.job(1);
-    const secret = `0x${"5e".repeat(32)}` as const;
-    const ticket = redeem(secret, issue(secret, job) ?? "");
-    if (ticket === null) throw new Error("the lease does not know its own ticket");
-    expect(redeem(`0x${"5f".repeat(32)}`, issue(secret, job) ?? "")).toBeNull();
+    const { job, restore } = lost();
+    expect(redeem(`0x${"5f".repeat(32)}`, issue(SECRET, job) ?? "")).toBeNull();
 
     // Its allowance was durable before it was sent.
     const scene = active();
     scene.tell(submission(scene.state, 2));
-    const restore = { t: "restore", ticket, request: job.request } as const;
     expect(scene.try(restore)).toMatchObject({
       journal: [{ data: { status: "queued" } }, { data: { status: "starting", attempt: 1 } }],
     });
@@ -59,6 +75,45 @@ describe("a job", () => {
     dear.tell(submission(dear.state, 2));
     dear.tell({ ...restore, request: { ...job.request, max_price: FUNDED + 1n } });
     expect(dear.state.jobs.size).toBe(1);
+  });
+
+  it("ACK-5 comes back also to a lease that was closed since, whose final usage is asked for anew with it", () => {
+    const { scene, restore } = lostAndClosed();
+    const [first] = scene.frames("close");
+    expect(first).toMatchObject({ cumulative: 0n });
+    scene.tell(restore);
+    expect(scene.state.lease).toMatchObject({ status: "closing", closing: null });
+    const answer = {
+      t: "close_signed",
+      seq: 3,
+      cumulative: 0n,
+      valid_before: first?.valid_before ?? 0,
+    } as const;
+    scene.now += 1_000;
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1_000, gpu, outputs: [] }));
+    // The agent had the question before the edge had its result: its answer is none any more, and claims nothing.
+    const late = { ...answer, v: 1, ack: 0, signature: "0x03" } as const;
+    expect(claimsOf(scene.state, late)).toEqual([]);
+    scene.tell({ t: "frame", frame: late }, signed(scene, 4));
+    expect(scene.frames("close").slice(1)).toMatchObject([
+      { cumulative: 1_000n, evidence: scene.job(1).receipt?.evidence },
+    ]);
+    expect(scene.state.lease.closing).toMatchObject({ provider: null });
+  });
+
+  it("ACK-5, LSE-5 is not begun again on a lease that closes", () => {
+    const { scene, restore } = lostAndClosed();
+    scene.tell(restore, said({ t: "failed", seq: 2, ...of(scene, 1), code: "device_lost", ms: 5, gpu }));
+    expect(scene.job(1)).toMatchObject({ status: "failed", price: 0n });
+    expect(scene.frames("close")).toHaveLength(2);
+  });
+
+  it("ACK-5 does not come back once its agent has signed the final usage without it", () => {
+    const { scene, restore } = lostAndClosed();
+    const valid_before = scene.frames("close")[0]?.valid_before ?? 0;
+    scene.tell(said({ t: "close_signed", seq: 2, cumulative: 0n, valid_before, signature: "0x03" }), restore);
+    expect(scene.state.jobs.size).toBe(0);
+    expect(scene.state.lease.closing).toMatchObject({ provider: "0x03" });
   });
 
   it("ACK-5 is not timed out for a start that its agent is about to say again, however long the edge was away", () => {

@@ -80,10 +80,13 @@ function spentAttempts(job: Job): number {
   return job.attempts.filter(({ outcome }) => outcome !== YIELDED).length;
 }
 
-/** JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. */
+/**
+ * JOB-6: a lost attempt costs nothing and goes back to the queue, unless the retries are spent. A closing lease begins
+ * nothing more: its agent may have signed for the end already.
+ */
 export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
-  if (job.cancelAskedAt !== null || spentAttempts(job) > job.request.retries)
-    return giveUp(draft, job, failure);
+  const isLast = spentAttempts(job) > job.request.retries || draft.lease.status === "closing";
+  if (job.cancelAskedAt !== null || isLast) return giveUp(draft, job, failure);
   requeue(draft, job, failure.code);
 }
 

@@ -17,6 +17,7 @@ export function claimsOf(state: State, frame: FromLease): Claim[] {
   const { lease } = state;
   const hasher = hasherOf(lease.place);
   if (frame.t === "close_signed") {
+    if (!isCloseAnswer(lease, frame)) return [];
     const close = {
       leaseId: lease.hash,
       cumulative: frame.cumulative,
@@ -35,4 +36,13 @@ export function claimsOf(state: State, frame: FromLease): Claim[] {
 export function isAnswer({ block }: Lease, { usage }: Extract<FromLease, { t: "signed" }>): boolean {
   if (block === null || block.provider !== null) return false;
   return block.evidence === usage.evidence && block.cumulative === usage.cumulative;
+}
+
+/** As {@link isAnswer}, of the final usage: it is asked for anew when it has changed or its time was over. */
+export function isCloseAnswer(
+  { closing, spent }: Lease,
+  said: Extract<FromLease, { t: "close_signed" }>,
+): boolean {
+  if (closing === null || closing.provider !== null) return false;
+  return closing.validBefore === said.valid_before && spent === said.cumulative;
 }

@@ -102,7 +102,8 @@ function lost(draft: Draft, code: keyof typeof ENDS): void {
 /** LSE-5: when the last job has ended and its receipt is signed, the final usage is put to the provider. */
 function windUp(draft: Draft): void {
   const { lease, now } = draft;
-  if (lease.status === "draining") {
+  // A closing one that asks for nothing has got a job back since (ACK-5).
+  if (lease.status === "draining" || (lease.status === "closing" && lease.closing === null)) {
     for (const job of draft.jobs.values()) if (!isTerminal(job)) return;
     if (!isCounted(lease) || unsignedReceipts(draft).length > 0) return;
     draft.lease = { ...lease, status: "closing" };
@@ -116,6 +117,11 @@ function askAgain(draft: Draft): void {
   const validBefore = Math.floor(draft.now / 1_000) + CLOSE_VALID_S;
   draft.lease = { ...draft.lease, closing: { validBefore, provider: null, meter: null } };
   askClose(draft);
+}
+
+/** When the close that is under way was asked for, to the second before it. */
+export function closeAskedAt({ validBefore }: NonNullable<Lease["closing"]>): number {
+  return (validBefore - CLOSE_VALID_S) * 1_000;
 }
 
 /** From when on the relayer must have the newest voucher; infinity when it has it, or the lease lands it itself. */

@@ -218,14 +218,15 @@ export function allocate(state: NodeState, lease: LeaseId, allocation: Allocatio
   return { ...state, allocations: new Map(state.allocations).set(lease, allocation) };
 }
 
-/** Sends a reliable frame: kept until acknowledged, so that a node which is away now hears of it when it is back. */
+/**
+ * Sends a reliable frame: kept until acknowledged, so that a node which is away now hears of it when it is back. So does
+ * one whose hello has not come yet: said at once it would overtake what is said again then, which the agent, that has
+ * heard a higher seq, would drop.
+ */
 export function tell(state: NodeState, body: ToNodeBody): NodeStep {
   const frame: ToNode = { v: FRAME_VERSION, seq: state.sent + 1, ack: state.received, ...body };
-  return {
-    ok: true,
-    next: { ...state, sent: frame.seq, unacknowledged: [...state.unacknowledged, frame] },
-    effects: [{ t: "send", frame }],
-  };
+  const next = { ...state, sent: frame.seq, unacknowledged: [...state.unacknowledged, frame] };
+  return { ok: true, next, effects: state.connection?.greeted === true ? [{ t: "send", frame }] : [] };
 }
 
 /** What the agent has not acknowledged, as it is to be said now: of a notice, what is left of it. */

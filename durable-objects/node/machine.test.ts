@@ -323,6 +323,23 @@ test("open is told once, and again after a reconnect until it is acknowledged", 
   expect(kinds(acknowledged.sent)).toEqual(["welcome"]);
 });
 
+test("LNK-2 what falls due between a socket's upgrade and its hello is said in its turn, or the agent would drop what came before", () => {
+  const { state } = run([...opened, [{ t: "disconnected", connection: "a" }, 7], [connected("b"), 8]]);
+  const rest: NodeEvent = { t: "rest", lease: lease(1), turn: 1 };
+  const { sent } = run(
+    [
+      [rest, 9],
+      [from("b", hello(1)), 10],
+    ],
+    state,
+  );
+  expect(sent).toMatchObject([
+    { t: "welcome", seq: 0 },
+    { t: "open", seq: 2 },
+    { t: "rest", seq: 3 },
+  ]);
+});
+
 test("open of a lease that lapsed or was released is refused: nothing is left to open", () => {
   const { state } = run([...opened, [{ t: "release", lease: lease(1) }, 7]]);
   expect(step(state, { t: "open", lease: lease(1), terms: request(1).terms }, 8)).toMatchObject({
