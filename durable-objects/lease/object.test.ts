@@ -440,6 +440,21 @@ test("an alarm that throws is caught and set again", async () => {
   expect(await stub.view(CONSUMER)).toMatchObject({ ok: true, lease: { status: "active" } });
 });
 
+test("LSE-2 a quote that lapses while its node is asked to reserve is not funded, and the payer is told", async () => {
+  const { stub } = await quoted({ expiresAt: Date.now() + 50 });
+  neighbours.reserving = true;
+  const funding = stub.fund({
+    amount: 1n,
+    salt: `0x${"01".repeat(32)}`,
+    valid_after: 0,
+    valid_before: Math.floor(Date.now() / 1_000) + 600,
+    signature: "0x00",
+  });
+  await expect.poll(() => stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" });
+  neighbours.reserving = false;
+  expect(await funding).toEqual({ ok: false, code: "quote_expired" });
+});
+
 test("a duty whose neighbour is away is tried again, and done once it is back", async () => {
   const { stub } = await quoted();
   neighbours.broken = true;

@@ -71,6 +71,12 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
       const reserved = await node.reserve(lease.id, funding.valid_before * 1_000 + CONFIRM_MS);
       if (!reserved.ok) return reserved;
     }
+    return this.#fundNow(funding, plan);
+  }
+
+  /** After whatever had to be asked first: meanwhile the quote may have lapsed and been forgotten. */
+  async #fundNow(funding: LeaseFunding, plan: FundingPlan | null): Promise<Outcome<{ lease: LeaseView }>> {
+    if (this.#life.state === null) return { ok: false, code: "quote_expired" };
     const result = this.#life.apply({ t: "fund", funding, plan });
     if (!result.ok) return refusalOf(result);
     // A slow chain is no refusal.

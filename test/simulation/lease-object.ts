@@ -103,6 +103,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
       if (fault !== null) return refusalOf(fault);
       const reserved = yield* this.#reserved(state, funding.valid_before);
       if (!reserved.ok) return reserved;
+      if (this.state() === null) return { ok: false, code: "quote_expired" };
     }
     const result = this.#life.apply({ t: "fund", funding, plan });
     if (!result.ok) return refusalOf(result);

@@ -30,6 +30,8 @@ export class Neighbours {
   readonly asked: string[] = [];
   /** What a node answers to a lease that wants its GPUs again. */
   roused: Outcome = { ok: true };
+  /** While set, the node has not answered whether it reserves. */
+  reserving = false;
   /** While set, the relayer is not there at all. */
   broken = false;
   #underway = 0;
@@ -91,7 +93,12 @@ export class Neighbours {
   } {
     return {
       getByName: () => ({
-        reserve: () => this.#noted("node:reserve", async () => ({ ok: true })),
+        reserve: () =>
+          this.#noted("node:reserve", async () => {
+            // Another's promise would resume the lease in the test's I/O context.
+            while (this.reserving) await scheduler.wait(1);
+            return { ok: true };
+          }),
         open: () => this.#noted("node:open", async () => ({ ok: true })),
         rest: () => this.#noted("node:rest", async () => undefined),
         rouse: () => this.#noted("node:rouse", async () => this.roused),
