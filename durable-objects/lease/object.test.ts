@@ -440,16 +440,19 @@ test("an alarm that throws is caught and set again", async () => {
   expect(await stub.view(CONSUMER)).toMatchObject({ ok: true, lease: { status: "active" } });
 });
 
+/** Only the chain would look at its signature. */
+const unsigned = () => ({
+  amount: 1n,
+  salt: `0x${"01".repeat(32)}` as const,
+  valid_after: 0,
+  valid_before: Math.floor(Date.now() / 1_000) + 600,
+  signature: "0x00" as const,
+});
+
 test("LSE-2 a quote that lapses while its node is asked to reserve is not funded, and the payer is told", async () => {
   const { stub } = await quoted({ expiresAt: Date.now() + 50 });
   neighbours.reserving = true;
-  const funding = stub.fund({
-    amount: 1n,
-    salt: `0x${"01".repeat(32)}`,
-    valid_after: 0,
-    valid_before: Math.floor(Date.now() / 1_000) + 600,
-    signature: "0x00",
-  });
+  const funding = stub.fund(unsigned());
   await expect.poll(() => stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" });
   neighbours.reserving = false;
   expect(await funding).toEqual({ ok: false, code: "quote_expired" });
@@ -459,13 +462,7 @@ test("a duty whose neighbour is away is tried again, and done once it is back", 
   const { stub } = await quoted();
   neighbours.broken = true;
   const broken = vi.spyOn(console, "error").mockImplementation(() => undefined);
-  const funding = stub.fund({
-    amount: 1n,
-    salt: `0x${"01".repeat(32)}`,
-    valid_after: 0,
-    valid_before: Math.floor(Date.now() / 1_000) + 600,
-    signature: "0x00",
-  });
+  const funding = stub.fund(unsigned());
   await expect.poll(() => broken).toHaveBeenCalledWith(expect.stringContaining("relay:fund"));
   neighbours.broken = false;
   neighbours.relayed.set("fund", {
