@@ -1,11 +1,11 @@
 import { CLOSE, FRAME_LIMIT, FromLease } from "@gpux/protocol/frames";
-import { inputHash, type JobRequest } from "@gpux/protocol/job";
+import { inputHash } from "@gpux/protocol/job";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { HOT } from "./deferral.ts";
 import type { Life } from "./life.ts";
 import { claimsOf } from "./signatures.ts";
-import { type State, sameAttempt } from "./state.ts";
-import { redeem } from "./tickets.ts";
+import type { State } from "./state.ts";
+import { broughtBack } from "./tickets.ts";
 
 /** What comes over the data socket: parsed, its signatures checked, told to the machine in order. */
 export class Inbox {
@@ -55,20 +55,10 @@ export class Inbox {
 
   /** ACK-5: of a job that the last life answered and did not come to write down. */
   async #restore(frame: Extract<FromLease, { t: "accepted" }>): Promise<void> {
-    const { job, attempt, inputs } = frame;
-    const secret = this.#life.state?.lease.secret ?? null;
-    const ticket = secret === null ? null : redeem(secret, frame.ticket);
-    if (ticket === null || ticket.job !== job || !sameAttempt(ticket.attempt, attempt)) return;
-    const { max_price, timeouts, retries, priority } = ticket;
-    const request: JobRequest = {
-      kind: "function",
-      function: frame.function,
-      inputs,
-      max_price,
-      timeouts,
-      retries,
-      priority,
-    };
+    const { job } = frame;
+    const brought = broughtBack(this.#life.state?.lease.secret ?? null, frame);
+    if (brought === null) return;
+    const { ticket, request } = brought;
     if ((await inputHash(request)) !== ticket.inputHash) return;
     if (this.#life.job(job) !== null) return;
     this.#life.apply({ t: "restore", ticket, request });

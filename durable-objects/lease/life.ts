@@ -1,4 +1,3 @@
-import type { ToLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
 import { bytesToHex } from "viem/utils";
@@ -10,13 +9,12 @@ import { BEHIND_MS, mayFollow } from "./deferral.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
-import type { Run } from "./runs.ts";
 import { LeaseSessions } from "./sessions.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
 import { isSettled, isTerminal, type Job, type State, type Tick } from "./state.ts";
 import { LeaseStore } from "./store.ts";
 import type { Shell } from "./submission.ts";
-import { issue } from "./tickets.ts";
+import { issue, withTickets } from "./tickets.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView } from "./view.ts";
 import { Waiters } from "./waiters.ts";
@@ -133,7 +131,10 @@ export class Life implements Shell {
       this.watchers.tellLease(this.#store.appendLease(lease.id, told, now), isSettled(lease));
     // Waking is a step of its own, in which something may have fallen due: a block, a time-out.
     for (const frame of [...(woken?.ok ? woken.frames : []), ...result.frames])
-      this.agent.send(this.#ticketed(frame), this.#seen);
+      this.agent.send(
+        withTickets(frame, (id) => this.#ticketOf(id)),
+        this.#seen,
+      );
     for (const [id, job] of result.next.jobs) {
       if (before.jobs.get(id) === job) continue;
       if (isTerminal(job)) this.#sessions.ended(job);
@@ -167,17 +168,11 @@ export class Life implements Shell {
   }
 
   /** A job that is sent before it is written down takes with it what makes it known again. */
-  #ticketed(frame: ToLease): ToLease {
-    if (frame.t === "runs") return { ...frame, runs: frame.runs.map((run) => this.#withTicket(run)) };
-    return frame.t === "run" ? this.#withTicket(frame) : frame;
-  }
-
-  #withTicket<Of extends Run>(run: Of): Of {
-    if (!this.#behind.isUnborn(run.job)) return run;
-    const job = this.job(run.job);
+  #ticketOf(id: JobId): string | null {
+    if (!this.#behind.isUnborn(id)) return null;
+    const job = this.job(id);
     const secret = this.#state?.lease.secret ?? null;
-    const ticket = job === null || secret === null ? null : issue(secret, job);
-    return ticket === null ? run : { ...run, ticket };
+    return job === null || secret === null ? null : issue(secret, job);
   }
 
   #writeSoon(): void {

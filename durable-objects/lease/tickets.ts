@@ -1,11 +1,13 @@
+import type { FromLease, ToLease } from "@gpux/protocol/frames";
 import { type Bytes32, ClientJobId, JobId, Sha256 } from "@gpux/protocol/ids";
-import { AttemptToken, Timeouts } from "@gpux/protocol/job";
+import { AttemptToken, type JobRequest, Timeouts } from "@gpux/protocol/job";
 import { keccak256 } from "@gpux/protocol/keccak";
 import { Amount } from "@gpux/protocol/money";
 import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
 import { documentOf } from "./document.ts";
-import { currentAttempt, type Job } from "./state.ts";
+import type { Run } from "./runs.ts";
+import { currentAttempt, type Job, sameAttempt } from "./state.ts";
 
 /**
  * What the agent is given with a job whose row is not durable yet: the edge's own word that it took the job. Should the
@@ -66,4 +68,31 @@ export function redeem(secret: Bytes32, ticket: string): Ticket | null {
   // Not in constant time: who could measure this is the one agent that was given the ticket.
   if (macOf(secret, text) !== ticket.slice(0, MAC_LENGTH)) return null;
   return Ticket.parse(JSON.parse(text));
+}
+
+/**
+ * The job that an agent brings back by its ticket, as it was asked for; null when this lease made no such ticket. Whether
+ * the inputs are those of the ticket is the caller's to check: only their hash is in it.
+ */
+export function broughtBack(
+  secret: Bytes32 | null,
+  { job, attempt, function: code, inputs, ticket: text }: Extract<FromLease, { t: "accepted" }>,
+): { readonly ticket: Ticket; readonly request: JobRequest } | null {
+  const ticket = secret === null ? null : redeem(secret, text);
+  if (ticket === null || ticket.job !== job || !sameAttempt(ticket.attempt, attempt)) return null;
+  const { max_price, timeouts, retries, priority } = ticket;
+  return {
+    ticket,
+    request: { kind: "function", function: code, inputs, max_price, timeouts, retries, priority },
+  };
+}
+
+/** The frame with a ticket for each job that it sends, where `ticketOf` has one. */
+export function withTickets(frame: ToLease, ticketOf: (job: JobId) => string | null): ToLease {
+  const added = <Of extends Run>(run: Of): Of => {
+    const ticket = ticketOf(run.job);
+    return ticket === null ? run : { ...run, ticket };
+  };
+  if (frame.t === "runs") return { ...frame, runs: frame.runs.map(added) };
+  return frame.t === "run" ? added(frame) : frame;
 }

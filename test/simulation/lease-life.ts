@@ -1,8 +1,7 @@
 import { mayFollow } from "@gpux/durable-objects/lease/deferral";
 import { type Event, prune, type Step } from "@gpux/durable-objects/lease/machine";
-import type { Run } from "@gpux/durable-objects/lease/runs";
 import { isFinal, isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
-import { issue } from "@gpux/durable-objects/lease/tickets";
+import { issue, withTickets } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { Actor } from "./actor.ts";
@@ -123,7 +122,11 @@ export class LeaseLife {
     this.#asleep = false;
     this.#arm();
     const first = woken?.ok && machines.shell.speaksOnWaking ? woken.frames : [];
-    for (const frame of [...first, ...result.frames]) this.#say(this.#ticketed(frame), this.#durable());
+    for (const frame of [...first, ...result.frames])
+      this.#say(
+        withTickets(frame, (id) => this.#ticketOf(id)),
+        this.#durable(),
+      );
     if (!machines.shell.acknowledgesDurable) this.#acknowledge();
     this.#changed.ring();
     if (isSettled(result.next.lease)) {
@@ -205,18 +208,11 @@ export class LeaseLife {
   }
 
   /** A job that is sent before it is written down takes with it what makes it known again. */
-  #ticketed(frame: ToLease): ToLease {
-    if (!this.#setting.machines.shell.sendsTickets) return frame;
-    if (frame.t === "runs") return { ...frame, runs: frame.runs.map((run) => this.#withTicket(run)) };
-    return frame.t === "run" ? this.#withTicket(frame) : frame;
-  }
-
-  #withTicket<Of extends Run>(run: Of): Of {
-    if (!this.#behind.isUnborn(run.job)) return run;
-    const job = this.job(run.job);
+  #ticketOf(id: JobId): string | null {
+    if (!this.#setting.machines.shell.sendsTickets || !this.#behind.isUnborn(id)) return null;
+    const job = this.job(id);
     const secret = this.#state?.lease.secret ?? null;
-    const ticket = job === null || secret === null ? null : issue(secret, job);
-    return ticket === null ? run : { ...run, ticket };
+    return job === null || secret === null ? null : issue(secret, job);
   }
 
   #arm(): void {

@@ -10,8 +10,8 @@ import { HOT } from "@gpux/durable-objects/lease/deferral";
 import { fundingFault } from "@gpux/durable-objects/lease/funding";
 import { quotedLease } from "@gpux/durable-objects/lease/quoted";
 import { claimsOf } from "@gpux/durable-objects/lease/signatures";
-import { isSettled, isTerminal, type Job, type State, sameAttempt } from "@gpux/durable-objects/lease/state";
-import { redeem } from "@gpux/durable-objects/lease/tickets";
+import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { broughtBack } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, type FromLease, type ToLease } from "@gpux/protocol/frames";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobRequest } from "@gpux/protocol/job";
@@ -249,20 +249,10 @@ export class LeaseObject extends Actor implements LeaseDoor {
 
   /** ACK-5: of a job that the last life answered and did not come to write down. */
   #restore({ lease }: State, frame: Extract<FromLease, { t: "accepted" }>): void {
-    const { job, attempt, inputs } = frame;
-    const ticket = lease.secret === null ? null : redeem(lease.secret, frame.ticket);
-    if (ticket === null || ticket.job !== job || !sameAttempt(ticket.attempt, attempt)) return;
-    const { max_price, timeouts, retries, priority } = ticket;
-    const request: JobRequest = {
-      kind: "function",
-      function: frame.function,
-      inputs,
-      max_price,
-      timeouts,
-      retries,
-      priority,
-    };
-    if (inputHashOf(request) !== ticket.inputHash || this.#life.job(job) !== null) return;
+    const brought = broughtBack(lease.secret, frame);
+    if (brought === null) return;
+    const { ticket, request } = brought;
+    if (inputHashOf(request) !== ticket.inputHash || this.#life.job(frame.job) !== null) return;
     this.#life.apply({ t: "restore", ticket, request });
   }
 
