@@ -39,7 +39,13 @@ const asked = (value: number, change: object = {}) => ({
 function rowsOf(stub: DurableObjectStub): Promise<unknown> {
   return runInDurableObject(
     stub,
-    (_, { storage }) => storage.sql.exec("SELECT COUNT(*) AS n FROM jobs").one().n,
+    (_, { storage }) =>
+      storage.sql
+        .exec(
+          `SELECT count(DISTINCT id) AS n FROM (SELECT id FROM jobs
+             UNION ALL SELECT value ->> 0 FROM tail, json_each(tail.doc, '$.jobs'))`,
+        )
+        .one().n,
   );
 }
 

@@ -203,6 +203,7 @@ export class Life implements Shell {
       // Memory is ahead of the rows, of which none was written: another life begins from them.
       this.#behind = new WriteBehind();
       this.#asleep = true;
+      this.#store = new LeaseStore(this.#ctx.storage.sql);
       this.#state = this.#store.load();
       throw error;
     }

@@ -430,13 +430,13 @@ test("an alarm that throws is caught and set again", async () => {
   const { stub } = await active();
   const broken = vi.spyOn(console, "error").mockImplementation(() => undefined);
   await evictDurableObject(stub);
-  await runInDurableObject(stub, (_, ctx) => ctx.storage.sql.exec("ALTER TABLE lease RENAME TO away"));
+  await runInDurableObject(stub, (_, ctx) => ctx.storage.sql.exec("ALTER TABLE tail RENAME TO away"));
   expect(await runDurableObjectAlarm(stub)).toBe(true);
   expect(broken).toHaveBeenCalledWith(expect.stringContaining("alarm_failed"));
   broken.mockRestore();
   const at = await runInDurableObject(stub, (_, ctx) => ctx.storage.getAlarm());
   expect(at).toBeGreaterThan(Date.now());
-  await runInDurableObject(stub, (_, ctx) => ctx.storage.sql.exec("ALTER TABLE away RENAME TO lease"));
+  await runInDurableObject(stub, (_, ctx) => ctx.storage.sql.exec("ALTER TABLE away RENAME TO tail"));
   expect(await stub.view(CONSUMER)).toMatchObject({ ok: true, lease: { status: "active" } });
 });
 
@@ -580,7 +580,11 @@ test("a quote that nobody funds gives its GPUs back and leaves nothing behind", 
   const { stub } = await quoted({ expiresAt: Date.now() + 50 });
   await expect.poll(() => stub.view(CONSUMER)).toMatchObject({ ok: false, code: "lease_unknown" });
   const left = await runInDurableObject(stub, async (_, { storage }) => ({
-    rows: storage.sql.exec("SELECT (SELECT count(*) FROM lease) + (SELECT count(*) FROM jobs) AS n").one().n,
+    rows: storage.sql
+      .exec(
+        "SELECT (SELECT count(*) FROM lease) + (SELECT count(*) FROM jobs) + (SELECT count(*) FROM tail) AS n",
+      )
+      .one().n,
     alarm: await storage.getAlarm(),
   }));
   expect(left).toEqual({ rows: 0, alarm: null });

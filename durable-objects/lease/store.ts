@@ -4,11 +4,11 @@ import { LeaseEvent } from "@gpux/protocol/lease-event";
 import type { SessionId } from "@gpux/protocol/session";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
-import { documentOf } from "./document.ts";
 import type { Entry } from "./draft.ts";
 import { isKept, type LeaseEntry } from "./events.ts";
 import { SESSION_TABLE } from "./sessions.ts";
-import { isFinal, Job, Lease, type State, Tick } from "./state.ts";
+import { Job, Lease, type State, Tick } from "./state.ts";
+import { type Batch, TAIL_TABLE, Tail } from "./tail.ts";
 
 /** Described in docs/storage-schema.md. Amounts are TEXT, inside the documents too: SQLite's numbers would round them. */
 const MIGRATIONS = [
@@ -23,6 +23,7 @@ const MIGRATIONS = [
   SESSION_TABLE,
   "CREATE TABLE events (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL)",
   "CREATE TABLE ticks (sequence INTEGER PRIMARY KEY, doc TEXT NOT NULL)",
+  TAIL_TABLE,
 ] as const;
 
 /** Entries of the lease's own journal; past it only its status is written, however often its node comes and goes. */
@@ -53,17 +54,27 @@ export interface Dated {
   readonly at: number;
 }
 
-/** The tables of one lease. Every method is synchronous: writes without an await between them commit together. */
+/**
+ * The tables of one lease, and their tail (tail.ts), which is folded into them before they are read. Every method is
+ * synchronous: writes without an await between them commit together.
+ */
 export class LeaseStore {
   readonly #sql: SqlStorage;
+  readonly #tail: Tail;
+  /** The journal's highest number. */
+  #last: number;
 
   constructor(sql: SqlStorage) {
     this.#sql = sql;
     migrate(sql, MIGRATIONS);
+    this.#tail = new Tail(sql);
+    this.#tail.fold();
+    this.#last = sql.exec<{ id: number | null }>("SELECT max(id) AS id FROM journal").one().id ?? 0;
   }
 
   /** The lease and its live jobs; `null` in a fresh (or forgotten) object. */
   load(): State | null {
+    this.#tail.fold();
     const [row] = this.#sql.exec<{ doc: string }>("SELECT doc FROM lease").toArray();
     if (row === undefined) return null;
     const jobs = this.#sql.exec<JobRow>("SELECT request, doc FROM jobs WHERE live = 1").toArray().map(jobOf);
@@ -71,33 +82,38 @@ export class LeaseStore {
   }
 
   job(id: JobId): Job | null {
+    const recent = this.#tail.job(id);
+    if (recent !== null) return recent;
     const [row] = this.#sql.exec<JobRow>("SELECT request, doc FROM jobs WHERE id = ?", id).toArray();
     return row === undefined ? null : jobOf(row);
   }
 
   /** Every job that was asked for under a session, ended or not. */
   jobsOfSession(session: SessionId): Job[] {
+    this.#tail.fold();
     return this.#sql
       .exec<JobRow>("SELECT request, doc FROM jobs WHERE json_extract(doc, '$.session') = ?", session)
       .toArray()
       .map(jobOf);
   }
 
-  saveLease(lease: Lease): void {
-    this.#sql.exec(
-      "INSERT INTO lease (id, status, doc) VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc",
-      lease.status,
-      documentOf(lease),
-    );
+  /**
+   * Writes all of it, with the entries in the journal; answers those as the events that readers get. Jobs never leave
+   * the tables with their lease alive.
+   */
+  write(batch: Omit<Batch, "journal">, entries: readonly Dated[]): JobEvent[] {
+    const kept = this.#withinLogLimit(entries);
+    const first = this.#last + 1;
+    const journal = kept.map(({ entry, at }, i) => ({ id: first + i, at, entry }));
+    this.#tail.append({ ...batch, journal });
+    if (this.#tail.isLong) this.#tail.fold();
+    this.#last += journal.length;
+    return journal.map(({ id, at, entry }) => eventOf(entry, id, at));
   }
 
   /** Of a dedicated lease: billed time that a voucher covers. */
-  saveTick(tick: Tick): void {
-    const { sequence } = tick.receipt.receipt;
-    this.#sql.exec("INSERT OR REPLACE INTO ticks (sequence, doc) VALUES (?, ?)", sequence, documentOf(tick));
-  }
-
   ticks(after: number, limit: number): Tick[] {
+    this.#tail.fold();
     return this.#sql
       .exec<{ doc: string }>(
         "SELECT doc FROM ticks WHERE sequence > ? ORDER BY sequence LIMIT ?",
@@ -106,48 +122,6 @@ export class LeaseStore {
       )
       .toArray()
       .map(({ doc }) => Tick.parse(JSON.parse(doc)));
-  }
-
-  /** Jobs never leave the table with their lease alive. */
-  saveJob(job: Job, isNew: boolean): void {
-    // The request never changes, so it is written once; the rest of the job whenever it has.
-    const { request, ...rest } = job;
-    const doc = documentOf(rest);
-    const live = isFinal(job) ? 0 : 1;
-    if (isNew)
-      this.#sql.exec(
-        "INSERT INTO jobs (id, n, status, price, live, request, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        job.id,
-        job.n,
-        job.status,
-        job.price.toString(),
-        live,
-        documentOf(request),
-        doc,
-      );
-    else
-      this.#sql.exec(
-        "UPDATE jobs SET status = ?, price = ?, live = ?, doc = ? WHERE id = ?",
-        job.status,
-        job.price.toString(),
-        live,
-        doc,
-        job.id,
-      );
-  }
-
-  /** Numbers the entries and keeps them, in one statement; answers them as the events that readers get. */
-  append(entries: readonly Dated[]): JobEvent[] {
-    const kept = this.#withinLogLimit(entries);
-    const last = this.lastEvent();
-    if (kept.length === 0) return [];
-    this.#sql.exec(
-      `INSERT INTO journal (id, job, at, type, data)
-         SELECT ? + key + 1, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)`,
-      last,
-      JSON.stringify(kept.map(({ entry, at }) => [entry.job, at, entry.type, JSON.stringify(entry.data)])),
-    );
-    return kept.map(({ entry, at }, i) => eventOf(entry, last + i + 1, at));
   }
 
   #withinLogLimit(entries: readonly Dated[]): readonly Dated[] {
@@ -162,12 +136,14 @@ export class LeaseStore {
   }
 
   #logLines(job: JobId): number {
+    this.#tail.fold();
     return this.#sql
       .exec<{ n: number }>("SELECT count(*) AS n FROM journal WHERE job = ? AND type = 'log'", job)
       .one().n;
   }
 
   events(job: JobId, after: number, limit: number): JobEvent[] {
+    this.#tail.fold();
     return this.#sql
       .exec<EventRow>("SELECT * FROM journal WHERE job = ? AND id > ? ORDER BY id LIMIT ?", job, after, limit)
       .toArray()
@@ -182,7 +158,7 @@ export class LeaseStore {
       );
   }
 
-  /** As {@link append}, for the lease itself; an entry that is not kept bears the last number. */
+  /** As {@link write} does with a job's, for the lease itself; an entry that is not kept bears the last number. */
   appendLease(lease: LeaseId, entries: readonly LeaseEntry[], now: number): LeaseEvent[] {
     return entries.flatMap((entry) => {
       const at = new Date(now).toISOString();
@@ -214,8 +190,8 @@ export class LeaseStore {
     return this.#sql.exec<{ id: number | null }>("SELECT max(id) AS id FROM events").one().id ?? 0;
   }
 
-  lastEvent(): number {
-    return this.#sql.exec<{ id: number | null }>("SELECT max(id) AS id FROM journal").one().id ?? 0;
+  get lastEvent(): number {
+    return this.#last;
   }
 }
 

@@ -53,11 +53,17 @@ export class WriteBehind {
   write(storage: DurableObjectStorage, store: LeaseStore): JobEvent[] {
     if (this.isEmpty) return [];
     const events = storage.transactionSync(() => {
-      const kept = store.append(this.#noted.filter(({ isKept }) => isKept));
-      if (this.#lease !== null) store.saveLease(this.#lease);
-      for (const tick of this.#ticks.values()) store.saveTick(tick);
-      for (const job of this.#jobs.values()) store.saveJob(job, this.#unborn.has(job.id));
-      return this.#inOrder(kept, store);
+      const last = store.lastEvent;
+      const kept = store.write(
+        {
+          lease: this.#lease,
+          jobs: [...this.#jobs.values()],
+          fresh: this.#unborn,
+          ticks: [...this.#ticks.values()],
+        },
+        this.#noted.filter(({ isKept }) => isKept),
+      );
+      return this.#inOrder(kept, last);
     });
     this.#jobs.clear();
     this.#unborn.clear();
@@ -68,10 +74,10 @@ export class WriteBehind {
   }
 
   /** The kept ones with their numbers, and between them what passes; each of that bears the number before it. */
-  #inOrder(kept: JobEvent[], store: LeaseStore): JobEvent[] {
+  #inOrder(kept: JobEvent[], before: number): JobEvent[] {
     if (this.#noted.every(({ isKept }) => isKept)) return kept;
     const events = [...kept];
-    let last = (kept[0]?.id ?? store.lastEvent() + 1) - 1;
+    let last = before;
     return this.#noted.flatMap(({ entry, at, isKept }) => {
       if (!isKept) return [eventOf(entry, last, at)];
       // One above the limit of log lines has no event of its own.

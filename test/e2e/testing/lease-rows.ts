@@ -26,11 +26,22 @@ export function jobRows(storage: string, lease: string): JobRow[] {
         "SELECT count(*) AS n FROM sqlite_master WHERE name IN ('lease', 'journal')",
       );
       if (has.get()?.n !== 2) continue;
-      if (database.prepare("SELECT 1 FROM lease WHERE doc LIKE ?").get(`%"${lease}"%`) === undefined)
-        continue;
+      const finds = database.prepare(
+        "SELECT 1 FROM lease WHERE doc LIKE :id UNION SELECT 1 FROM tail WHERE doc LIKE :id",
+      );
+      if (finds.get({ id: `%"${lease}"%` }) === undefined) continue;
       const rows = database.prepare(
-        `SELECT id, live, coalesce((SELECT group_concat(type) FROM
-           (SELECT type FROM journal WHERE job = jobs.id ORDER BY journal.id)), '') AS journal FROM jobs ORDER BY n`,
+        // The tables, and what is not folded into them yet (durable-objects/lease/tail.ts).
+        `WITH said AS (
+           SELECT id, n, live, 0 AS at FROM jobs
+           UNION ALL SELECT value ->> 0, value ->> 1, value ->> 4, tail.id
+             FROM tail, json_each(tail.doc, '$.jobs')),
+         lines AS (
+           SELECT id, job, type FROM journal
+           UNION ALL SELECT value ->> 0, value ->> 1, value ->> 3 FROM tail, json_each(tail.doc, '$.journal'))
+         SELECT id, live, coalesce((SELECT group_concat(type) FROM
+           (SELECT type FROM lines WHERE job = said.id ORDER BY lines.id)), '') AS journal
+         FROM said WHERE at = (SELECT max(at) FROM said AS later WHERE later.id = said.id) ORDER BY n`,
       );
       return Rows.parse(rows.all().map((row) => ({ ...row }))).map((row) => ({
         id: row.id,
