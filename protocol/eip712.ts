@@ -94,7 +94,7 @@ export const tokenTypes = {
   ],
 } as const satisfies TypedData;
 
-const MAX_UINT64 = (1n << 64n) - 1n;
+export const MAX_UINT64 = (1n << 64n) - 1n;
 
 /** Wire form a decimal string, decoded to a bigint of at most 2^64 - 1: rates per hour and milliseconds. */
 export const Uint64 = z.codec(

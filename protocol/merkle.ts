@@ -1,5 +1,5 @@
-import { concatBytes, hexToBytes } from "viem/utils";
 import { z } from "zod";
+import { putHex } from "./hex.ts";
 import { Bytes32 } from "./ids.ts";
 import { keccak256 } from "./keccak.ts";
 
@@ -12,8 +12,11 @@ import { keccak256 } from "./keccak.ts";
  * so a voucher's `evidence` costs the same after a million receipts. Who publishes receipts keeps the leaves.
  */
 
-const LEAF = Uint8Array.of(0);
-const NODE = Uint8Array.of(1);
+const HASH = 32;
+/** Each with its prefix in front; reused, since hashing is synchronous. */
+const leafInput = new Uint8Array(1 + HASH);
+const nodeInput = new Uint8Array(1 + 2 * HASH);
+nodeInput[0] = 1;
 
 /** The root of no receipts. */
 export const EMPTY_ROOT: Bytes32 = `0x${"00".repeat(32)}`;
@@ -32,11 +35,14 @@ export const Frontier = z
 export type Frontier = z.infer<typeof Frontier>;
 
 function leafHash(leaf: Bytes32): Bytes32 {
-  return keccak256(concatBytes([LEAF, hexToBytes(leaf)]));
+  putHex(leafInput, 1, leaf, HASH);
+  return keccak256(leafInput);
 }
 
 function nodeHash(left: Bytes32, right: Bytes32): Bytes32 {
-  return keccak256(concatBytes([NODE, hexToBytes(left), hexToBytes(right)]));
+  putHex(nodeInput, 1, left, HASH);
+  putHex(nodeInput, 1 + HASH, right, HASH);
+  return keccak256(nodeInput);
 }
 
 export function emptyFrontier(): Frontier {

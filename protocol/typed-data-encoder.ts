@@ -15,6 +15,7 @@ import {
   types,
   type Usage,
 } from "./eip712.ts";
+import { putHex } from "./hex.ts";
 import type { Address, Bytes32 } from "./ids.ts";
 import { keccak256, keccakBytes } from "./keccak.ts";
 
@@ -38,23 +39,11 @@ function words(count: number): Words {
   return { bytes, view: new DataView(bytes.buffer) };
 }
 
-function nibble(code: number): number {
-  if (code >= 48 && code <= 57) return code - 48;
-  if (code >= 97 && code <= 102) return code - 87;
-  if (code >= 65 && code <= 70) return code - 55;
-  throw new TypeError("not a hex digit");
-}
-
 /** Right-aligned in its word, as `address` is; a bytes32 fills it. */
 function hexWriter(size: number): WordWriter {
   return ({ bytes }, offset, value) => {
-    if (typeof value !== "string" || value.length !== 2 + 2 * size || !value.startsWith("0x")) {
-      throw new TypeError(`expected ${size} bytes in hex`);
-    }
-    const start = offset + WORD - size;
-    for (let i = 0; i < size; i += 1) {
-      bytes[start + i] = (nibble(value.charCodeAt(2 + 2 * i)) << 4) | nibble(value.charCodeAt(3 + 2 * i));
-    }
+    if (typeof value !== "string") throw new TypeError(`expected ${size} bytes in hex`);
+    putHex(bytes, offset + WORD - size, value, size);
   };
 }
 

@@ -1,4 +1,6 @@
 import { FRAME_LIMIT, FRAME_VERSION, FromLease, FromNode, ToLease, ToNode } from "@gpux/protocol/frames";
+import { parserOf } from "@gpux/protocol/parser";
+import { wireOf } from "@gpux/protocol/wire";
 import { z } from "zod";
 
 /** A frame without its head, in the wire's form (amounts as strings): what is journalled and replayed. */
@@ -17,8 +19,14 @@ export function nodeBody(body: NodeBody): FrameBody {
   return withoutHead(z.encode(FromNode, { ...body, v: FRAME_VERSION, seq: 0, ack: 0 }));
 }
 
+const checkFromLease = parserOf(FromLease);
+
+/** As {@link nodeBody}. */
 export function leaseBody(body: LeaseBody): FrameBody {
-  return withoutHead(z.encode(FromLease, { ...body, v: FRAME_VERSION, seq: 0, ack: 0 }));
+  const frame = wireOf({ ...body, v: FRAME_VERSION, seq: 0, ack: 0 });
+  const checked = checkFromLease(frame);
+  if (!checked.success) throw checked.error;
+  return withoutHead(frame);
 }
 
 /** Which field of a frame says how much time is left, in seconds. It counts from when the frame is sent. */
@@ -68,7 +76,8 @@ export function frameText(seq: number, ack: number, body: FrameBody): string {
 }
 
 /** From a text of the edge; null for whatever is no frame of the schema. */
-function parserOf<Schema extends z.ZodType>(schema: Schema): (text: string) => z.output<Schema> | null {
+function readerOf<Schema extends z.ZodType>(schema: Schema): (text: string) => z.output<Schema> | null {
+  const parse = parserOf(schema);
   return (text) => {
     if (text.length > FRAME_LIMIT) return null;
     let value: unknown;
@@ -77,10 +86,10 @@ function parserOf<Schema extends z.ZodType>(schema: Schema): (text: string) => z
     } catch {
       return null;
     }
-    const parsed = schema.safeParse(value);
+    const parsed = parse(value);
     return parsed.success ? parsed.data : null;
   };
 }
 
-export const parseToNode = parserOf(ToNode);
-export const parseToLease = parserOf(ToLease);
+export const parseToNode = readerOf(ToNode);
+export const parseToLease = readerOf(ToLease);

@@ -4,6 +4,7 @@ import { type ErrorCode, problem } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import { invalidRequest } from "@gpux/protocol/invalid-request";
 import { JobBatch, JobRequest, type JobView } from "@gpux/protocol/job";
+import { parserOf } from "@gpux/protocol/parser";
 import type { ObjectEnv } from "../bindings.ts";
 import { askAs } from "../caller.ts";
 import { checkFunction } from "../functions.ts";
@@ -18,6 +19,10 @@ import { type Asked, takeIn } from "./submission.ts";
 const MOST_WAITING = 2 * MOST_UNDER_WAY;
 /** RFC 6455 section 5.5: a close frame's reason has at most 123 bytes. */
 const REASON_LENGTH = 120;
+
+const parseFrame = parserOf(FromClient);
+const parseRequest = parserOf(JobRequest);
+const parseBatch = parserOf(JobBatch);
 
 const OVER: ReadonlySet<ErrorCode> = new Set(["session_revoked", "session_expired"]);
 
@@ -53,7 +58,7 @@ export class ClientInbox {
     const length = typeof raw === "string" ? raw.length : raw.byteLength;
     if (length > CLIENT_FRAME_LIMIT)
       return clients.close(client, CLIENT_CLOSE.tooLong, `at most ${CLIENT_FRAME_LIMIT} characters`);
-    const frame = FromClient.safeParse(parseJson(raw));
+    const frame = parseFrame(parseJson(raw));
     if (!frame.success)
       return clients.close(client, CLIENT_CLOSE.badFrame, reasonOf(invalidRequest("", frame.error).detail));
     const line = this.#lines.get(client) ?? { last: Promise.resolve(), waiting: 0 };
@@ -72,12 +77,12 @@ export class ClientInbox {
     if (this.#life.clients.of(client.socket) === null) return;
     switch (frame.t) {
       case "job": {
-        const request = JobRequest.safeParse(frame.request);
+        const request = parseRequest(frame.request);
         if (!request.success) return this.#invalid(client, frame.id, request.error);
         return this.#submit(client, frame.id, [request.data], false);
       }
       case "batch": {
-        const requests = JobBatch.safeParse(frame.requests);
+        const requests = parseBatch(frame.requests);
         if (!requests.success) return this.#invalid(client, frame.id, requests.error);
         return this.#submit(client, frame.id, requests.data, true);
       }

@@ -1,6 +1,7 @@
-import { type AllocationRefusal, AllocationRequest, AttestRequest } from "@gpux/protocol/attestation";
+import { type AllocationRefusal, AllocationRequest } from "@gpux/protocol/attestation";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { Intent, type IntentAnswer, SettleIntent } from "@gpux/protocol/intent";
+import { wireOf } from "@gpux/protocol/wire";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Outcome } from "../interfaces.ts";
@@ -95,7 +96,7 @@ export class Errands {
         return answer.ok ? { t: "errand", done: "metered" } : refusedByMeter(lease, answer.code);
       }
       case "attest": {
-        const answer = await this.#env.METER.attest(z.encode(AttestRequest, duty.request));
+        const answer = await this.#env.METER.attest(wireOf(duty.request));
         if (!answer.ok) return refusedByMeter(lease, answer.code);
         return {
           t: "attested",

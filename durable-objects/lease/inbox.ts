@@ -1,11 +1,14 @@
 import { CLOSE, FRAME_LIMIT, FromLease } from "@gpux/protocol/frames";
 import { inputHash } from "@gpux/protocol/job";
+import { parserOf } from "@gpux/protocol/parser";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { HOT } from "./deferral.ts";
 import type { Life } from "./life.ts";
 import { claimsOf } from "./signatures.ts";
 import type { State } from "./state.ts";
 import { broughtBack } from "./tickets.ts";
+
+const parseFrame = parserOf(FromLease);
 
 /** What comes over the data socket: parsed, its signatures checked, told to the machine in order. */
 export class Inbox {
@@ -19,7 +22,7 @@ export class Inbox {
 
   take(socket: WebSocket, raw: string | ArrayBuffer): void {
     const text = typeof raw === "string" && raw.length <= FRAME_LIMIT ? raw : "";
-    const frame = FromLease.safeParse(parseJson(text));
+    const frame = parseFrame(parseJson(text));
     if (!frame.success) return socket.close(CLOSE.badFrame, "a frame does not fit the protocol");
     this.#last = this.#last
       .then(() => this.#receive(socket, frame.data))

@@ -1,9 +1,8 @@
-import { Receipt } from "@gpux/protocol/eip712";
 import { JOB_FAILURES } from "@gpux/protocol/errors";
 import { isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { JobView, SignedReceipt } from "@gpux/protocol/job";
 import type { LeaseView, TickView } from "@gpux/protocol/lease";
-import { z } from "zod";
+import { wireOf } from "@gpux/protocol/wire";
 import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import {
@@ -87,7 +86,7 @@ function receiptOf(job: Job): Pick<JobView, "receipt"> {
 
 function signedReceipt({ receipt, settled }: ReceiptState): SignedReceipt {
   return {
-    receipt: z.encode(Receipt, receipt),
+    receipt: wireOf(receipt),
     usage:
       settled === null
         ? null

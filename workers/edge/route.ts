@@ -3,6 +3,7 @@ import { configOf, type EdgeConfig } from "@gpux/durable-objects/config";
 import type { Principal } from "@gpux/durable-objects/interfaces";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import { invalidRequest } from "@gpux/protocol/invalid-request";
+import { parserOf } from "@gpux/protocol/parser";
 import type { SessionScope } from "@gpux/protocol/session";
 import { z } from "zod";
 import { type Admission, authenticate } from "./auth/authenticate.ts";
@@ -72,13 +73,14 @@ export function openRoute<Params extends z.ZodType, Query extends z.ZodType, Bod
   route: Route<Params, Query, Body>,
   handle: (call: Call<z.output<Params>, z.output<Query>, z.output<Body>>) => Promise<Answer>,
 ): Mounted {
+  const parsers = parsersOf(route);
   return {
     route,
     signed: false,
     async respond(request, params, env) {
       const read = await readBody(route, request);
       if (!read.ok) return read;
-      const parsed = parse(route, request, params, read.bytes);
+      const parsed = parse(parsers, request, params, read.bytes);
       return parsed.ok ? handle({ env, config: configOf(env), request, ...parsed.value }) : parsed;
     },
   };
@@ -92,6 +94,7 @@ export function signedRoute<Params extends z.ZodType, Query extends z.ZodType, B
     principal: Principal,
   ) => Promise<Answer>,
 ): Mounted {
+  const parsers = parsersOf(route);
   return {
     route,
     signed: true,
@@ -102,7 +105,7 @@ export function signedRoute<Params extends z.ZodType, Query extends z.ZodType, B
       const authentic = await authenticate(request, { bytes: read.bytes }, config, admissionOf(route));
       if (!authentic.ok) return authentic;
       const { principal } = authentic;
-      const parsed = parse(route, request, params, read.bytes);
+      const parsed = parse(parsers, request, params, read.bytes);
       if (!parsed.ok) return parsed;
       if (route.standing === "asked") {
         const stands = await standing(env, principal);
@@ -131,8 +134,18 @@ async function readBody(
   return bytes === null ? refuse("body_too_large", `at most ${BODY_LIMIT} bytes`) : { ok: true, bytes };
 }
 
+/** Made once for a route: what is read of each request to it. */
+function parsersOf<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType>({
+  params,
+  query,
+  body,
+}: Route<Params, Query, Body>) {
+  const hasBody = !(body instanceof z.ZodUndefined);
+  return { params: parserOf(params), query: parserOf(query), body: parserOf(body), hasBody };
+}
+
 function parse<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType>(
-  route: Route<Params, Query, Body>,
+  parsers: ReturnType<typeof parsersOf<Params, Query, Body>>,
   request: Request,
   rawParams: Record<string, string>,
   bytes: Uint8Array,
@@ -142,14 +155,13 @@ function parse<Params extends z.ZodType, Query extends z.ZodType, Body extends z
       readonly value: { params: z.output<Params>; query: z.output<Query>; body: z.output<Body> };
     }
   | Refusal {
-  const params = route.params.safeParse(rawParams);
+  const params = parsers.params(rawParams);
   if (!params.success) return invalid("path", params.error);
-  const query = route.query.safeParse(Object.fromEntries(new URL(request.url).searchParams));
+  const query = parsers.query(Object.fromEntries(new URL(request.url).searchParams));
   if (!query.success) return invalid("query", query.error);
-  const json =
-    route.body instanceof z.ZodUndefined ? { ok: true as const, value: undefined } : parseJson(bytes);
+  const json = parsers.hasBody ? parseJson(bytes) : { ok: true as const, value: undefined };
   if (!json.ok) return refuse("invalid_json");
-  const body = route.body.safeParse(json.value);
+  const body = parsers.body(json.value);
   if (!body.success) return invalid("", body.error);
   return { ok: true, value: { params: params.data, query: query.data, body: body.data } };
 }

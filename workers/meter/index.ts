@@ -15,11 +15,14 @@ import { consumerOf } from "@gpux/protocol/consumer-signature";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, Bytes32, type HexBytes } from "@gpux/protocol/ids";
 import { keyAccount } from "@gpux/protocol/key-account";
+import { parserOf } from "@gpux/protocol/parser";
 import { placeOf } from "@gpux/protocol/place";
 import { createHasher, type TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { z } from "zod";
 
 export { MeterLeaseObject } from "@gpux/durable-objects/meter-lease/object";
+
+const parseAttestRequest = parserOf(AttestRequest);
 
 interface MeterEnv {
   readonly CHAIN_ID: string;
@@ -73,7 +76,7 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
   }
 
   async attest(request: z.input<typeof AttestRequest>): Promise<Attestation | AttestRefusal> {
-    const parsed = AttestRequest.safeParse(request);
+    const parsed = parseAttestRequest(request);
     if (!parsed.success) return invalid(parsed.error);
     const refusal = this.#refuseTerms(parsed.data.terms);
     if (refusal !== null) return refusal;
