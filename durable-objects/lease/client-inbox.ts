@@ -123,7 +123,7 @@ export class ClientInbox {
       const index = together ? asked.findIndex((each) => each.job === job) : null;
       clients.wait(client, job, { id, index, told: false });
     }
-    const taken = await this.#as(client, (as) => takeIn(this.#life, as, asked, { together, mayWait: true }));
+    const taken = await this.#as(client, (as) => takeIn(this.#life, as, asked, together));
     if (taken.ok) return this.#life.tellClients();
     for (const { job } of fresh) clients.unwait(client, job);
     this.#refuse(client, id, taken);

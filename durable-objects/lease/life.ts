@@ -20,6 +20,9 @@ import { jobView } from "./view.ts";
 import { Waiters } from "./waiters.ts";
 import { WriteBehind } from "./write-behind.ts";
 
+/** Calls that wait for something at this lease: from so many on each would rather share a commit than have its own. */
+const MANY_WAITING = 8;
+
 /** More than the cap of a job's journal. */
 const ALL_EVENTS = 10_000;
 
@@ -40,6 +43,7 @@ export class Life implements Shell {
   #sessions: LeaseSessions;
   #behind = new WriteBehind();
   #timer: ReturnType<typeof setTimeout> | null = null;
+  #recording: Promise<void> | null = null;
   /** The agent's highest seq whose effect is in the rows. */
   #seen: number;
   #asleep = true;
@@ -185,6 +189,20 @@ export class Life implements Shell {
         this.#ctx.abort(`the rows cannot be written: ${error}`);
       }
     }, BEHIND_MS);
+  }
+
+  /**
+   * Resolves when all that has happened is in the rows; the reply that follows waits for the disk by itself. Calls that
+   * come together share one commit: those that are there already, and while many wait those of {@link BEHIND_MS} too.
+   */
+  recorded(): Promise<void> {
+    if (this.#behind.isEmpty) return Promise.resolve();
+    const isBusy = this.waiters.count >= MANY_WAITING;
+    this.#recording ??= scheduler.wait(isBusy ? BEHIND_MS : 0).then(() => {
+      this.#recording = null;
+      this.write();
+    });
+    return this.#recording;
   }
 
   /** All that has changed, in one transaction; who watches hears of it, and the agent that it may forget. */

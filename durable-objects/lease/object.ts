@@ -122,7 +122,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     retryOf: JobId | null = null,
   ): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
     const asked = [{ job: id, clientId, retryOf, request }];
-    const taken = await takeIn(this.#life, as, asked, { together: false, mayWait: waitMs > 0 });
+    const taken = await takeIn(this.#life, as, asked, false);
     if (!taken.ok) return taken;
     const [job] = await this.#answered([id], waitMs);
     return job === undefined
@@ -136,7 +136,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     waitMs: number,
   ): Promise<Outcome<{ jobs: JobView[]; replayed: boolean }> | PaymentNeeded> {
     const asked = jobs.map(({ id, request }) => ({ job: id, clientId: null, request }));
-    const taken = await takeIn(this.#life, as, asked, { together: true, mayWait: waitMs > 0 });
+    const taken = await takeIn(this.#life, as, asked, true);
     if (!taken.ok) return taken;
     const ids = jobs.map(({ id }) => id);
     return { ok: true, jobs: await this.#answered(ids, waitMs), replayed: taken.replayed };
@@ -148,7 +148,7 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     // ACK-1: who is told to come back finds the job, whatever happens meanwhile. ACK-5: an end is told before its row is
     // written only when its agent has the job's ticket; of one whose row was there already, nothing else would know.
     if (jobs.some((job) => job !== null && !(isTerminal(job) && this.#life.isUnborn(job.id))))
-      this.#life.write();
+      await this.#life.recorded();
     const state = this.#life.state;
     const now = Date.now();
     return jobs.flatMap((job) => (job === null || state === null ? [] : jobView(state, job, now)));
@@ -174,10 +174,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   async job(as: Caller, id: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>> {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
-    this.#life.write();
-    const job = await this.#ended(id, waitMs);
-    if (job === null) return { ok: false, code: "job_unknown" };
-    return { ok: true, job: jobView(this.#life.state, job, Date.now()) };
+    const [job] = await this.#answered([id], waitMs);
+    return job === undefined ? { ok: false, code: "job_unknown" } : { ok: true, job };
   }
 
   /** Resolves when it has ended, or after so long; of one that has ended already, when a voucher covers its receipt. */

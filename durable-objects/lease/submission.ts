@@ -17,13 +17,13 @@ export interface Shell {
   mayNot(as: Caller): Refused | null;
   /** In memory or in the rows. */
   job(id: JobId): Job | null;
-  apply(event: Event, mayWait: boolean): Step;
+  apply(event: Event, mayFollow: true): Step;
 }
 
 export type Asked = Pick<Arrival, "job" | "clientId" | "retryOf" | "request">;
 
 /**
- * Takes a job, or in `together` all of several or none: checks who asks, the allowance's signature and the session's cap,
+ * Takes a job, or `together` all of several or none: checks who asks, the allowance's signature and the session's cap,
  * then tells the machine in one step. Those that are known are passed over; `replayed`: all of them were. A crash may
  * have taken a part of a batch that was answered (ACK-5), which then comes again.
  */
@@ -31,7 +31,7 @@ export async function takeIn(
   shell: Shell,
   as: Caller,
   asked: readonly Asked[],
-  { together, mayWait }: { readonly together: boolean; readonly mayWait: boolean },
+  together: boolean,
 ): Promise<Outcome<{ replayed: boolean }> | PaymentNeeded> {
   const hashed = await Promise.all(
     asked.map(async (each) => ({ ...each, inputHash: await inputHash(each.request) })),
@@ -73,7 +73,7 @@ export async function takeIn(
     !together && only !== undefined
       ? { t: "submit", ...only }
       : { t: "submit_all", arrivals: fresh, allowance: offered?.allowance ?? null };
-  const result = shell.apply(event, mayWait);
+  const result = shell.apply(event, true);
   if (!result.ok) {
     const refused = result.index === undefined ? undefined : fresh[result.index];
     const index = arrivals.findIndex(({ job }) => job === refused?.job);

@@ -8,13 +8,13 @@ import { isFinal, type Job, type Lease, type Tick } from "./state.ts";
  * and the pages of its indexes; so a write is one row of text, and the text of many is folded into the tables at once,
  * by SQLite itself: a job that begins, ends and is settled meanwhile comes there once.
  */
-export const TAIL_TABLE = "CREATE TABLE tail (id INTEGER PRIMARY KEY, doc TEXT NOT NULL)";
+export const TAIL_TABLE =
+  "CREATE TABLE tail (id INTEGER PRIMARY KEY, status TEXT, lease TEXT, doc TEXT NOT NULL)";
 
 /** In order: brings the tables up to what the tail says, and empties it. A later row says more than an earlier one. */
 export const FOLD = [
   `INSERT INTO lease (id, status, doc)
-     SELECT 1, doc ->> '$.lease[0]', doc -> '$.lease[1]' FROM tail
-     WHERE doc -> '$.lease' IS NOT NULL ORDER BY id DESC LIMIT 1
+     SELECT 1, status, lease FROM tail WHERE lease IS NOT NULL ORDER BY id DESC LIMIT 1
    ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc`,
   `INSERT INTO jobs (id, n, status, price, live, request, doc)
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value -> 5, value -> 6
@@ -68,9 +68,12 @@ export class Tail {
   }
 
   append(batch: Batch): void {
+    let lease = batch.lease;
     for (const text of textsOf(batch)) {
-      this.#sql.exec("INSERT INTO tail (doc) VALUES (?)", text);
+      const [status, doc] = lease === null ? [null, null] : [lease.status, documentOf(lease)];
+      this.#sql.exec("INSERT INTO tail (status, lease, doc) VALUES (?, ?, ?)", status, doc, text);
       this.#rows += 1;
+      lease = null;
     }
     for (const job of batch.jobs) this.#jobs.set(job.id, job);
   }
@@ -89,15 +92,14 @@ export class Tail {
   }
 }
 
-/** One row's text, or several when one could not hold it. The lease comes last: it knows of the jobs before it. */
-function* textsOf({ lease, jobs, fresh, journal, ticks }: Batch): Generator<string> {
+/** One row's text, or several when one could not hold it. */
+function* textsOf({ jobs, fresh, journal, ticks }: Batch): Generator<string> {
   let items: Record<"jobs" | "journal" | "ticks", string[]> = { jobs: [], journal: [], ticks: [] };
   let length = 0;
-  const text = (last: string) =>
-    `{"jobs":[${items.jobs}],"journal":[${items.journal}],"ticks":[${items.ticks}]${last}}`;
+  const text = () => `{"jobs":[${items.jobs}],"journal":[${items.journal}],"ticks":[${items.ticks}]}`;
   function* add(to: keyof typeof items, item: string): Generator<string> {
     if (length > 0 && length + item.length > ROW_LENGTH) {
-      yield text("");
+      yield text();
       items = { jobs: [], journal: [], ticks: [] };
       length = 0;
     }
@@ -107,7 +109,7 @@ function* textsOf({ lease, jobs, fresh, journal, ticks }: Batch): Generator<stri
   for (const job of jobs) yield* add("jobs", jobText(job, fresh.has(job.id)));
   for (const line of journal) yield* add("journal", lineText(line));
   for (const tick of ticks) yield* add("ticks", `[${tick.receipt.receipt.sequence},${documentOf(tick)}]`);
-  yield text(lease === null ? "" : `,"lease":["${lease.status}",${documentOf(lease)}]`);
+  yield text();
 }
 
 /** The request never changes, so it is brought once. */

@@ -59,9 +59,9 @@ function hasBody(request: SignedRequest): boolean {
 }
 
 /** What a request has to cover: what it does, where, with which body, under which idempotency key and session. */
-export function requiredComponents(request: SignedRequest): string[] {
+export function requiredComponents(request: SignedRequest, url = new URL(request.url)): string[] {
   const required = ["@method", "@authority", "@path"];
-  if (new URL(request.url).search !== "") required.push("@query");
+  if (url.search !== "") required.push("@query");
   if (hasBody(request) || request.headers.get("content-digest") !== null) required.push("content-digest");
   for (const name of ["idempotency-key", SESSION_HEADER])
     if (request.headers.get(name) !== null) required.push(name);
@@ -88,12 +88,13 @@ export async function signedClaims(
   if (created > now + CLOCK_SKEW_S) return { ok: false, code: "signature_not_yet_valid" };
   if (expires < now - CLOCK_SKEW_S) return { ok: false, code: "signature_expired" };
 
-  if (!policy.audience.includes(new URL(request.url).host)) {
+  const url = new URL(request.url);
+  if (!policy.audience.includes(url.host)) {
     return { ok: false, code: "signature_wrong_audience" };
   }
   const digest = request.headers.get("content-digest");
   if (digest === null && hasBody(request)) return { ok: false, code: "digest_missing" };
-  if (!requiredComponents(request).every((name) => parsed.components.includes(name))) {
+  if (!requiredComponents(request, url).every((name) => parsed.components.includes(name))) {
     return { ok: false, code: "signature_component_missing" };
   }
   const base = signatureBase(request, parsed.components, parsed.input);

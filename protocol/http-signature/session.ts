@@ -88,6 +88,9 @@ export async function verifySessionRequest(
   return { ok: true, grant, nonce, expires };
 }
 
+/** A seal answers the same grant for the same token as long as it knows it: its key is imported once. */
+const keys = new WeakMap<SessionGrant, Promise<WebCryptoKey | null>>();
+
 async function isSignedBy(
   grant: SessionGrant,
   { signature }: ParsedSignature,
@@ -96,7 +99,12 @@ async function isSignedBy(
   seal: SessionSeal,
 ): Promise<boolean> {
   const algorithm = IMPORT[grant.key.kty];
-  const key = await verifyingKey(grant, token, seal);
+  let known = keys.get(grant);
+  if (known === undefined) {
+    known = verifyingKey(grant, token, seal);
+    keys.set(grant, known);
+  }
+  const key = await known;
   if (key === null) return false;
   return await crypto.subtle.verify(algorithm, key, signature, base);
 }

@@ -31,8 +31,7 @@ export function isComponent(name: string): boolean {
   return isDerived(name) || FIELD_NAME.test(name);
 }
 
-function derivedValue(name: DerivedComponent, head: RequestHead): string {
-  const url = new URL(head.url);
+function derivedValue(name: DerivedComponent, head: RequestHead, url: URL): string {
   switch (name) {
     case "@method":
       return head.method;
@@ -47,14 +46,14 @@ function derivedValue(name: DerivedComponent, head: RequestHead): string {
     case "@scheme":
       return url.protocol.slice(0, -1);
     case "@target-uri":
-      url.hash = "";
-      return url.href;
+      // A fragment begins with the only "#" there can be.
+      return url.href.replace(/#.*$/, "");
   }
 }
 
 /** `null` when the request does not carry the component, or carries it with characters that could forge a line. */
-function componentValue(name: string, head: RequestHead): string | null {
-  const value = isDerived(name) ? derivedValue(name, head) : head.headers.get(name)?.trim();
+function componentValue(name: string, head: RequestHead, url: URL): string | null {
+  const value = isDerived(name) ? derivedValue(name, head, url) : head.headers.get(name)?.trim();
   return value === undefined || !/^[\t -~]*$/.test(value) ? null : value;
 }
 
@@ -67,9 +66,10 @@ export function signatureBase(
   components: readonly string[],
   parameters: string,
 ): string | null {
+  const url = new URL(head.url);
   const lines: string[] = [];
   for (const name of components) {
-    const value = componentValue(name, head);
+    const value = componentValue(name, head, url);
     if (value === null) return null;
     lines.push(`${serializeString(name)}: ${value}`);
   }

@@ -148,7 +148,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (known === null) {
       if (!this.#isAllowed(state, request)) return { ok: false, code: "allowance_invalid" };
       const arrival = { t: "submit", job: id, clientId: null, request, inputHash: hash } as const;
-      const result = this.#life.apply(arrival, waitMs > 0);
+      const result = this.#life.apply(arrival, true);
       if (!result.ok) return paymentNeeded(state, result);
     }
     const job = yield* this.#answered(id, waitMs);

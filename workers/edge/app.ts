@@ -33,6 +33,51 @@ export const routes: readonly Mounted[] = [
   ...factRoutes,
 ];
 
+const EXPOSED = [
+  "gpux-lease",
+  "idempotent-replayed",
+  "location",
+  "preference-applied",
+  "repr-digest",
+  "retry-after",
+  "x-request-id",
+] as const;
+
+/**
+ * The requests of which there are many for each of the others, by method and path: they pass the router and its
+ * middleware by, whose work is a fifth of theirs.
+ */
+const WARM = [
+  {
+    operation: "post /v1/leases/{id}/jobs",
+    url: /^https?:\/\/[^/?#]+\/v1\/leases\/([^/?#]+)\/jobs(?:[?#]|$)/,
+  },
+  { operation: "get /v1/jobs/{id}", url: /^https?:\/\/[^/?#]+\/v1\/jobs\/([^/?#]+)(?:[?#]|$)/ },
+].flatMap(({ operation, url }) => {
+  const mounted = routes.find(({ route }) => `${route.method} ${route.path}` === operation);
+  return mounted === undefined ? [] : [{ mounted, method: mounted.route.method.toUpperCase(), url }];
+});
+
+/** What the router would answer, to the same request; null: it is for the router. */
+export async function answerWarm(request: Request, env: ObjectEnv): Promise<Response | null> {
+  for (const { mounted, method, url } of WARM) {
+    const id = request.method === method ? url.exec(request.url)?.[1] : undefined;
+    if (id === undefined || id.includes("%")) continue;
+    const name = requestId();
+    let response: Response;
+    try {
+      response = responseOf(await mounted.respond(request, { id }, env), name);
+    } catch (error) {
+      response = broken(error, name);
+    }
+    response.headers.set("x-request-id", name);
+    response.headers.set("access-control-allow-origin", "*");
+    response.headers.set("access-control-expose-headers", EXPOSED.join(","));
+    return response;
+  }
+  return null;
+}
+
 type Env = { Bindings: ObjectEnv; Variables: { requestId: string } };
 
 const app = new Hono<Env>();
@@ -57,15 +102,7 @@ app.use(
       "signature",
       "signature-input",
     ],
-    exposeHeaders: [
-      "gpux-lease",
-      "idempotent-replayed",
-      "location",
-      "preference-applied",
-      "repr-digest",
-      "retry-after",
-      "x-request-id",
-    ],
+    exposeHeaders: [...EXPOSED],
     maxAge: 86_400,
   }),
 );

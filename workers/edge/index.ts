@@ -1,7 +1,7 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { isAgentOutput, putAgentOutput } from "./agent-outputs.ts";
 import { connectAgent, isAgentPath } from "./agent-sockets.ts";
-import { app, broken, requestId, responseOf } from "./app.ts";
+import { answerWarm, app, broken, requestId, responseOf } from "./app.ts";
 import { connectClient, isClientUpgrade } from "./client-sockets.ts";
 import type { Answer } from "./route.ts";
 
@@ -18,6 +18,8 @@ function outsideOfRouter(request: Request, env: ObjectEnv, id: string): Promise<
 /** The public Worker of GPUX. */
 export default {
   async fetch(request, env, ctx): Promise<Response> {
+    const warm = await answerWarm(request, env);
+    if (warm !== null) return warm;
     if (!isAgentPath(new URL(request.url).pathname) && !isClientUpgrade(request))
       return app.fetch(request, env, ctx);
     const id = requestId();

@@ -27,7 +27,7 @@ export function jobRows(storage: string, lease: string): JobRow[] {
       );
       if (has.get()?.n !== 2) continue;
       const finds = database.prepare(
-        "SELECT 1 FROM lease WHERE doc LIKE :id UNION SELECT 1 FROM tail WHERE doc LIKE :id",
+        "SELECT 1 FROM lease WHERE doc LIKE :id UNION SELECT 1 FROM tail WHERE lease LIKE :id",
       );
       if (finds.get({ id: `%"${lease}"%` }) === undefined) continue;
       const rows = database.prepare(
