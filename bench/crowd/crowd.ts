@@ -79,7 +79,7 @@ export async function openCrowd(folder: string, size: CrowdSize): Promise<Crowd>
     );
     const [first] = consumers;
     if (first === undefined) throw new RangeError("a crowd has a lease at least");
-    const sink = await first.client.objects.put(packManifest(echoManifest(false)));
+    const sink = await first.client.objects.put(packManifest(echoManifest("sink")));
     return {
       workerd,
       get agents() {

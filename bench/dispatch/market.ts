@@ -36,8 +36,8 @@ export interface BenchMarket {
   readonly workerd: Child;
   readonly agents: Child;
   readonly leases: readonly OpenLease[];
-  /** Of functions in the object store: one gives its 256 bytes back as an output, the other nothing. */
-  readonly functions: { readonly echo: string; readonly sink: string };
+  /** Of functions in the object store: one gives its 256 bytes back as an output, one nothing, one 64 MiB. */
+  readonly functions: { readonly echo: string; readonly sink: string; readonly bulk: string };
   /** Starts one more agent, in a process of its own that the caller stops. Resolves when its node is online. */
   addAgent(name: string): Promise<{ readonly child: Child; readonly node: string }>;
   stop(): Promise<void>;
@@ -97,8 +97,9 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
   const { account } = devnetAccount("consumer");
   const client = createClient({ url, account, fetch: unpooled });
   const functions = {
-    echo: await client.objects.put(packManifest(echoManifest(true))),
-    sink: await client.objects.put(packManifest(echoManifest(false))),
+    echo: await client.objects.put(packManifest(echoManifest("echo"))),
+    sink: await client.objects.put(packManifest(echoManifest("sink"))),
+    bulk: await client.objects.put(packManifest(echoManifest("bulk"))),
   };
   const opened: OpenLease[] = [];
   for (let i = 0; i < count; i += AT_ONCE) {
