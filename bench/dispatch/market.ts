@@ -34,6 +34,8 @@ export interface BenchMarket {
   readonly port: number;
   readonly chainId: number;
   readonly workerd: Child;
+  /** In place of R2. */
+  readonly store: Child;
   readonly agents: Child;
   readonly leases: readonly OpenLease[];
   /** Of functions in the object store: one gives its 256 bytes back as an output, one nothing, one 64 MiB. */
@@ -67,8 +69,8 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
   const options = edgeOptionsOf(devnet, { folder, port });
   const url = edgeUrl(options);
   await mkdir(options.storage, { recursive: true });
-  const workerd = await startWorkerd(options);
-  stops.push(workerd.stop);
+  const { workerd, store } = await startWorkerd(options);
+  stops.push(store.stop, workerd.stop);
 
   const config = AgentConfig.parse({
     edge: url,
@@ -114,6 +116,7 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
     leases: opened,
     functions,
     workerd,
+    store,
     agents,
     async addAgent(name) {
       const {

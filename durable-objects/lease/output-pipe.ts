@@ -85,17 +85,19 @@ async function copy(
   const digest = new crypto.DigestStream("SHA-256");
   const hasher = digest.getWriter();
   const reader = body.getReader({ mode: "byob" });
-  let held: Uint8Array | null = null;
+  let held: Uint8Array<ArrayBuffer> | null = null;
+  let spare = new ArrayBuffer(PIECE);
   try {
     for (;;) {
-      // By default workerd reads four kilobytes at a time.
-      const { value: chunk, done } = await reader.read(new Uint8Array(PIECE));
+      // By default workerd reads what one packet brought: a turn of everything below for a few kilobytes.
+      const { value: chunk, done } = await reader.readAtLeast(PIECE, new Uint8Array(spare));
       if (done) break;
       await Promise.all([
         store.write(chunk),
         hasher.write(chunk),
         ...takers.map((taker) => give(taker, held)),
       ]);
+      spare = held === null ? new ArrayBuffer(PIECE) : held.buffer;
       // The last chunk waits for the hash of all.
       held = chunk;
     }

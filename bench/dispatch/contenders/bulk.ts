@@ -58,7 +58,7 @@ const bulk: Contender = {
       return [await bytesOf(await sign(asked)), await bytesOf(await sign(wanted))];
     };
     return {
-      processes: [market.workerd, market.agents],
+      processes: [market.workerd, market.agents, market.store],
       settledMs: SETTLED_MS,
       bytesPerTurn: BULK_BYTES,
       async prepare({ connections, turns }) {
