@@ -89,14 +89,15 @@ async function copy(
   let spare = new ArrayBuffer(PIECE);
   try {
     for (;;) {
-      // By default workerd reads what one packet brought: a turn of everything below for a few kilobytes.
-      const { value: chunk, done } = await reader.readAtLeast(PIECE, new Uint8Array(spare));
+      // By default workerd reads four kilobytes at a time.
+      const { value: chunk, done } = await reader.read(new Uint8Array(spare));
       if (done) break;
       await Promise.all([
         store.write(chunk),
         hasher.write(chunk),
         ...takers.map((taker) => give(taker, held)),
       ]);
+      // Everybody has the one before: its memory serves the next, for to clear a new one costs as much as to copy it.
       spare = held === null ? new ArrayBuffer(PIECE) : held.buffer;
       // The last chunk waits for the hash of all.
       held = chunk;
