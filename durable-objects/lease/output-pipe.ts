@@ -98,7 +98,9 @@ async function copy(
         ...takers.map((taker) => give(taker, held)),
       ]);
       // Everybody has the one before: its memory serves the next, for to clear a new one costs as much as to copy it.
-      spare = held === null ? new ArrayBuffer(PIECE) : held.buffer;
+      // Whoever was cut off may still be reading there.
+      const isFree = takers.every(({ isGone }) => !isGone);
+      spare = held !== null && isFree ? held.buffer : new ArrayBuffer(PIECE);
       // The last chunk waits for the hash of all.
       held = chunk;
     }
