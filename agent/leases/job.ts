@@ -1,10 +1,10 @@
 import { performance } from "node:perf_hooks";
-import { sha256Hex } from "@gpux/protocol/canonical";
 import type { JobFailureCode } from "@gpux/protocol/errors";
 import { FRAME_LIMIT, type ToLease } from "@gpux/protocol/frames";
 import type { Output } from "@gpux/protocol/job";
 import { checkManifest, type Limits } from "@gpux/protocol/manifest";
 import type { ExecutionInput, ExecutionOutput, Executor, FunctionJob } from "../executors/executor.ts";
+import { sha256Of } from "./digest.ts";
 import type { Objects, OutputPlace } from "./objects.ts";
 
 /** One job as the edge gives it, alone (`run`) or with others (`runs`). */
@@ -118,7 +118,7 @@ export async function upload(
 ): Promise<Exclude<AttemptEnd, { t: "stopped" }>> {
   const stored = await Promise.all(
     outputs.map(async ({ name, contentType, bytes }, n) => {
-      const sha256 = await sha256Hex(bytes);
+      const sha256 = await sha256Of(bytes);
       const put =
         bytes.length > BULK_BYTES
           ? await objects.putOutput({ ...of, n }, sha256, bytes, contentType, signal)

@@ -1,9 +1,10 @@
 import { setTimeout as wait } from "node:timers/promises";
-import { sha256Hex } from "@gpux/protocol/canonical";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { backoff } from "../link/backoff.ts";
 import { type Credentials, signedRequest } from "../link/credentials.ts";
+import { sha256Of } from "./digest.ts";
+import { put, type UploadAnswer } from "./uploads.ts";
 
 export type Fetched =
   | { ok: true; bytes: Uint8Array }
@@ -73,7 +74,7 @@ export function createObjects(edge: string, credentials: Credentials): Objects {
           }
           const bytes = await readUpTo(response, maxBytes);
           if (bytes === null) return tooLarge(sha256, maxBytes);
-          if ((await sha256Hex(bytes)) === sha256) {
+          if ((await sha256Of(bytes)) === sha256) {
             keep(sha256, bytes);
             return { ok: true, bytes };
           }
@@ -90,19 +91,14 @@ export function createObjects(edge: string, credentials: Credentials): Objects {
       for (let tried = 0; tried < TRIES; tried += 1) {
         if (tried > 0) await pause(tried, signal);
         try {
-          const request = new Request(objectUrl(edge, sha256), {
-            method: "PUT",
-            headers: { "content-type": contentType },
-            body: new Uint8Array(bytes),
-          });
-          const response = await ask(request, signal);
-          if (response.ok) {
-            await response.body?.cancel();
+          const url = objectUrl(edge, sha256);
+          const answer = await put(credentials, { url, sha256, bytes, contentType }, signal);
+          if (isStored(answer)) {
             keep(sha256, bytes);
             return { ok: true };
           }
-          detail = await why(response);
-          if (isFinal(response.status)) break;
+          detail = whyNot(answer.status, answer.text);
+          if (isFinal(answer.status)) break;
         } catch (error) {
           signal.throwIfAborted();
           detail = messageOf(error);
@@ -118,13 +114,7 @@ export function createObjects(edge: string, credentials: Credentials): Objects {
       });
       try {
         const url = new URL(`/v1/agent/leases/${lease}/jobs/${job}/outputs/${n}?${query}`, edge);
-        const headers = { "content-type": contentType };
-        const response = await ask(
-          new Request(url, { method: "PUT", headers, body: new Uint8Array(bytes) }),
-          signal,
-        );
-        await response.body?.cancel();
-        if (response.ok) {
+        if (isStored(await put(credentials, { url, sha256, bytes, contentType }, signal))) {
           keep(sha256, bytes);
           return { ok: true };
         }
@@ -157,7 +147,15 @@ function pause(tried: number, signal: AbortSignal): Promise<void> {
 
 async function why(response: Response): Promise<string> {
   const text = await readUpTo(response, 4_096).catch(() => null);
-  return `HTTP ${response.status} ${text === null ? "" : new TextDecoder().decode(text).slice(0, 400)}`.trim();
+  return whyNot(response.status, text === null ? "" : new TextDecoder().decode(text));
+}
+
+function whyNot(status: number, text: string): string {
+  return `HTTP ${status} ${text.slice(0, 400)}`.trim();
+}
+
+function isStored({ status }: UploadAnswer): boolean {
+  return status >= 200 && status < 300;
 }
 
 function messageOf(error: unknown): string {

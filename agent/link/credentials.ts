@@ -1,4 +1,9 @@
-import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc8128";
+import {
+  accountSigner,
+  signHead,
+  signRequest,
+  type UnsignedHead,
+} from "@gpux/protocol/http-signature/erc8128";
 import type { PrivateKeyAccount } from "viem/accounts";
 
 /** Signs the agent's own requests to the edge (ERC-8128), for uploads and for socket upgrades alike. */
@@ -9,6 +14,11 @@ export interface Credentials {
 
 export function signedRequest(credentials: Credentials, request: Request): Promise<Request> {
   return signRequest(request, accountSigner(credentials.account, credentials.chainId));
+}
+
+/** The headers of a request whose body is too large to be read once more for its hash. */
+export function signedHead(credentials: Credentials, head: UnsignedHead): Promise<Headers> {
+  return signHead(head, accountSigner(credentials.account, credentials.chainId));
 }
 
 /** Headers for a WebSocket upgrade: the signature is over the GET that it is on the wire. Fresh for every dial. */

@@ -69,8 +69,8 @@ export async function openCrowd(folder: string, size: CrowdSize): Promise<Crowd>
     stops.push(() => devnet.close());
     const options = edgeOptionsOf(devnet, { folder, port: await freePort() });
     await mkdir(options.storage, { recursive: true });
-    const workerd = await startWorkerd(options);
-    stops.push(workerd.stop);
+    const { workerd, store } = await startWorkerd(options);
+    stops.push(store.stop, workerd.stop);
     let agents: Child | null = null;
     const consumers = await consumersOf(
       devnet,
@@ -79,7 +79,7 @@ export async function openCrowd(folder: string, size: CrowdSize): Promise<Crowd>
     );
     const [first] = consumers;
     if (first === undefined) throw new RangeError("a crowd has a lease at least");
-    const sink = await first.client.objects.put(packManifest(echoManifest(false)));
+    const sink = await first.client.objects.put(packManifest(echoManifest("sink")));
     return {
       workerd,
       get agents() {

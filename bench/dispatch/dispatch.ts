@@ -3,7 +3,7 @@ import { mkdtemp } from "node:fs/promises";
 import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Bench, BenchSettings } from "../bench.ts";
-import { startHttpClient } from "../load/client.ts";
+import { startHttpClient, startStreamClient } from "../load/client.ts";
 import type { Report } from "../report.ts";
 import { type Round, rowsOf } from "../rounds.ts";
 import { type Contender, onPath, type Stage } from "./contenders/contender.ts";
@@ -14,19 +14,31 @@ import { type BenchMarket, openBenchMarket } from "./market.ts";
 import { type Entrant, measureRounds, SYNCED_AT } from "./sections.ts";
 
 const CONNECTIONS = [1, 16] as const;
-const BASES = ["direct", "nats", "nats-raw", "jetstream", "bullmq-always"] as const;
+/** Outputs of 64 MiB that are on their way at once. */
+const STREAMS = [1, 4] as const;
+/** Lengths of a section: a job of 64 MiB takes longer than one of 256 bytes. */
+const BULK_SECTION = 4;
+const BASES = ["bulk-direct", "direct", "nats", "nats-raw", "jetstream", "bullmq-always"] as const;
 
 /** A job on a lease, in all the ways there are to ask for one, beside what else one could build. */
 export const dispatch: Bench = {
-  variants: CONTENDERS,
+  variants: [...CONTENDERS.jobs, ...CONTENDERS.bulk],
   async run(settings) {
     const connections = settings.connections ?? CONNECTIONS;
-    const chosen = CONTENDERS.filter(({ name }) => settings.only?.includes(name) ?? true);
+    const isChosen = ({ name }: Contender) => settings.only?.includes(name) ?? true;
+    const jobs = CONTENDERS.jobs.filter(isChosen);
+    const bulk = CONTENDERS.bulk.filter(isChosen);
     const syncs = settings.connections?.includes(SYNCED_AT) ?? true;
-    return onStage(Math.max(...connections), async (stage) => {
-      const { entrants, lacks } = await startAll(stage, chosen, settings, syncs);
-      const rounds = await measureRounds(entrants, { connections, syncs }, stage.folder, settings);
-      return reportOf(rounds, settings, chosen, lacks);
+    const leases = Math.max(...(jobs.length > 0 ? connections : []), ...(bulk.length > 0 ? STREAMS : []));
+    return onStage(leases, async (stage) => {
+      const { entrants, lacks } = await startAll(stage, [...jobs, ...bulk], settings, syncs);
+      const [large, small] = split(entrants, ({ started }) => started.bytesPerTurn !== undefined);
+      const rounds = await measureRounds(small, { connections, syncs }, stage.folder, settings);
+      const longer = { ...settings, seconds: settings.seconds * BULK_SECTION };
+      const streams = { connections: STREAMS, syncs: false, warmUpTurns: 8 };
+      const bulkRounds = await measureRounds(large, streams, stage.folder, longer);
+      const all = rounds.map((round, at) => new Map([...round, ...(bulkRounds[at] ?? [])]));
+      return reportOf(all, settings, [...jobs, ...bulk], lacks);
     });
   },
 };
@@ -45,10 +57,12 @@ export async function onStage<T>(leases: number, use: (stage: Stage) => Promise<
   let market: Promise<BenchMarket> | null = null;
   try {
     const generator = owned(startHttpClient(folder));
+    const reader = owned(startStreamClient(folder));
     return await use({
       folder,
       owned,
       load: (load) => generator.run(load),
+      stream: (load) => reader.run(load),
       market() {
         market ??= openBenchMarket(folder, leases).then(owned);
         return market;
@@ -80,8 +94,12 @@ async function startAll(
   return { entrants, lacks };
 }
 
+function split<T>(things: readonly T[], isFirst: (thing: T) => boolean): [T[], T[]] {
+  return [things.filter(isFirst), things.filter((thing) => !isFirst(thing))];
+}
+
 /** Counts are of the whole run, and a ratio of counts says nothing. */
-const isCount = (metric: string) => /^c[0-9]+ (jobs|errors)$/.test(metric);
+const isCount = (metric: string) => /^[cs][0-9]+ (jobs|errors)$/.test(metric);
 
 function reportOf(
   rounds: readonly Round[],
@@ -113,6 +131,7 @@ function reportOf(
         .map((load) => load.toFixed(1))
         .join(" ")} (1, 5, 15 minutes) at the end, of which this bench is a part.`,
       ...chosen.map(({ name, about }) => `${name}: ${about}.`),
+      "s1 and s4 are one and four outputs of 64 MiB on their way at once, several in a row, each stream on a lease of its own; a MB is a million bytes. A turn is the job and all of its bytes, and its first byte the output's, from when the job was asked for.",
       "c1 is on one lease, c16 on 16 leases, since a lease runs one job per GPU at a time; syncs are counted at 64 connections on one lease.",
       "Requests are signed before the clock starts; the client's signing is in no figure. Processor time is that of the servers and agents, with what they do after the answer (receipts, vouchers).",
       ...lacks,

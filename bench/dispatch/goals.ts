@@ -52,6 +52,14 @@ const GOALS: readonly RatioGoal[] = [
       is: "at least",
     },
   },
+  {
+    goal: "MB/s of 64 MiB outputs over direct streaming's, one stream",
+    ...{ variant: "bulk", base: "bulk-direct", metric: "s1 mb_per_s", target: 0.65, is: "at least" },
+  },
+  {
+    goal: "MB/s of 64 MiB outputs over direct streaming's, 4 streams",
+    ...{ variant: "bulk", base: "bulk-direct", metric: "s4 mb_per_s", target: 0.65, is: "at least" },
+  },
 ];
 
 /** At concurrency 64 on one lease. */

@@ -34,10 +34,12 @@ export interface BenchMarket {
   readonly port: number;
   readonly chainId: number;
   readonly workerd: Child;
+  /** In place of R2. */
+  readonly store: Child;
   readonly agents: Child;
   readonly leases: readonly OpenLease[];
-  /** Of functions in the object store: one gives its 256 bytes back as an output, the other nothing. */
-  readonly functions: { readonly echo: string; readonly sink: string };
+  /** Of functions in the object store: one gives its 256 bytes back as an output, one nothing, one 64 MiB. */
+  readonly functions: { readonly echo: string; readonly sink: string; readonly bulk: string };
   /** Starts one more agent, in a process of its own that the caller stops. Resolves when its node is online. */
   addAgent(name: string): Promise<{ readonly child: Child; readonly node: string }>;
   stop(): Promise<void>;
@@ -67,8 +69,8 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
   const options = edgeOptionsOf(devnet, { folder, port });
   const url = edgeUrl(options);
   await mkdir(options.storage, { recursive: true });
-  const workerd = await startWorkerd(options);
-  stops.push(workerd.stop);
+  const { workerd, store } = await startWorkerd(options);
+  stops.push(store.stop, workerd.stop);
 
   const config = AgentConfig.parse({
     edge: url,
@@ -97,8 +99,9 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
   const { account } = devnetAccount("consumer");
   const client = createClient({ url, account, fetch: unpooled });
   const functions = {
-    echo: await client.objects.put(packManifest(echoManifest(true))),
-    sink: await client.objects.put(packManifest(echoManifest(false))),
+    echo: await client.objects.put(packManifest(echoManifest("echo"))),
+    sink: await client.objects.put(packManifest(echoManifest("sink"))),
+    bulk: await client.objects.put(packManifest(echoManifest("bulk"))),
   };
   const opened: OpenLease[] = [];
   for (let i = 0; i < count; i += AT_ONCE) {
@@ -113,6 +116,7 @@ async function open(folder: string, count: number, stops: Stops): Promise<BenchM
     leases: opened,
     functions,
     workerd,
+    store,
     agents,
     async addAgent(name) {
       const {

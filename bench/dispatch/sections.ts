@@ -22,6 +22,8 @@ const SPARE = 1.5;
 export const SYNCED_AT = 64;
 
 export interface Plan {
+  /** Turns before the first round, over all connections; by default as many as V8 needs. */
+  readonly warmUpTurns?: number;
   /** At so many connections each, one after the other. */
   readonly connections: readonly number[];
   /** Whether syncs of files are counted as well. */
@@ -46,7 +48,7 @@ interface Measured {
  */
 export async function measureRounds(
   entrants: readonly Entrant[],
-  { connections, syncs }: Plan,
+  { connections, syncs, warmUpTurns = WARM_UP_TURNS }: Plan,
   folder: string,
   { rounds, seconds, say }: BenchSettings,
 ): Promise<Round[]> {
@@ -100,7 +102,7 @@ export async function measureRounds(
   say("warming up");
   for (const entrant of entrants)
     for (const at of usableBy(entrant, connections)) {
-      const turns = Math.ceil(WARM_UP_TURNS / at / connections.length);
+      const turns = Math.ceil(warmUpTurns / at / connections.length);
       await section(entrant, { connections: at, turns }, ms * LONGEST_WARM_UP);
     }
   const all: Round[] = [];
@@ -111,7 +113,7 @@ export async function measureRounds(
       say(`round ${round + 1} of ${rounds}: ${name}`);
       let own: Figures = {};
       for (const at of usableBy(entrant, connections))
-        own = { ...own, ...figuresOf(`c${at}`, started, await measured(entrant, paced(entrant, at))) };
+        own = { ...own, ...figuresOf(at, started, await measured(entrant, paced(entrant, at))) };
       if (syncs && started.durable === true) own = { ...own, ...(await synced(entrant)) };
       figures.set(name, own);
     }
@@ -126,28 +128,50 @@ function usableBy({ started }: Entrant, connections: readonly number[]): number[
   return [...new Set(connections.map((at) => Math.min(at, most)))];
 }
 
-function figuresOf(c: string, started: Started, { loaded, jobs, spent }: Measured): Figures {
+function figuresOf(at: number, started: Started, measured: Measured): Figures {
+  const { loaded, jobs, spent } = measured;
   const { latenciesUs, firstUs, wallMs, errors } = loaded;
+  if (started.bytesPerTurn !== undefined)
+    return bulkFigures(`s${at}`, started, measured, started.bytesPerTurn);
+  const c = `c${at}`;
   return {
     [`${c} p50_us`]: quantile(latenciesUs, 0.5),
     [`${c} p99_us`]: quantile(latenciesUs, 0.99),
     ...(firstUs.length === 0 ? {} : { [`${c} accepted_p50_us`]: quantile(firstUs, 0.5) }),
     [`${c} jobs_per_s`]: jobs / (wallMs / 1_000),
-    ...processorFigures(c, started, spent),
+    ...processorFigures(`${c} cpu_us_per_job`, started, spent, 1),
     [`${c} jobs`]: jobs,
     [`${c} errors`]: errors,
   };
 }
 
+/** A MB is a million bytes; the first byte is of the output, from the turn's begin. */
+function bulkFigures(s: string, started: Started, { loaded, jobs, spent }: Measured, bytes: number): Figures {
+  const { firstUs, wallMs, errors } = loaded;
+  const mb = bytes / 1_000_000;
+  return {
+    [`${s} mb_per_s`]: (jobs * mb) / (wallMs / 1_000),
+    [`${s} first_byte_ms`]: quantile(firstUs, 0.5) / 1_000,
+    ...processorFigures(`${s} cpu_ms_per_mb`, started, spent, 1_000 * mb),
+    [`${s} jobs`]: jobs,
+    [`${s} errors`]: errors,
+  };
+}
+
 /** All of an entrant's processes, and each where there are several; nothing where the system keeps no account. */
-function processorFigures(c: string, { processes }: Started, spent: readonly (number | null)[]): Figures {
+function processorFigures(
+  metric: string,
+  { processes }: Started,
+  spent: readonly (number | null)[],
+  unit: number,
+): Figures {
   let total = 0;
   const figures: Record<string, number> = {};
   for (const [index, { name }] of processes.entries()) {
     const us = spent[index] ?? null;
     if (us === null) return {};
     total += us;
-    if (processes.length > 1) figures[`${c} cpu_us_per_job of ${name}`] = us;
+    if (processes.length > 1) figures[`${metric} of ${name}`] = us / unit;
   }
-  return { [`${c} cpu_us_per_job`]: total, ...figures };
+  return { [metric]: total / unit, ...figures };
 }

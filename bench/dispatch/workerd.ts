@@ -1,7 +1,6 @@
-import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { basename, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import {
   EDGE_WORKERS,
@@ -12,47 +11,51 @@ import {
   WORKER_CONFIGS,
 } from "../../scripts/stack/edge.ts";
 import { bundleWorker } from "../../scripts/worker-bundle.ts";
-import { type Child, cameUp, startProgram } from "../child.ts";
+import { type Child, cameUp, startOurs, startProgram } from "../child.ts";
 
 const UP_MS = 30_000;
+const Serving = z.strictObject({ port: z.int() });
 /** Serves the Workers' fetches: to the chain on this machine, and to nowhere else. */
 const NETWORK = `(name = "internet", network = (allow = ["public", "private"]))`;
-const OBJECTS = fileURLToPath(new URL("./objects.worker.mjs", import.meta.url));
+const OBJECT_STORE = new URL("./programs/object-store.ts", import.meta.url);
+
+/** The edge's processes: the platform's runtime, and what stands in for its object store. */
+export interface EdgeProcesses {
+  readonly workerd: Child;
+  readonly store: Child;
+}
 
 /**
  * The edge, relayer and meter in one bare `workerd serve`, Durable Objects on the local disk: what the platform runs,
  * without miniflare's proxies in front, which cost more than the path that is measured. What each Worker needs is
  * read from its wrangler.toml.
  */
-export async function startWorkerd(options: EdgeOptions): Promise<Child> {
+export async function startWorkerd(options: EdgeOptions): Promise<EdgeProcesses> {
   const { storage } = options;
   const disk = join(storage, "objects");
   await mkdir(disk, { recursive: true });
+  const store = startOurs("object-store", storage, OBJECT_STORE);
+  const { port: objectsPort } = Serving.parse(await store.next());
   const workers = await Promise.all(EDGE_WORKERS.map((name) => workerText(name, options)));
   const config = [
     `using Workerd = import "/workerd/workerd.capnp";`,
     "const config :Workerd.Config = (",
     "  services = [",
     ...EDGE_WORKERS.map((name) => `    (name = "gpux-${name}", worker = .${name}),`),
-    `    (name = "objects", worker = .objects),`,
+    `    (name = "objects", external = (address = "127.0.0.1:${objectsPort}", http = ())),`,
     `    (name = "disk", disk = (writable = true)),`,
     `    ${NETWORK},`,
     "  ],",
     `  sockets = [(name = "http", address = "127.0.0.1:${options.port}", http = (), service = "gpux-edge")],`,
     ");",
-    "const objects :Workerd.Worker = (",
-    `  compatibilityDate = "${(await workerOptionsOf("edge")).compatibilityDate}",`,
-    `  modules = [(name = "objects.mjs", esModule = embed "objects.mjs")],`,
-    ");",
     ...workers,
   ];
   const file = join(storage, "edge.capnp");
   await writeFile(file, config.join("\n"));
-  await copyFile(OBJECTS, join(storage, "objects.mjs"));
   const program = z.object({ default: z.string() }).parse(createRequire(import.meta.url)("workerd")).default;
   const workerd = startProgram("workerd", storage, [program, "serve", file, `-ddisk=${disk}`]);
   await cameUp(workerd, () => healthy(edgeUrl(options)), UP_MS);
-  return workerd;
+  return { workerd, store };
 }
 
 async function healthy(url: string): Promise<boolean> {
@@ -94,7 +97,7 @@ async function workerText(name: EdgeWorker, options: EdgeOptions): Promise<strin
     ),
     ...objects.map(([key, { className }]) => `(name = "${key}", durableObjectNamespace = "${className}")`),
     ...Object.entries(needs.serviceBindings).map(([key, to]) => serviceText(key, to.name, to.entrypoint)),
-    ...Object.keys(needs.r2Buckets).map((key) => serviceText(key, "objects", "Objects")),
+    ...Object.keys(needs.r2Buckets).map((key) => `(name = "${key}", r2Bucket = "objects")`),
   ];
   const namespaces = objects.map(
     ([, { className, useSQLite }]) =>

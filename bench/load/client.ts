@@ -2,6 +2,7 @@ import { z } from "zod";
 import { type Child, startOurs } from "../child.ts";
 import type { Loaded } from "./closed-loop.ts";
 import type { HttpLoad } from "./http.ts";
+import type { StreamLoad } from "./stream.ts";
 
 /**
  * A load generator in a process beside us, so that neither our garbage collector nor our chain shows in the latencies.
@@ -42,6 +43,10 @@ export function startClient<L extends object>(name: string, folder: string, prog
 
 export function startHttpClient(folder: string): Client<HttpLoad> {
   return startClient("client", folder, new URL("./http-client.ts", import.meta.url));
+}
+
+export function startStreamClient(folder: string): Client<StreamLoad> {
+  return startClient("stream-client", folder, new URL("./stream-client.ts", import.meta.url));
 }
 
 /** In such a program: takes one load per message, answers with what came of it, ends with its parent. */

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ClassList } from "./class-list.ts";
 import { Heap } from "./heap.ts";
-import { type Listing, OfferClass } from "./offer-class.ts";
-import { CPU_TIERS, covers, Histogram, packed } from "./shape.ts";
+import { LaneList } from "./lane-list.ts";
+import type { Lane, Listing } from "./offer-class.ts";
+import { CPU_TIERS, covers, Histogram, MEMORY_TIERS, packed, VRAM_TIERS } from "./shape.ts";
 import { entry } from "./testing/entries.ts";
 
 test("a heap gives its items in order, whichever were taken out before", () => {
@@ -66,30 +66,84 @@ test("a histogram counts what lies below any bound, on a tier and between two", 
   );
 });
 
-test("the largest shapes of a list speak for all of its classes, also when the largest go", () => {
-  const prices = { gpu_hour: 1n, core_hour: 0n, gb_hour: 0n };
-  const anyShape = fc.tuple(fc.integer({ min: 1, max: 4 }), fc.constantFrom(4, 8, 16), fc.boolean());
+test("a tier is the highest step that a value reaches", () => {
+  for (const [tiers, steps] of [
+    [CPU_TIERS, [0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1_024]],
+    [MEMORY_TIERS, [0, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 16_384]],
+  ] as const) {
+    for (const value of [0, 1, 3, 4, 5, 7, 8, 1_023, 1_024, 1_025, 16_383, 16_384, 65_536, 2 ** 40]) {
+      expect(tiers.of(value)).toBe(steps.findLastIndex((step) => step <= value));
+      expect(tiers.has(value)).toBe(steps.some((step) => step === value));
+    }
+  }
+  expect([11_999, 12_000, 4_194_304].map((mb) => VRAM_TIERS.of(mb))).toEqual([6, 7, 23]);
+});
+
+const anyMove = fc.record({
+  node: fc.integer({ min: 1, max: 200 }),
+  gpus: fc.integer({ min: 0, max: 4 }),
+  cpu: fc.constantFrom(4, 8, 16),
+  price: fc.integer({ min: 1, max: 40 }),
+  weight: fc.constantFrom(1, 2),
+  leaves: fc.boolean(),
+});
+
+test("a list gives its lanes cheapest first and its largest shapes, whatever came, moved and went", () => {
   fc.assert(
-    fc.property(fc.array(anyShape, { maxLength: 20 }), anyShape, (events, [gpus, cpu]) => {
-      const list = new ClassList();
-      const listed = new Map<string, Listing>();
-      for (const [n, [free, cores, adds]] of events.entries()) {
-        const key = `${free}/${cores}`;
-        const { offer } = entry(n, { offer: { cpu: cores } });
-        const offerClass = list.get(key) ?? new OfferClass(key, { gpus: free, vramMb: 0, offer });
-        const known = listed.get(key);
-        if (adds && known === undefined) {
-          const sizes = { vramMb: 0, capacity: free };
-          const add = () => offerClass.add(entry(n, { offer: { cpu: cores } }), sizes, prices, 1, 0);
-          listed.set(key, list.change(offerClass, add));
-        } else if (!adds && known !== undefined) {
-          list.change(offerClass, () => offerClass.remove(known));
-          listed.delete(key);
+    fc.property(fc.array(anyMove, { minLength: 1, maxLength: 300 }), fc.nat(4), (moves, gpus) => {
+      const list = new LaneList();
+      const listed = new Map<number, { listing: Listing; gpus: number; cost: number; shape: number }>();
+      for (const { node, gpus: free, cpu, price, weight, leaves } of moves) {
+        const known = listed.get(node);
+        if (known !== undefined && leaves) {
+          list.remove(known.listing);
+          listed.delete(node);
+          continue;
         }
+        if (known !== undefined) {
+          list.move(known.listing, free);
+          listed.set(node, { ...known, gpus: free, shape: (known.shape & ~0x7f) | free });
+          continue;
+        }
+        const added = entry(node, { price, offer: { cpu } });
+        const { offer } = added;
+        const listing = list.add({ vramMb: 0, offer, prices: offer.prices, weight }, free, {
+          entry: added,
+          vramMb: 0,
+          capacity: 4,
+          gpuHour: BigInt(price),
+          gpuKey: price,
+          reliability: 0,
+        });
+        const shape = packed({
+          gpus: free,
+          cpu,
+          vramMb: 0,
+          memoryGb: offer.memory_gb,
+          isolation: offer.isolation,
+        });
+        listed.set(node, { listing, gpus: free, cost: price * weight, shape });
       }
-      const wanted = packed({ gpus, cpu, vramMb: 0, memoryGb: 0, isolation: "process" });
-      expect(list.covers(wanted)).toBe(list.classes.some(({ shape }) => covers(shape, wanted)));
-      expect(list.classes).toHaveLength(listed.size);
+      const wanted = packed({ gpus, cpu: 8, vramMb: 0, memoryGb: 0, isolation: "process" });
+      const fitting = [...listed.values()].filter(({ shape }) => covers(shape, wanted));
+      expect(list.covers(wanted)).toBe(fitting.length > 0);
+      expect(list.isEmpty).toBe(listed.size === 0);
+      const lanes: Lane[] = [];
+      list.search({ wanted, bound: Number.POSITIVE_INFINITY, look: (lane) => lanes.push(lane) });
+      const heads = lanes.map(({ head }) => head);
+      expect(heads).toEqual(heads.toSorted((a, b) => a - b));
+      const found = lanes.flatMap((lane) =>
+        lane.heap.items.map((listing) => [listing, lane.gpus, lane.shape]),
+      );
+      expect(new Set(found.map(([listing]) => listing))).toEqual(
+        new Set(fitting.map(({ listing }) => listing)),
+      );
+      expect(found).toHaveLength(fitting.length);
+      for (const { listing, gpus: free, shape } of fitting)
+        expect([listing.lane.gpus, listing.lane.shape]).toEqual([free, shape]);
+      const cheapest = Math.min(...fitting.map(({ cost }) => cost));
+      expect(heads[0] ?? Number.POSITIVE_INFINITY).toBe(cheapest);
     }),
+    { numRuns: 300 },
   );
 });

@@ -202,6 +202,26 @@ const anyEvent = fc.oneof(
     weight: 1,
     arbitrary: fc.integer({ min: 1, max: 9 }).map((n) => ({ t: "remove" as const, node: address(n) })),
   },
+  {
+    // A node publishes again: a hold, somebody who comes or goes, another payout address, or nothing new at all.
+    weight: 8,
+    arbitrary: fc
+      .tuple(
+        fc.integer({ min: 1, max: 9 }),
+        fc.record({
+          free: fc.nat(3),
+          ...{
+            presence: fc.constantFrom(1, 0.9, 0.7).map(present),
+            provider: pick(address(50), address(51)),
+          },
+        }),
+        fc.subarray(["free", "presence", "provider"] as const),
+      )
+      .map(([n, all, changed]) => ({
+        t: "again" as const,
+        ...{ node: address(n), change: Object.fromEntries(changed.map((key) => [key, all[key]])) },
+      })),
+  },
 );
 const anyDemand = fc
   .record(
@@ -239,6 +259,16 @@ test("MKT-1 MKT-3 a Book answers what looking at every row would, after any even
         const book = new Book();
         const rows = new Map<Address, BookEntry>();
         for (const event of events) {
+          if (event.t === "again") {
+            const known = rows.get(event.node);
+            if (known === undefined) continue;
+            const { gpus } = known.offer;
+            const again = structuredClone({ ...known, ...event.change });
+            const put = { ...again, free: Math.min(again.free, gpus.length) };
+            book.apply({ t: "put", entry: put }, NOW);
+            rows.set(event.node, put);
+            continue;
+          }
           book.apply(event, NOW);
           if (event.t === "put") rows.set(event.entry.node, event.entry);
           else rows.delete(event.node);

@@ -1,11 +1,13 @@
 import type { Address } from "@gpux/protocol/ids";
-import { type Blocker, blockersOf, type Demand, TIERS } from "@gpux/protocol/resources";
+import { type Blocker, blockersOf, type Demand, TIERS, type Tier } from "@gpux/protocol/resources";
 import type { BookEntry, FindOptions, Found, Prices } from "../interfaces.ts";
-import { standingOf } from "../presence.ts";
+import { type Presence, standingOf } from "../presence.ts";
 import { pricesOf } from "../prices.ts";
 import { weightOf } from "../score.ts";
+import type { ListedScore } from "./family.ts";
+import { sellsAlike, wasAsMuch } from "./likeness.ts";
 import { Search } from "./search.ts";
-import { TierMarket } from "./tier-market.ts";
+import { type Placed, TierMarket } from "./tier-market.ts";
 
 export type BookEvent =
   | { readonly t: "put"; readonly entry: BookEntry }
@@ -17,9 +19,17 @@ export const REFRESH_MS = 900_000;
 const UNMET_MOST = 256;
 const UNMET_MS = 3_600_000;
 
+const NOWHERE: readonly Placed[] = [];
+
 interface Unmet {
   readonly demand: Demand;
   readonly at: number;
+}
+
+/** A node and, while it is online, where its offer stands in each tier. */
+interface Row {
+  entry: BookEntry;
+  sold: { readonly weight: number; readonly placed: Readonly<Record<Tier, readonly Placed[]>> } | null;
 }
 
 /**
@@ -28,7 +38,7 @@ interface Unmet {
  * and the `now` (milliseconds) that it is given.
  */
 export class Book {
-  readonly #entries = new Map<string, BookEntry>();
+  readonly #rows = new Map<string, Row>();
   readonly #tiers = { firm: new TierMarket("firm"), yieldable: new TierMarket("yieldable") };
   #online = 0;
   #refreshAt = 0;
@@ -41,20 +51,37 @@ export class Book {
    * entry older than the row is dropped. Never refuses: a Book believes its nodes.
    */
   apply(event: BookEvent, now: number): Address | null {
-    const node = event.t === "put" ? event.entry.node : event.node;
-    const row = this.#entries.get(node);
-    if (event.t === "put" ? row !== undefined && row.lastSeen > event.entry.lastSeen : row === undefined)
-      return null;
-    if (row?.status === "online") this.#takeOff(node);
-    if (event.t === "put") {
-      this.#entries.set(node, event.entry);
-      if (event.entry.status === "online") this.#putOn(event.entry, now);
-      if (row === undefined) this.#sorted = null;
-    } else {
-      this.#entries.delete(node);
+    if (event.t === "put") return this.#put(event.entry, now);
+    const row = this.#rows.get(event.node);
+    if (row === undefined) return null;
+    this.#takeOff(row);
+    this.#rows.delete(event.node);
+    this.#sorted = null;
+    return event.node;
+  }
+
+  #put(entry: BookEntry, now: number): Address | null {
+    const known = this.#rows.get(entry.node);
+    if (known === undefined) {
+      const row: Row = { entry, sold: null };
+      this.#rows.set(entry.node, row);
       this.#sorted = null;
+      this.#putOn(row, now);
+      return entry.node;
     }
-    return node;
+    const { entry: before, sold } = known;
+    if (before.lastSeen > entry.lastSeen) return null;
+    if (sold !== null && entry.status === "online" && sellsAlike(before.offer, entry.offer)) {
+      // A hold, or its end: what is sold stays where it stands.
+      known.entry = entry;
+      for (const tier of TIERS) this.#tiers[tier].renew(sold.placed[tier], entry);
+      if (!wasAsMuch(before.presence, entry.presence)) this.#score(known, now);
+      return entry.node;
+    }
+    this.#takeOff(known);
+    known.entry = entry;
+    this.#putOn(known, now);
+    return entry.node;
   }
 
   /** The offers that fit, best first (docs/matching.md), and if none does, why not. Only nodes that are online count. */
@@ -62,7 +89,8 @@ export class Book {
     this.#refresh(now);
     const search = new Search(demand, limit, options);
     const market = this.#tiers[demand.tier];
-    market.find(search);
+    if (demand.node === undefined) market.find(search);
+    else market.findAmong(this.#placedOf(demand.node, demand.tier), search);
     const { found } = search;
     if (found.length > 0)
       return {
@@ -81,14 +109,16 @@ export class Book {
   /** Who names a node is told of that one alone. */
   #explainNode(node: string, search: Search, now: number): Found {
     const { demand } = search;
-    const entry = this.#entries.get(node);
+    const entry = this.#rows.get(node)?.entry;
     if (entry?.status !== "online")
       return { entries: [], blockers: { node: 1 }, offers: 0, onlyPrice: 0, onlyBusy: 0 };
     const { reliability } = standingOf(entry.presence, true, now);
     const seller = { provider: entry.provider, reliability };
     const failed = new Set([
       ...blockersOf(entry.offer, node, entry.free, demand, seller),
-      ...this.#tiers[demand.tier].listingsOf(node, search).flatMap((listing) => search.failed(listing)),
+      ...this.#tiers[demand.tier]
+        .listingsFor(this.#placedOf(node, demand.tier), search)
+        .flatMap((listing) => search.failed(listing)),
     ]);
     const alone = (blocker: Blocker) => failed.size === 1 && failed.has(blocker);
     const idle = blockersOf(entry.offer, node, entry.offer.gpus.length, demand, seller);
@@ -107,11 +137,11 @@ export class Book {
     limit: number,
     belongs: (entry: BookEntry) => boolean = () => true,
   ): BookEntry[] {
-    this.#sorted ??= [...this.#entries.keys()].sort();
+    this.#sorted ??= [...this.#rows.keys()].sort();
     const page: BookEntry[] = [];
     for (let at = after === null ? 0 : firstAfter(this.#sorted, after); page.length < limit; at += 1) {
       const node = this.#sorted[at];
-      const entry = node === undefined ? undefined : this.#entries.get(node);
+      const entry = node === undefined ? undefined : this.#rows.get(node)?.entry;
       if (entry === undefined) break;
       if (belongs(entry)) page.push(entry);
     }
@@ -119,12 +149,12 @@ export class Book {
   }
 
   get(node: Address): BookEntry | null {
-    return this.#entries.get(node) ?? null;
+    return this.#rows.get(node)?.entry ?? null;
   }
 
   /** Why demands of the last hour, which nothing here met, passed the node by: how many of them it failed by what. */
   skipped(node: Address, now: number): Partial<Record<Blocker, number>> {
-    const entry = this.#entries.get(node);
+    const entry = this.#rows.get(node)?.entry;
     if (entry?.status !== "online") return {};
     const { reliability } = standingOf(entry.presence, true, now);
     const skipped: Partial<Record<Blocker, number>> = {};
@@ -139,7 +169,10 @@ export class Book {
 
   /** What online nodes ask, by model. */
   prices(now: number): Prices[] {
-    return pricesOf(this.#entries.values(), now);
+    return pricesOf(
+      Array.from(this.#rows.values(), ({ entry }) => entry),
+      now,
+    );
   }
 
   #remember(demand: Demand, now: number): void {
@@ -147,26 +180,58 @@ export class Book {
     this.#unmet.push({ demand, at: now });
   }
 
-  #putOn(entry: BookEntry, now: number): void {
-    const { reliability, score } = standingOf(entry.presence, true, now);
-    this.#online += 1;
-    for (const tier of TIERS) this.#tiers[tier].add(entry, weightOf(score), reliability);
+  #placedOf(node: string, tier: Tier): readonly Placed[] {
+    return this.#rows.get(node)?.sold?.placed[tier] ?? NOWHERE;
   }
 
-  #takeOff(node: string): void {
+  #putOn(row: Row, now: number): void {
+    if (row.entry.status !== "online") return;
+    this.#place(row, scoreOf(row.entry.presence, now));
+    this.#online += 1;
+  }
+
+  #takeOff(row: Row): void {
+    if (row.sold === null) return;
+    for (const tier of TIERS) this.#tiers[tier].remove(row.sold.placed[tier]);
+    row.sold = null;
     this.#online -= 1;
-    for (const tier of TIERS) this.#tiers[tier].remove(node);
+  }
+
+  #place(row: Row, score: ListedScore): void {
+    const { firm, yieldable } = this.#tiers;
+    row.sold = {
+      weight: score.weight,
+      placed: { firm: firm.add(row.entry, score), yieldable: yieldable.add(row.entry, score) },
+    };
+  }
+
+  /** Lists it by the score that it now has. */
+  #score(row: Row, now: number): void {
+    if (row.sold === null) return;
+    const { weight, placed } = row.sold;
+    const current = scoreOf(row.entry.presence, now);
+    if (current.weight === weight) {
+      for (const { listing } of [...placed.firm, ...placed.yieldable]) {
+        listing.reliability = current.reliability;
+        listing.lane.mostReliable = Math.max(listing.lane.mostReliable, current.reliability);
+      }
+      return;
+    }
+    for (const tier of TIERS) this.#tiers[tier].remove(placed[tier]);
+    this.#place(row, current);
   }
 
   #refresh(now: number): void {
     if (now < this.#refreshAt) return;
     this.#refreshAt = now + REFRESH_MS;
-    for (const entry of this.#entries.values()) {
-      if (entry.status !== "online") continue;
-      this.#takeOff(entry.node);
-      this.#putOn(entry, now);
-    }
+    for (const row of this.#rows.values()) this.#score(row, now);
   }
+}
+
+/** Of a node that is online. */
+function scoreOf(presence: Presence, now: number): ListedScore {
+  const { reliability, score } = standingOf(presence, true, now);
+  return { weight: weightOf(score), reliability };
 }
 
 function firstAfter(sorted: readonly string[], node: string): number {

@@ -10,9 +10,8 @@ import {
 } from "@gpux/protocol/resources";
 import type { FindOptions, Rank } from "../interfaces.ts";
 import { compareKeys } from "../ranking.ts";
-import { hasAll, lasts } from "./family.ts";
-import type { Lane, Listing, OfferClass } from "./offer-class.ts";
-import { CPU_TIERS, isTier, MEMORY_TIERS, packed, VRAM_TIERS } from "./shape.ts";
+import { hasAll, type Lane, type Listing, lasts, type OfferClass } from "./offer-class.ts";
+import { CPU_TIERS, MEMORY_TIERS, packed, VRAM_TIERS } from "./shape.ts";
 
 /**
  * Prices are compared as numbers while those are far enough apart to be certain, else to the base unit as bigint: a
@@ -35,10 +34,16 @@ export class Search {
   /** As {@link packed}. */
   readonly wanted: number;
   readonly limit: number;
-  readonly #gpus: number;
-  readonly #cpu: number;
-  readonly #memory: number;
-  readonly #vram: number;
+  /** What every find reads of the demand, read once: demands have many forms, a search has one. */
+  readonly model: string | null;
+  readonly region: string | null;
+  readonly gpus: number;
+  readonly cpu: number;
+  readonly memory: number;
+  readonly vram: number;
+  readonly isolation: number;
+  /** The demand names what is in no size of a shape: features, a model, a duration. */
+  readonly asksMore: boolean;
   /** The tiers do not say it all: each offer of a class is to be looked at. */
   readonly #betweenTiers: boolean;
   readonly #most: bigint | null;
@@ -48,30 +53,27 @@ export class Search {
   readonly #order: readonly OrderTerm[];
   readonly #distinct: boolean;
   readonly #looksAtEach: boolean;
+  /** No GPU dearer than this, weighted, can still be among the best. */
+  bound = Number.POSITIVE_INFINITY;
   /** Best first. */
   readonly #top: Candidate[] = [];
 
   constructor(demand: Demand, limit: number, options: FindOptions = {}) {
     const { gpus, cpu, memory_gb: memory } = demand.resources;
-    const vram = demand.min_vram_mb ?? 0;
+    const { min_vram_mb: vram = 0, isolation = "process" } = demand;
     this.demand = demand;
     this.limit = limit;
-    this.wanted = packed({
-      gpus,
-      cpu,
-      memoryGb: memory,
-      vramMb: vram,
-      isolation: demand.isolation ?? "process",
-    });
-    this.#gpus = gpus;
-    this.#cpu = cpu;
-    this.#memory = memory;
-    this.#vram = vram;
-    this.#betweenTiers = !(
-      isTier(CPU_TIERS, cpu) &&
-      isTier(MEMORY_TIERS, memory) &&
-      isTier(VRAM_TIERS, vram)
-    );
+    this.wanted = packed({ gpus, cpu, memoryGb: memory, vramMb: vram, isolation });
+    this.model = demand.gpu_model ?? null;
+    this.region = demand.region ?? null;
+    this.gpus = gpus;
+    this.cpu = cpu;
+    this.memory = memory;
+    this.vram = vram;
+    this.isolation = isolationRank(isolation);
+    this.asksMore =
+      demand.duration_s !== undefined || demand.features !== undefined || demand.model !== undefined;
+    this.#betweenTiers = !(CPU_TIERS.has(cpu) && MEMORY_TIERS.has(memory) && VRAM_TIERS.has(vram));
     this.#most = demand.max_rate_per_hour ?? null;
     this.#mostKey = this.#most === null ? Number.POSITIVE_INFINITY : Number(this.#most);
     this.#reliability = demand.min_reliability === undefined ? 0 : basisPointsOf(demand.min_reliability);
@@ -93,20 +95,14 @@ export class Search {
     return this.#top.map(({ listing, sortKeys }) => ({
       node: listing.entry.node,
       keys: sortKeys,
-      weighted: this.#rate(listing) * BigInt(listing.lane.weight),
-      gpus: listing.lane.offerClass.gpus,
+      weighted: this.#rate(listing) * BigInt(listing.lane.offerClass.weight),
+      gpus: listing.lane.gpus,
     }));
-  }
-
-  /** No GPU dearer than this, weighted, can still be among the best. */
-  bound(): number {
-    const worst = this.#top.length < this.limit ? undefined : this.#top.at(-1);
-    if (worst === undefined || this.#order.length > 0) return Number.POSITIVE_INFINITY;
-    return (worst.cost / this.#gpus) * (1 + CERTAIN);
   }
 
   /** Beside what {@link packed} tells. */
   fitsClass({ duration, features, models }: OfferClass): boolean {
+    if (!this.asksMore) return true;
     const { demand } = this;
     return (
       (demand.duration_s === undefined || lasts(duration, demand.duration_s)) &&
@@ -117,29 +113,34 @@ export class Search {
 
   /** Looks at one offer, of a class whose shape fits. */
   lookAt(listing: Listing): void {
-    this.#consider(listing);
+    this.#consider(listing, listing.lane.offerClass);
   }
 
-  /** Looks through a class whose shape fits. */
-  look(offerClass: OfferClass): void {
-    for (const lane of offerClass.lanes) {
-      if (lane.head > this.bound()) return;
-      if (lane.mostReliable < this.#reliability) continue;
-      lane.heap.walk((listing) => this.#consider(listing));
-    }
+  /** Looks through a lane whose shape fits. */
+  look({ offerClass, heap, mostReliable }: Lane): void {
+    if (mostReliable < this.#reliability || !this.fitsClass(offerClass)) return;
+    const { first } = heap;
+    if (first === undefined || !this.#consider(first, offerClass) || heap.size === 1) return;
+    heap.walk((listing) => listing === first || this.#consider(listing, offerClass));
   }
 
   /** False where nothing that follows in the lane can be among the best. */
-  #consider(listing: Listing): boolean {
-    if (this.#isAbove(listing)) return false;
-    const cost = this.#rateKey(listing) * listing.lane.weight;
-    const worst = this.#top.length < this.limit ? undefined : this.#top.at(-1);
+  #consider(listing: Listing, offerClass: OfferClass): boolean {
+    const rate = this.#rateKey(listing, offerClass);
+    if (this.#isAbove(listing, rate)) return false;
+    const cost = rate * offerClass.weight;
     const ordered = this.#order.length > 0;
-    if (!ordered && worst !== undefined && this.#compareCost(listing, cost, worst) >= 0) return false;
+    if (!ordered && this.#top.length === this.limit) {
+      const worst = this.#top[this.limit - 1];
+      if (worst !== undefined && this.#compareCost(listing, cost, worst) >= 0) return false;
+    }
     if (listing.reliability < this.#reliability) return true;
     if (this.#looksAtEach && this.#failing(listing) !== null) return true;
     this.#insert({ listing, cost, sortKeys: ordered ? this.#sortKeys(listing) : NO_KEYS });
-    return ordered || this.limit > 1;
+    if (ordered) return true;
+    const worst = this.#top.length < this.limit ? undefined : this.#top[this.limit - 1];
+    this.bound = worst === undefined ? Number.POSITIVE_INFINITY : (worst.cost / this.gpus) * (1 + CERTAIN);
+    return this.limit > 1;
   }
 
   /**
@@ -150,11 +151,12 @@ export class Search {
     if (!busy && !this.#looksAtEach && this.#reliability === 0) {
       const { first } = lane.heap;
       // The cheapest is too dear, so all are.
-      if (first !== undefined && this.#isAbove(first)) return count(["price"], lane.heap.size);
+      if (first !== undefined && this.#isAbove(first, this.#rateKey(first, lane.offerClass)))
+        return count(["price"], lane.heap.size);
       if (this.#most === null) return count([], lane.heap.size);
     }
     for (const listing of lane.heap.items) {
-      if (busy && listing.capacity < this.#gpus) continue;
+      if (busy && listing.capacity < this.gpus) continue;
       if (!this.#isTooSmall(listing)) count(this.failed(listing), 1);
     }
   }
@@ -166,7 +168,7 @@ export class Search {
     if (this.demand.node !== undefined && this.demand.node !== entry.node) blockers.add("node");
     if (isExcluded(entry.node, entry.provider, this.demand)) blockers.add("excluded");
     if (listing.reliability < this.#reliability) blockers.add("reliability");
-    if (this.#isAbove(listing)) blockers.add("price");
+    if (this.#isAbove(listing, this.#rateKey(listing, listing.lane.offerClass))) blockers.add("price");
     if (this.#where.length > 0) {
       const facts = this.#facts(listing);
       for (const condition of this.#where)
@@ -187,30 +189,30 @@ export class Search {
   }
 
   #isTooSmall({ entry: { offer }, vramMb }: Listing): boolean {
-    return vramMb < this.#vram || offer.cpu < this.#cpu || offer.memory_gb < this.#memory;
+    return vramMb < this.vram || offer.cpu < this.cpu || offer.memory_gb < this.memory;
   }
 
-  #isAbove(listing: Listing): boolean {
+  /** `rate`: the listing's, as a number. */
+  #isAbove(listing: Listing, rate: number): boolean {
     if (this.#most === null) return false;
-    const rate = this.#rateKey(listing);
     if (rate < this.#mostKey * (1 - CERTAIN)) return false;
     return rate > this.#mostKey * (1 + CERTAIN) || this.#rate(listing) > this.#most;
   }
 
-  #rateKey({ gpuKey, lane }: Listing): number {
-    return gpuKey * this.#gpus + lane.coreKey * this.#cpu + lane.gbKey * this.#memory;
+  #rateKey({ gpuKey }: Listing, { coreKey, gbKey }: OfferClass): number {
+    return gpuKey * this.gpus + coreKey * this.cpu + gbKey * this.memory;
   }
 
   #rate({ gpuHour, lane }: Listing): bigint {
     return ratePerHour(
-      { gpu_hour: gpuHour, core_hour: lane.coreHour, gb_hour: lane.gbHour },
+      { gpu_hour: gpuHour, core_hour: lane.offerClass.coreHour, gb_hour: lane.offerClass.gbHour },
       this.demand.resources,
     );
   }
 
   #insert(candidate: Candidate): void {
-    const { provider } = candidate.listing.entry;
     if (this.#distinct) {
+      const { provider } = candidate.listing.entry;
       const rival = this.#top.findIndex(({ listing }) => listing.entry.provider === provider);
       const known = this.#top[rival];
       if (known !== undefined) {
@@ -238,9 +240,10 @@ export class Search {
   #compareCost(a: Listing, cost: number, { listing: b, cost: other }: Candidate): number {
     const difference = cost - other;
     if (Math.abs(difference) > Math.max(cost, other) * CERTAIN) return difference;
-    const exact = this.#rate(a) * BigInt(a.lane.weight) - this.#rate(b) * BigInt(b.lane.weight);
+    const exact =
+      this.#rate(a) * BigInt(a.lane.offerClass.weight) - this.#rate(b) * BigInt(b.lane.offerClass.weight);
     if (exact !== 0n) return exact < 0n ? -1 : 1;
-    const gpus = b.lane.offerClass.gpus - a.lane.offerClass.gpus;
+    const gpus = b.lane.gpus - a.lane.gpus;
     if (gpus !== 0) return gpus;
     return a.entry.node < b.entry.node ? -1 : a.entry.node === b.entry.node ? 0 : 1;
   }

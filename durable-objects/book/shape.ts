@@ -5,32 +5,48 @@ import { type Isolation, isolationRank } from "@gpux/protocol/resources";
  * them: each field has a guard bit above it, which a field that is too small borrows.
  */
 
-/** Megabytes, as cards come; a card's driver tells a little more or less than its name. */
-export const VRAM_TIERS = [
-  0, 2_000, 4_000, 6_000, 8_000, 10_000, 11_000, 12_000, 16_000, 20_000, 24_000, 32_000, 40_000, 48_000,
-  64_000, 80_000, 94_000, 128_000, 140_000, 180_000, 192_000, 256_000, 288_000, 512_000,
-];
-/** Coarse where machines are many: fewer classes are worth more than an offer looked at now and then. */
-export const CPU_TIERS = [0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1_024];
-/** Gigabytes. */
-export const MEMORY_TIERS = [0, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 16_384];
+/** Sizes rounded down to steps, by a table: a demand and an offer each ask three times, and a search of steps is a walk. */
+export class Tiers {
+  readonly count: number;
+  readonly #steps: readonly number[];
+  readonly #unit: number;
+  readonly #tierAt: Uint8Array;
+  readonly #last: number;
 
-/** The highest tier that `value` reaches. */
-export function tierOf(tiers: readonly number[], value: number): number {
-  let low = 0;
-  let high = tiers.length - 1;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if ((tiers[middle] ?? 0) <= value) low = middle;
-    else high = middle - 1;
+  /** `steps` begin with 0, rise, and are multiples of `unit`. */
+  constructor(unit: number, steps: readonly number[]) {
+    this.count = steps.length;
+    this.#steps = steps;
+    this.#unit = unit;
+    this.#last = (steps.at(-1) ?? 0) / unit;
+    this.#tierAt = new Uint8Array(this.#last + 1);
+    for (const [tier, step] of steps.entries()) this.#tierAt.fill(tier, step / unit);
   }
-  return low;
+
+  /** The highest tier that `value` reaches. */
+  of(value: number): number {
+    const at = Math.floor(value / this.#unit);
+    return this.#tierAt[Math.min(at, this.#last)] ?? 0;
+  }
+
+  /** Whether `value` is a tier's own: who reaches its tier then has it. */
+  has(value: number): boolean {
+    return this.#steps[this.of(value)] === value;
+  }
 }
 
-/** Whether `value` is a tier's own: who reaches its tier then has it. */
-export function isTier(tiers: readonly number[], value: number): boolean {
-  return tiers[tierOf(tiers, value)] === value;
-}
+/** Megabytes, as cards come; a card's driver tells a little more or less than its name. */
+export const VRAM_TIERS = new Tiers(
+  1_000,
+  [
+    0, 2_000, 4_000, 6_000, 8_000, 10_000, 11_000, 12_000, 16_000, 20_000, 24_000, 32_000, 40_000, 48_000,
+    64_000, 80_000, 94_000, 128_000, 140_000, 180_000, 192_000, 256_000, 288_000, 512_000,
+  ],
+);
+/** Coarse where machines are many: fewer classes are worth more than an offer looked at now and then. */
+export const CPU_TIERS = new Tiers(1, [0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1_024]);
+/** Gigabytes. */
+export const MEMORY_TIERS = new Tiers(4, [0, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 16_384]);
 
 export interface Sizes {
   readonly gpus: number;
@@ -50,9 +66,9 @@ export function packed(sizes: Sizes): number {
   return (
     sizes.gpus |
     (isolationRank(sizes.isolation) << ISOLATION_AT) |
-    (tierOf(MEMORY_TIERS, sizes.memoryGb) << MEMORY_AT) |
-    (tierOf(CPU_TIERS, sizes.cpu) << CPU_AT) |
-    (tierOf(VRAM_TIERS, sizes.vramMb) << VRAM_AT)
+    (MEMORY_TIERS.of(sizes.memoryGb) << MEMORY_AT) |
+    (CPU_TIERS.of(sizes.cpu) << CPU_AT) |
+    (VRAM_TIERS.of(sizes.vramMb) << VRAM_AT)
   );
 }
 
@@ -68,18 +84,18 @@ export function withGpus(shape: number, gpus: number): number {
 
 /** How many values lie below a bound: prefix sums over tiers, and over the values of one tier where it must be exact. */
 export class Histogram {
-  readonly #tiers: readonly number[];
+  readonly #tiers: Tiers;
   readonly #counts: Int32Array;
   readonly #values: Map<number, number>[];
 
-  constructor(tiers: readonly number[]) {
+  constructor(tiers: Tiers) {
     this.#tiers = tiers;
-    this.#counts = new Int32Array(tiers.length);
-    this.#values = tiers.map(() => new Map());
+    this.#counts = new Int32Array(tiers.count);
+    this.#values = Array.from({ length: tiers.count }, () => new Map());
   }
 
   add(value: number, by: 1 | -1): void {
-    const tier = tierOf(this.#tiers, value);
+    const tier = this.#tiers.of(value);
     this.#counts[tier] = (this.#counts[tier] ?? 0) + by;
     const values = this.#values[tier];
     const count = (values?.get(value) ?? 0) + by;
@@ -88,10 +104,10 @@ export class Histogram {
   }
 
   below(bound: number): number {
-    const tier = tierOf(this.#tiers, bound);
+    const tier = this.#tiers.of(bound);
     let below = 0;
     for (let i = 0; i < tier; i += 1) below += this.#counts[i] ?? 0;
-    if (this.#tiers[tier] === bound) return below;
+    if (this.#tiers.has(bound)) return below;
     for (const [value, count] of this.#values[tier] ?? []) if (value < bound) below += count;
     return below;
   }

@@ -85,17 +85,22 @@ async function copy(
   const digest = new crypto.DigestStream("SHA-256");
   const hasher = digest.getWriter();
   const reader = body.getReader({ mode: "byob" });
-  let held: Uint8Array | null = null;
+  let held: Uint8Array<ArrayBuffer> | null = null;
+  let spare = new ArrayBuffer(PIECE);
   try {
     for (;;) {
       // By default workerd reads four kilobytes at a time.
-      const { value: chunk, done } = await reader.read(new Uint8Array(PIECE));
+      const { value: chunk, done } = await reader.read(new Uint8Array(spare));
       if (done) break;
       await Promise.all([
         store.write(chunk),
         hasher.write(chunk),
         ...takers.map((taker) => give(taker, held)),
       ]);
+      // Everybody has the one before: its memory serves the next, for to clear a new one costs as much as to copy it.
+      // Whoever was cut off may still be reading there.
+      const isFree = takers.every(({ isGone }) => !isGone);
+      spare = held !== null && isFree ? held.buffer : new ArrayBuffer(PIECE);
       // The last chunk waits for the hash of all.
       held = chunk;
     }

@@ -17,9 +17,18 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
-/** The field's value for a body: `sha-256=:...:`. */
+export function sha256Of(body: Uint8Array): Promise<Uint8Array> {
+  return digestOf("SHA-256", body);
+}
+
+/** The field's value for a body of this SHA-256: `sha-256=:...:`. */
+export function digestField(sha256: Uint8Array): string {
+  return `sha-256=${serializeBytes(sha256)}`;
+}
+
+/** The field's value for a body. */
 export async function contentDigest(body: Uint8Array): Promise<string> {
-  return `sha-256=${serializeBytes(await digestOf("SHA-256", body))}`;
+  return digestField(await sha256Of(body));
 }
 
 /**

@@ -9,10 +9,16 @@ import {
   type SignedRequest,
   signedClaims,
 } from "./request-signature.ts";
-import { type SignOptions, signedCopy } from "./request-signing.ts";
+import {
+  type BaseSigner,
+  type SignOptions,
+  signedCopy,
+  signedHeaders,
+  type UnsignedHead,
+} from "./request-signing.ts";
 import { parseSignature } from "./signature-fields.ts";
 
-export type { SignOptions } from "./request-signing.ts";
+export type { SignOptions, UnsignedHead } from "./request-signing.ts";
 
 /**
  * ERC-8128: HTTP requests signed by an Ethereum account, RFC 9421 over EIP-191. The draft moves: this is the form
@@ -63,9 +69,24 @@ export function signRequest(
   signer: RequestSigner,
   options: SignOptions = {},
 ): Promise<Request> {
-  const keyid = formatKeyId(signer.chainId, signer.address);
-  const sign = async (base: Uint8Array) => hexToBytes(await signer.signMessage(base));
-  return signedCopy(request, { label: LABEL, keyid, sign }, options);
+  return signedCopy(request, baseSigner(signer), options);
+}
+
+/** The headers of a request whose body's hash is known, signed by a wallet; see {@link signedHeaders}. */
+export function signHead(
+  head: UnsignedHead,
+  signer: RequestSigner,
+  options: SignOptions = {},
+): Promise<Headers> {
+  return signedHeaders(head, baseSigner(signer), options);
+}
+
+function baseSigner(signer: RequestSigner): BaseSigner {
+  return {
+    label: LABEL,
+    keyid: formatKeyId(signer.chainId, signer.address),
+    sign: async (base) => hexToBytes(await signer.signMessage(base)),
+  };
 }
 
 export type VerifyPolicy = RequestPolicy & {

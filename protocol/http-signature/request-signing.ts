@@ -1,5 +1,5 @@
 import { encodeBase64Url } from "./base64url.ts";
-import { contentDigest } from "./content-digest.ts";
+import { digestField, sha256Of } from "./content-digest.ts";
 import { isNonce, MAX_WINDOW_S, requiredComponents } from "./request-signature.ts";
 import { signatureBase } from "./signature-base.ts";
 import { serializeSignatureInput, writeSignature } from "./signature-fields.ts";
@@ -25,30 +25,35 @@ export interface BaseSigner {
   sign(base: Uint8Array): Promise<Uint8Array>;
 }
 
+/** A request before it is signed, but for its body: of that, the SHA-256. */
+export interface UnsignedHead {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Headers;
+  /** Null where there is no body. */
+  readonly sha256: Uint8Array | null;
+}
+
 /**
- * A copy of `request` with `Signature-Input`, `Signature` and, where there is a body, `Content-Digest`; earlier
- * ones are replaced. The body is read whole. Sign last: changing method, URL, body or Idempotency-Key afterwards
- * voids the signature. Throws a RangeError on a lifetime or nonce that no server would take.
+ * The headers with `Signature-Input`, `Signature` and, where there is a body, `Content-Digest`; earlier ones are
+ * replaced. For who knows the hash of a large body and need not read it for that again. Throws a RangeError on a
+ * lifetime or nonce that no server would take.
  */
-export async function signedCopy(
-  request: Request,
+export async function signedHeaders(
+  { method, url, headers: unsigned, sha256 }: UnsignedHead,
   signer: BaseSigner,
   options: SignOptions,
-): Promise<Request> {
+): Promise<Headers> {
   const created = options.created ?? Math.floor((options.now ?? Date.now()) / 1000);
   const lifetime = options.expiresInS ?? DEFAULT_LIFETIME_S;
   if (!(lifetime > 0 && lifetime <= MAX_WINDOW_S)) throw new RangeError(`1 to ${MAX_WINDOW_S} seconds`);
   const nonce = options.nonce ?? encodeBase64Url(crypto.getRandomValues(new Uint8Array(16)));
   if (!isNonce(nonce)) throw new RangeError("a nonce has 8 to 128 printable characters");
 
-  const body = new Uint8Array(await request.clone().arrayBuffer());
-  const headers = new Headers(request.headers);
+  const headers = new Headers(unsigned);
   headers.delete("content-digest");
-  // An empty body that is present (`body: ""`) is digested too: other verifiers ask for it.
-  const hasBody = body.length > 0 || Boolean(request.body);
-  if (hasBody) headers.set("content-digest", await contentDigest(body));
-
-  const head = { method: request.method, url: request.url, headers, body };
+  if (sha256 !== null) headers.set("content-digest", digestField(sha256));
+  const head = { method, url, headers, body: new Uint8Array() };
   const components = requiredComponents(head);
   const input = serializeSignatureInput(components, {
     created,
@@ -61,5 +66,23 @@ export async function signedCopy(
   const fields = writeSignature(signer.label, input, await signer.sign(new TextEncoder().encode(base)));
   headers.set("signature-input", fields.signatureInput);
   headers.set("signature", fields.signature);
+  return headers;
+}
+
+/**
+ * A copy of `request`, signed as {@link signedHeaders} says. The body is read whole. Sign last: changing method, URL,
+ * body or Idempotency-Key afterwards voids the signature.
+ */
+export async function signedCopy(
+  request: Request,
+  signer: BaseSigner,
+  options: SignOptions,
+): Promise<Request> {
+  const body = new Uint8Array(await request.clone().arrayBuffer());
+  // An empty body that is present (`body: ""`) is digested too: other verifiers ask for it.
+  const hasBody = body.length > 0 || Boolean(request.body);
+  const { method, url, headers: unsigned } = request;
+  const sha256 = hasBody ? await sha256Of(body) : null;
+  const headers = await signedHeaders({ method, url, headers: unsigned, sha256 }, signer, options);
   return new Request(request, hasBody ? { headers, body } : { headers });
 }

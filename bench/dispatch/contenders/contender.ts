@@ -5,6 +5,7 @@ import { z } from "zod";
 import { type Child, cameUp } from "../../child.ts";
 import type { Loaded } from "../../load/closed-loop.ts";
 import type { HttpLoad } from "../../load/http.ts";
+import type { StreamLoad } from "../../load/stream.ts";
 import type { BenchMarket } from "../market.ts";
 
 /** One way to get a job done, as the bench measures it: named, started, and then asked for sections of work. */
@@ -30,6 +31,8 @@ export interface Started {
   readonly most?: number;
   /** Jobs of one turn; 1 by default. */
   readonly jobsPerTurn?: number;
+  /** Of a turn's answer, where it is a matter of bytes rather than of jobs. */
+  readonly bytesPerTurn?: number;
   /** It says that a job is taken when that is on disk: then it is known how many syncs of a file one takes. */
   readonly durable?: boolean;
   /** Readies what is to be done, such as signatures, and resolves with what does it. */
@@ -53,6 +56,8 @@ export interface Stage {
   readonly folder: string;
   /** For what is asked over HTTP. */
   load(load: HttpLoad): Promise<Loaded>;
+  /** For large answers. */
+  stream(load: StreamLoad): Promise<Loaded>;
   /** The whole GPUX, brought up for the first who asks for it. */
   market(): Promise<BenchMarket>;
   owned<T extends { stop(): Promise<void> }>(started: T): T;

@@ -1,3 +1,4 @@
+import { BULK_CONTENDERS } from "./bulk.ts";
 import { bullmq, durableBullmq } from "./bullmq.ts";
 import { cold } from "./cold.ts";
 import type { Contender } from "./contender.ts";
@@ -12,8 +13,8 @@ import { warmAsync } from "./warm-async.ts";
 import { warmBatch } from "./warm-batch.ts";
 import { websocketTunnel } from "./websocket-tunnel.ts";
 
-/** All that can be measured, what GPUX is held against first. */
-export const CONTENDERS: readonly Contender[] = [
+/** All ways to get a small job done, what GPUX is held against first. */
+const JOB_CONTENDERS: readonly Contender[] = [
   direct,
   nats,
   rawNats,
@@ -32,3 +33,6 @@ export const CONTENDERS: readonly Contender[] = [
   routed,
   cold,
 ];
+
+/** All that can be measured: with small jobs, and with outputs of 64 MiB. */
+export const CONTENDERS = { jobs: JOB_CONTENDERS, bulk: BULK_CONTENDERS } as const;

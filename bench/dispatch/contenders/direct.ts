@@ -11,11 +11,19 @@ export const direct: Contender = {
   },
 };
 
-/** The server that answers jobs itself; tunnels have one of their own behind them. */
+/** Where a server takes connections, and all processes that it is made of. */
+export interface Served {
+  readonly port: number;
+  readonly processes: readonly Child[];
+}
+
+/** The server that answers jobs itself, or with the bytes of their large output; tunnels have one of their own behind them. */
 export async function startDirect(
   stage: Stage,
   name: string,
+  program: "direct" | "bulk-direct" = "direct",
 ): Promise<{ readonly port: number; readonly child: Child }> {
-  const child = stage.owned(startOurs(name, stage.folder, new URL("../programs/direct.ts", import.meta.url)));
+  const file = new URL(`../programs/${program}.ts`, import.meta.url);
+  const child = stage.owned(startOurs(name, stage.folder, file));
   return { port: await servingPort(child), child };
 }

@@ -8,13 +8,13 @@ export const SETTLED_MS = 2_000;
 /** What has jobs done by the edge with a turn of requests each. */
 export async function asking(
   stage: Stage,
-  { port, workerd, agents, leases }: BenchMarket,
+  { port, workerd, agents, store, leases }: BenchMarket,
   answers: readonly Good[],
   turn: (lease: OpenLease) => Promise<Requests>,
   jobsPerTurn = 1,
 ): Promise<Started> {
   return {
-    processes: [workerd, agents],
+    processes: [workerd, agents, store],
     settledMs: SETTLED_MS,
     jobsPerTurn,
     durable: jobsPerTurn === 1,

@@ -11,9 +11,9 @@ export const SUCCEEDED: Good = { status: 200, holds: '"status":"succeeded"' };
 export const ACCEPTED: Good = { status: 202, holds: "" };
 
 /** A job as the servers that GPUX is measured against take it: its function is the one that they hold. */
-export async function plainJob(): Promise<string> {
+export async function plainJob(gives: "echo" | "bulk" = "echo"): Promise<string> {
   return JSON.stringify({
-    function: await sha256Hex(packManifest(echoManifest(true))),
+    function: await sha256Hex(packManifest(echoManifest(gives))),
     inputs: { data: { base64: Buffer.alloc(PAYLOAD_BYTES, 7).toString("base64") } },
     execution_ms: 120_000,
   });
@@ -48,7 +48,7 @@ export async function accepting(stage: Stage, port: number, processes: readonly 
   };
 }
 
-function post(path: string, body: string): Uint8Array {
+export function post(path: string, body: string): Uint8Array {
   const head = [
     `POST ${path} HTTP/1.1`,
     "host: 127.0.0.1",

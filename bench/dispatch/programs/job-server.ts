@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage } from "node:http";
-import { createPreparation } from "@gpux/agent/leases/job";
+import { createPreparation, type Preparation } from "@gpux/agent/leases/job";
 import { sha256Hex } from "@gpux/protocol/canonical";
 import { LIMITS, packManifest } from "@gpux/protocol/manifest";
 import { createEchoExecutor, createPlainWork, echoManifest } from "../echo.ts";
@@ -8,7 +8,12 @@ import { createEchoExecutor, createPlainWork, echoManifest } from "../echo.ts";
 
 /** The agent's preparation and execution of a job, with the one function that there is at hand, as on a warm agent. */
 export async function plainWork(): Promise<(body: Uint8Array) => Promise<string>> {
-  const packed = packManifest(echoManifest(true));
+  return createPlainWork(await preparationOf("echo"), createEchoExecutor());
+}
+
+/** The agent's preparation, where one function is there. */
+export async function preparationOf(gives: "echo" | "bulk"): Promise<Preparation> {
+  const packed = packManifest(echoManifest(gives));
   const sha256 = await sha256Hex(packed);
   const objects = {
     async get(wanted: string) {
@@ -19,21 +24,22 @@ export async function plainWork(): Promise<(body: Uint8Array) => Promise<string>
       return { ok: false as const, detail: "outputs stand in the answer" };
     },
   };
-  return createPlainWork(createPreparation(objects, LIMITS), createEchoExecutor());
+  return createPreparation(objects, LIMITS);
 }
 
 export interface Reply {
   readonly status: number;
   readonly body: string | Uint8Array;
+  readonly contentType?: string;
 }
 
 /** An HTTP server on a free port of 127.0.0.1. Resolves with the port. */
 export function serve(answer: (request: IncomingMessage, body: Buffer) => Promise<Reply>): Promise<number> {
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
-    const reply = ({ status, body }: Reply) => {
+    const reply = ({ status, body, contentType = "application/json" }: Reply) => {
       response.writeHead(status, {
-        "content-type": "application/json",
+        "content-type": contentType,
         "content-length": Buffer.byteLength(body),
       });
       response.end(body);
