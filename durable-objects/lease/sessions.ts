@@ -19,6 +19,11 @@ const Row = z.strictObject({
 });
 type Row = z.output<typeof Row>;
 
+/** Of a job, what a session's tally counts. */
+export type CountedJob = Pick<Job, "id" | "status" | "price"> & {
+  readonly request: Pick<Job["request"], "max_price">;
+};
+
 /** What a session's jobs on this lease have cost, and what those that have not ended may. */
 interface Tally {
   spent: bigint;
@@ -46,12 +51,12 @@ function spend(tally: Tally, { id, price }: Pick<Job, "id" | "price">): void {
  */
 export class LeaseSessions {
   readonly #sql: SqlStorage;
-  readonly #ofSession: (session: SessionId) => Job[];
+  readonly #ofSession: (session: SessionId) => readonly CountedJob[];
   readonly #rows: Map<SessionId, Row>;
   readonly #tallies = new Map<SessionId, Tally>();
 
   /** `ofSession`: every job that was asked for under a session, as the tables have them. */
-  constructor(sql: SqlStorage, ofSession: (session: SessionId) => Job[]) {
+  constructor(sql: SqlStorage, ofSession: (session: SessionId) => readonly CountedJob[]) {
     this.#sql = sql;
     this.#ofSession = ofSession;
     const rows = sql.exec("SELECT id, ceiling, until, revoked FROM sessions").toArray();

@@ -219,7 +219,7 @@ export interface State {
   readonly jobs: ReadonlyMap<JobId, Job>;
 }
 
-export function isTerminal(job: Job): boolean {
+export function isTerminal(job: Pick<Job, "status">): boolean {
   return TERMINAL.has(job.status);
 }
 

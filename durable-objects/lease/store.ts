@@ -1,12 +1,14 @@
-import type { JobId, LeaseId } from "@gpux/protocol/ids";
-import { JobEvent } from "@gpux/protocol/job";
+import { JobId, type LeaseId } from "@gpux/protocol/ids";
+import { JobEvent, JobStatus } from "@gpux/protocol/job";
 import { LeaseEvent } from "@gpux/protocol/lease-event";
+import { Amount } from "@gpux/protocol/money";
 import type { SessionId } from "@gpux/protocol/session";
+import { z } from "zod";
 import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import type { Entry } from "./draft.ts";
 import { isKept, type LeaseEntry } from "./events.ts";
-import { SESSION_TABLE } from "./sessions.ts";
+import { type CountedJob, SESSION_TABLE } from "./sessions.ts";
 import { Job, Lease, type State, Tick } from "./state.ts";
 import { type Batch, TAIL_TABLE, Tail } from "./tail.ts";
 
@@ -31,6 +33,8 @@ const EVENT_LIMIT = 10_000;
 
 /** Log lines kept per job; the rest are passed on to who is watching, and gone. */
 const LOG_LIMIT = 2_000;
+
+const CountedRow = z.strictObject({ id: JobId, status: JobStatus, price: Amount, max_price: Amount });
 
 interface JobRow extends Record<string, SqlStorageValue> {
   readonly request: string;
@@ -88,13 +92,19 @@ export class LeaseStore {
     return row === undefined ? null : jobOf(row);
   }
 
-  /** Every job that was asked for under a session, ended or not. */
-  jobsOfSession(session: SessionId): Job[] {
+  /** Every job that was asked for under a session, ended or not: of thousands, so no more of each than is counted. */
+  jobsOfSession(session: SessionId): CountedJob[] {
     this.#tail.fold();
     return this.#sql
-      .exec<JobRow>("SELECT request, doc FROM jobs WHERE json_extract(doc, '$.session') = ?", session)
+      .exec<Record<string, SqlStorageValue>>(
+        "SELECT id, status, price, request ->> '$.max_price' AS max_price FROM jobs WHERE doc ->> '$.session' = ?",
+        session,
+      )
       .toArray()
-      .map(jobOf);
+      .map((row) => {
+        const { max_price, ...job } = CountedRow.parse(row);
+        return { ...job, request: { max_price } };
+      });
   }
 
   /**
