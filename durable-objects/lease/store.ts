@@ -31,6 +31,9 @@ const MIGRATIONS = [
 /** Entries of the lease's own journal; past it only its status is written, however often its node comes and goes. */
 const EVENT_LIMIT = 10_000;
 
+/** Ids of jobs that are kept in memory, to know a new one without asking the disk. */
+const MOST_REMEMBERED = 20_000;
+
 /** Log lines kept per job; the rest are passed on to who is watching, and gone. */
 const LOG_LIMIT = 2_000;
 
@@ -67,12 +70,13 @@ export class LeaseStore {
   readonly #tail: Tail;
   /** The journal's highest number. */
   #last: number;
+  /** Of all jobs that there are; null: too many. Read when the first job is asked for. */
+  #ids: Set<string> | null | undefined;
 
   constructor(sql: SqlStorage) {
     this.#sql = sql;
     migrate(sql, MIGRATIONS);
     this.#tail = new Tail(sql);
-    this.#tail.fold();
     this.#last = sql.exec<{ id: number | null }>("SELECT max(id) AS id FROM journal").one().id ?? 0;
   }
 
@@ -88,8 +92,21 @@ export class LeaseStore {
   job(id: JobId): Job | null {
     const recent = this.#tail.job(id);
     if (recent !== null) return recent;
+    // Most that are asked for are new.
+    if (this.#isNew(id)) return null;
     const [row] = this.#sql.exec<JobRow>("SELECT request, doc FROM jobs WHERE id = ?", id).toArray();
     return row === undefined ? null : jobOf(row);
+  }
+
+  #isNew(id: JobId): boolean {
+    if (this.#ids === undefined) {
+      this.#tail.fold();
+      const rows = this.#sql
+        .exec<{ id: string }>("SELECT id FROM jobs LIMIT ?", MOST_REMEMBERED + 1)
+        .toArray();
+      this.#ids = rows.length > MOST_REMEMBERED ? null : new Set(rows.map((row) => row.id));
+    }
+    return this.#ids !== null && !this.#ids.has(id);
   }
 
   /** Every job that was asked for under a session, ended or not: of thousands, so no more of each than is counted. */
@@ -118,6 +135,10 @@ export class LeaseStore {
     this.#tail.append({ ...batch, journal });
     if (this.#tail.isLong) this.#tail.fold();
     this.#last += journal.length;
+    if (this.#ids) {
+      for (const id of batch.fresh) this.#ids.add(id);
+      if (this.#ids.size > MOST_REMEMBERED) this.#ids = null;
+    }
     return journal.map(({ id, at, entry }) => eventOf(entry, id, at));
   }
 

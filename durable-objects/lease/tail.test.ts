@@ -76,6 +76,21 @@ test("what was written is one row until it is folded, and the same to whoever re
   expect(read.found.last).toBe(4);
 });
 
+test("a job that came before another was asked for in vain is found after it", async () => {
+  const { lease, jobs } = leaseWith(3);
+  const [before, after, never] = jobs;
+  if (before === undefined || after === undefined || never === undefined) throw new Error("no job");
+  const found = await inLease("tail-in-vain", (storage) => {
+    const store = new LeaseStore(storage.sql);
+    store.write({ lease, jobs: [before], fresh: new Set([before.id]), ticks: [] }, []);
+    expect(store.job(never.id)).toBeNull();
+    store.write({ lease, jobs: [after], fresh: new Set([after.id]), ticks: [] }, []);
+    store.load();
+    return [before, after, never].map(({ id }) => store.job(id));
+  });
+  expect(found).toEqual([before, after, null]);
+});
+
 test("a write that one row could not hold is several, of which none is lost", async () => {
   const { lease, jobs: small } = leaseWith(20);
   const large = { data: { base64: "AAEC".repeat(8_000) } };

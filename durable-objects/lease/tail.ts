@@ -11,27 +11,35 @@ import { isFinal, type Job, type Lease, type Tick } from "./state.ts";
 export const TAIL_TABLE =
   "CREATE TABLE tail (id INTEGER PRIMARY KEY, status TEXT, lease TEXT, doc TEXT NOT NULL)";
 
-/** In order: brings the tables up to what the tail says, and empties it. A later row says more than an earlier one. */
-export const FOLD = [
-  `INSERT INTO lease (id, status, doc)
-     SELECT 1, status, lease FROM tail WHERE lease IS NOT NULL ORDER BY id DESC LIMIT 1
-   ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc`,
-  `INSERT INTO jobs (id, n, status, price, live, request, doc)
+const LEASE = `INSERT INTO lease (id, status, doc)
+   SELECT 1, status, lease FROM tail WHERE lease IS NOT NULL ORDER BY id DESC LIMIT 1
+   ON CONFLICT DO UPDATE SET status = excluded.status, doc = excluded.doc`;
+const TICKS = `INSERT OR REPLACE INTO ticks (sequence, doc)
+   SELECT value ->> 0, value -> 1 FROM tail, json_each(tail.doc, '$.ticks') ORDER BY tail.id`;
+const EMPTY = "DELETE FROM tail";
+const COLUMNS = "id, n, status, price, live, request, doc";
+/** The request never changes: it comes with the first of a job's rows. */
+const AGAIN = `ON CONFLICT (id) DO UPDATE
+   SET status = excluded.status, price = excluded.price, live = excluded.live, doc = excluded.doc`;
+const LINES = "INSERT INTO journal (id, job, at, type, data)";
+
+/** In order: brings the tables up to what another life left in the tail. A later row says more than an earlier one. */
+const RECOVER = [
+  LEASE,
+  `INSERT INTO jobs (${COLUMNS})
      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value -> 5, value -> 6
-     FROM tail, json_each(tail.doc, '$.jobs') WHERE true ORDER BY tail.id
-   ON CONFLICT (id) DO UPDATE
-     SET status = excluded.status, price = excluded.price, live = excluded.live, doc = excluded.doc`,
-  `INSERT INTO journal (id, job, at, type, data)
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4
+     FROM tail, json_each(tail.doc, '$.jobs') WHERE true ORDER BY tail.id ${AGAIN}`,
+  `${LINES} SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4
      FROM tail, json_each(tail.doc, '$.journal')`,
-  `INSERT OR REPLACE INTO ticks (sequence, doc)
-     SELECT value ->> 0, value -> 1 FROM tail, json_each(tail.doc, '$.ticks') ORDER BY tail.id`,
-  "DELETE FROM tail",
+  TICKS,
+  EMPTY,
 ] as const;
 
 /** Rows and jobs that a fold brings at most: more than a block of receipts, few enough for milliseconds. */
 const FOLD_ROWS = 64;
 const FOLD_JOBS = 128;
+/** Jobs in one statement, which takes 100 parameters at most. */
+const JOBS_AT_ONCE = 14;
 /** Characters of a row: the platform takes 2 MB at most, and a job has 100 KB at most. */
 const ROW_LENGTH = 400_000;
 
@@ -51,31 +59,56 @@ export interface Batch {
   readonly ticks: readonly Tick[];
 }
 
+/** As it stands in the table of jobs. */
+interface JobRow {
+  readonly id: JobId;
+  readonly n: number;
+  readonly status: string;
+  readonly price: string;
+  readonly live: 0 | 1;
+  /** Null: it was brought before. */
+  readonly request: string | null;
+  readonly doc: string;
+}
+
 /** The tail of one lease's tables. Every method is synchronous: writes without an await between them commit together. */
 export class Tail {
   readonly #sql: SqlStorage;
-  #rows: number;
-  /** Those that it brought, as they are by now. */
-  readonly #jobs = new Map<JobId, Job>();
+  #rows = 0;
+  #hasTicks = false;
+  /** Those that it brought, as they are by now, and their rows. */
+  readonly #jobs = new Map<JobId, { readonly job: Job; readonly row: JobRow }>();
+  #lines: string[] = [];
 
+  /** What another life left is folded at once. */
   constructor(sql: SqlStorage) {
     this.#sql = sql;
-    this.#rows = sql.exec<{ n: number }>("SELECT count(*) AS n FROM tail").one().n;
+    if (sql.exec<{ n: number }>("SELECT count(*) AS n FROM tail").one().n > 0)
+      for (const statement of RECOVER) sql.exec(statement);
   }
 
   job(id: JobId): Job | null {
-    return this.#jobs.get(id) ?? null;
+    return this.#jobs.get(id)?.job ?? null;
   }
 
-  append(batch: Batch): void {
-    let lease = batch.lease;
-    for (const text of textsOf(batch)) {
-      const [status, doc] = lease === null ? [null, null] : [lease.status, documentOf(lease)];
-      this.#sql.exec("INSERT INTO tail (status, lease, doc) VALUES (?, ?, ?)", status, doc, text);
+  append({ lease, jobs, fresh, journal, ticks }: Batch): void {
+    const rows = jobs.map((job) => rowOf(job, fresh.has(job.id)));
+    const lines = journal.map(lineText);
+    const [status, doc] = lease === null ? [null, null] : [lease.status, documentOf(lease)];
+    let isFirst = true;
+    for (const text of textsOf(rows, lines, ticks.map(tickText))) {
+      const head = isFirst ? [status, doc] : [null, null];
+      this.#sql.exec("INSERT INTO tail (status, lease, doc) VALUES (?, ?, ?)", ...head, text);
       this.#rows += 1;
-      lease = null;
+      isFirst = false;
     }
-    for (const job of batch.jobs) this.#jobs.set(job.id, job);
+    for (const [i, job] of jobs.entries()) {
+      const row = rows[i];
+      const request = row?.request ?? this.#jobs.get(job.id)?.row.request ?? null;
+      if (row !== undefined) this.#jobs.set(job.id, { job, row: { ...row, request } });
+    }
+    this.#lines.push(...lines);
+    this.#hasTicks ||= ticks.length > 0;
   }
 
   /** Whether it has grown so long that it is to be folded. */
@@ -83,17 +116,43 @@ export class Tail {
     return this.#rows >= FOLD_ROWS || this.#jobs.size >= FOLD_JOBS;
   }
 
-  /** Before the tables are read. What it brings has been written before: should it throw, nothing of that is lost. */
+  /**
+   * Before the tables are read. From memory, whose rows are those of the tail but for what was overtaken. What it brings
+   * has been written before: should it throw, nothing of that is lost.
+   */
   fold(): void {
     if (this.#rows === 0) return;
-    for (const statement of FOLD) this.#sql.exec(statement);
+    this.#sql.exec(LEASE);
+    const rows = Array.from(this.#jobs.values(), ({ row }) => row);
+    for (let from = 0; from < rows.length; from += JOBS_AT_ONCE) {
+      const some = rows.slice(from, from + JOBS_AT_ONCE);
+      const places = some.map(() => "(?, ?, ?, ?, ?, ?, ?)").join(", ");
+      const values = some.flatMap(({ id, n, status, price, live, request, doc }) => [
+        ...[id, n, status, price, live],
+        ...[request ?? "null", doc],
+      ]);
+      this.#sql.exec(`INSERT INTO jobs (${COLUMNS}) VALUES ${places} ${AGAIN}`, ...values);
+    }
+    if (this.#lines.length > 0)
+      this.#sql.exec(
+        `${LINES} SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4 FROM json_each(?)`,
+        `[${this.#lines}]`,
+      );
+    if (this.#hasTicks) this.#sql.exec(TICKS);
+    this.#sql.exec(EMPTY);
     this.#rows = 0;
+    this.#hasTicks = false;
     this.#jobs.clear();
+    this.#lines = [];
   }
 }
 
 /** One row's text, or several when one could not hold it. */
-function* textsOf({ jobs, fresh, journal, ticks }: Batch): Generator<string> {
+function* textsOf(
+  jobs: readonly JobRow[],
+  journal: readonly string[],
+  ticks: readonly string[],
+): Generator<string> {
   let items: Record<"jobs" | "journal" | "ticks", string[]> = { jobs: [], journal: [], ticks: [] };
   let length = 0;
   const text = () => `{"jobs":[${items.jobs}],"journal":[${items.journal}],"ticks":[${items.ticks}]}`;
@@ -106,19 +165,32 @@ function* textsOf({ jobs, fresh, journal, ticks }: Batch): Generator<string> {
     items[to].push(item);
     length += item.length;
   }
-  for (const job of jobs) yield* add("jobs", jobText(job, fresh.has(job.id)));
-  for (const line of journal) yield* add("journal", lineText(line));
-  for (const tick of ticks) yield* add("ticks", `[${tick.receipt.receipt.sequence},${documentOf(tick)}]`);
+  for (const row of jobs) yield* add("jobs", jobText(row));
+  for (const line of journal) yield* add("journal", line);
+  for (const tick of ticks) yield* add("ticks", tick);
   yield text();
 }
 
-/** The request never changes, so it is brought once. */
-function jobText({ request, ...job }: Job, isFresh: boolean): string {
-  const { id, n, status, price } = job;
-  const live = isFinal({ ...job, request }) ? 0 : 1;
-  return `["${id}",${n},"${status}","${price}",${live},${isFresh ? documentOf(request) : "null"},${documentOf(job)}]`;
+function rowOf({ request, ...job }: Job, isFresh: boolean): JobRow {
+  return {
+    id: job.id,
+    n: job.n,
+    status: job.status,
+    price: job.price.toString(),
+    live: isFinal({ ...job, request }) ? 0 : 1,
+    request: isFresh ? documentOf(request) : null,
+    doc: documentOf(job),
+  };
+}
+
+function jobText({ id, n, status, price, live, request, doc }: JobRow): string {
+  return `["${id}",${n},"${status}","${price}",${live},${request},${doc}]`;
 }
 
 function lineText({ id, at, entry: { job, type, data } }: Numbered): string {
   return `[${id},"${job}",${at},"${type}",${JSON.stringify(data)}]`;
+}
+
+function tickText(tick: Tick): string {
+  return `[${tick.receipt.receipt.sequence},${documentOf(tick)}]`;
 }
