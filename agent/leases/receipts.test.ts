@@ -158,7 +158,7 @@ describe("settle", () => {
     { unheardMs: 6_000, billed: 999, ok: false },
     { unheardMs: 0, billed: 6_999, ok: false },
   ])(
-    "of 10 s own, the edge not heard to know of the first $unheardMs ms, $billed ms billed: $ok",
+    "MTR-8 of 10 s own, the edge not heard to know of the first $unheardMs ms, $billed ms billed: $ok",
     ({ unheardMs, billed, ok }) => {
       const book = bookOf(ended(1, 10_000, {}, 60_000, unheardMs));
       expect(checkSettle(book, self, settleFor([billed])).ok).toBe(ok);

@@ -28,10 +28,7 @@ async function leased() {
     lease,
     id,
     submit: (n: number) => stub.submit(by, id(n), request, null, 0),
-    job: async (n: number) => {
-      const answer = await stub.job(by, id(n), 0);
-      return answer.ok ? answer.job : answer.code;
-    },
+    job: (n: number) => stub.job(by, id(n), 0),
     view: async () => {
       const answer = await stub.view(by);
       if (!answer.ok) throw new Error(answer.code);
@@ -46,7 +43,7 @@ test("JOB-5 the result of a lost attempt counts for nothing, said again however 
   await submit(1);
   const lost = await first.run();
   first.started(lost);
-  await expect.poll(() => job(1)).toMatchObject({ status: "running" });
+  await expect.poll(() => job(1)).toMatchObject({ job: { status: "running" } });
   // Another life of the lease, and of the agent, which knows nothing of what it was running.
   await evictDurableObject(stub, { webSockets: "close" });
   const second = await DataLine.dial(lease, [], first);
@@ -58,26 +55,28 @@ test("JOB-5 the result of a lost attempt counts for nothing, said again however 
     second.succeeded({ job: id(1), attempt }, forged, 60_000);
   await expect
     .poll(() => job(1))
-    .toMatchObject({ status: "running", attempts: [{ outcome: "node_lost" }, {}] });
+    .toMatchObject({ job: { status: "running", attempts: [{ outcome: "node_lost" }, {}] } });
   expect(await view()).toMatchObject({ spent: 0n, jobs_ended: 0 });
 
   second.succeeded(again);
   await expect
     .poll(() => job(1))
     .toMatchObject({
-      status: "succeeded",
-      outputs: [{ sha256: OUTPUT.sha256 }],
-      attempts: [
-        { n: 1, paid: 0n },
-        { n: 2, outcome: "succeeded" },
-      ],
+      job: {
+        status: "succeeded",
+        outputs: [{ sha256: OUTPUT.sha256 }],
+        attempts: [
+          { n: 1, paid: 0n },
+          { n: 2, outcome: "succeeded" },
+        ],
+      },
     });
   const { spent } = await view();
   second.succeeded({ job: id(1), attempt: lost.attempt }, forged, 60_000);
   second.succeeded(again, forged, 60_000);
   await submit(2);
   expect((await second.run()).job, "it has heard all of that").toBe(id(2));
-  expect(await job(1)).toMatchObject({ outputs: [{ sha256: OUTPUT.sha256 }] });
+  expect(await job(1)).toMatchObject({ job: { outputs: [{ sha256: OUTPUT.sha256 }] } });
   expect(await view()).toMatchObject({ spent, jobs_ended: 1 });
 });
 
@@ -91,7 +90,7 @@ test("LNK-3 a job that the agent says it runs and nobody knows is not in the wel
   await submit(1);
   const run = await agent.run();
   agent.succeeded(run);
-  await expect.poll(() => job(1)).toMatchObject({ status: "succeeded" });
-  expect(await job(9)).toBe("job_unknown");
+  await expect.poll(() => job(1)).toMatchObject({ job: { status: "succeeded" } });
+  expect(await job(9)).toMatchObject({ ok: false, code: "job_unknown" });
   expect(await view()).toMatchObject({ jobs_ended: 1, node_connected: true });
 });

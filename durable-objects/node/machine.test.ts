@@ -224,7 +224,7 @@ test.each<[string, [NodeEvent, number][], HoldRequest, string]>([
   expect(step(state, { t: "hold", request: hold }, 20)).toMatchObject({ ok: false, code });
 });
 
-test("cores and memory are held and freed as GPUs are", () => {
+test("QTE-4 cores and memory are held and freed as GPUs are", () => {
   const most = { cpu: 8, memory_gb: 32 };
   const { state } = run([...online, [{ t: "hold", request: request(1, most) }, 3]]);
   expect(freeCapacity(state)).toMatchObject({ cpu: 0, memory_gb: 0 });
@@ -237,7 +237,7 @@ test("cores and memory are held and freed as GPUs are", () => {
   expect(freeCapacity(released)).toMatchObject(most);
 });
 
-test("of a mixed node each card is sold once, whatever else is free", () => {
+test("QTE-4 of a mixed node each card is sold once, whatever else is free", () => {
   const a100 = { ...gpu, model: "A100" };
   const mixed = hello(0, { offer: { ...offer, gpus: [gpu, a100, gpu] } });
   const { state } = run([

@@ -52,7 +52,7 @@ export class DataLine {
     const { webSocket } = await env.LEASE.getByName(lease).fetch(upgradeBy(NODE));
     if (webSocket === null || webSocket === undefined) throw new Error("no data socket");
     const agent = new DataLine(webSocket);
-    agent.#seq = before?.#seq ?? 0;
+    agent.#seq = before === undefined ? 0 : before.#seq;
     const own = attempts.map(({ job, attempt }) => ({ job, attempt }));
     agent.#say({ t: "hello", seq: 0, attempts: own, last_seq: 0 });
     return agent;
