@@ -66,6 +66,7 @@ export const offer: Offer = {
   features: ["webgpu"],
   isolation: "process",
   models: [],
+  start_price: 0n,
 };
 
 export const house: House = { config: configWith(), offer, address: NODE, hasher };

@@ -236,6 +236,38 @@ test("QTE-1 a dedicated quote is owed by the clock alone and suggests the whole 
   expect(quote.terms.unattended).toBe(2n ** 88n - 1n);
 });
 
+test("MTR-12 a start is quoted, due upfront and put in beside the time; a job that could not pay it is not quoted there", async () => {
+  const agent = await listed("ACCOUNT_N", { gpus: 2, start_price: "50000" });
+  const account = newAccount();
+  const quote = await quoted(account, agent, demandOf("ACCOUNT_N"));
+  expect(quote.text).toMatchObject({ start_price: "50000", prices: { gpu_hour: "3600000" } });
+  expect(quote.terms).toMatchObject({ ratePerHour: 3_600_000n, upfront: 110_000n });
+  expect(quote.amount).toBe(950_000n);
+  const price = QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_N" }, firm: false });
+  expect(await objectOf(account).quote(principalOf(account), price)).toMatchObject({
+    quote: { rate_per_hour: 3_600_000n, start_price: 50_000n, amount: 950_000n },
+  });
+  const submit = (max_price: string) =>
+    objectOf(account).submit(
+      principalOf(account),
+      null,
+      "aa".repeat(32),
+      jobOf("ACCOUNT_N", { max_price }),
+      null,
+    );
+  expect(await submit("50000")).toMatchObject({
+    ok: false,
+    code: "no_capacity",
+    wait: { blockers: { price: 1 } },
+  });
+  const [paid] = await Promise.all([submit("50001"), agent.confirm()]);
+  expect(paid).toMatchObject({
+    ok: false,
+    code: "payment_required",
+    quote: { text: { start_price: "50000" } },
+  });
+});
+
 test("QTE-3 a node whose price rose since it was listed is asked last, at its new price or not at all", async () => {
   const [risen, other] = [await listed("ACCOUNT_K", { gpu_hour: "100" }), await listed("ACCOUNT_K")];
   const account = newAccount();

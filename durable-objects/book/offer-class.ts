@@ -23,8 +23,10 @@ export interface Lane {
   readonly key: string;
   readonly coreHour: bigint;
   readonly gbHour: bigint;
+  readonly start: bigint;
   readonly coreKey: number;
   readonly gbKey: number;
+  readonly startKey: number;
   /** Of the score, in thousandths (score.ts). */
   readonly weight: number;
   readonly heap: Heap<Listing>;
@@ -73,7 +75,7 @@ export class OfferClass {
   }
 
   add(entry: BookEntry, sizes: ListedSizes, prices: Prices, weight: number, reliability: number): Listing {
-    const lane = this.#lane(prices, weight);
+    const lane = this.#lane(prices, entry.offer.start_price, weight);
     const { gpu_hour: gpuHour } = prices;
     const { vramMb, capacity } = sizes;
     const listing = {
@@ -101,8 +103,8 @@ export class OfferClass {
     this.#measure(lane);
   }
 
-  #lane(prices: Prices, weight: number): Lane {
-    const key = `${prices.core_hour}/${prices.gb_hour}/${weight}`;
+  #lane(prices: Prices, start: bigint, weight: number): Lane {
+    const key = `${prices.core_hour}/${prices.gb_hour}/${start}/${weight}`;
     const known = this.lanes.find((lane) => lane.key === key);
     if (known !== undefined) return known;
     const lane: Lane = {
@@ -110,8 +112,10 @@ export class OfferClass {
       key,
       coreHour: prices.core_hour,
       gbHour: prices.gb_hour,
+      start,
       coreKey: Number(prices.core_hour),
       gbKey: Number(prices.gb_hour),
+      startKey: Number(start),
       weight,
       heap: new Heap(isBefore),
       head: Number.POSITIVE_INFINITY,

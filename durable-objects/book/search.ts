@@ -93,7 +93,7 @@ export class Search {
     return this.#top.map(({ listing, sortKeys }) => ({
       node: listing.entry.node,
       keys: sortKeys,
-      weighted: this.#rate(listing) * BigInt(listing.lane.weight),
+      weighted: this.#worth(listing) * BigInt(listing.lane.weight),
       gpus: listing.lane.offerClass.gpus,
     }));
   }
@@ -132,7 +132,7 @@ export class Search {
   /** False where nothing that follows in the lane can be among the best. */
   #consider(listing: Listing): boolean {
     if (this.#isAbove(listing)) return false;
-    const cost = this.#rateKey(listing) * listing.lane.weight;
+    const cost = (this.#rateKey(listing) + listing.lane.startKey) * listing.lane.weight;
     const worst = this.#top.length < this.limit ? undefined : this.#top.at(-1);
     const ordered = this.#order.length > 0;
     if (!ordered && worst !== undefined && this.#compareCost(listing, cost, worst) >= 0) return false;
@@ -208,6 +208,11 @@ export class Search {
     );
   }
 
+  /** What an hour costs with its start: by it offers are ordered, not refused. */
+  #worth(listing: Listing): bigint {
+    return this.#rate(listing) + listing.lane.start;
+  }
+
   #insert(candidate: Candidate): void {
     const { provider } = candidate.listing.entry;
     if (this.#distinct) {
@@ -238,7 +243,7 @@ export class Search {
   #compareCost(a: Listing, cost: number, { listing: b, cost: other }: Candidate): number {
     const difference = cost - other;
     if (Math.abs(difference) > Math.max(cost, other) * CERTAIN) return difference;
-    const exact = this.#rate(a) * BigInt(a.lane.weight) - this.#rate(b) * BigInt(b.lane.weight);
+    const exact = this.#worth(a) * BigInt(a.lane.weight) - this.#worth(b) * BigInt(b.lane.weight);
     if (exact !== 0n) return exact < 0n ? -1 : 1;
     const gpus = b.lane.offerClass.gpus - a.lane.offerClass.gpus;
     if (gpus !== 0) return gpus;
@@ -264,6 +269,7 @@ export class Search {
       geolocation: offer.region,
       reliability: BigInt(reliability),
       dph_total: this.#rate(listing),
+      start_usd: offer.start_price,
       min_bid: yieldable === null ? null : ratePerHour(yieldable, resources),
       duration: BigInt(offer.duration_s.max),
       isolation: BigInt(isolationRank(offer.isolation)),

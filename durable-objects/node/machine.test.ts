@@ -211,6 +211,15 @@ test.each<[string, [NodeEvent, number][], HoldRequest, string]>([
   ["more memory than it has", online, request(1, { memory_gb: 33 }), "no_capacity"],
   ["a card that it has not", online, request(1, { cards: [{ ...gpu, model: "A100" }] }), "no_capacity"],
   ["a rate below its prices", online, request(1, { rate: 3_599n }), "no_capacity"],
+  [
+    "a start below its price",
+    [
+      [connected("a"), 1],
+      [from("a", hello(0, { offer: { ...offer, start_price: "600" } })), 2],
+    ],
+    request(1),
+    "no_capacity",
+  ],
   ["another payout address", online, request(1, { provider: other }), "no_capacity"],
   ["a quote that has lapsed", online, request(1, { expiresAt: 10 }), "quote_expired"],
   [
