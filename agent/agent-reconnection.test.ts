@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { jobOf } from "./fixtures.ts";
 import {
+  edge,
+  entries,
   executor,
   folder,
   lease,
@@ -86,6 +88,36 @@ describe("reconnection", () => {
     socket.cut();
     const again = await leaseOnline(1, [{ job: run.job, attempt: run.attempt }]);
     expect(await again.socket.next("result")).toMatchObject({ seq: result.seq + 1, outputs: result.outputs });
+  });
+
+  test.each([-600_000, 600_000])(
+    "LNK-10 a node whose clock is off by ten minutes (%i ms) is let in, works and uploads, and its owner is told",
+    async (off) => {
+      edge.aheadMs = -off;
+      await start();
+      const { socket } = await opened();
+      const clocks = () => entries.filter(({ event }) => event === "clock");
+      expect(clocks()).toMatchObject([{ level: "warn", text: expect.stringContaining("set it") }]);
+      expect(Math.abs(Number(clocks()[0]?.facts?.ahead_s) - off / 1_000)).toBeLessThan(30);
+      const run = await runFrame(1);
+      socket.say(1, 0, run);
+      await socket.next("started");
+      await executor.started(1);
+      executor.jobs[0]?.end();
+      expect(await socket.next("result")).toMatchObject({ job: run.job });
+      expect(edge.objects.size, "the function and the output").toBe(2);
+      expect(clocks()).toHaveLength(1);
+    },
+  );
+
+  test("LNK-10 a clock that is off by hours is told, and not let in before it is set", async () => {
+    edge.aheadMs = 10 * 3_600_000;
+    await start();
+    await expect.poll(() => entries.filter(({ event }) => event === "clock")).toHaveLength(1);
+    await expect.poll(() => entries.filter(({ event }) => event === "offline").length).toBeGreaterThan(1);
+    expect(edge.dials).toEqual([]);
+    edge.aheadMs = 0;
+    await online();
   });
 
   test("a lease that the welcome does not list is forgotten", async () => {

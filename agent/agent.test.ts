@@ -17,6 +17,7 @@ import {
   executor,
   folder,
   GPU,
+  holding,
   IMAGE,
   lease,
   leaseHash,
@@ -167,6 +168,29 @@ describe("a lease from hold to close", () => {
     control.say(4, 3, { t: "release", hold: lease });
     ask(5, { ...terms, feeBps: 2 });
     await control.next("held");
+  });
+
+  test("QTE-3 what was held is served at its price, whatever the owner asks since; below that nothing more is held", async () => {
+    const cheap = await start();
+    await holding();
+    await cheap.kill();
+    await start({ prices: { gpu_hour: "7.20" } });
+    const { control } = await online();
+    control.say(1, 0, { t: "open", lease, terms: wire() });
+    const { socket } = await leaseOnline();
+    const run = await runFrame(1);
+    socket.say(1, 0, run);
+    expect(await socket.next("started")).toMatchObject({ job: run.job });
+    const next = { ...terms, feeBps: 1 };
+    control.say(2, 0, {
+      t: "hold",
+      hold: leaseOf(next).id,
+      resources: { gpus: 1, cpu: 0, memory_gb: 0 },
+      terms: z.encode(LeaseTermsWire, next),
+      text: textWith(),
+      expires_at: soon(),
+    });
+    expect((await control.next("declined")).reason).toMatch(/^price_too_low/);
   });
 
   test("a hold below the price is declined with the reason", async () => {

@@ -19,6 +19,7 @@ import { createRoster } from "./leases/roster.ts";
 import { createSlots } from "./leases/slots.ts";
 import { clearAside } from "./leases/vouchers.ts";
 import type { Workshop } from "./leases/workshop.ts";
+import { createEdgeClock } from "./link/edge-clock.ts";
 import type { Log } from "./log.ts";
 import { type AgentStatus, createStatusBoard, lockState, type StatePaths, statePaths } from "./state-dir.ts";
 
@@ -99,7 +100,15 @@ async function run(
   const { config, executor, log } = options;
   const address = Address.parse(account.address);
   const place = { chainId: config.chain_id, escrow: config.escrow };
-  const credentials = { account, chainId: config.chain_id };
+  const clock = createEdgeClock((aheadS) =>
+    log({
+      level: "warn",
+      event: "clock",
+      text: `this machine's clock is ${Math.abs(aheadS)} s ${aheadS < 0 ? "behind" : "ahead of"} the edge's: set it`,
+      facts: { ahead_s: aheadS },
+    }),
+  );
+  const credentials = { account, chainId: config.chain_id, clock };
   const gpu = offer.gpus[0]?.model ?? "UNKNOWN_GPU";
   const house: House = { config, offer, address, hasher: createHasher(place) };
   let jobsEnded = 0;

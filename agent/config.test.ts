@@ -41,6 +41,8 @@ describe("config", () => {
     { change: { meters: [] }, names: "meters" },
     { change: { region: "Berlin!" }, names: "region" },
     { change: { yieldable_prices: { gpu_hour: "0.61" } }, names: "yieldable_prices.gpu_hour" },
+    { change: { start_price: "0.11" }, names: "start_price" },
+    { change: { start_price: "0.06", yieldable_prices: { gpu_hour: "0.30" } }, names: "start_price" },
     { change: { min_lease_minutes: 61, max_lease_hours: 1 }, names: "min_lease_minutes" },
     { change: { features: ["CUDA 12"] }, names: "features" },
     { change: { gpus_per_lease: 0 }, names: "gpus_per_lease" },
@@ -61,7 +63,7 @@ describe("config", () => {
 
   test("what is saved is what is loaded", async () => {
     const path = join(folder, "config.json");
-    const config = configWith({ meters: [`0x${"ee".repeat(20)}`], max_fee_bps: 250 });
+    const config = configWith({ start_price: "0.05", meters: [`0x${"ee".repeat(20)}`], max_fee_bps: 250 });
     await saveConfig(path, config);
     expect(await loadConfig(path, {})).toEqual({ ok: true, config });
     await writeFile(path, `${await readFile(path, "utf8")}x`);

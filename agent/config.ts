@@ -3,11 +3,16 @@ import { Address } from "@gpux/protocol/ids";
 import { LIMITS, Limits } from "@gpux/protocol/manifest";
 import { formatAmount, parseAmount } from "@gpux/protocol/money";
 import { Feature, ModelName, Region } from "@gpux/protocol/resources";
+import { mostStart } from "@gpux/protocol/tariff";
 import { z } from "zod";
 
 /** Text as people write it (`"0.60"`), base units in code. */
 const Usdc = z.codec(
-  z.string().refine((text) => parseAmount(text) !== null, "USDC as a decimal string, such as 0.60"),
+  // Aborts, for what is no amount cannot be held against other prices.
+  z.string().refine((text) => parseAmount(text) !== null, {
+    error: "USDC as a decimal string, such as 0.60",
+    abort: true,
+  }),
   z.bigint(),
   { decode: (text) => parseAmount(text) ?? 0n, encode: (amount) => formatAmount(amount) },
 );
@@ -32,6 +37,8 @@ const Keys = z.strictObject({
   prices: PricesInUsdc,
   /** In the yieldable tier: cheaper, and you may take the GPU back. Not sold there when left out. */
   yieldable_prices: PricesInUsdc.optional(),
+  /** What the start of a lease costs, once, in either tier; at most ten minutes of your GPU's price. */
+  start_price: Usdc.prefault("0"),
   region: Region,
   /** The most GPUs that one lease may have; all of them when left out. */
   gpus_per_lease: z.int().min(1).max(64).optional(),
@@ -82,12 +89,19 @@ const Keys = z.strictObject({
  * unknown key is an error, so that a misspelt price is never a silent default.
  */
 export const AgentConfig = Keys.superRefine(
-  ({ min_lease_minutes, max_lease_hours, prices, yieldable_prices }, context) => {
+  ({ min_lease_minutes, max_lease_hours, prices, yieldable_prices, start_price }, context) => {
     if (min_lease_minutes > max_lease_hours * 60)
       context.addIssue({
         code: "custom",
         path: ["min_lease_minutes"],
         message: `${min_lease_minutes} minutes are more than max_lease_hours (${max_lease_hours})`,
+      });
+    const most = mostStart(yieldable_prices ?? prices);
+    if (start_price > most)
+      context.addIssue({
+        code: "custom",
+        path: ["start_price"],
+        message: `at most ten minutes of a GPU in the cheaper tier, which are ${formatAmount(most)}`,
       });
     if (yieldable_prices !== undefined && yieldable_prices.gpu_hour > prices.gpu_hour)
       context.addIssue({
@@ -111,6 +125,7 @@ export const CONFIG_ENVIRONMENT = {
   GPUX_AGENT_GPU_HOUR: ["prices", "gpu_hour"],
   GPUX_AGENT_CORE_HOUR: ["prices", "core_hour"],
   GPUX_AGENT_GB_HOUR: ["prices", "gb_hour"],
+  GPUX_AGENT_START_PRICE: ["start_price"],
   GPUX_AGENT_REGION: ["region"],
   GPUX_AGENT_CONCURRENCY: ["concurrency"],
   GPUX_AGENT_MAX_FEE_BPS: ["max_fee_bps"],

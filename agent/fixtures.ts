@@ -8,6 +8,8 @@ import { privateKeyToAccount } from "viem/accounts";
 import { keccak256, stringToBytes } from "viem/utils";
 import { AgentConfig } from "./config.ts";
 import type { House } from "./control/admission.ts";
+import type { Credentials } from "./link/credentials.ts";
+import { createEdgeClock } from "./link/edge-clock.ts";
 
 /** A provider's house and a lease with it, for tests alone: nothing of value hangs on these keys. */
 
@@ -18,6 +20,12 @@ export const consumer = privateKeyToAccount(`0x${"c1".repeat(32)}`);
 export const meter = privateKeyToAccount(`0x${"3e".repeat(32)}`);
 export const place = { chainId: 31_337, escrow: byte("e5") };
 export const hasher = createHasher(place);
+/** How the node signs its requests, by a clock that is right. */
+export const credentials: Credentials = {
+  account: node,
+  chainId: place.chainId,
+  clock: createEdgeClock(() => undefined),
+};
 export const NODE = Address.parse(node.address);
 export const NOW_S = 1_800_000_000;
 
@@ -58,6 +66,7 @@ export const offer: Offer = {
   features: ["webgpu"],
   isolation: "process",
   models: [],
+  start_price: 0n,
 };
 
 export const house: House = { config: configWith(), offer, address: NODE, hasher };

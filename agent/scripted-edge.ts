@@ -27,6 +27,8 @@ export interface ScriptedEdge {
   refuseOutputsWith: number | null;
   /** Dials are answered with this status instead. */
   refuseWith: number | null;
+  /** How far its clock is ahead of the test's, in ms. */
+  aheadMs: number;
   control(): Promise<ControlSocket>;
   lease(id: LeaseId): Promise<LeaseSocket>;
   putObject(bytes: Uint8Array): Promise<string>;
@@ -127,7 +129,7 @@ export async function startScriptedEdge(): Promise<ScriptedEdge> {
       return;
     }
     if (!(await isSigned(request.method ?? "", request.url ?? "", request.headers, body))) {
-      response.writeHead(401).end();
+      response.writeHead(401, { date: date() }).end();
       return;
     }
     if (sha256 === undefined) {
@@ -153,7 +155,7 @@ export async function startScriptedEdge(): Promise<ScriptedEdge> {
     const signed = await isSigned("GET", path, request.headers, Buffer.alloc(0));
     if (edge.refuseWith !== null || !signed) {
       socket.end(
-        `HTTP/1.1 ${edge.refuseWith ?? 401} Refused\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`,
+        `HTTP/1.1 ${edge.refuseWith ?? 401} Refused\r\ndate: ${date()}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`,
       );
       return;
     }
@@ -171,6 +173,8 @@ export async function startScriptedEdge(): Promise<ScriptedEdge> {
   const { port } = server.address() as AddressInfo;
   const host = `127.0.0.1:${port}`;
 
+  const date = () => new Date(Date.now() + edge.aheadMs).toUTCString();
+
   async function isSigned(
     method: string,
     path: string,
@@ -181,7 +185,7 @@ export async function startScriptedEdge(): Promise<ScriptedEdge> {
     for (const [name, value] of Object.entries(headers))
       if (typeof value === "string") plain.set(name, value);
     const request = { method, url: `http://${host}${path}`, headers: plain, body };
-    const policy = { now: Date.now(), audience: [host], chainId: place.chainId };
+    const policy = { now: Date.now() + edge.aheadMs, audience: [host], chainId: place.chainId };
     const verified = await verifyRequest(request, policy);
     return verified.ok && verified.address === NODE;
   }
@@ -194,6 +198,7 @@ export async function startScriptedEdge(): Promise<ScriptedEdge> {
     refuseOutputsWith: null,
     chain: { status: "open", funded: 1_000_000_000n, reads: 0 },
     refuseWith: null,
+    aheadMs: 0,
     control: () => controls.take(),
     lease: (id) => leaseStream(`/v1/agent/leases/${id}`).take(),
     async putObject(bytes) {

@@ -17,6 +17,7 @@ export function nodeViewOf(entry: BookEntry, now: number): NodeView {
     memory_gb: offer.memory_gb,
     region: offer.region,
     prices: offer.prices,
+    start_price: offer.start_price,
     yieldable: offer.yieldable,
     gpus_per_lease: offer.gpus_per_lease,
     duration_s: offer.duration_s,

@@ -43,7 +43,7 @@ test("a card that is described otherwise by now, or was only counted, still take
   expect(models(freeOf(machine, [share([], 0, 0, 1), share([card("B")])]).gpus)).toEqual(["A"]);
 });
 
-test("whatever was given out, the parts never add up to more than the machine", () => {
+test("QTE-4 whatever was given out, the parts never add up to more than the machine", () => {
   const cards = fc.array(fc.constantFrom(card("A"), card("B"), card("B", "2"), card("C")), { maxLength: 3 });
   const shares = fc.array(
     fc

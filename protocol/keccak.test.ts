@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { BLOCKS_AT_ONCE, RATE_BYTES } from "./keccak/layout.ts";
 import { keccak256, keccakBytes } from "./keccak.ts";
 
-describe("keccak256", () => {
+describe("SIG-2 keccak256", () => {
   test("of nothing and of a text is what everybody knows", () => {
     expect(keccak256(new Uint8Array())).toBe(
       "0xc5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470",

@@ -95,6 +95,11 @@ export const QuoteText = z.strictObject({
   gpus: z.array(Gpu),
   resources: Resources,
   prices: z.strictObject({ gpu_hour: z.string(), core_hour: z.string(), gb_hour: z.string() }),
+  /** Base units that are charged once, with the first time that is billed (protocol/tariff.ts); left out: none. */
+  start_price: z
+    .string()
+    .regex(/^[1-9][0-9]{0,26}$/, "a decimal string of token base units above zero")
+    .optional(),
   /** `yieldable`: cheaper, and the owner or a firm demand may take the GPU back. */
   tier: Tier,
   /** `dedicated`: resources reserved, billed by the wall clock; `serverless`: billed while a job runs. */
@@ -152,6 +157,8 @@ export const IndicativeQuote = z.object({
   region: z.string(),
   mode: LeaseMode,
   rate_per_hour: Amount,
+  /** What the start of the lease would cost beside it, once. */
+  start_price: Amount.prefault("0"),
   /** What a firm quote would suggest to put in. */
   amount: Amount,
 });
@@ -280,6 +287,8 @@ export const NodeView = z.object({
   prices: z.object({ gpu_hour: Amount, core_hour: Amount, gb_hour: Amount }),
   /** In the yieldable tier; null: not sold there. */
   yieldable: z.object({ gpu_hour: Amount, core_hour: Amount, gb_hour: Amount }).nullable().optional(),
+  /** What the start of a lease costs there, once. */
+  start_price: Amount.optional(),
   gpus_per_lease: z.int().optional(),
   duration_s: z.object({ min: z.int(), max: z.int() }).optional(),
   features: z.array(z.string()).optional(),

@@ -21,6 +21,8 @@ export const OfferView = NodeView.extend({
   geolocation: z.string(),
   /** `rate_per_hour` in USD, as a decimal. */
   dph_total: z.string(),
+  /** `start_price` in USD. */
+  start_usd: z.string().optional(),
   /** The same in the yieldable tier; null: not sold there. */
   min_bid: z.string().nullable(),
   /** Seconds that a lease may last. */

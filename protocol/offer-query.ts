@@ -56,6 +56,7 @@ export const FIELDS = {
   geolocation: { kind: "text", blocker: "region", parse: textOf(Region), about: "a region such as eu-west" },
   reliability: { kind: "number", blocker: "reliability", parse: share, about: "0 to 1, at most 4 decimals" },
   dph_total: { kind: "number", blocker: "price", parse: usd, about: "USD per hour for all that is leased" },
+  start_usd: { kind: "number", blocker: "price", parse: usd, about: "USD for the start of a lease, once" },
   min_bid: { kind: "number", blocker: "tier", parse: usd, about: "the same in the yieldable tier" },
   duration: { kind: "number", blocker: "duration", parse: whole, about: "seconds that a lease may last" },
   isolation: { kind: "number", blocker: "isolation", parse: rank, about: ISOLATIONS.join(" < ") },

@@ -54,6 +54,21 @@ const offer = Offer.parse({
   prices: z.encode(Prices, prices),
   concurrency: 1,
 });
+it.each([
+  ["as much as ten minutes of a GPU", "83333", {}, true],
+  ["more", "83334", {}, false],
+  [
+    "more than that in the cheaper tier",
+    "83333",
+    { yieldable: z.encode(Prices, { ...prices, gpu_hour: 400_000n }) },
+    false,
+  ],
+])("MTR-12 an offer may ask for a start %s: %s", (_, start_price, change, ok) => {
+  const text = { ...z.encode(Offer, offer), ...change, start_price };
+  expect(Offer.safeParse(text).success).toBe(ok);
+  expect(offer.start_price, "an offer of before").toBe(0n);
+});
+
 const NODE = `0x${"ab".repeat(20)}`;
 
 it.each([

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { Amount } from "./money.ts";
+import { mostStart } from "./tariff.ts";
 
 /** `RTX_4090`, `H200_SXM`, `SWIFTSHADER`: upper case with underscores, as people in this market write them. */
 export const GpuModel = z.string().regex(/^[A-Z0-9][A-Z0-9_]{1,47}$/, "a GPU model such as RTX_4090");
@@ -82,7 +83,7 @@ export const MAX_DURATION_S = 7_776_000;
  * What a node has and asks: sent in its hello, kept by its Node object, copied to the Book. Everything after
  * `concurrency` has a default, so that hellos and rows from before it are read.
  */
-export const Offer = z.strictObject({
+const Offered = z.strictObject({
   gpus: z.array(Gpu).min(1).max(64),
   cpu: z.int().min(0).max(1024),
   memory_gb: z.int().min(0).max(65_536),
@@ -104,7 +105,14 @@ export const Offer = z.strictObject({
   isolation: Isolation.default("process"),
   /** Loaded and waiting: no start-up for a job that uses one. */
   models: z.array(ModelName).max(64).default([]),
+  /** What the start of a lease costs, once, in either tier (protocol/tariff.ts). */
+  start_price: Amount.prefault("0"),
 });
+export const Offer = Offered.refine(
+  ({ prices, yieldable, start_price }) =>
+    [prices, yieldable].every((each) => each === null || start_price <= mostStart(each)),
+  { path: ["start_price"], message: "a start costs more than ten minutes of a GPU" },
+);
 export type Offer = z.output<typeof Offer>;
 
 /** The tier's prices; null where the offer is not sold in it. */

@@ -108,6 +108,24 @@ describe("admission of what is sold", () => {
   });
 });
 
+test("MTR-12 a start is sold at the owner's price, under terms that let it be charged at once", () => {
+  const config = configWith({ start_price: "0.05" });
+  const ask = (start_price: string | undefined, upfront: bigint) => {
+    const text = start_price === undefined ? textWith() : textWith({ start_price });
+    const terms = termsWith({ quote: quoteHash(text), upfront });
+    return admitText({ ...house, config }, { lease: leaseOf(terms).id, terms, resources }, text);
+  };
+  expect(ask("50000", 110_000n)).toEqual({ ok: true });
+  expect(ask("50000", 50_000n)).toEqual({ ok: true });
+  expect(ask("60000", 60_000n), "more is no reason").toEqual({ ok: true });
+  for (const [start, upfront] of [
+    [undefined, 110_000n],
+    ["49999", 110_000n],
+    ["50000", 49_999n],
+  ] as const)
+    expect(ask(start, upfront)).toMatchObject({ ok: false, code: "price_too_low" });
+});
+
 describe("admission of resources", () => {
   const other = { ...card, model: "RTX_4090" };
   const share = (gpus: Gpu[], cpu = 0, memory_gb = 0): Share => ({

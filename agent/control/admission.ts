@@ -5,6 +5,7 @@ import { type Address, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { formatAmount, MAX_AMOUNT } from "@gpux/protocol/money";
 import { type Offer, type Resources, ratePerHour, type Tier } from "@gpux/protocol/resources";
+import { startPriceOf } from "@gpux/protocol/tariff";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { keccak256, stringToBytes } from "viem/utils";
 import type { AgentConfig } from "../config.ts";
@@ -114,6 +115,15 @@ export function admitText(house: House, { terms, resources }: Proposal, text: Qu
       "text_mismatch",
       `The text sells ${text.concurrency} jobs at once, ${house.config.concurrency} run here.`,
     );
+  const start = startPriceOf(text);
+  if (start < house.config.start_price)
+    return decline(
+      "price_too_low",
+      `The text pays ${formatAmount(start)} USDC for the start, the price is ${formatAmount(house.config.start_price)}.`,
+    );
+  // Or the escrow would not let the start be charged before its price's worth of time has passed.
+  if (terms.upfront < start)
+    return decline("price_too_low", "The terms do not let the start be charged when it is.");
   if (text.tier === "yieldable" && house.config.yieldable_prices === undefined)
     return decline("tier_unoffered", "This node sells nothing in the yieldable tier.");
   if (text.mode === "dedicated" && terms.unattended !== MAX_AMOUNT)

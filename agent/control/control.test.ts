@@ -1,7 +1,7 @@
 import { LeaseTerms as LeaseTermsWire } from "@gpux/protocol/eip712";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { z } from "zod";
-import { configWith, hasher, house, leaseOf, node, place, termsWith, textWith } from "../fixtures.ts";
+import { configWith, credentials, hasher, house, leaseOf, termsWith, textWith } from "../fixtures.ts";
 import type { Journal } from "../journal.ts";
 import { type ScriptedEdge, startScriptedEdge } from "../scripted-edge.ts";
 import { type Control, createControl, type LeaseHouse } from "./control.ts";
@@ -29,7 +29,7 @@ async function online(journal: Partial<Journal<HoldEntry>>, leases: Partial<Leas
   const config = configWith({ edge: edge.url });
   const started = createControl({
     house: { ...house, config, hasher },
-    credentials: { account: node, chainId: place.chainId },
+    credentials,
     holds: new Map(holds.map((hold) => [hold.lease, hold])),
     journal: {
       append() {},

@@ -81,6 +81,7 @@ export function createControl(options: ControlOptions): Control {
   const link: Link = createLink<ToNode>({
     url,
     headers: () => upgradeHeaders(credentials, url),
+    onUnsigned: credentials.clock.refusedAt,
     parse: parseToNode,
     hello: () =>
       nodeBody({

@@ -65,6 +65,7 @@ export async function takeInventory(description: ExecutorDescription, config: Ag
     // Jobs run in a child process of the agent, whichever GPU it has.
     isolation: "process",
     models: config.models,
+    start_price: config.start_price,
   };
 }
 

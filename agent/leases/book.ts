@@ -7,6 +7,7 @@ import { QuoteText } from "@gpux/protocol/lease";
 import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
 import { Gpu, Resources } from "@gpux/protocol/resources";
+import { startPriceOf, type Tariff } from "@gpux/protocol/tariff";
 import { z } from "zod";
 import type { Sold } from "../control/control.ts";
 import { FrameBody, leaseBody } from "../link/frames.ts";
@@ -251,6 +252,12 @@ export function entriesOf(book: Book): BookEntry[] {
     ...(book.resting ? [{ is: "resting" as const, resting: true }] : []),
     ...(book.closing === null ? [] : [{ is: "closing" as const, ...book.closing }]),
   ];
+}
+
+/** What the lease's time costs: of a dedicated one that of all its GPUs, of a serverless one that of each. */
+export function tariffOf(book: Pick<Book, "terms" | "resources" | "text">): Tariff {
+  const gpus = isDedicated(book) ? 1 : book.resources.gpus;
+  return { ratePerHour: book.terms.ratePerHour, gpus, start: startPriceOf(book.text) };
 }
 
 /** Reserved and paid by the clock, its jobs free. */

@@ -1,16 +1,18 @@
 import type { LeaseId } from "@gpux/protocol/ids";
-import { accrued } from "@gpux/protocol/money";
-import { type Book, leastBillable } from "./book.ts";
+import { charged } from "@gpux/protocol/tariff";
+import { type Book, leastBillable, tariffOf } from "./book.ts";
 
 /**
  * What this provider has delivered on a lease and cannot have paid without the edge yet, base units: beyond the usage that
  * the meter has countersigned. Of a job that ended in several attempts, one is paid.
  */
-export function unsecuredOf({ terms, resources, signed, ended, voucher }: Book): bigint {
+export function unsecuredOf(book: Book): bigint {
+  const { resources, signed, ended, voucher } = book;
+  const tariff = { ...tariffOf(book), gpus: resources.gpus };
   const ms = ended
     .values()
     .reduce((sum, attempts) => sum + Math.max(...attempts.map(leastBillable)), signed.totalMs);
-  const at = (time: number) => accrued(terms.ratePerHour, Math.floor(time), resources.gpus);
+  const at = (time: number) => charged(tariff, Math.floor(time));
   const delivered = signed.cumulative + at(ms) - at(signed.totalMs);
   const secured = voucher?.cumulative ?? 0n;
   return delivered > secured ? delivered - secured : 0n;

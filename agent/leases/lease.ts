@@ -156,6 +156,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
   const link: Link = createLink<ToLease>({
     url,
     headers: () => upgradeHeaders(credentials, url),
+    onUnsigned: credentials.clock.refusedAt,
     parse: parseToLease,
     hello: () => leaseBody({ t: "hello", attempts: openAttempts(), last_seq: book.dealt }),
     onWelcome,

@@ -50,8 +50,11 @@ export function createObjects(edge: string, credentials: Credentials): Objects {
       cached -= old.length;
     }
   };
-  const ask = async (request: Request, signal: AbortSignal): Promise<Response> =>
-    fetch(await signedRequest(credentials, request), { signal });
+  const ask = async (request: Request, signal: AbortSignal): Promise<Response> => {
+    const response = await fetch(await signedRequest(credentials, request), { signal });
+    if (response.status === 401) credentials.clock.refusedAt(response.headers.get("date"));
+    return response;
+  };
 
   const objects: Objects = {
     async get(sha256, maxBytes, signal) {

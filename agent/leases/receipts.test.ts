@@ -1,10 +1,10 @@
 import type { Receipt } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
-import { accrued } from "@gpux/protocol/money";
+import { charged } from "@gpux/protocol/tariff";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { card, hasher, jobOf, leaseOf, NODE, NOW_S, termsWith } from "../fixtures.ts";
+import { card, hasher, jobOf, leaseOf, NODE, NOW_S, termsWith, textWith } from "../fixtures.ts";
 import { wireText } from "../journal.ts";
 import { type Book, BookEntry, type Ended, enter, entriesOf, jobName, newBook, readBook } from "./book.ts";
 import { checkClose, checkSettle, type SettleRequest, type Signer } from "./receipts.ts";
@@ -48,13 +48,15 @@ function bookOf(...attempts: Ended[]): Book {
 function settleFor(
   billed: readonly number[],
   change: (receipt: Receipt, index: number) => Receipt = (receipt) => receipt,
+  start = 0n,
 ): SettleRequest {
+  const tariff = { ratePerHour: terms.ratePerHour, gpus: 1, start };
   let total = 0;
   let frontier = emptyFrontier();
   const receipts = billed.map((ms, i) => {
-    const before = accrued(terms.ratePerHour, total);
+    const before = charged(tariff, total);
     total += ms;
-    const cumulative = accrued(terms.ratePerHour, total);
+    const cumulative = charged(tariff, total);
     const receipt = change(
       {
         leaseId: hash,
@@ -158,12 +160,45 @@ describe("settle", () => {
     { unheardMs: 6_000, billed: 999, ok: false },
     { unheardMs: 0, billed: 6_999, ok: false },
   ])(
-    "of 10 s own, the edge not heard to know of the first $unheardMs ms, $billed ms billed: $ok",
+    "MTR-8 of 10 s own, the edge not heard to know of the first $unheardMs ms, $billed ms billed: $ok",
     ({ unheardMs, billed, ok }) => {
       const book = bookOf(ended(1, 10_000, {}, 60_000, unheardMs));
       expect(checkSettle(book, self, settleFor([billed])).ok).toBe(ok);
     },
   );
+
+  test("MTR-12 signs for a start once, with the first time, and for no other", () => {
+    const sold = { ...share, text: textWith({ start_price: "5000" }) };
+    const book = newBook(terms, sold, null);
+    for (const each of [ended(1, 0), ended(2, 1_000), ended(3, 1_000)])
+      enter(book, { is: "ended", ended: each });
+    const request = settleFor([0, 1_000, 1_000], (receipt) => receipt, 5_000n);
+    expect(request.receipts.map(({ price }) => price)).toEqual([0n, 6_000n, 1_000n]);
+    expect(checkSettle(book, self, request)).toMatchObject({ ok: true, usage: { cumulative: 7_000n } });
+    expect(checkSettle(book, self, settleFor([0, 1_000, 1_000]))).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining("cost 6000"),
+    });
+    const unsold = bookOf(ended(1, 0), ended(2, 1_000), ended(3, 1_000));
+    expect(checkSettle(unsold, self, request).ok).toBe(false);
+  });
+
+  test("MTR-12 takes so much less of a job's time as its max_price pays for the start, of the first alone", () => {
+    const sold = { ...share, text: textWith({ start_price: "40000" }) };
+    const check = (...billed: number[]) => {
+      const book = newBook(terms, sold, null);
+      for (const [i] of billed.entries())
+        enter(book, { is: "ended", ended: ended(i + 1, 60_000, {}, 60_000) });
+      return checkSettle(
+        book,
+        self,
+        settleFor(billed, (receipt) => receipt, 40_000n),
+      );
+    };
+    expect(check(20_000, 60_000)).toMatchObject({ ok: true, usage: { cumulative: 120_000n } });
+    expect(check(16_000, 60_000)).toMatchObject({ ok: false });
+    expect(check(20_000, 20_000)).toMatchObject({ ok: false });
+  });
 
   test("refuses a usage or an evidence that the receipts do not add up to", () => {
     const book = bookOf(ended(1, 1_000));

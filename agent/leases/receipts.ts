@@ -3,7 +3,8 @@ import type { ToLease } from "@gpux/protocol/frames";
 import type { Address, Bytes32 } from "@gpux/protocol/ids";
 import { Output } from "@gpux/protocol/job";
 import { append, root } from "@gpux/protocol/merkle";
-import { accrued, affordedMs } from "@gpux/protocol/money";
+import { affordedMs } from "@gpux/protocol/money";
+import { charged, paidMs } from "@gpux/protocol/tariff";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { z } from "zod";
 import {
@@ -14,6 +15,7 @@ import {
   ownMs,
   type Receipted,
   type Signed,
+  tariffOf,
 } from "./book.ts";
 
 export type SettleRequest = Omit<Extract<ToLease, { t: "settle" }>, "v" | "seq" | "ack" | "t">;
@@ -65,8 +67,7 @@ export function checkSettle(
   request: SettleRequest,
   funded: bigint | null = null,
 ): SettleCheck {
-  const { ratePerHour } = book.terms;
-  const gpus = isDedicated(book) ? 1 : book.resources.gpus;
+  const tariff = tariffOf(book);
   let { cumulative, totalMs, frontier, evidence } = book.signed;
   let usage = { cumulative, evidence };
   const added: Receipted[] = [];
@@ -86,10 +87,10 @@ export function checkSettle(
     const nextMs = isTime || !isDedicated(book) ? totalMs + Number(receipt.billedMs) : totalMs;
     const wrong =
       wrongWhere(self, receipt) ??
-      (isTime ? wrongInTime(book, receipt, nextMs, funded) : wrongInJob(book, receipt));
+      (isTime ? wrongInTime(book, receipt, nextMs, funded) : wrongInJob(book, receipt, totalMs));
     if (wrong !== null) return refuse(`receipt ${sequence}: ${wrong}`);
 
-    const price = accrued(ratePerHour, nextMs, gpus) - accrued(ratePerHour, totalMs, gpus);
+    const price = charged(tariff, nextMs) - charged(tariff, totalMs);
     if (receipt.price !== price)
       return refuse(`receipt ${sequence}: ${receipt.billedMs} ms cost ${price}, not ${receipt.price}`);
     cumulative += price;
@@ -129,13 +130,13 @@ function wrongInTime(book: Book, receipt: Receipt, totalMs: number, funded: bigi
     return "it is not for what was reserved";
   if (receipt.gpu !== (book.gpus[0]?.model ?? "")) return "the GPU is another";
   if (totalMs > own + AHEAD_MS) return `${own} ms were served, not ${totalMs}`;
-  const due = funded === null ? own : Math.min(own, affordedMs(book.terms.ratePerHour, funded));
+  const due = funded === null ? own : Math.min(own, paidMs(tariffOf(book), funded));
   const least = due - Math.max(COUNT_BEHIND_MS, due * COUNT_BEHIND_PART);
   return totalMs < least ? `${own} ms were served, of which only ${totalMs} are billed` : null;
 }
 
-/** What a receipt says wrongly of the job; null when it is right. */
-function wrongInJob(book: Book, receipt: Receipt): string | null {
+/** What a receipt says wrongly of the job, `before` which so much was billed; null when it is right. */
+function wrongInJob(book: Book, receipt: Receipt, before: number): string | null {
   const attempts = book.ended.get(receipt.job) ?? [];
   const ended = attempts.filter((each) => each.attempt.n === receipt.attempt).at(-1);
   if (ended === undefined) return "this node ended no such attempt";
@@ -144,11 +145,17 @@ function wrongInJob(book: Book, receipt: Receipt): string | null {
   if (outputHashes(ended).join() !== receipt.outputHashes.join()) return "the output hashes are others";
   const own = ownMs(ended);
   if (receipt.billedMs > BigInt(own + AHEAD_MS)) return `the job ran ${own} ms, not ${receipt.billedMs}`;
-  const due = leastBillable(ended);
+  const due = Math.max(0, leastBillable(ended) - startMs(book, before));
   const least = Math.floor(due - Math.max(BEHIND_MS, due * BEHIND_PART) - ended.unheardMs);
   if (receipt.billedMs < BigInt(Math.max(0, least)))
     return `the job ran ${own} ms, of which only ${receipt.billedMs} are billed`;
   return null;
+}
+
+/** So much less of a job's `max_price` is left for its time where it is the one that pays for the start. */
+function startMs(book: Book, before: number): number {
+  const { start, ...rest } = tariffOf(book);
+  return before > 0 || start === 0n ? 0 : affordedMs(rest.ratePerHour, start, rest.gpus) + 1;
 }
 
 function outputHashes(ended: Ended): Bytes32[] {

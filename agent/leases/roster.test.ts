@@ -6,7 +6,7 @@ import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { type Executor, executionFailure, type FunctionJob } from "../executors/executor.ts";
-import { card, configWith, house, jobOf, leaseOf, node, place, termsWith } from "../fixtures.ts";
+import { card, configWith, credentials, house, jobOf, leaseOf, place, termsWith } from "../fixtures.ts";
 import { openJournal } from "../journal.ts";
 import { dueBy, leaseBody, ownClock } from "../link/frames.ts";
 import { type ScriptedEdge, startScriptedEdge } from "../scripted-edge.ts";
@@ -40,7 +40,6 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "gpux-roster-"));
   faults = [];
   const config = configWith({ edge: edge.url, rpc: `${edge.url}/rpc` });
-  const credentials = { account: node, chainId: place.chainId };
   const objects = createObjects(edge.url, credentials);
   roster = createRoster({
     workshop: {

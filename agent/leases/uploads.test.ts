@@ -3,10 +3,18 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { verifyRequest } from "@gpux/protocol/http-signature/erc8128";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { afterEach, expect, test } from "vitest";
+import { createEdgeClock } from "../link/edge-clock.ts";
 import { sha256Of } from "./digest.ts";
 import { put } from "./uploads.ts";
 
-const credentials = { account: privateKeyToAccount(generatePrivateKey()), chainId: 31_337 };
+let isBehindS = 0;
+const credentials = {
+  account: privateKeyToAccount(generatePrivateKey()),
+  chainId: 31_337,
+  clock: createEdgeClock((aheadS) => {
+    isBehindS = -aheadS;
+  }),
+};
 const bytes = new Uint8Array(5 * 2 ** 20 + 3).map((_, at) => at % 251);
 const { signal } = new AbortController();
 
@@ -95,4 +103,14 @@ test("an idle connection that the server had given up is no failure", async () =
 test("a server that hangs up on a new connection is one", async () => {
   const url = await serving((request) => request.socket.destroy());
   await expect(uploadTo(url)).rejects.toThrow();
+});
+
+test("LNK-10 a refusal of the signature says what time it is at the edge", async () => {
+  const date = new Date(Date.now() + 300_000).toUTCString();
+  const url = await serving((request, response) => {
+    request.resume().on("end", () => response.writeHead(401, { date }).end());
+  });
+  expect(await uploadTo(url)).toMatchObject({ status: 401 });
+  expect(isBehindS).toBeGreaterThan(290);
+  credentials.clock.refusedAt(new Date().toUTCString());
 });

@@ -44,16 +44,24 @@ export async function put(
   const ask = () => (url.protocol === "https:" ? askHttps(url, options) : askHttp(url, options));
   const first = ask();
   try {
-    return await sent(first, bytes);
+    return heard(await sent(first, bytes));
   } catch (error) {
     signal.throwIfAborted();
     if (!first.reusedSocket) throw error;
   }
   // The server had most likely hung up on an idle connection. To put the same again changes nothing (BLK-4).
-  return sent(ask(), bytes);
+  return heard(await sent(ask(), bytes));
+
+  function heard({ date, ...answer }: UploadAnswer & { date: string | undefined }): UploadAnswer {
+    if (answer.status === 401) credentials.clock.refusedAt(date);
+    return answer;
+  }
 }
 
-async function sent(request: ClientRequest, bytes: Uint8Array): Promise<UploadAnswer> {
+async function sent(
+  request: ClientRequest,
+  bytes: Uint8Array,
+): Promise<UploadAnswer & { date: string | undefined }> {
   const answered = Promise.withResolvers<IncomingMessage>();
   request.once("response", answered.resolve);
   request.on("error", answered.reject);
@@ -72,7 +80,7 @@ async function sent(request: ClientRequest, bytes: Uint8Array): Promise<UploadAn
   const response = await answered.promise;
   const text = await textOf(response);
   if (!request.writableEnded) request.destroy();
-  return { status: response.statusCode ?? 0, text };
+  return { status: response.statusCode ?? 0, text, date: response.headers.date };
 }
 
 async function textOf(response: IncomingMessage): Promise<string> {

@@ -83,7 +83,7 @@ function seeded(seed: number): () => number {
 }
 
 test.each([1, 2, 3])(
-  "2,000 agents that an edge lost in one second come back in a few minutes (%i)",
+  "LNK-8 2,000 agents that an edge lost in one second come back in a few minutes (%i)",
   (seed) => {
     const least = AGENTS * CHECK_MS;
     expect(comeBack(64, seeded(seed)), "an edge that turns away whom it has no time for").toBeLessThan(

@@ -32,6 +32,8 @@ export interface LinkOptions<In extends Frame> {
   readonly url: string;
   /** Fresh for each dial: signatures are good once. */
   readonly headers: () => Promise<Record<string, string>>;
+  /** The dial's signature was refused, in an answer of this `Date`. */
+  readonly onUnsigned?: (date: string | undefined) => void;
   /** Null for what is no frame of this socket. */
   readonly parse: (text: string) => In | null;
   readonly hello: () => FrameBody;
@@ -163,6 +165,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
     });
     fresh.on("unexpected-response", (request, response) => {
       const { statusCode: status = 0 } = response;
+      if (status === 401) options.onUnsigned?.(response.headers.date);
       const retryAfterMs = Number(response.headers["retry-after"] ?? 0) * 1_000;
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));

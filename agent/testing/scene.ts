@@ -136,7 +136,7 @@ export async function start(change: Parameters<typeof configWith>[0] = {}): Prom
 }
 
 export const wire = () => z.encode(LeaseTermsWire, terms);
-export const soon = () => new Date(Date.now() + 30_000).toISOString();
+export const soon = () => new Date(Date.now() + edge.aheadMs + 30_000).toISOString();
 
 /** Hello, welcome. */
 export async function online(leases: LeaseId[] = []) {

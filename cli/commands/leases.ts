@@ -2,6 +2,7 @@ import { LeaseMode, LeaseView } from "@gpux/protocol/lease";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { formatAmount } from "@gpux/protocol/money";
 import { Order, Spread } from "@gpux/protocol/order";
+import { startPriceOf } from "@gpux/protocol/tariff";
 import { type Command, Option } from "commander";
 import { EXIT, UsageError } from "../outcome.ts";
 import { shortAddress } from "../progress.ts";
@@ -323,6 +324,7 @@ function show({ terminal, json }: Session, lease: LeaseView): void {
     ["gpu", lease.text.gpus.map((gpu) => gpu.model).join(", ")],
     ["billed", lease.text.mode === "dedicated" ? "by the clock" : "while jobs run"],
     ["rate", `${formatAmount(lease.terms.ratePerHour)} USDC per hour, fee ${lease.terms.feeBps / 100} %`],
+    ["start", `${formatAmount(startPriceOf(lease.text))} USDC, once`],
     ["money", `${formatAmount(lease.spent)} spent of ${formatAmount(lease.funded)} USDC`],
     ...(lease.top_ups ?? []).map(({ amount, status, detail }) => [
       "top-up",

@@ -56,7 +56,19 @@ Example:
     });
 }
 
-const HEADER = ["NODE", "GPU", "FREE", "GB/GPU", "CPU", "GB", "REGION", "RELIABILITY", "ISOLATION", "USDC/H"];
+const HEADER = [
+  "NODE",
+  "GPU",
+  "FREE",
+  "GB/GPU",
+  "CPU",
+  "GB",
+  "REGION",
+  "RELIABILITY",
+  "ISOLATION",
+  "USDC/H",
+  "START",
+];
 
 function rowOf(offer: OfferView): string[] {
   const { reliability = null } = offer;
@@ -71,6 +83,7 @@ function rowOf(offer: OfferView): string[] {
     reliability === null ? "-" : `${(reliability * 100).toFixed(1)} %`,
     offer.isolation ?? "-",
     offer.dph_total,
+    offer.start_usd ?? "-",
   ];
 }
 

@@ -50,6 +50,7 @@ contract CloseTest is EscrowTest {
         expect(escrow.owed(payer), 9 * USDC);
     }
 
+    /// SPEC MON-3.
     function test_never_clips_what_the_provider_signed() public {
         vm.warp(START + 1 hours);
         refuseClose(

@@ -106,7 +106,7 @@ contract RelayTest is EscrowTest {
         expect(usdc.balanceOf(PROVIDER), 475_000);
     }
 
-    /// The ERC-2771 spoof appends a victim's address to the calldata; nobody reads it here.
+    /// SPEC MON-1. The ERC-2771 spoof appends a victim's address to the calldata; nobody reads it here.
     function test_attack34_an_appended_sender_means_nothing() public {
         bytes memory exit_ =
             abi.encodeCall(LeaseEscrow.requestExit, (terms, signedBytes(OTHER_KEY, exitDigest(id)), noSig()));

@@ -59,6 +59,7 @@ contract SettleTest is EscrowTest {
 
     /// A marketplace that runs a sybil provider holds two of three keys; so does a thief of the session key
     /// with a provider. Right after the funding neither gets more than `upfront`.
+    /// SPEC MON-2.
     function test_attack16_caps_every_pair_by_the_clock() public {
         uint8[3] memory pairs = [CONSUMER_PROVIDER, CONSUMER_METER, PROVIDER_METER];
         for (uint256 i; i < 3; ++i) {
@@ -166,6 +167,7 @@ contract SettleTest is EscrowTest {
         expect(leaseOf(lease).paid, 700_000);
     }
 
+    /// SPEC MON-2.
     function test_takes_the_larger_of_unattended_and_allowance() public {
         vm.warp(START + 20 hours);
         ILeaseEscrow.Pair memory pair = usagePair(terms, 15 * USDC, PROVIDER_METER);

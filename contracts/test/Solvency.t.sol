@@ -330,6 +330,7 @@ contract SolvencyTest is EscrowTest {
         targets[0] = address(handler);
     }
 
+    /// SPEC MON-4.
     function invariant_no_money_goes_astray() external view {
         hold();
     }

@@ -72,7 +72,7 @@ test("the cheapest node is asked first, and the next one when it declines", asyn
   });
 });
 
-test("without an offer the answer says why, and whether waiting helps", async () => {
+test("QTE-7 without an offer the answer says why, and whether waiting helps", async () => {
   await listed("ACCOUNT_C");
   const account = newAccount();
   const ask = (request: QuoteRequest) => objectOf(account).quote(principalOf(account), request);
@@ -88,7 +88,7 @@ test("without an offer the answer says why, and whether waiting helps", async ()
   });
 });
 
-test("taken GPUs come free again, so waiting for them is possible", async () => {
+test("QTE-7 taken GPUs come free again, so waiting for them is possible", async () => {
   const agent = await listed("ACCOUNT_D");
   const account = newAccount();
   await quoted(account, agent, demandOf("ACCOUNT_D"));
@@ -101,7 +101,7 @@ test("taken GPUs come free again, so waiting for them is possible", async () => 
     });
 });
 
-test("an account holds at most eight quotes at once, asked one after another or together", async () => {
+test("QTE-5 an account holds at most eight quotes at once, asked one after another or together", async () => {
   const agent = await listed("ACCOUNT_E", { gpus: 16 });
   const account = newAccount();
   for (let n = 0; n < 7; n += 1) await quoted(account, agent, demandOf("ACCOUNT_E"));
@@ -189,7 +189,7 @@ test("a job for a lease that nobody has is refused, and its client-made id stand
   expect(await objectOf(account).resolve("my-own-job-id")).toBeNull();
 });
 
-test("only a lease that this account was quoted can be funded by it", async () => {
+test("QTE-1 only a lease that this account was quoted can be funded by it", async () => {
   const agent = await listed("ACCOUNT_H");
   const quote = await quoted(newAccount(), agent, demandOf("ACCOUNT_H"));
   const stranger = newAccount();
@@ -236,6 +236,38 @@ test("QTE-1 a dedicated quote is owed by the clock alone and suggests the whole 
   expect(quote.terms.unattended).toBe(2n ** 88n - 1n);
 });
 
+test("MTR-12 a start is quoted, due upfront and put in beside the time; a job that could not pay it is not quoted there", async () => {
+  const agent = await listed("ACCOUNT_N", { gpus: 2, start_price: "50000" });
+  const account = newAccount();
+  const quote = await quoted(account, agent, demandOf("ACCOUNT_N"));
+  expect(quote.text).toMatchObject({ start_price: "50000", prices: { gpu_hour: "3600000" } });
+  expect(quote.terms).toMatchObject({ ratePerHour: 3_600_000n, upfront: 110_000n });
+  expect(quote.amount).toBe(950_000n);
+  const price = QuoteRequest.parse({ demand: { gpu_model: "ACCOUNT_N" }, firm: false });
+  expect(await objectOf(account).quote(principalOf(account), price)).toMatchObject({
+    quote: { rate_per_hour: 3_600_000n, start_price: 50_000n, amount: 950_000n },
+  });
+  const submit = (max_price: string) =>
+    objectOf(account).submit(
+      principalOf(account),
+      null,
+      "aa".repeat(32),
+      jobOf("ACCOUNT_N", { max_price }),
+      null,
+    );
+  expect(await submit("50000")).toMatchObject({
+    ok: false,
+    code: "no_capacity",
+    wait: { blockers: { price: 1 } },
+  });
+  const [paid] = await Promise.all([submit("50001"), agent.confirm()]);
+  expect(paid).toMatchObject({
+    ok: false,
+    code: "payment_required",
+    quote: { text: { start_price: "50000" } },
+  });
+});
+
 test("QTE-3 a node whose price rose since it was listed is asked last, at its new price or not at all", async () => {
   const [risen, other] = [await listed("ACCOUNT_K", { gpu_hour: "100" }), await listed("ACCOUNT_K")];
   const account = newAccount();
@@ -255,7 +287,7 @@ test("QTE-3 a node whose price rose since it was listed is asked last, at its ne
   expect(last.terms.ratePerHour).toBe(4_000_000n);
 });
 
-test("two callers race for the last GPU: one gets it, and the other is told that waiting helps", async () => {
+test("QTE-1 two callers race for the last GPU: one gets it, and the other is told that waiting helps", async () => {
   const agent = await listed("ACCOUNT_L");
   const ask = () => {
     const account = newAccount();
@@ -271,7 +303,7 @@ test("two callers race for the last GPU: one gets it, and the other is told that
   });
 });
 
-test("an agent that lists what it then declines costs no hold, and the next node is asked", async () => {
+test("QTE-1 an agent that lists what it then declines costs no hold, and the next node is asked", async () => {
   const liar = await listed("ACCOUNT_M", { gpu_hour: "100", gpus: 8 });
   const account = newAccount();
   const asking = objectOf(account).quote(principalOf(account), demandOf("ACCOUNT_M"));

@@ -98,11 +98,25 @@ test("ORD-2 an order larger than the market asks nobody, and says how many there
   for (const agent of agents) expect(await isFree(agent)).toBe(true);
 });
 
-test("two orders race for the last GPUs: exactly one gets them, and the other is told", async () => {
+test("ORD-2 two orders race for the last node: exactly one gets it, and the other is told that waiting helps", async () => {
+  const [agent] = await listed("ORDER_N", 1);
+  if (agent === undefined) throw new Error("a node is listed");
+  const request = requestOf("ORDER_N", { nodes: 1 });
+  const placing = Promise.all([newAccount(), newAccount()].map((account) => place(account, request)));
+  await agent.confirm();
+  const answers = await placing;
+  expect(answers.filter((answer) => answer.ok)).toMatchObject([{ order: { status: "quoted" } }]);
+  expect(answers.filter((answer) => !answer.ok)).toMatchObject([
+    { code: "no_capacity", wait: { possible: true, wanted: 1, blockers: { gpus: 1 } } },
+  ]);
+  expect(await isFree(agent)).toBe(false);
+});
+
+test("ORD-2 two orders race for the last two nodes: never do both have one, and who has too few holds none", async () => {
   const agents = await listed("ORDER_D", 2);
   const accounts = [newAccount(), newAccount()];
   const placing = Promise.all(accounts.map((account) => place(account, requestOf("ORDER_D", { nodes: 2 }))));
-  // Whoever is asked for confirms; a node is asked once, for it has no room for both.
+  // A node is asked once, for it has no room for both.
   await Promise.all(agents.map((agent) => agent.confirm()));
   const answers = await placing;
   const won = answers.filter((answer) => answer.ok);

@@ -5,6 +5,7 @@ import { base32, leaseIdOf } from "@gpux/protocol/ids";
 import type { IndicativeQuote, LeaseMode, Quote, QuoteRequest, QuoteText } from "@gpux/protocol/lease";
 import { affordedMs, MAX_AMOUNT } from "@gpux/protocol/money";
 import { type Demand, type Gpu, type Offer, pricesIn, ratePerHour } from "@gpux/protocol/resources";
+import { upfrontOf } from "@gpux/protocol/tariff";
 import { hexToBytes, keccak256, stringToBytes } from "viem/utils";
 import type { EdgeConfig } from "../config.ts";
 import type { BookEntry, HoldRequest } from "../interfaces.ts";
@@ -53,6 +54,7 @@ export function draftQuote(
       core_hour: prices.core_hour.toString(),
       gb_hour: prices.gb_hour.toString(),
     },
+    ...(offer.start_price === 0n ? {} : { start_price: offer.start_price.toString() }),
     tier,
     mode: request.mode,
     region: offer.region,
@@ -73,8 +75,7 @@ export function draftQuote(
     meter: config.meter,
     feeRecipient: config.feeRecipient,
     feeBps: config.feeBps,
-    // One minute: the contract's clock starts at a block's time, which may lie behind the edge's.
-    upfront: rate / 60n,
+    upfront: upfrontOf(rate, offer.start_price),
     // Serverless: every unit of spending needs the consumer's allowance. Dedicated: the clock alone makes it owed.
     unattended: request.mode === "dedicated" ? MAX_AMOUNT : 0n,
     ratePerHour: rate,
@@ -112,14 +113,14 @@ function gpusFor(cards: readonly Gpu[], demand: Demand): Gpu[] {
     .slice(0, demand.resources.gpus);
 }
 
-/** What to put in: what the caller said, else 15 minutes of the rate, or all of a dedicated lease. Never nothing. */
+/** What to put in: what the caller said, else start and 15 minutes, or all of a dedicated lease. Never nothing. */
 export function amountOf(
   request: { readonly amount?: bigint | undefined; readonly mode: LeaseMode; readonly duration_s: number },
-  ratePerHour: bigint,
+  { ratePerHour, startPrice }: { readonly ratePerHour: bigint; readonly startPrice: bigint },
 ): bigint {
   const whole = (ratePerHour * BigInt(request.duration_s) + 3_599n) / 3_600n;
   const usual = request.mode === "dedicated" ? whole : (ratePerHour * DEFAULT_MINUTES) / 60n;
-  const amount = request.amount ?? usual;
+  const amount = request.amount ?? startPrice + usual;
   return amount > 0n ? amount : 1n;
 }
 
@@ -139,7 +140,8 @@ export function indicativeQuote(request: Wanted, { node, offer }: BookEntry): In
     region: offer.region,
     mode: request.mode,
     rate_per_hour: rate,
-    amount: amountOf(request, rate),
+    start_price: offer.start_price,
+    amount: amountOf(request, { ratePerHour: rate, startPrice: offer.start_price }),
   };
 }
 

@@ -38,18 +38,18 @@ export class Quotes {
     this.#credits = createCredits({ ...config, escrow: config.settlement.escrow });
   }
 
-  firm(by: Address, request: Wanted, atLeast = 0n): Promise<Quoted> {
-    return this.holding(by, request, request.demand.resources.gpus, () => this.#hold(by, request, atLeast));
+  firm(by: Address, request: Wanted, maxPrice = 0n): Promise<Quoted> {
+    return this.holding(by, request, request.demand.resources.gpus, () => this.#hold(by, request, maxPrice));
   }
 
   /** QTE-1, QTE-3: asks one node after another, best first, until one holds. */
-  async #hold(by: Address, request: Wanted, atLeast: bigint): Promise<Quoted> {
+  async #hold(by: Address, request: Wanted, maxPrice: bigint): Promise<Quoted> {
     const { demand } = request;
     const found = await findOffers(this.#env, demandFor(request), TRIES, { toBuy: true });
     const blockers: Blockers = { ...found.blockers };
     const queue = found.entries.map((listed) => ({ listed, isAsked: false }));
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-      const offered = await offer(this.#env, by, request, next.listed, atLeast);
+      const offered = await offer(this.#env, by, request, next.listed, maxPrice);
       if (!offered.ok) {
         count(blockers, offered.blockers);
         continue;

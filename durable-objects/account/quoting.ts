@@ -26,14 +26,14 @@ export function demandFor({ demand, duration_s, extendable_s }: Wanted): Demand 
 
 /**
  * What a listed node offers now, written as terms; nothing is held yet. The price is the node's own of this moment: it
- * is refused where it rose above the demand's limit.
+ * is refused where it rose above the demand's limit. `maxPrice`: of the job that it is for, which is put in at least.
  */
 export async function offer(
   env: ObjectEnv,
   by: Address,
   request: Wanted,
   listed: BookEntry,
-  atLeast = 0n,
+  maxPrice = 0n,
 ): Promise<({ readonly ok: true } & Offered) | Missed> {
   const described = await env.NODE.getByName(listed.node).describe();
   if (!described.ok) return { ok: false, blockers: ["gpus"] };
@@ -43,11 +43,14 @@ export async function offer(
   const seller = { provider: entry.provider };
   const blockers = blockersOf(unsold, entry.node, free.gpus.length, demandFor(request), seller);
   if (blockers.length > 0) return { ok: false, blockers };
+  // A job that could not pay for the start would end before it has begun.
+  if (maxPrice > 0n && entry.offer.start_price >= maxPrice) return { ok: false, blockers: ["price"] };
   const salt: Bytes32 = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
   const draft = draftQuote(configOf(env), by, request, { entry, cards: free.gpus }, salt, Date.now());
   if (draft === null) return { ok: false, blockers: ["gpu_model"] };
-  const usual = amountOf(request, draft.hold.terms.ratePerHour);
-  return { ok: true, draft, entry, amount: usual > atLeast ? usual : atLeast };
+  const { start_price: startPrice } = entry.offer;
+  const usual = amountOf(request, { ratePerHour: draft.hold.terms.ratePerHour, startPrice });
+  return { ok: true, draft, entry, amount: usual > maxPrice ? usual : maxPrice };
 }
 
 /** QTE-1: the agent itself confirms, then the lease waits in `quoted`. Else the node is let go of. */
@@ -65,6 +68,7 @@ export async function hold(env: ObjectEnv, { draft, amount }: Omit<Offered, "ent
 export function hasRisen(listed: BookEntry, now: BookEntry, { resources, tier }: Demand): boolean {
   const [before, after] = [pricesIn(listed.offer, tier), pricesIn(now.offer, tier)];
   if (before === null || after === null) return after !== before;
+  if (now.offer.start_price > listed.offer.start_price) return true;
   return ratePerHour(after, resources) > ratePerHour(before, resources);
 }
 

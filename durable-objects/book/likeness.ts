@@ -12,6 +12,7 @@ export function sellsAlike(a: Offer, b: Offer): boolean {
       a.region === b.region &&
       a.duration_s.min === b.duration_s.min &&
       a.duration_s.max === b.duration_s.max &&
+      a.start_price === b.start_price &&
       asksAlike(a.prices, b.prices) &&
       asksAlike(a.yieldable, b.yieldable) &&
       inOrder(a.features, b.features, isSame) &&

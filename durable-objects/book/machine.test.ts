@@ -2,7 +2,7 @@ import type { Address } from "@gpux/protocol/ids";
 import { Demand } from "@gpux/protocol/resources";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { BookEntry } from "../interfaces.ts";
+import type { BookEntry, FindOptions } from "../interfaces.ts";
 import { DAY_MS, NEVER_SEEN, observed, type Presence } from "../presence.ts";
 import { Book, REFRESH_MS } from "./machine.ts";
 import { bruteForce } from "./testing/brute-force.ts";
@@ -38,6 +38,22 @@ test("MKT-1 the cheapest offer comes first, then the one with most free GPUs, th
   );
   expect(numbers(ask(book, {}).entries)).toEqual([1, 2, 3, 4, 5]);
   expect(numbers(ask(book, {}, 2).entries)).toEqual([1, 2]);
+});
+
+test("MKT-1 a start counts as if the lease lasted an hour, and a price per hour is asked for without it", () => {
+  const book = bookOf(
+    entry(1, { price: 1_000, offer: { start_price: "50" } }),
+    entry(2, { price: 1_040 }),
+    entry(3, { price: 1_000, offer: { start_price: "30" } }),
+    entry(4, { price: 1_030, offer: { start_price: "0" } }),
+  );
+  const found = (demand: object, options: FindOptions = {}) =>
+    numbers(book.find(Demand.parse(demand), 9, NOW, options).entries);
+  expect(found({})).toEqual([3, 4, 2, 1]);
+  expect(found({ resources: { gpus: 1, cpu: 1 } }), "whatever else is in the rate").toEqual([3, 4, 2, 1]);
+  expect(found({ max_rate_per_hour: "1000" })).toEqual([3, 1]);
+  const cheap = { where: [{ field: "start_usd", operator: "lte", values: [30n] }] } as const;
+  expect(found({}, cheap)).toEqual([3, 4, 2]);
 });
 
 test("MKT-1 a node that is often away has to be cheaper by what that costs", () => {
@@ -176,6 +192,7 @@ const anyEntry = fc
     models: pick(["A"], ["B"], ["B", "B"], ["B", "A"], ["B", "B", "B"]),
     provider: pick(address(50), address(51), address(52)),
     presence: pick(NEVER_SEEN, present(1), present(0.5), present(0.1)),
+    start: pick(0n, 0n, 1n),
     offer: fc.record({
       prices: anyPrices,
       yieldable: fc.option(anyPrices),
@@ -189,13 +206,15 @@ const anyEntry = fc
       duration_s: pick({ min: 0, max: 7_200 }, { min: 600, max: 600 }),
     }),
   })
-  .map(({ n, models, ...rest }) =>
-    entry(n, {
+  .map(({ n, models, start, ...rest }) => {
+    const made = entry(n, {
       ...rest,
       models: models.map((model) => `MODEL_${model}`),
       free: Math.min(rest.free, models.length),
-    }),
-  );
+    });
+    // More than such small prices allow: an index takes what it is given.
+    return { ...made, offer: { ...made.offer, start_price: start } };
+  });
 const anyEvent = fc.oneof(
   { weight: 6, arbitrary: anyEntry.map((each) => ({ t: "put" as const, entry: each })) },
   {

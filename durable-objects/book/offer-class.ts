@@ -42,8 +42,10 @@ export class OfferClass {
   readonly models: readonly string[];
   readonly coreHour: bigint;
   readonly gbHour: bigint;
+  readonly start: bigint;
   readonly coreKey: number;
   readonly gbKey: number;
+  readonly startKey: number;
   readonly weight: number;
   /** By GPUs that are free, one for each number of them that some offer has. In no order. */
   readonly lanes: Lane[] = [];
@@ -56,8 +58,10 @@ export class OfferClass {
     this.models = offer.models;
     this.coreHour = prices.core_hour;
     this.gbHour = prices.gb_hour;
+    this.start = offer.start_price;
     this.coreKey = Number(prices.core_hour);
     this.gbKey = Number(prices.gb_hour);
+    this.startKey = Number(offer.start_price);
     this.weight = weight;
   }
 
@@ -145,7 +149,7 @@ export class Block {
 export function classKeyOf({ vramMb, offer, prices, weight }: ClassTerms): string {
   const { duration_s: duration, features, models } = offer;
   const sets = features.length + models.length === 0 ? "" : `|${setKey(features)}|${setKey(models)}`;
-  const price = `${prices.core_hour}/${prices.gb_hour}/${weight}`;
+  const price = `${prices.core_hour}/${prices.gb_hour}/${offer.start_price}/${weight}`;
   return `${shapeOf(vramMb, offer)}/${duration.min}-${duration.max}/${price}${sets}`;
 }
 

@@ -95,7 +95,7 @@ export class Search {
     return this.#top.map(({ listing, sortKeys }) => ({
       node: listing.entry.node,
       keys: sortKeys,
-      weighted: this.#rate(listing) * BigInt(listing.lane.offerClass.weight),
+      weighted: this.#worth(listing) * BigInt(listing.lane.offerClass.weight),
       gpus: listing.lane.gpus,
     }));
   }
@@ -128,7 +128,7 @@ export class Search {
   #consider(listing: Listing, offerClass: OfferClass): boolean {
     const rate = this.#rateKey(listing, offerClass);
     if (this.#isAbove(listing, rate)) return false;
-    const cost = rate * offerClass.weight;
+    const cost = (rate + offerClass.startKey) * offerClass.weight;
     const ordered = this.#order.length > 0;
     if (!ordered && this.#top.length === this.limit) {
       const worst = this.#top[this.limit - 1];
@@ -210,6 +210,11 @@ export class Search {
     );
   }
 
+  /** What an hour costs with its start: by it offers are ordered, not refused. */
+  #worth(listing: Listing): bigint {
+    return this.#rate(listing) + listing.lane.offerClass.start;
+  }
+
   #insert(candidate: Candidate): void {
     if (this.#distinct) {
       const { provider } = candidate.listing.entry;
@@ -241,7 +246,7 @@ export class Search {
     const difference = cost - other;
     if (Math.abs(difference) > Math.max(cost, other) * CERTAIN) return difference;
     const exact =
-      this.#rate(a) * BigInt(a.lane.offerClass.weight) - this.#rate(b) * BigInt(b.lane.offerClass.weight);
+      this.#worth(a) * BigInt(a.lane.offerClass.weight) - this.#worth(b) * BigInt(b.lane.offerClass.weight);
     if (exact !== 0n) return exact < 0n ? -1 : 1;
     const gpus = b.lane.gpus - a.lane.gpus;
     if (gpus !== 0) return gpus;
@@ -267,6 +272,7 @@ export class Search {
       geolocation: offer.region,
       reliability: BigInt(reliability),
       dph_total: this.#rate(listing),
+      start_usd: offer.start_price,
       min_bid: yieldable === null ? null : ratePerHour(yieldable, resources),
       duration: BigInt(offer.duration_s.max),
       isolation: BigInt(isolationRank(offer.isolation)),

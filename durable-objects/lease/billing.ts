@@ -3,10 +3,22 @@ import type { Bytes32 } from "@gpux/protocol/ids";
 import type { JobRequest, Output } from "@gpux/protocol/job";
 import { keccak256 } from "@gpux/protocol/keccak";
 import { append, root } from "@gpux/protocol/merkle";
-import { accrued, affordedMs } from "@gpux/protocol/money";
+import { charged, paidMs, startPriceOf, type Tariff } from "@gpux/protocol/tariff";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { Job, Lease, ReceiptState, State } from "./state.ts";
 import { currentAttempt, isDedicated, isTerminal } from "./state.ts";
+
+/** What the lease's time costs: of a dedicated one that of all its GPUs, of a serverless one that of each. */
+export function tariffOf({ terms, text }: Pick<Lease, "terms" | "text">): Tariff {
+  const gpus = text.mode === "dedicated" ? 1 : text.resources.gpus;
+  return { ratePerHour: terms.ratePerHour, gpus, start: startPriceOf(text) };
+}
+
+/** Of what was paid for the lease, that which bought time: a start is no part of what GPUs go for (MKT-7). */
+export function paidForTime(lease: Lease, paid: bigint): bigint {
+  const start = lease.billedMs === 0 ? 0n : startPriceOf(lease.text);
+  return paid > start ? paid - start : 0n;
+}
 
 /** What a job may cost: of a dedicated lease, whose time is paid for, nothing. */
 export function mostOf(lease: Lease, request: Pick<JobRequest, "max_price">): bigint {
@@ -32,8 +44,7 @@ export function ceiling(lease: Lease): bigint {
  * cumulative time, so this is exact: one millisecond more would cost more than `max_price`.
  */
 export function affordableMs(lease: Lease, maxPrice: bigint): number {
-  const { terms, text, spent, billedMs } = lease;
-  return affordedMs(terms.ratePerHour, spent + maxPrice, text.resources.gpus) - billedMs;
+  return paidMs(tariffOf(lease), lease.spent + maxPrice) - lease.billedMs;
 }
 
 /** The most that is billed for this job: its time-out, or what max_price pays for when that is less. May be 0. */
@@ -47,11 +58,13 @@ export function executionMs(lease: Lease, job: Job): number {
   return Math.max(1, billableMs(lease, job));
 }
 
-/** MTR-1: the price of `ms` more of one of the lease's GPUs, as the difference of two floors over all such time. */
+/**
+ * MTR-1, MTR-12: the price of `ms` more of one of the lease's GPUs, as the difference of two floors over all such time;
+ * with the start's, if nothing was billed before.
+ */
 export function priceOf(lease: Lease, ms: number): bigint {
-  const { terms, text } = lease;
   if (isDedicated(lease)) return 0n;
-  return accrued(terms.ratePerHour, lease.billedMs + ms, text.resources.gpus) - lease.spent;
+  return charged(tariffOf(lease), lease.billedMs + ms) - lease.spent;
 }
 
 const hashers = new Map<string, ReturnType<typeof createHasher>>();

@@ -5,6 +5,7 @@ import { wireOf } from "@gpux/protocol/wire";
 import { z } from "zod";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Outcome } from "../interfaces.ts";
+import { paidForTime } from "./billing.ts";
 import type { Duty } from "./duties.ts";
 import type { Event } from "./machine.ts";
 import type { Lease } from "./state.ts";
@@ -124,7 +125,10 @@ export class Errands {
         await this.#env.NODE.getByName(lease.terms.providerSigner).dial(lease.id);
         return null;
       case "node_release":
-        await this.#env.NODE.getByName(lease.terms.providerSigner).release(lease.id, lease.settled);
+        await this.#env.NODE.getByName(lease.terms.providerSigner).release(
+          lease.id,
+          paidForTime(lease, lease.settled),
+        );
         return { t: "errand", done: "released" };
     }
   }

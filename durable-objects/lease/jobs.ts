@@ -142,18 +142,18 @@ function arrived(
 /**
  * ACK-5: a job that was accepted, and perhaps answered, whose row a crash of the edge took. It is as it was when it was
  * sent, so that the agent's word on its end counts. One that the consumer asked for again meanwhile runs again, and is
- * charged for that alone. Of a lease that is closing the final usage is asked for anew when the job has ended, unless its
+ * charged for that alone. What others may cost that were taken since, while its own money seemed free, is theirs: the rest
+ * is the most that it can cost now, and who knew what it cost has left that. Of a lease that is closing the final usage is asked for anew when the job has ended, unless its
  * agent has signed that already: what it had to tell it told before.
  */
 export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void {
   const { lease, jobs } = draft;
   if (!isWorking(lease) || (lease.closing !== null && lease.closing.provider !== null)) return;
-  const needed = committed(draft) + mostOf(lease, request);
-  if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
+  if (jobs.has(ticket.job)) return;
   const { attempt: token, sentAt } = ticket;
   draft.lease = { ...lease, closing: null, arrivals: lease.arrivals + 1 };
   put(draft, {
-    ...arrived(ticket.job, draft.lease.arrivals, request, ticket.createdAt),
+    ...arrived(ticket.job, draft.lease.arrivals, coveredOf(draft, request), ticket.createdAt),
     clientId: ticket.clientId,
     retryOf: ticket.retryOf,
     batch: ticket.batch,
@@ -165,6 +165,15 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   // Its lines went with its row.
   note(draft, ticket.job, "status", { status: "queued" });
   note(draft, ticket.job, "status", { status: "starting", attempt: token.n });
+}
+
+/** The request, as much of it as funding and allowance still pay for. */
+function coveredOf(draft: Draft, request: JobRequest): JobRequest {
+  const { lease } = draft;
+  const left = [lease.funded, ceiling(lease)].map((most) => most - committed(draft));
+  if (left.every((each) => mostOf(lease, request) <= each)) return request;
+  const [least = 0n] = left.sort((a, b) => (a < b ? -1 : 1));
+  return { ...request, max_price: least > 0n ? least : 0n };
 }
 
 /** LSE-16: jobs that may be under way at once. */

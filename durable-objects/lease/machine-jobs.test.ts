@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { committed } from "./billing.ts";
 import { duties } from "./duties.ts";
 import { CANCEL_MS } from "./jobs.ts";
 import { claimsOf } from "./signatures.ts";
@@ -57,7 +58,7 @@ describe("a job", () => {
     expect(scene.try(submission(scene.state, 1, { timeouts }))).toMatchObject({ code: "lease_closed" });
   });
 
-  it("ACK-5 comes back by its ticket as it was when it was sent, once, and only where it is still covered", () => {
+  it("ACK-5 comes back by its ticket as it was when it was sent, once", () => {
     const { job, restore } = lost();
     expect(redeem(`0x${"5f".repeat(32)}`, issue(SECRET, job) ?? "")).toBeNull();
 
@@ -71,10 +72,21 @@ describe("a job", () => {
     expect(scene.job(1)).toMatchObject({ status: "starting", attempts, inputHash, n: 2 });
     const { state } = scene.tell(restore);
     expect(state.lease.arrivals).toBe(2);
-    const dear = active();
-    dear.tell(submission(dear.state, 2));
-    dear.tell({ ...restore, request: { ...job.request, max_price: FUNDED + 1n } });
-    expect(dear.state.jobs.size).toBe(1);
+  });
+
+  it("ACK-5 comes back also where others have its money by now, and then costs no more than they leave", () => {
+    const { restore } = lost();
+    const scene = active();
+    // Who was told that the first cost 1,000 allows that much and what the second may cost.
+    const allowance = { cumulative: 101_000n, signature: "0x00" } as const;
+    const next = submission(scene.state, 2, { allowance });
+    scene.tell(next, restore);
+    expect(scene.state.lease.allowance).toEqual(allowance);
+    expect(committed(scene.state)).toBe(101_000n);
+    scene.now += 1_000;
+    scene.tell(said({ t: "result", seq: 2, ...of(scene, 1), ms: 1_000, gpu, outputs: [] }));
+    expect(scene.job(1)).toMatchObject({ status: "succeeded", price: 1_000n });
+    expect(committed(scene.state)).toBe(101_000n);
   });
 
   it("ACK-5 comes back also to a lease that was closed since, whose final usage is asked for anew with it", () => {

@@ -5,8 +5,8 @@ import { BLOCK_MS, BLOCK_RECEIPTS, BLOCK_VALUE } from "./blocks.ts";
 import { duties } from "./duties.ts";
 import { prune } from "./machine.ts";
 import { isFinal, Job } from "./state.ts";
-import { HELLO, START, said, submission } from "./testing/fixtures.ts";
-import { active, attested, ended, gpu, of, running, type Scene, signed } from "./testing/scene.ts";
+import { FUND, funded, HELLO, holdOf, START, said, submission, termsOf } from "./testing/fixtures.ts";
+import { active, attested, ended, gpu, of, running, Scene, signed } from "./testing/scene.ts";
 import { wakeAt } from "./timers.ts";
 
 describe("the meter", () => {
@@ -204,6 +204,56 @@ describe("the meter", () => {
     const older = (edge: string | null) =>
       Job.parse({ ...z.encode(Job, job), receipt: { ...receipt, provider: "0x02", edge } });
     expect([older("0x03"), older(null)].map(isFinal)).toEqual([true, false]);
+  });
+});
+
+describe("a start price", () => {
+  /** As {@link active}, of a node that asks so much for a start. */
+  function starting(start_price: string): Scene {
+    const hold = holdOf(termsOf());
+    const scene = new Scene({ ...hold, text: { ...hold.text, start_price } });
+    return scene.tell(FUND, funded(scene.state), { t: "wake", connected: false }, HELLO);
+  }
+  function ran(scene: Scene, n: number, ms: number, maxPrice = 100_000n): void {
+    const seq = scene.state.lease.seen;
+    scene.tell(submission(scene.state, n, { max_price: maxPrice }));
+    scene.tell(said({ t: "started", seq: seq + 1, ...of(scene, n) }));
+    scene.now += ms;
+    scene.tell(said({ t: "result", seq: seq + 2, ...of(scene, n), ms, gpu, outputs: [] }));
+  }
+
+  it("MTR-12 is charged once, with the first time that is billed, whatever ended for nothing before", () => {
+    const scene = starting("5000");
+    ran(scene, 1, 0);
+    const seq = scene.state.lease.seen;
+    scene.tell(submission(scene.state, 2));
+    scene.tell(said({ t: "failed", seq: seq + 1, ...of(scene, 2), ms: 900, gpu, code: "wgsl_invalid" }));
+    expect(scene.state.lease.spent).toBe(0n);
+    ran(scene, 3, 1_000);
+    ran(scene, 4, 1_000);
+    const prices = [1, 2, 3, 4].map((n) => scene.job(n).price);
+    expect(prices).toEqual([0n, 0n, 6_000n, 1_000n]);
+    expect(scene.state.lease).toMatchObject({ spent: 7_000n, billedMs: 2_000 });
+  });
+
+  it("MTR-12 is part of what max_price pays for: what it leaves is time, and without it there is none", () => {
+    const scene = starting("5000");
+    scene.tell(submission(scene.state, 1, { max_price: 5_000n }));
+    expect(scene.frames("run")[0]?.execution_ms, "a millisecond, which is free").toBe(1);
+    ran(starting("5000"), 1, 1);
+    const paid = starting("5000");
+    ran(paid, 1, 60_000, 15_000n);
+    expect(paid.frames("run")[0]?.execution_ms).toBe(10_000);
+    expect(paid.job(1)).toMatchObject({ price: 15_000n, billedMs: 10_000 });
+  });
+
+  it("MTR-12 comes back to who refuses to sign for it, and is then charged with the next time", () => {
+    const scene = starting("5000");
+    ran(scene, 1, 1_000);
+    expect(scene.state.lease.spent).toBe(6_000n);
+    scene.tell({ t: "settle" });
+    scene.tell(said({ t: "refused", seq: scene.state.lease.seen + 1, what: "settle", reason: "no" }));
+    expect(scene.state.lease).toMatchObject({ spent: 0n, billedMs: 0 });
   });
 });
 

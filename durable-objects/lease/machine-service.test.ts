@@ -1,7 +1,7 @@
 import { NO_JOB } from "@gpux/protocol/eip712";
 import { describe, expect, it } from "vitest";
 import { duties } from "./duties.ts";
-import { LAST_COUNT_MS } from "./service.ts";
+import { LAST_COUNT_MS, spentAt } from "./service.ts";
 import { FUND, FUNDED, funded, HELLO, START, said, submission } from "./testing/fixtures.ts";
 import { active, attested, counted, dedicated, gpu, of, type Scene, signed } from "./testing/scene.ts";
 import { LOST_MS, wakeAt } from "./timers.ts";
@@ -94,6 +94,18 @@ describe("time of a dedicated lease", () => {
     scene.tell(signed(scene, next(scene)), attested(scene));
     expect(scene.state.lease.voucher).toMatchObject({ cumulative: 60_000n, sequence: 2 });
     expect(scene.state.lease.ticks[0]?.receipt.settled).toMatchObject({ size: 2, provider: "0x01" });
+  });
+
+  it("MTR-12 charges the start with the first tick, and ends by itself when both are used up", () => {
+    const scene = dedicated({ start_price: "30000" });
+    scene.now += MINUTE;
+    tick(scene, MINUTE);
+    expect(scene.state.lease).toMatchObject({ spent: 90_000n, billedMs: MINUTE });
+    scene.after(MINUTE);
+    tick(scene, 2 * MINUTE);
+    expect(scene.state.lease.spent).toBe(150_000n);
+    // 10 USDC: a thousand base units a second, but for the start.
+    expect(spentAt(scene.state.lease)).toBe(START + 9_970_000);
   });
 
   it("MTR-9 bills no time while the node is away", () => {

@@ -1,6 +1,7 @@
 import { NO_JOB } from "@gpux/protocol/eip712";
-import { accrued, affordedMs, MAX_AMOUNT } from "@gpux/protocol/money";
-import { cardOf, ceiling, withReceipt } from "./billing.ts";
+import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
+import { charged, paidMs } from "@gpux/protocol/tariff";
+import { cardOf, ceiling, tariffOf, withReceipt } from "./billing.ts";
 import { type Draft, sendVolatile } from "./draft.ts";
 import { drain } from "./ending.ts";
 import { sendCancel } from "./jobs.ts";
@@ -33,7 +34,7 @@ export function servedMs(lease: Lease, now: number): number {
   const elapsed = Math.max(0, Math.min(now, terms.expiry * 1_000) - (lease.openedAt ?? now));
   const byTime =
     terms.upfront === MAX_AMOUNT ? MAX_AMOUNT : terms.upfront + accrued(terms.ratePerHour, elapsed);
-  const limits = [funded, ceiling(lease), byTime].map((most) => affordedMs(terms.ratePerHour, most));
+  const limits = [funded, ceiling(lease), byTime].map((most) => paidMs(tariffOf(lease), most));
   return Math.min(service.agentMs, edgeMs(lease, now), ...limits);
 }
 
@@ -62,15 +63,15 @@ function tickAt(lease: Lease): number {
 }
 
 /** When its money is used up. */
-export function spentAt({ terms, service, funded, billedMs }: Lease): number {
-  return after(service, affordedMs(terms.ratePerHour, funded) - billedMs);
+export function spentAt(lease: Lease): number {
+  return after(lease.service, paidMs(tariffOf(lease), lease.funded) - lease.billedMs);
 }
 
 /** When less than a fifth of its money is left. */
-function lowAt({ terms, service, funded, billedMs }: Lease): number {
+function lowAt(lease: Lease): number {
   // A millisecond more than four fifths pay for.
-  const ms = affordedMs(terms.ratePerHour, (funded * 4n) / 5n) + 1;
-  return after(service, ms - billedMs);
+  const ms = paidMs(tariffOf(lease), (lease.funded * 4n) / 5n) + 1;
+  return after(lease.service, ms - lease.billedMs);
 }
 
 /** When time next brings something about. */
@@ -135,8 +136,8 @@ function tick(draft: Draft): void {
   const total = servedMs(lease, now);
   const ms = total - lease.billedMs;
   if (ms <= 0) return;
-  const { ratePerHour, quote } = lease.terms;
-  const price = accrued(ratePerHour, total) - accrued(ratePerHour, lease.billedMs);
+  const { quote } = lease.terms;
+  const price = charged(tariffOf(lease), total) - charged(tariffOf(lease), lease.billedMs);
   const added = withReceipt(lease, ms, {
     job: NO_JOB,
     attempt: lease.service.asked,
@@ -205,10 +206,10 @@ function spend(draft: Draft): void {
   if (draft.lease.status === "active") drain(draft, { reason: "funds_spent", fault: "tenant" });
 }
 
-function leftAt({ terms, funded, ...lease }: Lease, now: number): bigint {
-  const unbilled = edgeMs({ terms, ...lease }, now) - lease.service.countedMs;
-  const spent = accrued(terms.ratePerHour, lease.billedMs + Math.max(0, unbilled));
-  return spent < funded ? funded - spent : 0n;
+function leftAt(lease: Lease, now: number): bigint {
+  const unbilled = edgeMs(lease, now) - lease.service.countedMs;
+  const spent = charged(tariffOf(lease), lease.billedMs + Math.max(0, unbilled));
+  return spent < lease.funded ? lease.funded - spent : 0n;
 }
 
 function ask(draft: Draft): void {

@@ -2,6 +2,7 @@ import type { AllocationRefusal, AttestRefusalCode } from "@gpux/protocol/attest
 import type { LeaseTerms, Receipt } from "@gpux/protocol/eip712";
 import { append, emptyFrontier, type Frontier, root } from "@gpux/protocol/merkle";
 import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
+import { mostUpfront } from "@gpux/protocol/tariff";
 
 /**
  * What the meter signs for one lease. It trusts nobody's word about the past: it keeps the highest cumulative, the
@@ -142,8 +143,8 @@ const LONGEST_TERM_S = 86_400 + 600;
  * who has stolen a consumer's key could pay itself whatever the credit holds. `now` in ms; null: they pass.
  */
 export function termsFault(terms: LeaseTerms, now: number): string | null {
-  if (terms.upfront > terms.ratePerHour / 60n)
-    return `${terms.upfront} would be due at once, more than a minute's worth`;
+  if (terms.upfront > mostUpfront(terms.ratePerHour))
+    return `${terms.upfront} would be due at once, more than a start and a minute may cost`;
   if (terms.unattended !== 0n && terms.unattended !== MAX_AMOUNT)
     return "unattended is neither nothing nor everything";
   if (terms.expiry > now / 1_000 + LONGEST_TERM_S) return "they run for longer than a day";

@@ -236,7 +236,8 @@ describe("MTR-5 the meter", () => {
 });
 
 describe("CRD-2 the meter's half of an allocation", () => {
-  const market = { upfront: 60n, unattended: 0n } as const;
+  // A start of ten minutes, which is the most, and the minute that every quote has.
+  const market = { upfront: 660n, unattended: 0n } as const;
 
   async function requestOf(
     terms: readonly LeaseTerms[],
@@ -271,7 +272,7 @@ describe("CRD-2 the meter's half of an allocation", () => {
   test("is refused for terms that no quote has, of another meter, or of two payers", async () => {
     const terms = await termsOf(market);
     const cases: [LeaseTerms[], string][] = [
-      [[{ ...terms, upfront: 61n }], "terms_refused"],
+      [[{ ...terms, upfront: 661n }], "terms_refused"],
       [[{ ...terms, upfront: MAX_AMOUNT, unattended: MAX_AMOUNT }], "terms_refused"],
       [[{ ...terms, unattended: 100n }], "terms_refused"],
       [[{ ...terms, expiry: seconds() + 90_000 }], "terms_refused"],

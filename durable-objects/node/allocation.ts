@@ -3,6 +3,7 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { FRAME_VERSION, type ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
 import { pricesIn, ratePerHour } from "@gpux/protocol/resources";
+import { startPriceOf } from "@gpux/protocol/tariff";
 import type { HoldRequest } from "../interfaces.ts";
 import { withSale } from "../sales.ts";
 import { type NodeEffect, type NodeStep, refused, unchanged } from "./event.ts";
@@ -38,6 +39,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
     request.terms.provider !== inventory.provider ||
     prices === null ||
     request.terms.ratePerHour < ratePerHour(prices, resources) ||
+    startPriceOf(request.text) < inventory.offer.start_price ||
     gpus.length !== resources.gpus
   )
     return refused("no_capacity", "the node's offer has changed");

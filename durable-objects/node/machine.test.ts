@@ -211,6 +211,15 @@ test.each<[string, [NodeEvent, number][], HoldRequest, string]>([
   ["more memory than it has", online, request(1, { memory_gb: 33 }), "no_capacity"],
   ["a card that it has not", online, request(1, { cards: [{ ...gpu, model: "A100" }] }), "no_capacity"],
   ["a rate below its prices", online, request(1, { rate: 3_599n }), "no_capacity"],
+  [
+    "a start below its price",
+    [
+      [connected("a"), 1],
+      [from("a", hello(0, { offer: { ...offer, start_price: "600" } })), 2],
+    ],
+    request(1),
+    "no_capacity",
+  ],
   ["another payout address", online, request(1, { provider: other }), "no_capacity"],
   ["a quote that has lapsed", online, request(1, { expiresAt: 10 }), "quote_expired"],
   [
@@ -224,7 +233,7 @@ test.each<[string, [NodeEvent, number][], HoldRequest, string]>([
   expect(step(state, { t: "hold", request: hold }, 20)).toMatchObject({ ok: false, code });
 });
 
-test("cores and memory are held and freed as GPUs are", () => {
+test("QTE-4 cores and memory are held and freed as GPUs are", () => {
   const most = { cpu: 8, memory_gb: 32 };
   const { state } = run([...online, [{ t: "hold", request: request(1, most) }, 3]]);
   expect(freeCapacity(state)).toMatchObject({ cpu: 0, memory_gb: 0 });
@@ -237,7 +246,7 @@ test("cores and memory are held and freed as GPUs are", () => {
   expect(freeCapacity(released)).toMatchObject(most);
 });
 
-test("of a mixed node each card is sold once, whatever else is free", () => {
+test("QTE-4 of a mixed node each card is sold once, whatever else is free", () => {
   const a100 = { ...gpu, model: "A100" };
   const mixed = hello(0, { offer: { ...offer, gpus: [gpu, a100, gpu] } });
   const { state } = run([

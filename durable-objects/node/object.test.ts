@@ -45,7 +45,7 @@ function holdOn(agent: ScriptedAgent, model: string): HoldRequest {
   };
 }
 
-test("a hold lives through reservation, opening, a lost socket and release, with an eviction between every two", async () => {
+test("QTE-6 a hold lives through reservation, opening, a lost socket and release, with an eviction between every two", async () => {
   const offer = offerOf("NODE_A");
   let agent = await ScriptedAgent.join(offer);
   const address = addressOf(agent.account);
@@ -85,7 +85,33 @@ test("a hold lives through reservation, opening, a lost socket and release, with
   expect(await nodeOf(address).describe()).toMatchObject({ ok: true, entry: { free: 1, status: "online" } });
 });
 
-test("a newer connection closes the older with the code that stops its reconnects", async () => {
+test("QTE-3 a price that rises between quote and lease is not this lease's: it is opened at its own, and the next at the new one", async () => {
+  const agent = await ScriptedAgent.join(offerOf("NODE_H", { gpus: 2 }));
+  const address = addressOf(agent.account);
+  const request = holdOn(agent, "NODE_H");
+  const holding = nodeOf(address).hold(request);
+  await agent.confirm();
+  expect(await holding).toEqual({ ok: true });
+
+  agent.tell({ t: "offer", offer: offerOf("NODE_H", { gpus: 2, gpu_hour: "7200000" }) });
+  await expect
+    .poll(() => nodeOf(address).describe())
+    .toMatchObject({ entry: { offer: { prices: { gpu_hour: 7_200_000n } } } });
+  await evict(address);
+  expect(await nodeOf(address).reserve(request.lease, Date.now() + 900_000)).toEqual({ ok: true });
+  expect(await nodeOf(address).open(request.lease, request.terms)).toEqual({ ok: true });
+  expect(await agent.next("open")).toMatchObject({
+    lease: request.lease,
+    terms: { ratePerHour: 3_600_000n },
+  });
+  expect(await nodeOf(address).hold(holdOn(agent, "NODE_H"))).toMatchObject({
+    ok: false,
+    code: "no_capacity",
+    detail: "the node's offer has changed",
+  });
+});
+
+test("LNK-5 a newer connection closes the older with the code that stops its reconnects", async () => {
   const first = await ScriptedAgent.join(offerOf("NODE_B"));
   const second = await ScriptedAgent.join(offerOf("NODE_B"), first.account);
   expect(await first.closed).toMatchObject({ code: CLOSE.replaced });
@@ -115,14 +141,14 @@ test.each([
   ["an unknown version", JSON.stringify({ v: 2, seq: 1, ack: 0, t: "ack" })],
   ["an unknown field", JSON.stringify({ v: 1, seq: 0, ack: 0, t: "ack", more: 1 })],
   ["a frame over the limit", JSON.stringify({ v: 1, seq: 0, ack: 0, t: "ack", more: "x".repeat(70_000) })],
-])("%s closes the socket and takes the node off the market", async (_, text) => {
+])("LNK-4 %s closes the socket and takes the node off the market", async (_, text) => {
   const agent = await ScriptedAgent.join(offerOf("NODE_E"));
   agent.raw(text);
   expect(await agent.closed).toMatchObject({ code: CLOSE.badFrame });
   expect(await nodeOf(addressOf(agent.account)).describe()).toMatchObject({ code: "node_offline" });
 });
 
-test("a heartbeat is answered while the object sleeps, and wakes nothing", async () => {
+test("LNK-6 a heartbeat is answered while the object sleeps, and wakes nothing", async () => {
   const account = newAccount();
   const agent = await ScriptedAgent.join(offerOf("NODE_F"), account);
   await evict(addressOf(account));

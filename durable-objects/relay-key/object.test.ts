@@ -350,7 +350,7 @@ describe("nothing is lost or sent twice", () => {
     expect(new Set(network.sent).size).toBe(1);
   });
 
-  test("an answer that is lost after the node took it is pending, then the same transaction", async () => {
+  test("ACK-4 an answer that is lost after the node took it is pending, then the same transaction", async () => {
     const fund = await fundOf([await newLease(10n)], [10n]);
     network.loseAnswers("eth_sendRawTransaction");
     const pending = await walk(fund, 6);

@@ -8,7 +8,13 @@ const GPU = { reported: "Test GPU", vram_mb: 24_000, driver: "1", backend: "vulk
 /** What a test's machine has and asks; every test takes a model of its own, so that it meets only its own nodes. */
 export function offerOf(
   model: string,
-  change: { gpus?: number; gpu_hour?: string; region?: string; features?: string[] } = {},
+  change: {
+    gpus?: number;
+    gpu_hour?: string;
+    region?: string;
+    features?: string[];
+    start_price?: string;
+  } = {},
 ) {
   return {
     gpus: Array.from({ length: change.gpus ?? 1 }, () => ({ ...GPU, model })),
@@ -18,6 +24,7 @@ export function offerOf(
     features: change.features ?? [],
     prices: { gpu_hour: change.gpu_hour ?? "3600000", core_hour: "0", gb_hour: "0" },
     concurrency: 1,
+    ...(change.start_price === undefined ? {} : { start_price: change.start_price }),
   };
 }
 

@@ -22,7 +22,7 @@ const same = async (digest: Bytes32, signature: Ecdsa) => {
   return found;
 };
 
-describe("libsecp256k1 in WebAssembly against viem", () => {
+describe("SIG-1 libsecp256k1 in WebAssembly against viem", () => {
   test("signs digests with every key to the same bytes, and recovers the key", () =>
     fc.assert(
       fc.asyncProperty(number(ORDER - 1n), key, async (digest, secret) => {

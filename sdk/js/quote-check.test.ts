@@ -53,6 +53,7 @@ const CHANGED: [field: string, change: Parameters<typeof quoteAt>[1]][] = [
   ["text.resources", { text: { resources: { ...text.resources, gpus: 2 } } }],
   ["text.resources", { text: { resources: { ...text.resources, cpu: 1 } } }],
   ["text.resources", { text: { resources: { ...text.resources, memory_gb: 1 } } }],
+  ["text.start_price", { text: { start_price: "600001" } }],
   ["text.tier", { text: { tier: "yieldable" } }],
   ["text.keep_warm_s", { text: { keep_warm_s: 0 } }],
   ["text.extendable_s", { text: { extendable_s: 3_600 }, terms: { expiry: seconds + 7_200 } }],
@@ -84,6 +85,16 @@ it.each([
   ["refuses a serverless one for", { text: { mode: "serverless" as const } }, { field: "text.mode" }],
   ["refuses another ceiling of", { terms: { unattended: 0n } }, { field: "terms.unattended" }],
   ["refuses more than a minute upfront of", { terms: { upfront: 60_001n } }, { field: "terms.upfront" }],
+  [
+    "passes the start upfront of",
+    { text: { start_price: "5000" }, terms: { upfront: 65_000n } },
+    { ok: true },
+  ],
+  [
+    "refuses more than start and minute upfront of",
+    { text: { start_price: "5000" }, terms: { upfront: 65_001n } },
+    { field: "terms.upfront" },
+  ],
 ])("%s a dedicated quote", (_, change: Parameters<typeof quoteAt>[1], outcome) => {
   const quote = quoteAt(NOW, {
     text: { mode: "dedicated", ...change?.text },

@@ -6,6 +6,7 @@ import type { LeaseMode, Quote, QuoteText, Settlement } from "@gpux/protocol/lea
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { textBlockersOf } from "@gpux/protocol/quote-text";
 import { type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
+import { mostStart, startPriceOf, upfrontOf } from "@gpux/protocol/tariff";
 import { keccak256, stringToBytes } from "viem/utils";
 import { GpuxError } from "./error.ts";
 
@@ -83,8 +84,8 @@ function checkMode(terms: LeaseTerms, text: QuoteText, expected: LeaseMode): Quo
     return fail("terms.unattended", "a serverless lease needs an allowance for all it spends");
   if (expected === "dedicated" && terms.unattended !== MAX_AMOUNT)
     return fail("terms.unattended", "a dedicated lease is owed by the clock alone");
-  if (expected === "dedicated" && terms.upfront > terms.ratePerHour / 60n)
-    return fail("terms.upfront", `${terms.upfront} would be due at once, more than a minute's worth`);
+  if (expected === "dedicated" && terms.upfront > upfrontOf(terms.ratePerHour, startPriceOf(text)))
+    return fail("terms.upfront", `${terms.upfront} would be due at once, more than the start and a minute`);
   return pass;
 }
 
@@ -114,6 +115,8 @@ function checkRate(rate: bigint, text: QuoteText, { demand, maxRatePerHour }: Ex
   if (resources.gpus !== gpus || resources.cpu !== cpu || resources.memory_gb !== memory_gb) {
     return fail("text.resources", "they are not what was asked for");
   }
+  if (startPriceOf(text) > mostStart(prices.data))
+    return fail("text.start_price", `${text.start_price} is more than ten minutes of a GPU`);
   if (rate !== ratePerHour(prices.data, resources)) {
     return fail("terms.ratePerHour", "it is not the sum of the quoted prices");
   }

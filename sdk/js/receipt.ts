@@ -1,10 +1,11 @@
+import { canonicalJson } from "@gpux/protocol/canonical";
 import { digest, escrowDomain, type LeaseTerms, leaseIdHash, NO_JOB, Receipt } from "@gpux/protocol/eip712";
 import { type Address, leaseIdOf } from "@gpux/protocol/ids";
 import { inputHash, type JobRequest, type JobView, type SignedReceipt } from "@gpux/protocol/job";
-import type { TickView } from "@gpux/protocol/lease";
+import type { QuoteText, TickView } from "@gpux/protocol/lease";
 import { verifyProof } from "@gpux/protocol/merkle";
-import { accrued } from "@gpux/protocol/money";
 import { recoverSigner } from "@gpux/protocol/signature";
+import { charged, startPriceOf } from "@gpux/protocol/tariff";
 import { keccak256, stringToBytes } from "viem/utils";
 
 export interface ReceiptContext {
@@ -12,6 +13,8 @@ export interface ReceiptContext {
   readonly escrow: Address;
   /** Of the lease the job ran on, from a quote or lease whose hash was checked. */
   readonly terms: LeaseTerms;
+  /** What the terms' `quote` commits to; without it a lease counts as one whose start cost nothing. */
+  readonly text?: QuoteText;
   /** What was sent; with it the receipt's inputHash is checked too. */
   readonly request?: Pick<JobRequest, "function" | "inputs">;
 }
@@ -69,19 +72,22 @@ export async function verifyReceipt(job: JobView, context: ReceiptContext): Prom
 export async function verifyTick(
   tick: TickView,
   before: bigint,
-  context: Pick<ReceiptContext, "chainId" | "escrow" | "terms">,
+  context: Omit<ReceiptContext, "request">,
 ): Promise<ReceiptCheck> {
   const parsed = Receipt.safeParse(tick.receipt.receipt);
   if (!parsed.success) return fail("receipt_invalid", parsed.error.issues[0]?.message ?? "not a receipt");
   const receipt = parsed.data;
-  const { terms } = context;
+  const { terms, text } = context;
   if (receipt.leaseId !== leaseIdHash(escrowDomain(context), terms))
     return fail("lease_mismatch", "of another lease");
   if (receipt.node !== terms.providerSigner) return fail("lease_mismatch", "of another node");
   if (receipt.job !== NO_JOB) return fail("job_mismatch", "of a job");
   if (receipt.inputHash !== terms.quote) return fail("input_mismatch", "for what was not reserved");
   const total = Number(before + receipt.billedMs);
-  const price = accrued(terms.ratePerHour, total) - accrued(terms.ratePerHour, Number(before));
+  if (text !== undefined && terms.quote !== keccak256(stringToBytes(canonicalJson(text))))
+    return fail("lease_mismatch", "the text is another lease's");
+  const tariff = { ratePerHour: terms.ratePerHour, gpus: 1, start: startPriceOf(text) };
+  const price = charged(tariff, total) - charged(tariff, Number(before));
   if (receipt.price !== price || tick.price !== price || receipt.billedMs !== BigInt(tick.served_ms))
     return fail("price_mismatch", `it says ${receipt.price}, ${receipt.billedMs} ms cost ${price}`);
   return checkSigned(receipt, tick.receipt, context);

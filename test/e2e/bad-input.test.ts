@@ -163,7 +163,7 @@ describe("on a lease", () => {
     expect(await seen()).toEqual(before);
   });
 
-  test("a replayed job of the warm path is the same job, once", async () => {
+  test("ACK-2 a replayed job of the warm path is the same job, once", async () => {
     const { jobs_ended } = await lease();
     const request = await requests.signed(consumer, unsignedJob(ground));
     const [once, again] = [await requests.send(request.clone()), await requests.send(request)];

@@ -45,7 +45,7 @@ function written(): Record<string, string> {
 async function dial(path: string, hello: object): Promise<{ beat(): Promise<string>; socket: WebSocket }> {
   const url = socketUrl(market.edge.url, path);
   const account = privateKeyToAccount(devnetAccount("agent").privateKey);
-  const credentials = { account, chainId: market.devnet.chainId };
+  const credentials = { account, chainId: market.devnet.chainId, clock: { now: Date.now, refusedAt() {} } };
   const socket = new WebSocket(url, { headers: await upgradeHeaders(credentials, url) });
   const closed = new Promise<never>((_, reject) => {
     socket.once("close", (code) => reject(new Error(`${path} was closed with ${code}`)));

@@ -10,6 +10,7 @@ import type { RoutedJobRequest } from "@gpux/protocol/job";
 import { type FundingAuthorization, KEEP_WARM_S, type LeaseStatus, type Quote } from "@gpux/protocol/lease";
 import type { OrderAuthorization } from "@gpux/protocol/order";
 import { blockersOf } from "@gpux/protocol/resources";
+import { startPriceOf } from "@gpux/protocol/tariff";
 import { AccountOrders } from "./account-orders.ts";
 import { Actor, type Flow } from "./actor.ts";
 import type { JobSeen } from "./seen.ts";
@@ -96,7 +97,7 @@ export class AccountObject extends Actor implements AccountDoor {
       const draft = yield* self.#offer(by, request, entry);
       if (draft === null) return null;
       const { hold, leaseHash } = draft;
-      return { hold, leaseHash, amount: amountOf(request, hold.terms.ratePerHour) };
+      return { hold, leaseHash, amount: usualAmount(request, hold) };
     });
   }
 
@@ -147,7 +148,7 @@ export class AccountObject extends Actor implements AccountDoor {
     const node = this.#setting.node(listed.node);
     const held = yield* network.call(this, node, "hold", () => node.hold(hold));
     if (!held.ok) return full;
-    const usual = amountOf(request, hold.terms.ratePerHour);
+    const usual = usualAmount(request, hold);
     const lease = this.#setting.lease(hold.lease);
     const kept = yield* network.call(this, lease, "quote", () => lease.quote(hold));
     if (!kept.ok) {
@@ -282,4 +283,8 @@ export function jobIdFor(lease: LeaseId, by: Address, scope: string): JobId {
     at += 1;
   }
   return jobIdOf(lease, seed);
+}
+
+function usualAmount(request: Wanted, { terms, text }: Draft["hold"]): bigint {
+  return amountOf(request, { ratePerHour: terms.ratePerHour, startPrice: startPriceOf(text) });
 }

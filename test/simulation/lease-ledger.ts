@@ -1,4 +1,4 @@
-import { ceiling, committed } from "@gpux/durable-objects/lease/billing";
+import { ceiling, committed, tariffOf } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
 import { sideBySide } from "@gpux/durable-objects/lease/jobs";
 import type { Event } from "@gpux/durable-objects/lease/machine";
@@ -15,7 +15,7 @@ import {
 import type { Receipt } from "@gpux/protocol/eip712";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobStatus } from "@gpux/protocol/job";
-import { accrued } from "@gpux/protocol/money";
+import { charged } from "@gpux/protocol/tariff";
 import type { Disk } from "./disk.ts";
 import { type Run, runKey, type Truth } from "./truth.ts";
 import { hold } from "./violation.ts";
@@ -230,6 +230,11 @@ export class LeaseLedger {
       this.ticks.delete(sequence);
     }
     for (const { receipt } of lease.ticks) this.ticks.set(receipt.receipt.sequence, receipt.receipt);
+    hold(
+      lease.spent === charged(tariffOf(lease), lease.billedMs),
+      "MTR-12 a lease costs its time and, once, its start",
+      () => `${this.id}: ${lease.billedMs} ms for ${lease.spent}`,
+    );
     if (!isDedicated(lease)) return;
     const served = [...this.ticks.values()].reduce((sum, { billedMs }) => sum + Number(billedMs), 0);
     hold(
@@ -238,7 +243,7 @@ export class LeaseLedger {
       () => `${this.id} is billed ${served} ms`,
     );
     hold(
-      lease.spent === accrued(lease.terms.ratePerHour, served),
+      lease.spent === charged(tariffOf(lease), served),
       "MTR-9 time costs what the terms say",
       () => `${this.id}: ${served} ms for ${lease.spent}`,
     );

@@ -42,7 +42,7 @@ export class Reservations {
   constructor(provider: Provider, setting: Setting) {
     this.#setting = setting;
     this.#provider = provider;
-    const { prices, yieldable, region } = provider.offer;
+    const { prices, yieldable, region, start_price } = provider.offer;
     const config = AgentConfig.parse({
       edge: "http://edge.invalid",
       rpc: "http://chain.invalid",
@@ -53,7 +53,12 @@ export class Reservations {
       region,
     });
     this.#house = {
-      config: { ...config, prices, ...(yieldable === null ? {} : { yieldable_prices: yieldable }) },
+      config: {
+        ...config,
+        prices,
+        start_price,
+        ...(yieldable === null ? {} : { yieldable_prices: yieldable }),
+      },
       offer: provider.offer,
       address: provider.address,
       hasher: setting.hasher,

@@ -239,5 +239,7 @@ function offerOf(random: Random): Offer {
     features: [],
     isolation: "process",
     models: [],
+    // Half of them, without a draw of its own.
+    start_price: gpuHour % 2n === 0n ? gpuHour / 30n : 0n,
   };
 }

@@ -42,7 +42,7 @@ test("MKT-2 offers are searched with Vast's operators and shown under its names"
   const features = ["webgpu", "shader-f16"];
   const offers = [
     { gpus: 4, gpu_hour: "400000", region: "eu-west", features },
-    { gpus: 8, gpu_hour: "300000", region: "us-east" },
+    { gpus: 8, gpu_hour: "300000", region: "us-east", start_price: "5000" },
     { gpus: 2, gpu_hour: "100000", region: "eu-west", features },
   ];
   const [four, eight, two] = await Promise.all(
@@ -60,6 +60,11 @@ test("MKT-2 offers are searched with Vast's operators and shown under its names"
   expect(await search("geolocation[neq]=us-east")).toEqual([two, four]);
   expect(await search("num_gpus=2&dph_total[lt]=0.6")).toEqual([two]);
   expect(await search("num_gpus=2&dph_total[lte]=0.6")).toEqual([two, eight]);
+  expect(await search("start_usd[lt]=0.005")).toEqual([two, four]);
+  expect(await search("start_usd[gt]=0")).toEqual([eight]);
+  expect(await json("/v1/offers?gpu_name=MARKET_F&start_usd=0.005")).toMatchObject({
+    data: [{ id: eight, start_price: "5000", start_usd: "0.005", dph_total: "0.30" }],
+  });
   expect(await search(`machine_id[notin]=${two},${four}`)).toEqual([eight]);
   expect(await search("features=shader-f16&geolocation=eu-west&num_gpus=3")).toEqual([four]);
   expect(await json("/v1/offers?gpu_name=MARKET_F&num_gpus=4&limit=1")).toMatchObject({

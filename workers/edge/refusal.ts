@@ -39,6 +39,8 @@ export function problemResponse(refusal: Refusal, requestId: string): Response {
       "content-type": "application/problem+json",
       "cache-control": "no-store",
       ...(retryAfter === undefined ? {} : { "retry-after": String(retryAfter) }),
+      // Who signs by a wrong clock learns the time from it; not every host of this Worker puts it there.
+      ...(ERRORS[code].status === 401 ? { date: new Date().toUTCString() } : {}),
       ...headers,
     },
   });

@@ -39,7 +39,7 @@ export function bruteForce(
   const weighted = ({ offer, presence }: BookEntry) => {
     const prices = pricesIn(offer, demand.tier);
     const weight = BigInt(weightOf(standingOf(presence, true, now).score));
-    return prices === null ? 0n : ratePerHour(prices, demand.resources) * weight;
+    return prices === null ? 0n : (ratePerHour(prices, demand.resources) + offer.start_price) * weight;
   };
   const leasable = ({ offer, free }: BookEntry) => {
     const gpus = offer.gpus.filter(

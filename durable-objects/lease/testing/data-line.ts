@@ -24,12 +24,14 @@ export class DataLine {
   readonly #socket: WebSocket;
   readonly #runs: Run[] = [];
   #wanted: ((run: Run) => void) | null = null;
+  readonly #welcome = Promise.withResolvers<Welcome>();
   #seq = 0;
 
   private constructor(socket: WebSocket) {
     this.#socket = socket;
     socket.addEventListener("message", ({ data }) => {
       const frame = ToLease.parse(JSON.parse(String(data)));
+      if (frame.t === "welcome") this.#welcome.resolve(frame);
       const runs = frame.t === "run" ? [frame] : frame.t === "runs" ? frame.runs : [];
       for (const run of runs) {
         const want = this.#wanted;
@@ -41,12 +43,24 @@ export class DataLine {
     socket.accept();
   }
 
-  static async dial(lease: LeaseId): Promise<DataLine> {
+  /** Goes on with the numbers of `before`, which it follows; `attempts` are what it says that it has at hand. */
+  static async dial(
+    lease: LeaseId,
+    attempts: readonly Pick<Run, "job" | "attempt">[] = [],
+    before?: DataLine,
+  ): Promise<DataLine> {
     const { webSocket } = await env.LEASE.getByName(lease).fetch(upgradeBy(NODE));
     if (webSocket === null || webSocket === undefined) throw new Error("no data socket");
     const agent = new DataLine(webSocket);
-    agent.#say({ t: "hello", seq: 0, attempts: [], last_seq: 0 });
+    agent.#seq = before === undefined ? 0 : before.#seq;
+    const own = attempts.map(({ job, attempt }) => ({ job, attempt }));
+    agent.#say({ t: "hello", seq: 0, attempts: own, last_seq: 0 });
     return agent;
+  }
+
+  /** What the edge answered to the hello. */
+  welcome(): Promise<Welcome> {
+    return this.#welcome.promise;
   }
 
   async run(): Promise<Run> {
@@ -57,8 +71,8 @@ export class DataLine {
     this.#tell({ t: "started", job, attempt });
   }
 
-  succeeded({ job, attempt }: Run, output: object = OUTPUT): void {
-    this.#tell({ t: "result", job, attempt, ms: 0, gpu: "SWIFTSHADER", outputs: [output] });
+  succeeded({ job, attempt }: Pick<Run, "job" | "attempt">, output: object = OUTPUT, ms = 0): void {
+    this.#tell({ t: "result", job, attempt, ms, gpu: "SWIFTSHADER", outputs: [output] });
   }
 
   failed({ job, attempt }: Run): void {
@@ -74,6 +88,7 @@ export class DataLine {
     this.#socket.send(JSON.stringify({ v: 1, ack: 0, ...frame }));
   }
 }
+type Welcome = Extract<ToLease, { t: "welcome" }>;
 export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
 
 /** A lease of a wallet that nobody else has. `unattended`: what it may spend without an allowance. */

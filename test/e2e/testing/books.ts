@@ -32,7 +32,7 @@ export async function checkPapers(
   }
   let served = 0n;
   for (const tick of ticks) {
-    const check = await verifyTick(tick, served, { ...place, terms: lease.terms });
+    const check = await verifyTick(tick, served, { ...place, terms: lease.terms, text: lease.text });
     if (!check.ok) throw new Error(`the tick ${tick.id} does not verify: ${check.code}: ${check.detail}`);
     served += check.receipt.billedMs;
     receipts.push(check.receipt);

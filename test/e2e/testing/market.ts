@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { AgentConfigText } from "@gpux/agent/config";
 import type { Devnet } from "@gpux/contracts/devnet";
 import { devnetAccount } from "@gpux/contracts/roles";
 import { packManifest } from "@gpux/protocol/manifest";
@@ -50,6 +51,8 @@ export interface Place {
   readonly gpuHour?: string;
   /** USDC as text, in the yieldable tier. */
   readonly yieldableGpuHour?: string;
+  /** Beside these, as in the agent's config.json. */
+  readonly config?: Partial<AgentConfigText>;
 }
 
 export async function openMarket(place: Place = {}): Promise<Market> {
@@ -64,6 +67,7 @@ export async function openMarket(place: Place = {}): Promise<Market> {
     ...agentSetupOf(devnet, { folder, edge: edge.url }),
     ...(place.rpc === undefined ? {} : { rpc: await place.rpc(devnet.url) }),
     ...(place.within === undefined ? {} : { within: place.within }),
+    ...(place.config === undefined ? {} : { config: place.config }),
     ...(place.gpuHour === undefined ? {} : { gpuHour: place.gpuHour }),
     ...(place.yieldableGpuHour === undefined ? {} : { yieldableGpuHour: place.yieldableGpuHour }),
   };

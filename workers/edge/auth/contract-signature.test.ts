@@ -49,7 +49,7 @@ test("a chain that cannot be reached is not a no", async () => {
   await expect(contractAccepts("http://127.0.0.1:9", deployer, hash, "0xab")).rejects.toThrow();
 });
 
-test("a smart wallet's request about sessions is let in as the wallet's, and no other", async () => {
+test("SES-9 a smart wallet's request about sessions is let in as the wallet's, and no other", async () => {
   const wallet = await deploy(TAKES_ALL);
   const signer = { address: wallet, chainId, signMessage: async () => "0xabcd" as const };
   const elsewhere = await SELF.fetch(await signRequest(requestOf("/v1/leases"), signer));

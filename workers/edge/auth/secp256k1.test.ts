@@ -4,7 +4,7 @@ import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 import { expect, test } from "vitest";
 
 // The same library as on Node (protocol/secp256k1/curve.test.ts), from the module that workerd gets.
-test("inside workerd, digests are signed to viem's bytes and recover their signer", async () => {
+test("SIG-1 inside workerd, digests are signed to viem's bytes and recover their signer", async () => {
   for (let n = 0; n < 20; n += 1) {
     const key = generatePrivateKey();
     const viems = privateKeyToAccount(key);

@@ -118,6 +118,7 @@ function offerViewOf(entry: BookEntry, demand: Demand): OfferView {
     cpu_ram: resources.memory_gb * 1_000,
     geolocation: offer.region,
     dph_total: formatAmount(rate),
+    start_usd: formatAmount(offer.start_price),
     min_bid: offer.yieldable === null ? null : formatAmount(ratePerHour(offer.yieldable, resources)),
     duration: offer.duration_s.max,
     machine_id: entry.node,
