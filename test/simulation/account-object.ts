@@ -5,9 +5,11 @@ import { amountOf, type Draft, draftQuote, quoteOf, type Wanted } from "@gpux/du
 import { groupsFor, shardsOf } from "@gpux/durable-objects/books";
 import type { EdgeConfig } from "@gpux/durable-objects/config";
 import type { BookEntry, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import { allocateTypedData, type CreditOffer } from "@gpux/protocol/credit";
+import type { LeaseFunding } from "@gpux/protocol/funding";
 import { type Address, type JobId, jobIdOf, type LeaseId, type OrderId } from "@gpux/protocol/ids";
 import type { RoutedJobRequest } from "@gpux/protocol/job";
-import { type FundingAuthorization, KEEP_WARM_S, type LeaseStatus, type Quote } from "@gpux/protocol/lease";
+import { KEEP_WARM_S, type LeaseStatus, type Quote } from "@gpux/protocol/lease";
 import type { OrderAuthorization } from "@gpux/protocol/order";
 import { blockersOf } from "@gpux/protocol/resources";
 import { AccountOrders } from "./account-orders.ts";
@@ -15,8 +17,9 @@ import { Actor, type Flow } from "./actor.ts";
 import type { JobSeen } from "./seen.ts";
 import { type AccountDoor, FEE_RECIPIENT, METER, ONE_SHARD, PLACE, type Setting } from "./setting.ts";
 
-/** As in durable-objects/account/object.ts. */
+/** As in durable-objects/account/object.ts and quotes.ts. */
 const TRIES = 5;
+const ALLOCATE_S = 600;
 const OVER: ReadonlySet<string> = new Set([
   "lease_closed",
   "lease_unknown",
@@ -169,11 +172,7 @@ export class AccountObject extends Actor implements AccountDoor {
     return { ok: true, quote: quoteOf(this.#config, draft, usual > atLeast ? usual : atLeast) };
   }
 
-  *openLease(
-    by: Address,
-    id: LeaseId,
-    funding: FundingAuthorization,
-  ): Flow<Outcome<{ status: LeaseStatus }>> {
+  *openLease(by: Address, id: LeaseId, funding: LeaseFunding): Flow<Outcome<{ status: LeaseStatus }>> {
     const known = this.#leases.get(id);
     if (known === undefined) return { ok: false, code: "quote_unknown" };
     const lease = this.#setting.lease(id);
@@ -228,7 +227,12 @@ export class AccountObject extends Actor implements AccountDoor {
     waitMs: number,
   ): Flow<Submitted> {
     const { machines, network, schedule } = this.#setting;
-    const { demand, lease: named, ...job } = request;
+    const { demand, lease: named, payer = by, funding, ...job } = request;
+    if (funding !== undefined) {
+      if (named === undefined) return { ok: false, code: "funding_invalid" };
+      const opened = yield* this.openLease(by, named, funding);
+      if (!opened.ok) return opened;
+    }
     const now = schedule.now;
     for (const id of machines.account.candidates(this.#liveLeases(now), request, chosen, now)) {
       const jobId = jobIdFor(id, by, scope);
@@ -247,10 +251,26 @@ export class AccountObject extends Actor implements AccountDoor {
     }
     const quoted = yield* this.quote(
       by,
-      { demand, duration_s: 3_600, extendable_s: 0, keep_warm_s: KEEP_WARM_S, mode: "serverless" },
+      { demand, payer, duration_s: 3_600, extendable_s: 0, keep_warm_s: KEEP_WARM_S, mode: "serverless" },
       request.max_price,
     );
-    return quoted.ok ? { ok: false, code: "payment_required", quote: quoted.quote } : quoted;
+    if (!quoted.ok) return quoted;
+    const { lease_id, lease_hash } = quoted.quote;
+    const allowance = { lease_id, lease_hash, cumulative: request.max_price.toString() };
+    const credit = this.#creditFor(quoted.quote);
+    const paid = credit === null ? {} : { allowance, credit };
+    return { ok: false, code: "payment_required", quote: quoted.quote, ...paid };
+  }
+
+  /** CRD-5: what to sign where the payer's credit suffices and is not on its way back; by the newest block. */
+  #creditFor(quote: Quote): CreditOffer | null {
+    const { chain, schedule } = this.#setting;
+    const { payer, consumerSigner } = quote.terms;
+    const { amount: balance, releaseAt } = chain.escrow.credits.of(payer, consumerSigner);
+    if (balance < quote.amount || releaseAt > 0) return null;
+    const validBefore = Math.floor(schedule.now / 1_000) + ALLOCATE_S;
+    const message = { leaseIds: [quote.lease_hash], fundedTo: [quote.amount], validBefore };
+    return { balance, allocate: allocateTypedData(quote.settlement, message) };
   }
 
   #stepKey(scope: string, event: KeyEvent) {

@@ -1,10 +1,11 @@
 import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
-import { type JobRequest, TERMINAL } from "@gpux/protocol/job";
+import { type JobRequest, type RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import type { Demand } from "@gpux/protocol/resources";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow } from "./actor.ts";
 import { Buyer } from "./buyer.ts";
+import type { Purse } from "./purse.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
 import { type Setting, sleep } from "./setting.ts";
@@ -20,6 +21,10 @@ interface Order {
   /** How long the answer may wait for the job's end. */
   readonly waitMs: number;
   request: JobRequest;
+  /** Of a lease that is opened for it, whose money it is; null: the consumer's own. */
+  readonly payer: Address | null;
+  /** Opens the lease that was quoted for it, with the same request. */
+  opening: Pick<RoutedJobRequest, "lease" | "funding">;
   acknowledged: JobSeen | null;
 }
 
@@ -36,14 +41,21 @@ export class Consumer extends Actor {
   /** Makes no new requests; those under way still end. */
   isDone = false;
 
-  constructor(address: Address, setting: Setting, truth: Truth, random: Random, meanPauseMs: number) {
+  constructor(
+    address: Address,
+    setting: Setting,
+    truth: Truth,
+    random: Random,
+    meanPauseMs: number,
+    purse: Purse | null,
+  ) {
     super(`consumer ${address.slice(2, 4)}`);
     this.address = address;
     this.#setting = setting;
     this.#truth = truth;
     this.#random = random;
     this.#meanPauseMs = meanPauseMs;
-    this.#buyer = new Buyer(this, address, setting, random);
+    this.#buyer = new Buyer(this, address, setting, random, purse);
   }
 
   start(): void {
@@ -66,6 +78,8 @@ export class Consumer extends Actor {
   }
 
   #act(): Flow<void> {
+    const spending = this.#buyer.spend();
+    if (spending !== null) return spending;
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
     if (this.#buyer.leases.length === 0 && dice >= 0.4) return this.#again();
@@ -115,6 +129,8 @@ export class Consumer extends Actor {
         retries: this.#random.int(0, 2),
         priority: this.#random.int(-1, 1),
       },
+      payer: this.#buyer.payerOfJob(),
+      opening: {},
       acknowledged: null,
     };
     this.#orders.push(order);
@@ -128,7 +144,9 @@ export class Consumer extends Actor {
         const { request } = order;
         const answer = yield* this.#ask(order, request);
         if (answer.ok) return this.#acknowledge(order, answer.job);
-        if ("allowance" in answer && answer.allowance !== undefined) this.#allow(order, answer.allowance);
+        if ("credit" in answer && answer.credit !== undefined) this.#openBy(order, answer);
+        else if ("allowance" in answer && answer.allowance !== undefined)
+          this.#allow(order, answer.allowance);
         else if ("quote" in answer && answer.quote !== undefined) yield* this.#buyer.fund(answer.quote);
         else return this.#refused(order, answer.code);
       } catch {
@@ -153,12 +171,14 @@ export class Consumer extends Actor {
     const { key, demand } = order;
     if (order.lease === null) {
       const account = this.#setting.account(this.address);
-      const bodyHash = `${order.number} ${request.allowance?.signature ?? ""}`;
+      const { payer, opening } = order;
+      const bodyHash = `${order.number} ${request.allowance?.signature ?? ""} ${opening.funding?.signature ?? ""}`;
+      const routed = { ...request, ...(payer === null ? {} : { payer }), ...opening, demand };
       return yield* network.call(
         this,
         account,
         `job ${order.number}`,
-        () => account.submit(this.address, key, bodyHash, { ...request, demand }, order.waitMs),
+        () => account.submit(this.address, key, bodyHash, routed, order.waitMs),
         true,
       );
     }
@@ -199,6 +219,15 @@ export class Consumer extends Actor {
       ...order.request,
       allowance: { cumulative, signature: keyring.sign(this.address, digest) },
     };
+  }
+
+  /** CRD-5: the same request again opens the lease from credit and brings the allowance. */
+  #openBy(order: Order, { quote, credit, allowance }: PaymentNeeded): void {
+    if (quote === undefined || credit === undefined || allowance === undefined) return;
+    const funding = this.#buyer.accept(quote, credit);
+    if (funding === null) return;
+    order.opening = { lease: quote.lease_id, funding };
+    this.#allow(order, allowance);
   }
 
   /** The same request under the same key, however the first went. */

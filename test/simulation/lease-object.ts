@@ -7,15 +7,16 @@ import {
   topUpAnswer,
 } from "@gpux/durable-objects/lease/answers";
 import { HOT } from "@gpux/durable-objects/lease/deferral";
-import { fundingFault } from "@gpux/durable-objects/lease/funding";
+import { fundingFault, topUpFault } from "@gpux/durable-objects/lease/funding";
 import { quotedLease } from "@gpux/durable-objects/lease/quoted";
 import { claimsOf } from "@gpux/durable-objects/lease/signatures";
 import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
 import { broughtBack } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, type FromLease, type ToLease } from "@gpux/protocol/frames";
+import { type AutoTopUp, fundingKey, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseStatus } from "@gpux/protocol/lease";
+import type { LeaseStatus } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import { Actor, type Flow } from "./actor.ts";
 import type { Disk } from "./disk.ts";
@@ -93,7 +94,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
   }
 
   *fund(
-    funding: FundingAuthorization,
+    funding: LeaseFunding,
     plan: FundingPlan | null = null,
   ): Flow<Outcome<{ status: LeaseStatus; expiry: number }>> {
     const state = this.state();
@@ -101,6 +102,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (state.lease.status === "quoted" && plan === null) {
       const fault = fundingFault(funding, this.#setting.schedule.now);
       if (fault !== null) return refusalOf(fault);
+      if (!this.#isSigned(state, funding)) return { ok: false, code: "funding_invalid" };
       const reserved = yield* this.#reserved(state, funding.valid_before);
       if (!reserved.ok) return reserved;
       if (this.state() === null) return { ok: false, code: "quote_expired" };
@@ -118,18 +120,44 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return yield* this.#setting.network.call(this, node, "reserve", ask, true);
   }
 
-  *topUp(as: Address, funding: FundingAuthorization): Flow<Outcome> {
-    const refusal = mayNot(this.state(), as);
-    if (refusal !== null) return refusal;
-    const fault = fundingFault(funding, this.#setting.schedule.now);
+  *topUp(as: Address, funding: LeaseFunding): Flow<Outcome> {
+    const before = this.state();
+    const refusal = mayNot(before, as);
+    if (before === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    const fault = topUpFault(funding, this.#setting.schedule.now);
     if (fault !== null) return refusalOf(fault);
+    if (!this.#isSigned(before, funding)) return { ok: false, code: "funding_invalid" };
     const result = this.#life.apply({ t: "top_up", funding });
     if (!result.ok) return refusalOf(result);
-    if (isLanding(result.next, funding.salt)) yield* this.#life.change(this.#setting.schedule.now + 3_000);
+    const key = fundingKey(funding);
+    if (isLanding(result.next, key)) yield* this.#life.change(this.#setting.schedule.now + 3_000);
     const state = this.state();
     if (state === null) return { ok: false, code: "lease_unknown" };
-    const answer = topUpAnswer(state, funding.salt);
+    const answer = topUpAnswer(state, key);
     return answer.ok ? { ok: true } : answer;
+  }
+
+  *autoTopUp(as: Address, auto: AutoTopUp | null): Flow<Outcome> {
+    yield* [];
+    const state = this.state();
+    const refusal = mayNot(state, as);
+    if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    for (const allocation of auto?.allocations ?? []) {
+      const fault = topUpFault(allocation, this.#setting.schedule.now);
+      if (fault !== null) return refusalOf(fault);
+      if (!this.#isSigned(state, allocation)) return { ok: false, code: "funding_invalid" };
+    }
+    const result = this.#life.apply({ t: "auto_top_up", auto });
+    return result.ok ? { ok: true } : refusalOf(result);
+  }
+
+  /** As durable-objects/lease/allocation.ts: a wallet's the token judges. */
+  #isSigned({ lease }: State, funding: LeaseFunding): boolean {
+    if (!isFromCredit(funding)) return true;
+    const { hasher, keyring } = this.#setting;
+    const { funded_to, valid_before: validBefore, signature } = funding;
+    const digest = hasher.allocate({ leaseIds: [lease.hash], fundedTo: [funded_to], validBefore });
+    return keyring.isSigned(lease.terms.consumerSigner, digest, signature);
   }
 
   *submit(

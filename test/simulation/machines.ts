@@ -13,7 +13,7 @@ import * as meter from "@gpux/durable-objects/meter-lease/machine";
 import * as node from "@gpux/durable-objects/node/machine";
 import type { Address, JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
-import { CONTRACT, type EscrowRules } from "./escrow.ts";
+import { CONTRACT, type EscrowRules } from "./escrow-rules.ts";
 
 /** How the simulated shells behave where a planted bug may have them behave otherwise. */
 export interface ShellRules {
@@ -61,7 +61,12 @@ export interface Machines {
     readonly openQuotes: typeof account.openQuotes;
     readonly stepOrder: typeof stepOrder;
   };
-  readonly meter: { readonly step: typeof meter.step };
+  readonly meter: {
+    readonly step: typeof meter.step;
+    readonly promise: typeof meter.promise;
+    /** Whether what `check` says of the consumer's signature counts. */
+    readonly isSigned: (check: () => boolean) => boolean;
+  };
   readonly agent: {
     readonly checkSettle: typeof checkSettle;
     readonly checkClose: typeof checkClose;
@@ -85,7 +90,7 @@ export const PRODUCT: Machines = {
     openQuotes: account.openQuotes,
     stepOrder,
   },
-  meter: { step: meter.step },
+  meter: { step: meter.step, promise: meter.promise, isSigned: (check) => check() },
   agent: { checkSettle, checkClose, findEnded, endedAttempts, takenShares, uncovered, acknowledged },
   shell: {
     storesFirst: true,

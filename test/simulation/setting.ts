@@ -4,9 +4,10 @@ import type { BookEntry, Found, HoldRequest, Outcome, PaymentNeeded } from "@gpu
 import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromLease, FromNode, ToLease, ToNode } from "@gpux/protocol/frames";
+import type { AutoTopUp, LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobRequest, RoutedJobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseStatus, Quote } from "@gpux/protocol/lease";
+import type { LeaseStatus, Quote } from "@gpux/protocol/lease";
 import type { FundingPlan, OrderAuthorization } from "@gpux/protocol/order";
 import type { Demand } from "@gpux/protocol/resources";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
@@ -42,10 +43,11 @@ export interface LeaseDoor extends Actor {
   quote(request: HoldRequest): Flow<Outcome>;
   reserve(validBefore: number): Flow<Outcome>;
   fund(
-    funding: FundingAuthorization,
+    funding: LeaseFunding,
     plan?: FundingPlan | null,
   ): Flow<Outcome<{ status: LeaseStatus; expiry: number }>>;
-  topUp(as: Address, funding: FundingAuthorization): Flow<Outcome>;
+  topUp(as: Address, funding: LeaseFunding): Flow<Outcome>;
+  autoTopUp(as: Address, auto: AutoTopUp | null): Flow<Outcome>;
   submit(
     as: Address,
     id: JobId,
@@ -84,7 +86,7 @@ export interface AccountDoor extends Actor {
   /** Several leases at once, all or none. */
   order(by: Address, request: Wanted, nodes: number): Flow<Outcome<{ order: OrderState }>>;
   fundOrder(id: OrderId, funding: OrderAuthorization): Flow<Outcome<{ order: OrderState }>>;
-  openLease(by: Address, id: LeaseId, funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus }>>;
+  openLease(by: Address, id: LeaseId, funding: LeaseFunding): Flow<Outcome<{ status: LeaseStatus }>>;
   quoteOf(draft: Draft, amount: bigint): Quote;
   submit(
     by: Address,

@@ -6,6 +6,7 @@ import type { NodeState } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { Offer, Resources } from "@gpux/protocol/resources";
+import { CreditWatch } from "./credit-watch.ts";
 import type { Disk } from "./disk.ts";
 import { type Escrow, INCLUDED_UP_TO } from "./escrow.ts";
 import { LeaseLedger, type Observed } from "./lease-ledger.ts";
@@ -28,6 +29,7 @@ const KINDS = ["gpus", "cpu", "memory_gb"] as const satisfies readonly (keyof Re
 /** Sees everything, says nothing, and stops the simulation at the first thing that must not be. */
 export class Watch {
   readonly ledgers = new Map<LeaseId, LeaseLedger>();
+  readonly credit = new CreditWatch();
   readonly #schedule: Schedule;
   readonly #truth: Truth;
   readonly #allowances = new Map<Bytes32, bigint>();
@@ -55,6 +57,7 @@ export class Watch {
 
   leaseStepped(id: LeaseId, observed: Observed): void {
     this.ledgers.get(id)?.step(observed, this.#schedule.now);
+    this.credit.step(observed, this.#schedule.now);
     const { event, before, after } = observed;
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
@@ -119,7 +122,8 @@ export class Watch {
   }
 
   /** Every signature of the meter: never beyond what the consumer allowed, never back. */
-  attested({ lease, terms, cumulative }: Attested): void {
+  attested({ lease, terms, cumulative, isClose }: Attested): void {
+    if (isClose) this.credit.closes(lease);
     const allowed = this.#allowances.get(lease) ?? 0n;
     const most = allowed > terms.unattended ? allowed : terms.unattended;
     hold(cumulative <= most, "M5 the meter signs within the allowance", () => `${cumulative} of ${most}`);
@@ -212,6 +216,7 @@ export class Watch {
       );
     }
     for (const amount of escrow.owed.values()) due += amount;
+    for (const { amount } of escrow.credits.list()) due += amount;
     hold(escrow.held === due, "M1 the escrow has what it owes", () => `${escrow.held} for ${due}`);
     let all = escrow.held;
     for (const [account, amount] of escrow.wallets) {
@@ -219,5 +224,6 @@ export class Watch {
       all += amount;
     }
     hold(all === this.total, "M1 no money is made or lost", () => `${all} of ${this.total}`);
+    this.credit.chain(escrow, this.authorized);
   }
 }
