@@ -7,7 +7,7 @@ import { NONCE_TABLE } from "../nonce-window.ts";
 import { documentOf } from "./document.ts";
 import type { Entry } from "./draft.ts";
 import { isKept, type LeaseEntry } from "./events.ts";
-import { SESSION_TABLE } from "./sessions.ts";
+import { SESSION_TABLE, SESSION_UNSURE } from "./session-table.ts";
 import { isFinal, Job, Lease, type State, Tick } from "./state.ts";
 
 /** Described in docs/storage-schema.md. Amounts are TEXT, inside the documents too: SQLite's numbers would round them. */
@@ -23,6 +23,7 @@ const MIGRATIONS = [
   SESSION_TABLE,
   "CREATE TABLE events (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL)",
   "CREATE TABLE ticks (sequence INTEGER PRIMARY KEY, doc TEXT NOT NULL)",
+  SESSION_UNSURE,
 ] as const;
 
 /** Entries of the lease's own journal; past it only its status is written, however often its node comes and goes. */

@@ -1,13 +1,15 @@
-import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import type { Caller, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import { type JobRequest, type RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import type { Demand } from "@gpux/protocol/resources";
+import type { SessionId } from "@gpux/protocol/session";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow } from "./actor.ts";
 import { Buyer } from "./buyer.ts";
 import type { Purse } from "./purse.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
+import { askAs, SessionKeys } from "./session-keys.ts";
 import { type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
 
@@ -23,9 +25,18 @@ interface Order {
   request: JobRequest;
   /** Of a lease that is opened for it, whose money it is; null: the consumer's own. */
   readonly payer: Address | null;
+  /** Under which it is asked for; null: by the wallet. */
+  readonly session: SessionId | null;
   /** Opens the lease that was quoted for it, with the same request. */
   opening: Pick<RoutedJobRequest, "lease" | "funding">;
   acknowledged: JobSeen | null;
+}
+
+/** What only some consumers have. */
+export interface Means {
+  readonly purse: Purse | null;
+  /** Choices of its sessions; null: it grants none. */
+  readonly sessions: Random | null;
 }
 
 /** Somebody who wants jobs done and does not always wait for answers. Its notes survive; what it is doing does not. */
@@ -35,6 +46,8 @@ export class Consumer extends Actor {
   readonly #truth: Truth;
   readonly #random: Random;
   readonly #buyer: Buyer;
+  /** Null: its wallet signs everything. */
+  readonly #keys: SessionKeys | null;
   readonly #orders: Order[] = [];
   readonly #meanPauseMs: number;
   #made = 0;
@@ -47,7 +60,7 @@ export class Consumer extends Actor {
     truth: Truth,
     random: Random,
     meanPauseMs: number,
-    purse: Purse | null,
+    { purse, sessions }: Means,
   ) {
     super(`consumer ${address.slice(2, 4)}`);
     this.address = address;
@@ -56,6 +69,7 @@ export class Consumer extends Actor {
     this.#random = random;
     this.#meanPauseMs = meanPauseMs;
     this.#buyer = new Buyer(this, address, setting, random, purse);
+    this.#keys = sessions === null ? null : new SessionKeys(this, address, setting, sessions);
   }
 
   start(): void {
@@ -78,6 +92,8 @@ export class Consumer extends Actor {
   }
 
   #act(): Flow<void> {
+    const granting = this.#keys?.act() ?? null;
+    if (granting !== null) return granting;
     const spending = this.#buyer.spend();
     if (spending !== null) return spending;
     const dice = this.#random.next();
@@ -130,6 +146,7 @@ export class Consumer extends Actor {
         priority: this.#random.int(-1, 1),
       },
       payer: this.#buyer.payerOfJob(),
+      session: this.#keys?.ofJob() ?? null,
       opening: {},
       acknowledged: null,
     };
@@ -178,19 +195,20 @@ export class Consumer extends Actor {
         this,
         account,
         `job ${order.number}`,
-        () => account.submit(this.address, key, bodyHash, routed, order.waitMs),
+        () => account.submit(this.address, key, bodyHash, routed, order.waitMs, order.session),
         true,
       );
     }
     const lease = this.#setting.lease(order.lease);
     const id = jobIdFor(order.lease, this.address, `key:${key}`);
-    return yield* network.call(
-      this,
-      lease,
-      `job ${order.number}`,
-      () => lease.submit(this.address, id, request, order.waitMs),
-      true,
-    );
+    const what = `job ${order.number}`;
+    const ask = (as: Caller) =>
+      network.call(this, lease, what, () => lease.submit(as, id, request, order.waitMs), true);
+    const account = this.#setting.account(this.address);
+    return yield* askAs(this.address, order.session, ask, (session, needs) => {
+      const admit = () => account.admitSession(session, lease.id, needs);
+      return network.call(this, account, "admit session", admit, true);
+    });
   }
 
   #acknowledge(order: Order, job: JobSeen): void {

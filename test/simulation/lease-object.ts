@@ -1,4 +1,4 @@
-import type { HoldRequest, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import type { Caller, HoldRequest, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
 import {
   isLanding,
   mayNot,
@@ -18,6 +18,7 @@ import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { JobRequest } from "@gpux/protocol/job";
 import type { LeaseStatus } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
+import type { SessionId } from "@gpux/protocol/session";
 import { Actor, type Flow } from "./actor.ts";
 import type { Disk } from "./disk.ts";
 import { LeaseLife } from "./lease-life.ts";
@@ -161,7 +162,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
   }
 
   *submit(
-    as: Address,
+    as: Caller,
     id: JobId,
     request: JobRequest,
     waitMs: number,
@@ -169,15 +170,19 @@ export class LeaseObject extends Actor implements LeaseDoor {
     yield* [];
     const hash = inputHashOf(request);
     const state = this.state();
-    const refusal = mayNot(state, as);
+    const refusal = this.#mayNot(as);
     if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const known = this.#life.job(id);
     if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
     if (known === null) {
       if (!this.#isAllowed(state, request)) return { ok: false, code: "allowance_invalid" };
-      const arrival = { t: "submit", job: id, clientId: null, request, inputHash: hash } as const;
+      const session = typeof as === "string" ? null : as.session;
+      const needs = session === null ? null : this.#life.sessions.needs(session, request.max_price);
+      if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
+      const arrival = { t: "submit", job: id, clientId: null, request, inputHash: hash, session } as const;
       const result = this.#life.apply(arrival, waitMs > 0);
       if (!result.ok) return paymentNeeded(state, result);
+      if (session !== null) this.#life.sessions.take(session, id, request.max_price);
     }
     const job = yield* this.#answered(id, waitMs);
     return job === null ? { ok: false, code: "job_unknown" } : { ok: true, job, replayed: known !== null };
@@ -203,9 +208,14 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return job === null ? null : this.#seen(job);
   }
 
-  *job(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>> {
+  #mayNot(as: Caller): Refused | null {
+    const refusal = mayNot(this.state(), typeof as === "string" ? as : as.address);
+    return refusal ?? this.#life.sessions.refusal(as);
+  }
+
+  *job(as: Caller, id: JobId): Flow<Outcome<{ job: JobSeen }>> {
     yield* [];
-    const refusal = mayNot(this.state(), as);
+    const refusal = this.#mayNot(as);
     if (refusal !== null) return refusal;
     this.#life.write();
     const job = this.#life.job(id);
@@ -239,6 +249,25 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (refusal !== null) return refusal;
     const result = this.#life.apply({ t: "close" });
     return result.ok ? { ok: true } : refusalOf(result);
+  }
+
+  *admitSession(session: SessionId, until: number, ceiling: bigint): Flow<Outcome> {
+    yield* [];
+    if (this.state() === null) return { ok: false, code: "lease_unknown" };
+    const admitted = this.#life.sessions.admit(session, until, ceiling, this.#setting.schedule.now);
+    if (admitted.ok) this.#setting.watch.sessions.vouched(this.id, session);
+    return admitted;
+  }
+
+  *trimSession(session: SessionId): Flow<bigint | null> {
+    yield* [];
+    return this.state() === null ? null : this.#life.sessions.trim(session);
+  }
+
+  *revokeSession(session: SessionId, until: number): Flow<void> {
+    yield* [];
+    this.#setting.watch.sessions.revoked(this.id, session);
+    if (this.state() !== null) this.#life.sessions.revoke(session, until);
   }
 
   *letGo(): Flow<void> {
@@ -282,6 +311,8 @@ export class LeaseObject extends Actor implements LeaseDoor {
     const { ticket, request } = brought;
     if (inputHashOf(request) !== ticket.inputHash || this.#life.job(frame.job) !== null) return;
     this.#life.apply({ t: "restore", ticket, request });
+    if (ticket.session !== null && this.#life.job(frame.job) !== null)
+      this.#life.sessions.takeBack(ticket.session, frame.job, ticket.max_price);
   }
 
   /** A live job or one of the table. */

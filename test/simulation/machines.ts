@@ -5,9 +5,17 @@ import { checkClose, checkSettle } from "@gpux/agent/leases/receipts";
 import { acknowledged } from "@gpux/agent/link/outbox";
 import * as account from "@gpux/durable-objects/account/machine";
 import { stepOrder } from "@gpux/durable-objects/account/order";
+import {
+  freeOf,
+  missingAt,
+  sessionRefusal,
+  setAside,
+  untoldLeases,
+} from "@gpux/durable-objects/account/session-cap";
 import type { BookEvent, Book as Offers } from "@gpux/durable-objects/book/machine";
 import { duties } from "@gpux/durable-objects/lease/duties";
 import * as lease from "@gpux/durable-objects/lease/machine";
+import { LeaseSessions } from "@gpux/durable-objects/lease/sessions";
 import { isForgotten, wakeAt } from "@gpux/durable-objects/lease/timers";
 import * as meter from "@gpux/durable-objects/meter-lease/machine";
 import * as node from "@gpux/durable-objects/node/machine";
@@ -33,6 +41,10 @@ export interface ShellRules {
   readonly acknowledgesDurable: boolean;
   /** The relayer calls a funding hard only once no reorganisation reaches it. */
   readonly waitsForFinality: boolean;
+  /** A lease that lost its agent's connection with its memory counts what is set aside for a session as used. */
+  readonly doubtsAfterCrash: boolean;
+  /** An account writes down what it sets aside for a session before the lease hears of it. */
+  readonly setsAsideFirst: boolean;
 }
 
 /** The ended attempts that an agent names in its hello, as agent/leases/lease.ts has it. */
@@ -76,6 +88,14 @@ export interface Machines {
     readonly uncovered: typeof uncovered;
     readonly acknowledged: typeof acknowledged;
   };
+  readonly sessions: {
+    readonly refusal: typeof sessionRefusal;
+    readonly freeOf: typeof freeOf;
+    readonly missingAt: typeof missingAt;
+    readonly setAside: typeof setAside;
+    readonly untoldLeases: typeof untoldLeases;
+    readonly ofLease: (...by: ConstructorParameters<typeof LeaseSessions>) => LeaseSessions;
+  };
   readonly shell: ShellRules;
   readonly escrow: EscrowRules;
 }
@@ -92,6 +112,14 @@ export const PRODUCT: Machines = {
   },
   meter: { step: meter.step, promise: meter.promise, isSigned: (check) => check() },
   agent: { checkSettle, checkClose, findEnded, endedAttempts, takenShares, uncovered, acknowledged },
+  sessions: {
+    refusal: sessionRefusal,
+    freeOf,
+    missingAt,
+    setAside,
+    untoldLeases,
+    ofLease: (rows, ofSession, isSure) => new LeaseSessions(rows, ofSession, isSure),
+  },
   shell: {
     storesFirst: true,
     syncsBeforeSigning: true,
@@ -101,6 +129,8 @@ export const PRODUCT: Machines = {
     sendsTickets: true,
     acknowledgesDurable: true,
     waitsForFinality: true,
+    setsAsideFirst: true,
+    doubtsAfterCrash: true,
   },
   escrow: CONTRACT,
 };

@@ -18,7 +18,7 @@ export function isQuiet(world: World): boolean {
     world.leases().every((lease) => lease.isQuiet()) &&
     world.nodes().every((node) => node.state.allocations.size === 0 && node.state.publication === null) &&
     world.agents.every((agent) => agent.taken().length === 0) &&
-    world.accounts().every((account) => account.orders.isQuiet())
+    world.accounts().every((account) => account.orders.isQuiet() && account.sessions.isQuiet())
   );
 }
 

@@ -13,6 +13,7 @@ import { LeaseLedger, type Observed } from "./lease-ledger.ts";
 import type { Attested } from "./meter.ts";
 import type { Schedule } from "./schedule.ts";
 import type { JobSeen, Line } from "./seen.ts";
+import { SessionWatch } from "./session-watch.ts";
 import type { Slots } from "./slots.ts";
 import type { Truth } from "./truth.ts";
 import { hold, Violation } from "./violation.ts";
@@ -30,6 +31,7 @@ const KINDS = ["gpus", "cpu", "memory_gb"] as const satisfies readonly (keyof Re
 export class Watch {
   readonly ledgers = new Map<LeaseId, LeaseLedger>();
   readonly credit = new CreditWatch();
+  readonly sessions = new SessionWatch();
   readonly #schedule: Schedule;
   readonly #truth: Truth;
   readonly #allowances = new Map<Bytes32, bigint>();
@@ -58,6 +60,7 @@ export class Watch {
   leaseStepped(id: LeaseId, observed: Observed): void {
     this.ledgers.get(id)?.step(observed, this.#schedule.now);
     this.credit.step(observed, this.#schedule.now);
+    this.sessions.step(observed);
     const { event, before, after } = observed;
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
@@ -77,7 +80,9 @@ export class Watch {
 
   /** A crash took what was not on its disk. */
   leaseRewound(id: LeaseId, disk: Disk): void {
-    this.ledgers.get(id)?.rewind(disk);
+    const ledger = this.ledgers.get(id);
+    if (ledger !== undefined) this.sessions.rewound(ledger.jobs.values(), disk.jobs);
+    ledger?.rewind(disk);
   }
 
   journal(id: LeaseId, lines: readonly Line[]): void {
