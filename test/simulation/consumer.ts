@@ -265,7 +265,7 @@ export class Consumer extends Actor {
     const request = { ...order.request, inputs: { n: { number: order.number + 1_000_000 } } };
     const other = { ...order, number: order.number + 1_000_000, request };
     const answer = yield* this.#ask(other, request);
-    this.#setting.watch.reused(order.key, answer);
+    if (order.acknowledged !== null) this.#setting.watch.reused(order.key, order.acknowledged.id, answer);
   }
 
   *#cancel(): Flow<void> {

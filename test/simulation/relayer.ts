@@ -38,6 +38,8 @@ export class Relayer extends Actor {
   readonly #schedule: Schedule;
   readonly #hasher: TypedDataHasher;
   readonly #takenBack = new Map<IntentKey, number>();
+  /** What was done once, by whomever, and a reorganisation undid. */
+  readonly #undone = new Set<IntentKey>();
   readonly #landed: Bell;
   #strangers = 0;
   /** What each transaction of ours cost; sent again after a reorganisation it is the same one. */
@@ -54,9 +56,11 @@ export class Relayer extends Actor {
     chain.onIncluded = (included) => this.#included(included);
     chain.onTakenBack = (transaction) => {
       // What others landed may be gone with it.
-      for (const known of this.#known.values())
-        if (known.included !== null && known.included.number > chain.height - REORG_BLOCKS)
-          known.included = null;
+      for (const [key, known] of this.#known) {
+        if (known.included === null || known.included.number <= chain.height - REORG_BLOCKS) continue;
+        known.included = null;
+        this.#undone.add(key);
+      }
       this.#takenBack.set(transaction.key, schedule.now);
       if (transaction.intent.kind === "withdraw") this.#againSoon(transaction);
       else chain.send(transaction);
@@ -176,9 +180,18 @@ export class Relayer extends Actor {
   /** Names of leases by their terms, for the occasions of withdrawals. */
   readonly leaseNames = new Map<LeaseTerms, string>();
 
+  /** Leases of whose fundings a reorganisation took one back, for good or until it landed again in another order. */
+  get undone(): ReadonlySet<Bytes32> {
+    const terms = [...this.#undone].flatMap((key) => {
+      const intent = this.#known.get(key)?.intent;
+      return intent?.kind === "fund" || intent?.kind === "allocate" ? intent.terms : [];
+    });
+    return new Set(terms.map((each) => this.#hasher.leaseTerms(each)));
+  }
+
   /** Leases of whose fundings a reorganisation took one back for good. */
   get neverLanded(): ReadonlySet<Bytes32> {
-    const lost = [...this.#takenBack.keys()].flatMap((key) => {
+    const lost = [...this.#takenBack.keys(), ...this.#undone].flatMap((key) => {
       const known = this.#known.get(key);
       const isMoney = known?.intent.kind === "fund" || known?.intent.kind === "allocate";
       return isMoney && known.included === null ? known.intent.terms : [];

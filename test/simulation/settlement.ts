@@ -142,7 +142,10 @@ export function checkEnd(world: World, healedAt: number): void {
       "J5 every lease is closed on chain",
       () => `${object.name} is ${onChain.status}`,
     );
-    const isRisked = world.setting.relayer.neverLanded.has(lease.hash);
+    const { relayer } = world.setting;
+    // A target counts what was there before it, so that after a reorganisation wallets' money may come to less beside it.
+    const isMixed = world.watch.authorized.has(lease.hash) && world.watch.credit.target(lease.hash) > 0n;
+    const isRisked = relayer.neverLanded.has(lease.hash) || (isMixed && relayer.undone.has(lease.hash));
     hold(
       isRisked || lease.funded <= onChain.funded,
       "M5 a lease counts on no money but the chain's",
