@@ -1,21 +1,16 @@
 import type { Caller, HoldRequest, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
-import {
-  isLanding,
-  mayNot,
-  paymentNeeded,
-  refusalOf,
-  topUpAnswer,
-} from "@gpux/durable-objects/lease/answers";
+import { isLanding, mayNot, refusalOf, topUpAnswer } from "@gpux/durable-objects/lease/answers";
 import { HOT } from "@gpux/durable-objects/lease/deferral";
 import { fundingFault, topUpFault } from "@gpux/durable-objects/lease/funding";
 import { quotedLease } from "@gpux/durable-objects/lease/quoted";
 import { claimsOf } from "@gpux/durable-objects/lease/signatures";
 import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { judge, type Shell, take } from "@gpux/durable-objects/lease/submission";
 import { broughtBack } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, type FromLease, type ToLease } from "@gpux/protocol/frames";
 import { type AutoTopUp, fundingKey, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
-import type { JobRequest } from "@gpux/protocol/job";
+import type { JobRequest, SignedAllowance } from "@gpux/protocol/job";
 import type { LeaseStatus } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
 import type { SessionId } from "@gpux/protocol/session";
@@ -167,32 +162,50 @@ export class LeaseObject extends Actor implements LeaseDoor {
     request: JobRequest,
     waitMs: number,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded> {
-    yield* [];
-    const hash = inputHashOf(request);
-    const state = this.state();
-    const refusal = this.#mayNot(as);
-    if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
-    const known = this.#life.job(id);
-    if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
-    if (known === null) {
-      if (!this.#isAllowed(state, request)) return { ok: false, code: "allowance_invalid" };
-      const session = typeof as === "string" ? null : as.session;
-      const needs = session === null ? null : this.#life.sessions.needs(session, request.max_price);
-      if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
-      const arrival = { t: "submit", job: id, clientId: null, request, inputHash: hash, session } as const;
-      const result = this.#life.apply(arrival, waitMs > 0);
-      if (!result.ok) return paymentNeeded(state, result);
-      if (session !== null) this.#life.sessions.take(session, id, request.max_price);
-    }
+    const taken = this.#takeIn(as, id, request, waitMs);
+    if (!taken.ok) return taken;
     const job = yield* this.#answered(id, waitMs);
-    return job === null ? { ok: false, code: "job_unknown" } : { ok: true, job, replayed: known !== null };
+    return job === null ? { ok: false, code: "job_unknown" } : { ok: true, job, replayed: taken.replayed };
   }
 
-  #isAllowed({ lease }: State, { allowance }: JobRequest): boolean {
-    if (allowance === undefined || allowance.cumulative <= (lease.allowance?.cumulative ?? 0n)) return true;
+  /** As in durable-objects/lease/submission.ts, without its waits for hashes and curves. */
+  #takeIn(
+    as: Caller,
+    id: JobId,
+    request: JobRequest,
+    waitMs: number,
+  ): Outcome<{ replayed: boolean }> | PaymentNeeded {
+    const session = typeof as === "string" ? null : as.session;
+    const arrivals = [
+      { job: id, clientId: null, request, inputHash: inputHashOf(request), batch: null, session },
+    ];
+    const shell = this.#shell();
+    const judged = judge(shell, as, arrivals);
+    if (!judged.ok) return judged;
+    if (judged.fresh.length === 0) return { ok: true, replayed: true };
+    if (judged.offered !== null && !this.#isAllowed(judged.offered.allowance))
+      return { ok: false, code: "allowance_invalid" };
+    const taken = take(shell, as, arrivals, judged, { together: false, mayWait: waitMs > 0 });
+    return taken.ok ? { ok: true, replayed: false } : taken;
+  }
+
+  #shell(): Shell {
+    const life = this.#life;
+    return {
+      state: this.state(),
+      sessions: life.sessions,
+      mayNot: (as) => this.#mayNot(as),
+      job: (id) => life.job(id),
+      apply: (event, mayWait) => life.apply(event, mayWait),
+    };
+  }
+
+  #isAllowed({ cumulative, signature }: SignedAllowance): boolean {
+    const lease = this.state()?.lease;
+    if (lease === undefined) return false;
     const { hasher, keyring } = this.#setting;
-    const digest = hasher.allowance({ leaseId: lease.hash, cumulative: allowance.cumulative });
-    return keyring.isSigned(lease.terms.consumerSigner, digest, allowance.signature);
+    const digest = hasher.allowance({ leaseId: lease.hash, cumulative });
+    return keyring.isSigned(lease.terms.consumerSigner, digest, signature);
   }
 
   /** ACK-1: who is told to come back finds the job; who hears of its end may hear it before the disk does (ACK-5). */
