@@ -39,11 +39,12 @@ export class Buyer {
   /** Something to be done with credit; null most of the time, and for who has none. */
   spend(): Flow<void> | null {
     const purse = this.#purse;
-    if (purse === null || !purse.random.chance(0.25)) return null;
+    if (purse === null || !purse.random.chance(0.3)) return null;
     const dice = purse.random.next();
     if (this.leases.length === 0 || dice < (this.leases.length < 3 ? 0.35 : 0.1))
       return purse.random.chance(0.25) ? this.openTogether(purse) : this.open(purse);
-    return dice < 0.6 ? this.#raise(purse) : this.#leaveRaises(purse);
+    if (dice < 0.5) return this.#raise(purse);
+    return dice < 0.85 ? this.#leaveRaises(purse) : this.#closeRaised(purse);
   }
 
   /** Whose money a lease is opened with that a job may need; null: its own. */
@@ -229,6 +230,14 @@ export class Buyer {
     const lease = this.#setting.lease(quote.lease_id);
     const ask = () => lease.autoTopUp(this.#address, auto);
     yield* this.#setting.network.call(this.#owner, lease, "auto top-up", ask, true);
+  }
+
+  /** While raises may be on their way to it. */
+  *#closeRaised(purse: Purse): Flow<void> {
+    const quote = this.#payable(purse);
+    if (quote === null) return;
+    const lease = this.#setting.lease(quote.lease_id);
+    yield* this.#setting.network.call(this.#owner, lease, "close", () => lease.close(this.#address), true);
   }
 
   /** A lease of the payer whose credit it is: that of another is not touched. */

@@ -28,7 +28,7 @@ export class Thief extends Actor {
 
   *live(): Flow<void> {
     while (!this.isDone) {
-      yield* sleep(this.#setting.schedule, this.#random.wait(15_000), "thief acts");
+      yield* sleep(this.#setting.schedule, this.#random.wait(8_000), "thief acts");
       const known = this.#leases().flatMap((object) => {
         const lease = object.state()?.lease;
         return lease === undefined || lease.status === "quoted" ? [] : [lease];
@@ -39,7 +39,11 @@ export class Thief extends Actor {
       const ending = known.filter(
         ({ id, closing }) => closing !== null && (this.#seen.get(id)?.size ?? 0) > 1,
       );
-      const lease = this.#random.pick(ending.length > 0 && this.#random.chance(0.5) ? ending : known);
+      if (ending.length > 0 && this.#random.chance(0.6)) {
+        this.run(this.#land(this.#random.pick(ending), true), () => {});
+        continue;
+      }
+      const lease = this.#random.pick(known);
       const deed = this.#random.pick([this.#land, this.#land, this.#inflate, this.#release, this.#reclaim]);
       this.run(deed.call(this, lease), () => {});
     }
@@ -58,10 +62,11 @@ export class Thief extends Actor {
   }
 
   /** A signed target at a moment that its consumer did not choose: again, out of turn, or for a lease that has ended. */
-  *#land(lease: Lease): Flow<void> {
-    const signed = this.#signed(lease);
-    if (signed.length === 0) return;
-    yield* this.#ask(lease, this.#random.pick(signed));
+  *#land(lease: Lease, isHighest = false): Flow<void> {
+    const signed = this.#signed(lease).sort((a, b) => (a.funded_to < b.funded_to ? 1 : -1));
+    const [highest] = signed;
+    if (highest === undefined) return;
+    yield* this.#ask(lease, isHighest ? highest : this.#random.pick(signed));
   }
 
   /** A higher target, or one that lasts longer, with the signature of the one that was asked for. */
