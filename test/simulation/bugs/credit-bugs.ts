@@ -95,15 +95,17 @@ export const CREDIT_BUGS: readonly Bug[] = [
   },
   {
     name: "forgets-the-raise-that-is-needed",
-    about: "raises wait until the consumer says something",
+    about: "a lease that is short already when raises are left with it, or a job comes, waits with them",
     plant: (product) =>
       inLease(product, ({ step }) => ({
         step(state, event, now) {
-          const { autoTopUp } = state.lease;
-          if (event.t !== "submit" || autoTopUp === null) return step(state, event, now);
-          const without = step({ ...state, lease: { ...state.lease, autoTopUp: null } }, event, now);
-          if (!without.ok) return without;
-          return { ...without, next: { ...without.next, lease: { ...without.next.lease, autoTopUp } } };
+          const isLeft = event.t === "auto_top_up";
+          if (!isLeft && event.t !== "submit") return step(state, event, now);
+          const autoTopUp = isLeft ? event.auto : state.lease.autoTopUp;
+          const bare = { ...state, lease: { ...state.lease, autoTopUp: null } };
+          const result = step(bare, isLeft ? { t: "auto_top_up", auto: null } : event, now);
+          if (!result.ok) return result;
+          return { ...result, next: { ...result.next, lease: { ...result.next.lease, autoTopUp } } };
         },
       })),
   },
