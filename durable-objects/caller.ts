@@ -30,7 +30,7 @@ export async function askAs<Answer extends object>(
 }
 
 /** The ceiling that a Lease's answer asks for (0n: it does not know the session); null when the answer stands. */
-function neededFor(answer: object): bigint | null {
+export function neededFor(answer: object): bigint | null {
   if (!("code" in answer)) return null;
   if (answer.code === "session_unknown") return 0n;
   if (answer.code !== "session_cap_exceeded" || !("needs" in answer)) return null;

@@ -9,6 +9,7 @@ import {
 } from "@gpux/protocol/session";
 import { z } from "zod";
 import type { LeaseRpc, Outcome, Principal, Refused } from "../interfaces.ts";
+import { freeOf, missingAt, type Place, sessionRefusal, setAside, untoldLeases } from "./session-cap.ts";
 
 /** Steps for the Account's migrations. Amounts are TEXT. */
 export const SESSION_TABLES = [
@@ -34,8 +35,6 @@ export const SESSION_TABLES = [
 export const MAX_SESSIONS = 64;
 /** Over sessions are shown so long. */
 const KEEP_MS = 24 * 3_600_000;
-/** A lease gets this part of what is free of a cap beyond what it needs, so that it seldom asks again. */
-const SLACK = 4n;
 const FIRST_RETRY_MS = 2_000;
 const LAST_RETRY_MS = 300_000;
 
@@ -51,9 +50,11 @@ const Row = z.strictObject({
   revokedAt: z.int().nullable(),
 });
 type Row = z.output<typeof Row>;
-/** A lease that knows the session, and what of its cap is set aside there. */
-const Place = z.strictObject({ lease: LeaseId, reserved: Amount, told: z.int() });
-type Place = z.output<typeof Place>;
+const PlaceRow = z.strictObject({
+  lease: LeaseId,
+  reserved: Amount,
+  told: z.int().transform((flag) => flag === 1),
+});
 
 /** What is asked of leases here. */
 interface Leases {
@@ -108,11 +109,7 @@ export class AccountSessions {
 
   /** Why the principal's session may do nothing any more; null when it stands, and for the wallet itself. */
   refusal({ session }: Principal, now: number): Refused | null {
-    if (session === undefined) return null;
-    const row = this.#row(session.id);
-    // Only after the account was lost could a sealed session be unknown; who holds its key is nobody then.
-    if (row === null || row.revokedAt !== null) return { ok: false, code: "session_revoked" };
-    return row.expiresAt <= now ? { ok: false, code: "session_expired" } : null;
+    return session === undefined ? null : sessionRefusal(this.#row(session.id), now);
   }
 
   /** See AccountRpc. */
@@ -126,21 +123,14 @@ export class AccountSessions {
     const refused = this.refusal(by, now);
     const row = by.session === undefined ? null : this.#row(by.session.id);
     if (refused !== null || row === null) return refused ?? { ok: false, code: "session_unknown" };
-    const before = this.#place(row.id, lease)?.reserved ?? 0n;
-    const more = needs > before ? needs - before : 0n;
-    if (more > this.#free(row)) await this.#trim(row, lease);
+    const places = this.#places(row.id);
+    if (missingAt(lease, places, needs) > freeOf(row, places)) await this.#trim(row, lease);
     // It may have been revoked meanwhile, and those leases told that were known then.
     const late = this.refusal(by, now);
     if (late !== null) return late;
-    const free = this.#free(row);
-    if (more > free)
-      return {
-        ok: false,
-        code: "session_cap_exceeded",
-        detail: `of the cap of ${row.cap}, ${free} is left beside what other jobs have cost or may cost`,
-      };
-    const extra = more === 0n || free / SLACK <= more ? more : free / SLACK;
-    const reserved = before + extra;
+    const aside = setAside(row, this.#places(row.id), lease, needs);
+    if (!aside.ok) return aside;
+    const { reserved } = aside;
     // Before the lease hears of it: whatever happens between, no more than this can be spent there.
     this.#reserve(row.id, lease, reserved);
     const admitted = await this.#leases.getByName(lease).admitSession(row.id, row.expiresAt, reserved);
@@ -193,20 +183,14 @@ export class AccountSessions {
     return this.#untold(now).length === 0 ? null : now + this.#retryMs;
   }
 
-  /** A token that has ended opens nothing anywhere, so nobody needs to hear of its end. */
   #untold(now: number): { session: SessionId; until: number; lease: LeaseId }[] {
-    return this.#rows()
-      .filter((row) => row.revokedAt !== null && row.expiresAt > now)
-      .flatMap((row) =>
-        this.#places(row.id)
-          .filter((place) => place.told === 0)
-          .map(({ lease }) => ({ session: row.id, until: row.expiresAt, lease })),
-      );
-  }
-
-  #free(row: Row): bigint {
-    const reserved = this.#places(row.id).reduce((sum, place) => sum + place.reserved, 0n);
-    return row.cap > reserved ? row.cap - reserved : 0n;
+    return this.#rows().flatMap((row) =>
+      untoldLeases(row, this.#places(row.id), now).map((lease) => ({
+        session: row.id,
+        until: row.expiresAt,
+        lease,
+      })),
+    );
   }
 
   #reserve(session: SessionId, lease: LeaseId, reserved: bigint): void {
@@ -231,7 +215,7 @@ export class AccountSessions {
       created_at: new Date(row.createdAt).toISOString(),
       expires_at: new Date(row.expiresAt).toISOString(),
       revoked_at: row.revokedAt === null ? null : new Date(row.revokedAt).toISOString(),
-      untold_leases: row.revokedAt === null ? 0 : places.filter((place) => place.told === 0).length,
+      untold_leases: row.revokedAt === null ? 0 : places.filter(({ told }) => !told).length,
     };
   }
 
@@ -249,14 +233,10 @@ export class AccountSessions {
       .map((row) => Row.parse(row));
   }
 
-  #place(session: SessionId, lease: LeaseId): Place | null {
-    return this.#places(session).find((place) => place.lease === lease) ?? null;
-  }
-
   #places(session: SessionId): Place[] {
     return this.#sql
       .exec("SELECT lease, reserved, told FROM session_leases WHERE session = ?", session)
       .toArray()
-      .map((place) => Place.parse(place));
+      .map((place) => PlaceRow.parse(place));
   }
 }

@@ -66,7 +66,7 @@ export class Inbox {
     if (this.#life.job(job) !== null) return;
     this.#life.apply({ t: "restore", ticket, request });
     if (ticket.session !== null && this.#life.job(job) !== null)
-      this.#life.sessions.take(ticket.session, job, ticket.max_price);
+      this.#life.sessions.takeBack(ticket.session, job, ticket.max_price);
   }
 }
 

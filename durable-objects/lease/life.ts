@@ -1,5 +1,6 @@
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
+import type { SessionId } from "@gpux/protocol/session";
 import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
 import type { Caller, Refused } from "../interfaces.ts";
@@ -9,7 +10,8 @@ import { BEHIND_MS, mayFollow } from "./deferral.ts";
 import { duties } from "./duties.ts";
 import { Errands } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
-import { LeaseSessions } from "./sessions.ts";
+import { SessionTable } from "./session-table.ts";
+import { LeaseSessions, mayBringBack } from "./sessions.ts";
 import { AgentSocket, Watchers } from "./sockets.ts";
 import { isSettled, isTerminal, type Job, type State, type Tick } from "./state.ts";
 import { LeaseStore } from "./store.ts";
@@ -59,6 +61,8 @@ export class Life implements Shell {
     this.clients = new ClientSockets(ctx, this.#state?.lease.id ?? null);
     this.#seen = this.#state?.lease.seen ?? 0;
     this.#sessions = this.#openSessions();
+    // Its agent was there, and with the connection may be gone what was answered last (SPEC ACK-5).
+    if (this.#state?.lease.awayAt === null && !this.agent.connected) this.#sessions.doubt();
   }
 
   get state(): State | null {
@@ -274,10 +278,12 @@ export class Life implements Shell {
   }
 
   #openSessions(): LeaseSessions {
-    return new LeaseSessions(this.#ctx.storage.sql, (session) => {
+    const ofSession = (session: SessionId) => {
       this.write();
       return this.#store.jobsOfSession(session);
-    });
+    };
+    const isSure = () => this.#state === null || !mayBringBack(this.#state, Date.now());
+    return new LeaseSessions(new SessionTable(this.#ctx.storage.sql), ofSession, isSure);
   }
 
   /** It has no row yet: should a crash take it, its agent's ticket brings it back. */

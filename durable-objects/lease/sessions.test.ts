@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import type { JobId } from "@gpux/protocol/ids";
 import { sessionIdOf } from "@gpux/protocol/session";
 import { expect, test } from "vitest";
+import { SessionTable } from "./session-table.ts";
 import { LeaseSessions } from "./sessions.ts";
 import type { Job } from "./state.ts";
 import { jobId, START } from "./testing/fixtures.ts";
@@ -31,11 +32,13 @@ class Jobs {
 /** A lease's own storage; `life` is another life of the object over the same rows. */
 async function inLease(
   name: string,
-  act: (life: () => LeaseSessions, jobs: Jobs, sql: SqlStorage) => void,
+  act: (life: (isSure?: boolean) => LeaseSessions, jobs: Jobs, sql: SqlStorage) => void,
 ): Promise<void> {
   await runInDurableObject(env.LEASE.getByName(name), (_, { storage }) => {
     const jobs = new Jobs();
-    act(() => new LeaseSessions(storage.sql, jobs.ofSession), jobs, storage.sql);
+    const life = (isSure = true) =>
+      new LeaseSessions(new SessionTable(storage.sql), jobs.ofSession, () => isSure);
+    act(life, jobs, storage.sql);
   });
 }
 
@@ -92,6 +95,23 @@ test("SES-5 a trimmed ceiling is what is used, and holds", () =>
     expect(life().needs(session, 1n)).toBe(1_001n);
     mine.ended(jobs.add(1, { status: "canceled", price: 0n }));
     expect(mine.trim(session)).toBe(0n);
+  }));
+
+test("SES-5 what a crash may have taken counts as used, here and for the cap, until its agent has told", () =>
+  inLease("sessions-g", (life, jobs) => {
+    life().admit(session, UNTIL, 2_000n, START);
+    jobs.add(1);
+    // A job of 700 was taken in and is in no row.
+    const next = life(false);
+    next.doubt();
+    expect(next.needs(session, 100n)).toBe(2_100n);
+    expect(next.trim(session)).toBe(2_000n);
+    next.takeBack(session, jobs.add(2).id, 700n);
+    expect(next.needs(session, 1n)).toBe(2_001n);
+    expect(life(false).trim(session)).toBe(2_300n);
+    const told = life(true);
+    expect(told.needs(session, 1n)).toBe(2_001n);
+    expect(told.trim(session)).toBe(2_000n);
   }));
 
 test("what has ended is forgotten when another comes, a revocation too, for no token opens it any more", () =>

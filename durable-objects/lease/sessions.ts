@@ -1,23 +1,35 @@
 import type { JobId } from "@gpux/protocol/ids";
-import { Amount } from "@gpux/protocol/money";
-import { SessionId } from "@gpux/protocol/session";
-import { z } from "zod";
+import type { SessionId } from "@gpux/protocol/session";
 import type { Caller, Outcome, Refused } from "../interfaces.ts";
-import { isTerminal, type Job } from "./state.ts";
+import { isOver, isTerminal, type Job, type State } from "./state.ts";
 
-/** Of sessions that this lease's Account has vouched for, or has revoked. Put this step into the migrations. */
-export const SESSION_TABLE =
-  "CREATE TABLE sessions (id TEXT PRIMARY KEY, ceiling TEXT NOT NULL, until INTEGER NOT NULL, revoked INTEGER NOT NULL) WITHOUT ROWID";
-
-const Row = z.strictObject({
-  id: SessionId,
+/** A session that this lease's Account has vouched for, or has revoked. */
+export interface SessionRow {
+  readonly id: SessionId;
   /** What the Account has set aside of the session's cap for this lease. */
-  ceiling: Amount,
+  readonly ceiling: bigint;
   /** Milliseconds: no token of the session counts after this, so neither does what is remembered here. */
-  until: z.int(),
-  revoked: z.int().transform((flag) => flag === 1),
-});
-type Row = z.output<typeof Row>;
+  readonly until: number;
+  readonly revoked: boolean;
+  /** Of the ceiling, what jobs may have used that a crash took and their agent may yet bring back. */
+  readonly unsure: bigint;
+}
+
+/** Where they are kept: what was kept is there after a crash. */
+export interface SessionRows {
+  all(): readonly SessionRow[];
+  keep(row: SessionRow): void;
+  forget(session: SessionId): void;
+}
+
+/** An agent that is back says at once what it kept; a connection that holds it up for longer is dead (SPEC MTR-7). */
+const SAID_MS = 75_000;
+
+/** Whether the agent may yet bring back a job by its ticket that a crash took (SPEC ACK-5). */
+export function mayBringBack({ lease }: State, now: number): boolean {
+  if (isOver(lease)) return false;
+  return lease.awayAt !== null || now < (lease.metAt ?? 0) + SAID_MS;
+}
 
 /** Of a job, what a session's tally counts. */
 export type CountedJob = Pick<Job, "id" | "status" | "price"> & {
@@ -50,17 +62,25 @@ function spend(tally: Tally, { id, price }: Pick<Job, "id" | "price">): void {
  * tells those leases, and no other, of a revocation: so the warm path asks neither Account nor any store.
  */
 export class LeaseSessions {
-  readonly #sql: SqlStorage;
+  readonly #kept: SessionRows;
   readonly #ofSession: (session: SessionId) => readonly CountedJob[];
-  readonly #rows: Map<SessionId, Row>;
+  readonly #rows: Map<SessionId, SessionRow>;
   readonly #tallies = new Map<SessionId, Tally>();
+  readonly #isSure: () => boolean;
 
-  /** `ofSession`: every job that was asked for under a session, as the tables have them. */
-  constructor(sql: SqlStorage, ofSession: (session: SessionId) => readonly CountedJob[]) {
-    this.#sql = sql;
+  /**
+   * `ofSession`: every job that was asked for under a session, as the tables have them. `isSure`: the agent has brought
+   * back all that it will ({@link mayBringBack}).
+   */
+  constructor(
+    kept: SessionRows,
+    ofSession: (session: SessionId) => readonly CountedJob[],
+    isSure: () => boolean,
+  ) {
+    this.#kept = kept;
     this.#ofSession = ofSession;
-    const rows = sql.exec("SELECT id, ceiling, until, revoked FROM sessions").toArray();
-    this.#rows = new Map(rows.map((row) => Row.parse(row)).map((row) => [row.id, row]));
+    this.#isSure = isSure;
+    this.#rows = new Map(kept.all().map((row) => [row.id, row]));
   }
 
   /** Why a caller that comes by a session may not be heard; null for wallets. */
@@ -76,17 +96,37 @@ export class LeaseSessions {
     return this.#rows.get(session)?.until ?? null;
   }
 
+  /**
+   * A life has ended in which jobs may have been answered and not written down: all that was set aside counts as used,
+   * until they are back or can come no more. Else others would be taken in for the same money, here or elsewhere.
+   */
+  doubt(): void {
+    for (const row of this.#rows.values()) {
+      const { spent, reserved } = this.#tally(row.id);
+      const unsure = row.ceiling - spent - reserved;
+      if (!row.revoked && unsure > 0n) this.#keep({ ...row, unsure });
+    }
+  }
+
   /** The ceiling that another job of `maxPrice` needs; null when the one that is set aside is enough. */
   needs(session: SessionId, maxPrice: bigint): bigint | null {
     const ceiling = this.#rows.get(session)?.ceiling ?? 0n;
     const { spent, reserved } = this.#tally(session);
-    const needed = spent + reserved + maxPrice;
+    const needed = spent + reserved + this.#unsure(session) + maxPrice;
     return needed <= ceiling ? null : needed;
   }
 
   /** A job was taken in under the session; it says so itself in its document. */
   take(session: SessionId, job: JobId, maxPrice: bigint): void {
     reserve(this.#tally(session), job, maxPrice);
+  }
+
+  /** As {@link take}, of one that a crash took and its agent brought back. */
+  takeBack(session: SessionId, job: JobId, maxPrice: bigint): void {
+    this.take(session, job, maxPrice);
+    const row = this.#rows.get(session);
+    if (row === undefined || row.unsure === 0n) return;
+    this.#keep({ ...row, unsure: row.unsure > maxPrice ? row.unsure - maxPrice : 0n });
   }
 
   /** One of its jobs has ended: what it did not use may be used by others. */
@@ -101,21 +141,29 @@ export class LeaseSessions {
     const known = this.#rows.get(session);
     if (known?.revoked) return { ok: false, code: "session_revoked" };
     for (const row of this.#rows.values()) if (row.until < now) this.#forget(row.id);
-    this.#keep({ id: session, ceiling, until, revoked: false });
+    this.#keep({ id: session, ceiling, until, revoked: false, unsure: known?.unsure ?? 0n });
     return { ok: true };
   }
 
   /** Gives back what the session's jobs cannot use up any more; answers what they can. */
   trim(session: SessionId): bigint {
     const { spent, reserved } = this.#tally(session);
-    const committed = spent + reserved;
+    const committed = spent + reserved + this.#unsure(session);
     const row = this.#rows.get(session);
     if (row !== undefined && row.ceiling > committed) this.#keep({ ...row, ceiling: committed });
     return committed;
   }
 
   revoke(session: SessionId, until: number): void {
-    this.#keep({ id: session, ceiling: 0n, until, revoked: true });
+    this.#keep({ id: session, ceiling: 0n, until, revoked: true, unsure: 0n });
+  }
+
+  #unsure(session: SessionId): bigint {
+    const row = this.#rows.get(session);
+    if (row === undefined || row.unsure === 0n) return 0n;
+    if (!this.#isSure()) return row.unsure;
+    this.#keep({ ...row, unsure: 0n });
+    return 0n;
   }
 
   #tally(session: SessionId): Tally {
@@ -129,20 +177,14 @@ export class LeaseSessions {
     return tally;
   }
 
-  #keep(row: Row): void {
+  #keep(row: SessionRow): void {
     this.#rows.set(row.id, row);
-    this.#sql.exec(
-      "INSERT OR REPLACE INTO sessions (id, ceiling, until, revoked) VALUES (?, ?, ?, ?)",
-      row.id,
-      row.ceiling.toString(),
-      row.until,
-      row.revoked ? 1 : 0,
-    );
+    this.#kept.keep(row);
   }
 
   #forget(session: SessionId): void {
     this.#rows.delete(session);
     this.#tallies.delete(session);
-    this.#sql.exec("DELETE FROM sessions WHERE id = ?", session);
+    this.#kept.forget(session);
   }
 }

@@ -22,6 +22,73 @@ export interface Shell {
 
 export type Asked = Pick<Arrival, "job" | "clientId" | "retryOf" | "request">;
 
+/** An allowance that is to count, and which of the jobs brought it. */
+type Offered = NonNullable<ReturnType<typeof highestAllowance>>;
+
+interface Judged {
+  readonly ok: true;
+  /** Those that are not known; none: all of them are. */
+  readonly fresh: readonly Arrival[];
+  /** Whose signature is to be checked before it counts; null where there is none. */
+  readonly offered: Offered | null;
+}
+
+/** Whether these jobs may be asked for, but for the signature of the allowance that they bring. */
+export function judge(shell: Shell, as: Caller, arrivals: readonly Arrival[]): Judged | Refused {
+  const refusal = shell.mayNot(as);
+  const { state } = shell;
+  if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+  const fresh: Arrival[] = [];
+  for (const arrival of arrivals) {
+    const known = shell.job(arrival.job);
+    if (known === null) fresh.push(arrival);
+    else if (!isSame(known, arrival)) return { ok: false, code: "idempotency_key_reused" };
+  }
+  if (fresh.length === 0) return { ok: true, fresh, offered: null };
+  const { lease } = state;
+  if (typeof as !== "string" && as.bearer && lease.terms.unattended > 0n)
+    return {
+      ok: false,
+      code: "forbidden",
+      detail: "the edge knows this session's key, and the lease spends without the consumer's signature",
+    };
+  const offered = highestAllowance(arrivals.map(({ request }) => request));
+  const isHigher = offered !== null && offered.allowance.cumulative > (lease.allowance?.cumulative ?? 0n);
+  return { ok: true, fresh, offered: isHigher ? offered : null };
+}
+
+/** Tells the machine in one step what was judged; the allowance's signature is the consumer's. */
+export function take(
+  shell: Shell,
+  as: Caller,
+  arrivals: readonly Arrival[],
+  { fresh }: Judged,
+  together: boolean,
+): Outcome | PaymentNeeded {
+  const { state } = shell;
+  if (state === null) return { ok: false, code: "lease_unknown" };
+  const session = typeof as === "string" ? null : as.session;
+  const sum = fresh.reduce((total, { request }) => total + request.max_price, 0n);
+  const needs = session === null ? null : shell.sessions.needs(session, sum);
+  if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
+
+  const allowance = highestAllowance(arrivals.map(({ request }) => request))?.allowance ?? null;
+  const [only] = fresh;
+  const event: Event =
+    !together && only !== undefined
+      ? { t: "submit", ...only }
+      : { t: "submit_all", arrivals: fresh, allowance };
+  const result = shell.apply(event, true);
+  if (!result.ok) {
+    const refused = result.index === undefined ? undefined : fresh[result.index];
+    const index = arrivals.findIndex(({ job }) => job === refused?.job);
+    return { ...paymentNeeded(state, result), ...(index < 0 ? {} : { index }) };
+  }
+  if (session !== null)
+    for (const { job, request } of fresh) shell.sessions.take(session, job, request.max_price);
+  return { ok: true };
+}
+
 /**
  * Takes a job, or `together` all of several or none: checks who asks, the allowance's signature and the session's cap,
  * then tells the machine in one step. Those that are known are passed over; `replayed`: all of them were. A crash may
@@ -37,49 +104,19 @@ export async function takeIn(
     asked.map(async (each) => ({ ...each, inputHash: await inputHash(each.request) })),
   );
   const batch = together ? await batchHash(hashed.map((each) => each.inputHash)) : null;
-  const refusal = shell.mayNot(as);
-  const state = shell.state;
-  if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
   const session = typeof as === "string" ? null : as.session;
   const arrivals = hashed.map((each) => ({ ...each, batch, session }));
-  const fresh: Arrival[] = [];
-  for (const arrival of arrivals) {
-    const known = shell.job(arrival.job);
-    if (known === null) fresh.push(arrival);
-    else if (!isSame(known, arrival)) return { ok: false, code: "idempotency_key_reused" };
-  }
-  if (fresh.length === 0) return { ok: true, replayed: true };
-
-  const { lease } = state;
-  if (typeof as !== "string" && as.bearer && lease.terms.unattended > 0n)
-    return {
-      ok: false,
-      code: "forbidden",
-      detail: "the edge knows this session's key, and the lease spends without the consumer's signature",
-    };
-  const offered = highestAllowance(arrivals.map(({ request }) => request));
-  if (offered !== null && offered.allowance.cumulative > (lease.allowance?.cumulative ?? 0n)) {
-    const { cumulative, signature } = offered.allowance;
+  const judged = judge(shell, as, arrivals);
+  if (!judged.ok) return judged;
+  if (judged.fresh.length === 0) return { ok: true, replayed: true };
+  const { lease } = shell.state ?? {};
+  if (judged.offered !== null && lease !== undefined) {
+    const { allowance, index } = judged.offered;
+    const { cumulative, signature } = allowance;
     const digest = hasherOf(lease.place).allowance({ leaseId: lease.hash, cumulative });
     if ((await consumerOf(digest, signature)) !== lease.terms.consumerSigner)
-      return { ok: false, code: "allowance_invalid", ...(together ? { index: offered.index } : {}) };
+      return { ok: false, code: "allowance_invalid", ...(together ? { index } : {}) };
   }
-  const sum = fresh.reduce((total, { request }) => total + request.max_price, 0n);
-  const needs = session === null ? null : shell.sessions.needs(session, sum);
-  if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
-
-  const [only] = fresh;
-  const event: Event =
-    !together && only !== undefined
-      ? { t: "submit", ...only }
-      : { t: "submit_all", arrivals: fresh, allowance: offered?.allowance ?? null };
-  const result = shell.apply(event, true);
-  if (!result.ok) {
-    const refused = result.index === undefined ? undefined : fresh[result.index];
-    const index = arrivals.findIndex(({ job }) => job === refused?.job);
-    return { ...paymentNeeded(state, result), ...(index < 0 ? {} : { index }) };
-  }
-  if (session !== null)
-    for (const { job, request } of fresh) shell.sessions.take(session, job, request.max_price);
-  return { ok: true, replayed: false };
+  const taken = take(shell, as, arrivals, judged, together);
+  return taken.ok ? { ok: true, replayed: false } : taken;
 }

@@ -4,20 +4,34 @@ import type { OrderState } from "@gpux/durable-objects/account/order";
 import { amountOf, type Draft, draftQuote, quoteOf, type Wanted } from "@gpux/durable-objects/account/quote";
 import { groupsFor, shardsOf } from "@gpux/durable-objects/books";
 import type { EdgeConfig } from "@gpux/durable-objects/config";
-import type { BookEntry, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import type { BookEntry, Caller, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import { allocateTypedData, type CreditOffer } from "@gpux/protocol/credit";
+import type { LeaseFunding } from "@gpux/protocol/funding";
 import { type Address, type JobId, jobIdOf, type LeaseId, type OrderId } from "@gpux/protocol/ids";
 import type { RoutedJobRequest } from "@gpux/protocol/job";
-import { type FundingAuthorization, KEEP_WARM_S, type LeaseStatus, type Quote } from "@gpux/protocol/lease";
+import { KEEP_WARM_S, type LeaseStatus, type Quote } from "@gpux/protocol/lease";
 import type { OrderAuthorization } from "@gpux/protocol/order";
 import { blockersOf } from "@gpux/protocol/resources";
+import type { SessionId } from "@gpux/protocol/session";
 import { startPriceOf } from "@gpux/protocol/tariff";
 import { AccountOrders } from "./account-orders.ts";
+import { AccountSessions } from "./account-sessions.ts";
 import { Actor, type Flow } from "./actor.ts";
 import type { JobSeen } from "./seen.ts";
-import { type AccountDoor, FEE_RECIPIENT, METER, ONE_SHARD, PLACE, type Setting } from "./setting.ts";
+import { askAs } from "./session-keys.ts";
+import {
+  type AccountDoor,
+  FEE_RECIPIENT,
+  type LeaseDoor,
+  METER,
+  ONE_SHARD,
+  PLACE,
+  type Setting,
+} from "./setting.ts";
 
-/** As in durable-objects/account/object.ts. */
+/** As in durable-objects/account/object.ts and quotes.ts. */
 const TRIES = 5;
+const ALLOCATE_S = 600;
 const OVER: ReadonlySet<string> = new Set([
   "lease_closed",
   "lease_unknown",
@@ -35,12 +49,14 @@ export class AccountObject extends Actor implements AccountDoor {
   readonly #keys = new Map<string, KeyEntry>();
   readonly #leases = new Map<LeaseId, AccountLease>();
   readonly orders: AccountOrders;
+  readonly sessions: AccountSessions;
   #quoting = 0;
   #underway = new Set<string>();
 
   constructor(address: Address, setting: Setting) {
     super(`account ${address.slice(2, 4)}`);
     this.#setting = setting;
+    this.sessions = new AccountSessions(this, setting);
     this.orders = new AccountOrders(this, setting, (state) => this.#keepLeases(state));
     this.#config = {
       hasher: setting.hasher,
@@ -62,6 +78,7 @@ export class AccountObject extends Actor implements AccountDoor {
     this.#quoting = 0;
     this.#underway = new Set();
     this.orders.crash();
+    this.sessions.crash();
   }
 
   *quote(by: Address, request: Wanted, atLeast = 0n): Flow<Outcome<{ quote: Quote }>> {
@@ -170,11 +187,7 @@ export class AccountObject extends Actor implements AccountDoor {
     return { ok: true, quote: quoteOf(this.#config, draft, usual > atLeast ? usual : atLeast) };
   }
 
-  *openLease(
-    by: Address,
-    id: LeaseId,
-    funding: FundingAuthorization,
-  ): Flow<Outcome<{ status: LeaseStatus }>> {
+  *openLease(by: Address, id: LeaseId, funding: LeaseFunding): Flow<Outcome<{ status: LeaseStatus }>> {
     const known = this.#leases.get(id);
     if (known === undefined) return { ok: false, code: "quote_unknown" };
     const lease = this.#setting.lease(id);
@@ -195,20 +208,23 @@ export class AccountObject extends Actor implements AccountDoor {
     bodyHash: string,
     request: RoutedJobRequest,
     waitMs: number,
+    session: SessionId | null = null,
   ): Flow<Submitted> {
-    const { network } = this.#setting;
+    const over = this.sessions.refusal(session);
+    if (over !== null) return over;
     const scope = `key:${key}`;
     const begun = this.#stepKey(scope, { t: "begin", bodyHash, underway: this.#underway.has(scope) });
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
       const door = this.#setting.lease(lease);
-      const known = yield* network.call(this, door, "job", () => door.job(by, job));
+      const known = yield* this.#onLease(by, session, door, "job", (as) => door.job(as, job));
       return known.ok ? { ...known, replayed: true } : known;
     }
     this.#underway.add(scope);
     try {
-      const submitted = yield* this.#submit(by, scope, begun.next?.chosen?.lease ?? null, request, waitMs);
+      const chosen = begun.next?.chosen?.lease ?? null;
+      const submitted = yield* this.#submit(by, session, scope, chosen, request, waitMs);
       this.#stepKey(
         scope,
         submitted.ok
@@ -221,22 +237,53 @@ export class AccountObject extends Actor implements AccountDoor {
     }
   }
 
+  /** As in durable-objects/account/object.ts: it vouches for the session itself. */
+  *#onLease<Answer extends object>(
+    by: Address,
+    session: SessionId | null,
+    lease: LeaseDoor,
+    what: string,
+    ask: (as: Caller) => Flow<Answer>,
+  ): Flow<Answer | Refused> {
+    const call = (as: Caller) => this.#setting.network.call(this, lease, what, () => ask(as));
+    return yield* askAs(by, session, call, (id, needs) => this.sessions.admit(id, lease.id, needs));
+  }
+
+  *openSession(id: SessionId, cap: bigint, expiresAt: number): Flow<Outcome> {
+    yield* [];
+    return this.sessions.open(id, cap, expiresAt);
+  }
+
+  *admitSession(session: SessionId, lease: LeaseId, needs: bigint): Flow<Outcome> {
+    return yield* this.sessions.admit(session, lease, needs);
+  }
+
+  *revokeSession(id: SessionId): Flow<Outcome<{ untold: readonly LeaseId[] }>> {
+    return yield* this.sessions.revoke(id);
+  }
+
   *#submit(
     by: Address,
+    session: SessionId | null,
     scope: string,
     chosen: LeaseId | null,
     request: RoutedJobRequest,
     waitMs: number,
   ): Flow<Submitted> {
-    const { machines, network, schedule } = this.#setting;
-    const { demand, lease: named, ...job } = request;
+    const { machines, schedule } = this.#setting;
+    const { demand, lease: named, payer = by, funding, ...job } = request;
+    if (funding !== undefined) {
+      if (named === undefined) return { ok: false, code: "funding_invalid" };
+      const opened = yield* this.openLease(by, named, funding);
+      if (!opened.ok) return opened;
+    }
     const now = schedule.now;
     for (const id of machines.account.candidates(this.#liveLeases(now), request, chosen, now)) {
       const jobId = jobIdFor(id, by, scope);
       this.#stepKey(scope, { t: "choose", chosen: { lease: id, job: jobId } });
       const lease = this.#setting.lease(id);
-      const submitted = yield* network.call(this, lease, "submit", () =>
-        lease.submit(by, jobId, job, waitMs),
+      const submitted = yield* this.#onLease(by, session, lease, "submit", (as) =>
+        lease.submit(as, jobId, job, waitMs),
       );
       if (!submitted.ok && OVER.has(submitted.code)) {
         const known = this.#leases.get(id);
@@ -248,10 +295,26 @@ export class AccountObject extends Actor implements AccountDoor {
     }
     const quoted = yield* this.quote(
       by,
-      { demand, duration_s: 3_600, extendable_s: 0, keep_warm_s: KEEP_WARM_S, mode: "serverless" },
+      { demand, payer, duration_s: 3_600, extendable_s: 0, keep_warm_s: KEEP_WARM_S, mode: "serverless" },
       request.max_price,
     );
-    return quoted.ok ? { ok: false, code: "payment_required", quote: quoted.quote } : quoted;
+    if (!quoted.ok) return quoted;
+    const { lease_id, lease_hash } = quoted.quote;
+    const allowance = { lease_id, lease_hash, cumulative: request.max_price.toString() };
+    const credit = this.#creditFor(quoted.quote);
+    const paid = credit === null ? {} : { allowance, credit };
+    return { ok: false, code: "payment_required", quote: quoted.quote, ...paid };
+  }
+
+  /** CRD-5: what to sign where the payer's credit suffices and is not on its way back; by the newest block. */
+  #creditFor(quote: Quote): CreditOffer | null {
+    const { chain, schedule } = this.#setting;
+    const { payer, consumerSigner } = quote.terms;
+    const { amount: balance, releaseAt } = chain.escrow.credits.of(payer, consumerSigner);
+    if (balance < quote.amount || releaseAt > 0) return null;
+    const validBefore = Math.floor(schedule.now / 1_000) + ALLOCATE_S;
+    const message = { leaseIds: [quote.lease_hash], fundedTo: [quote.amount], validBefore };
+    return { balance, allocate: allocateTypedData(quote.settlement, message) };
   }
 
   #stepKey(scope: string, event: KeyEvent) {

@@ -11,15 +11,13 @@ import {
   takenBy,
 } from "@gpux/durable-objects/account/order";
 import type { BookEntry, Outcome, Refused } from "@gpux/durable-objects/interfaces";
+import { isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import { base32, type LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { Intent } from "@gpux/protocol/intent";
-import type { OrderAuthorization } from "@gpux/protocol/order";
+import { type OrderAuthorization, orderAmounts } from "@gpux/protocol/order";
 import { hexToBytes } from "viem/utils";
-import { type Actor, type Flow, Unreachable } from "./actor.ts";
+import { type Actor, type Flow, settled, Unreachable } from "./actor.ts";
 import type { Setting } from "./setting.ts";
-
-/** By the payer's wallet: nobody here has credit. */
-type WalletAuthorization = Exclude<OrderAuthorization, { readonly kind: "credit" }>;
 
 const RETRY_MS = 5_000;
 
@@ -156,9 +154,10 @@ export class AccountOrders {
       yield* network.call(me, node, "release", () => node.release(id), true);
       return { t: "freed", lease: id };
     }
-    if (funding === null || "kind" in funding) return null;
+    if (funding === null) return null;
     if (duty.t === "submit") {
-      const intent = intentOf(state, funding);
+      const intent = yield* this.#intentOf(state, funding);
+      if (intent === null) return refused({ ok: false, code: "funding_invalid" });
       const answer = yield* network.call(me, relayer, "fund order", () => relayer.submit(intent), true);
       return answer.status === "rejected"
         ? refused({ ok: false, code: "funding_invalid" })
@@ -174,18 +173,35 @@ export class AccountOrders {
     return yield* this.#tell(state, duty.leg, funding);
   }
 
-  *#tell(state: OrderState, leg: Leg, funding: WalletAuthorization): Flow<OrderEvent | null> {
+  *#tell(state: OrderState, leg: Leg, funding: OrderAuthorization): Flow<OrderEvent | null> {
     const { network } = this.#setting;
-    const { amounts, ...authorization } = funding;
+    const amounts = [...orderAmounts(funding)];
     const legs = keptLegs(state);
     const index = legs.findIndex(({ hold }) => hold.lease === leg.hold.lease);
     const lease = this.#setting.lease(leg.hold.lease);
     yield* network.call(this.#account, lease, "quote", () => lease.quote(leg.hold), true);
     const plan = { order: state.id, index, terms: legs.map(({ hold }) => hold.terms), amounts };
     const amount = amounts[index] ?? leg.amount;
-    const tell = () => lease.fund({ ...authorization, amount }, plan);
+    const tell = () => lease.fund(shareOf(funding, amount), plan);
     const told = yield* network.call(this.#account, lease, "fund", tell, true);
     return told.ok ? { t: "told", lease: leg.hold.lease } : null;
+  }
+
+  /** One intent for all leases: the chain takes it whole or not at all. Null: the meter does not sign its half. */
+  *#intentOf(state: OrderState, funding: OrderAuthorization): Flow<Intent | null> {
+    const { meter, network } = this.#setting;
+    const terms = keptLegs(state).map(({ hold }) => hold.terms);
+    const [first] = terms;
+    if (first === undefined) throw new Error("an order without leases is funded");
+    const { signature, valid_before: validBefore } = funding;
+    if (isFromCredit(funding)) {
+      const request = { terms, fundedTo: funding.funded_to, validBefore, signature };
+      const cosign = () => settled(meter.allocate(request));
+      const cosigned = yield* network.call(this.#account, meter, "allocate order", cosign, true);
+      return cosigned.ok ? { kind: "allocate", ...request, meterSignature: cosigned.signature } : null;
+    }
+    const { amounts, salt, valid_after: validAfter } = funding;
+    return { kind: "fund", from: first.payer, terms, amounts, salt, validAfter, validBefore, signature };
   }
 
   #state(id: OrderId): OrderState {
@@ -227,19 +243,9 @@ function refused({ code, detail }: Refused): OrderEvent {
   return { t: "refused", code, detail };
 }
 
-/** One intent for all leases: the chain takes it whole or not at all. */
-function intentOf(state: OrderState, funding: WalletAuthorization): Intent {
-  const terms = keptLegs(state).map(({ hold }) => hold.terms);
-  const [first] = terms;
-  if (first === undefined) throw new Error("an order without leases is funded");
-  return {
-    kind: "fund",
-    from: first.payer,
-    terms,
-    amounts: funding.amounts,
-    salt: funding.salt,
-    validAfter: funding.valid_after,
-    validBefore: funding.valid_before,
-    signature: funding.signature,
-  };
+/** What one of its leases keeps of an order's funding. */
+function shareOf(funding: OrderAuthorization, amount: bigint): LeaseFunding {
+  if (isFromCredit(funding)) return { ...funding, funded_to: amount };
+  const { amounts: _, ...authorization } = funding;
+  return { ...authorization, amount };
 }

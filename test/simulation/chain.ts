@@ -1,5 +1,6 @@
 import type { Intent, IntentKey } from "@gpux/protocol/intent";
-import type { Escrow, Landed } from "./escrow.ts";
+import type { Escrow } from "./escrow.ts";
+import type { Landed } from "./escrow-rules.ts";
 import type { Random } from "./random.ts";
 import type { Schedule } from "./schedule.ts";
 
@@ -58,8 +59,13 @@ export class Chain {
     return this.#recent.find((block) => block.number > this.height - REORG_BLOCKS)?.before ?? this.escrow;
   }
 
+  /** It is sent and in no block yet. */
+  isWaiting(key: IntentKey): boolean {
+    return this.#waiting.some((each) => each.key === key);
+  }
+
   send(transaction: Transaction): void {
-    if (this.#waiting.some((each) => each.key === transaction.key)) return;
+    if (this.isWaiting(transaction.key)) return;
     this.#waiting.push(transaction);
     this.#mineSoon();
   }

@@ -1,12 +1,15 @@
-import type { Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import type { Caller, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
-import { type JobRequest, TERMINAL } from "@gpux/protocol/job";
+import { type JobRequest, type RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import type { Demand } from "@gpux/protocol/resources";
+import type { SessionId } from "@gpux/protocol/session";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow } from "./actor.ts";
 import { Buyer } from "./buyer.ts";
+import type { Purse } from "./purse.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
+import { askAs, SessionKeys } from "./session-keys.ts";
 import { type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
 
@@ -20,7 +23,20 @@ interface Order {
   /** How long the answer may wait for the job's end. */
   readonly waitMs: number;
   request: JobRequest;
+  /** Of a lease that is opened for it, whose money it is; null: the consumer's own. */
+  readonly payer: Address | null;
+  /** Under which it is asked for; null: by the wallet. */
+  readonly session: SessionId | null;
+  /** Opens the lease that was quoted for it, with the same request. */
+  opening: Pick<RoutedJobRequest, "lease" | "funding">;
   acknowledged: JobSeen | null;
+}
+
+/** What only some consumers have. */
+export interface Means {
+  readonly purse: Purse | null;
+  /** Choices of its sessions; null: it grants none. */
+  readonly sessions: Random | null;
 }
 
 /** Somebody who wants jobs done and does not always wait for answers. Its notes survive; what it is doing does not. */
@@ -30,20 +46,30 @@ export class Consumer extends Actor {
   readonly #truth: Truth;
   readonly #random: Random;
   readonly #buyer: Buyer;
+  /** Null: its wallet signs everything. */
+  readonly #keys: SessionKeys | null;
   readonly #orders: Order[] = [];
   readonly #meanPauseMs: number;
   #made = 0;
   /** Makes no new requests; those under way still end. */
   isDone = false;
 
-  constructor(address: Address, setting: Setting, truth: Truth, random: Random, meanPauseMs: number) {
+  constructor(
+    address: Address,
+    setting: Setting,
+    truth: Truth,
+    random: Random,
+    meanPauseMs: number,
+    { purse, sessions }: Means,
+  ) {
     super(`consumer ${address.slice(2, 4)}`);
     this.address = address;
     this.#setting = setting;
     this.#truth = truth;
     this.#random = random;
     this.#meanPauseMs = meanPauseMs;
-    this.#buyer = new Buyer(this, address, setting, random);
+    this.#buyer = new Buyer(this, address, setting, random, purse);
+    this.#keys = sessions === null ? null : new SessionKeys(this, address, setting, sessions);
   }
 
   start(): void {
@@ -66,6 +92,10 @@ export class Consumer extends Actor {
   }
 
   #act(): Flow<void> {
+    const granting = this.#keys?.act() ?? null;
+    if (granting !== null) return granting;
+    const spending = this.#buyer.spend();
+    if (spending !== null) return spending;
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
     if (this.#buyer.leases.length === 0 && dice >= 0.4) return this.#again();
@@ -115,6 +145,9 @@ export class Consumer extends Actor {
         retries: this.#random.int(0, 2),
         priority: this.#random.int(-1, 1),
       },
+      payer: this.#buyer.payerOfJob(),
+      session: this.#keys?.ofJob() ?? null,
+      opening: {},
       acknowledged: null,
     };
     this.#orders.push(order);
@@ -128,7 +161,9 @@ export class Consumer extends Actor {
         const { request } = order;
         const answer = yield* this.#ask(order, request);
         if (answer.ok) return this.#acknowledge(order, answer.job);
-        if ("allowance" in answer && answer.allowance !== undefined) this.#allow(order, answer.allowance);
+        if ("credit" in answer && answer.credit !== undefined) this.#openBy(order, answer);
+        else if ("allowance" in answer && answer.allowance !== undefined)
+          this.#allow(order, answer.allowance);
         else if ("quote" in answer && answer.quote !== undefined) yield* this.#buyer.fund(answer.quote);
         else return this.#refused(order, answer.code);
       } catch {
@@ -153,24 +188,27 @@ export class Consumer extends Actor {
     const { key, demand } = order;
     if (order.lease === null) {
       const account = this.#setting.account(this.address);
-      const bodyHash = `${order.number} ${request.allowance?.signature ?? ""}`;
+      const { payer, opening } = order;
+      const bodyHash = `${order.number} ${request.allowance?.signature ?? ""} ${opening.funding?.signature ?? ""}`;
+      const routed = { ...request, ...(payer === null ? {} : { payer }), ...opening, demand };
       return yield* network.call(
         this,
         account,
         `job ${order.number}`,
-        () => account.submit(this.address, key, bodyHash, { ...request, demand }, order.waitMs),
+        () => account.submit(this.address, key, bodyHash, routed, order.waitMs, order.session),
         true,
       );
     }
     const lease = this.#setting.lease(order.lease);
     const id = jobIdFor(order.lease, this.address, `key:${key}`);
-    return yield* network.call(
-      this,
-      lease,
-      `job ${order.number}`,
-      () => lease.submit(this.address, id, request, order.waitMs),
-      true,
-    );
+    const what = `job ${order.number}`;
+    const ask = (as: Caller) =>
+      network.call(this, lease, what, () => lease.submit(as, id, request, order.waitMs), true);
+    const account = this.#setting.account(this.address);
+    return yield* askAs(this.address, order.session, ask, (session, needs) => {
+      const admit = () => account.admitSession(session, lease.id, needs);
+      return network.call(this, account, "admit session", admit, true);
+    });
   }
 
   #acknowledge(order: Order, job: JobSeen): void {
@@ -201,6 +239,15 @@ export class Consumer extends Actor {
     };
   }
 
+  /** CRD-5: the same request again opens the lease from credit and brings the allowance. */
+  #openBy(order: Order, { quote, credit, allowance }: PaymentNeeded): void {
+    if (quote === undefined || credit === undefined || allowance === undefined) return;
+    const funding = this.#buyer.accept(quote, credit);
+    if (funding === null) return;
+    order.opening = { lease: quote.lease_id, funding };
+    this.#allow(order, allowance);
+  }
+
   /** The same request under the same key, however the first went. */
   *#again(): Flow<void> {
     if (this.#orders.length === 0) return;
@@ -218,7 +265,7 @@ export class Consumer extends Actor {
     const request = { ...order.request, inputs: { n: { number: order.number + 1_000_000 } } };
     const other = { ...order, number: order.number + 1_000_000, request };
     const answer = yield* this.#ask(other, request);
-    this.#setting.watch.reused(order.key, answer);
+    if (order.acknowledged !== null) this.#setting.watch.reused(order.key, order.acknowledged.id, answer);
   }
 
   *#cancel(): Flow<void> {

@@ -1,7 +1,9 @@
 import type { Entry } from "@gpux/durable-objects/lease/draft";
 import { prune } from "@gpux/durable-objects/lease/machine";
+import type { SessionRow, SessionRows } from "@gpux/durable-objects/lease/sessions";
 import type { Job, State } from "@gpux/durable-objects/lease/state";
 import type { JobId } from "@gpux/protocol/ids";
+import type { SessionId } from "@gpux/protocol/session";
 import type { Line } from "./seen.ts";
 
 /** What a lease's object keeps through a crash: the tables of durable-objects/lease/store.ts, and the alarm. */
@@ -9,12 +11,14 @@ export interface Disk {
   state: State | null;
   readonly jobs: Map<JobId, Job>;
   readonly journal: Line[];
+  /** Written at once, never with what follows behind. */
+  readonly sessions: Map<SessionId, SessionRow>;
   /** In ms; infinity while none is set. */
   alarm: number;
 }
 
 export function emptyDisk(): Disk {
-  return { state: null, jobs: new Map(), journal: [], alarm: Number.POSITIVE_INFINITY };
+  return { state: null, jobs: new Map(), journal: [], sessions: new Map(), alarm: Number.POSITIVE_INFINITY };
 }
 
 export function save(disk: Disk, state: State, jobs: Iterable<Job>): void {
@@ -28,4 +32,13 @@ export function append(disk: Disk, entries: readonly Entry[], isTwice: boolean):
   const apart = isTwice ? entries.length / 2 : Number.POSITIVE_INFINITY;
   for (const [at, entry] of entries.entries())
     disk.journal.push({ ...entry, id: after + (at < apart ? at : at - apart) + 1 });
+}
+
+/** The rows of sessions, as durable-objects/lease/session-table.ts has them. */
+export function sessionRows(disk: Disk): SessionRows {
+  return {
+    all: () => [...disk.sessions.values()],
+    keep: (row) => void disk.sessions.set(row.id, row),
+    forget: (session) => void disk.sessions.delete(session),
+  };
 }

@@ -71,7 +71,7 @@ export class Errands {
         return answer.status === "done" ? answeredBy(intent, answer) : { t: "unfunded" };
       }
       case "allocate":
-        throw new Error("the simulation's consumers have no credit");
+        return yield* this.#allocate(duty);
       case "hold":
         yield* network.call(me, relayer, "hold voucher", () => relayer.hold(duty.voucher), true);
         return { t: "held", cumulative: duty.voucher.cumulative };
@@ -122,6 +122,21 @@ export class Errands {
       }
     }
   }
+
+  /** CRD-1: the meter signs its half first, each time that it is asked for. */
+  *#allocate({ funding, request }: Extract<Duty, { t: "allocate" }>): Flow<Event | null> {
+    const { network, relayer, meter } = this.#setting;
+    const me = this.#lease;
+    const cosign = () => settled(meter.allocate(request));
+    const cosigned = yield* network.call(me, meter, "allocate", cosign, true);
+    if (!cosigned.ok) {
+      const { code, detail } = cosigned;
+      return { t: "relay_refused", kind: "allocate", funding, code, detail };
+    }
+    const intent: Intent = { kind: "allocate", ...request, meterSignature: cosigned.signature };
+    const answer = yield* network.call(me, relayer, "relay allocate", () => relayer.submit(intent), true);
+    return answeredBy(intent, answer, funding);
+  }
 }
 
 function rousedBy(turn: number, answer: Outcome): Event {
@@ -131,14 +146,13 @@ function rousedBy(turn: number, answer: Outcome): Event {
   return { t: "capacity", turn, blocker: known ? answer.code : "gpus" };
 }
 
-function answeredBy(intent: Intent, answer: IntentAnswer): Event | null {
+function answeredBy(intent: Intent, answer: IntentAnswer, funding?: string): Event | null {
   const { kind } = intent;
-  const which =
-    intent.kind === "fund"
-      ? { funding: intent.salt }
-      : intent.kind === "withdraw"
-        ? { account: intent.account }
-        : {};
+  const which = {
+    ...(intent.kind === "fund" ? { funding: intent.salt } : {}),
+    ...(intent.kind === "withdraw" ? { account: intent.account } : {}),
+    ...(funding === undefined ? {} : { funding }),
+  };
   if (answer.status === "done") return { t: "relayed", kind, ...which, answer };
   if (answer.status === "pending") return null;
   return { t: "relay_refused", kind, ...which, code: answer.code, detail: answer.detail };

@@ -1,7 +1,9 @@
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Address, Bytes32 } from "@gpux/protocol/ids";
-import type { Intent, IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
+import type { Intent } from "@gpux/protocol/intent";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
+import { type CreditIntent, Credits, landCredit } from "./escrow-credit.ts";
+import { type EscrowLease, type EscrowRules, type Landed, refuse } from "./escrow-rules.ts";
 import type { Keyring } from "./keyring.ts";
 
 /** From expiry until anybody may send the rest back to the payer, in seconds, as the contract is deployed. */
@@ -10,38 +12,13 @@ export const EXIT_DELAY_S = 86_400;
 /** As the relayer's policy has it by default: up to here inclusion is enough, in token base units. */
 export const INCLUDED_UP_TO = 5_000_000n;
 
-export interface EscrowLease {
-  readonly terms: LeaseTerms;
-  status: "open" | "closed";
-  funded: bigint;
-  paid: bigint;
-  refunded: bigint;
-  /** Seconds. */
-  openedAt: number;
-}
-
-export type Landed =
-  | { readonly ok: true; readonly result: IntentResult }
-  | { readonly ok: false; readonly code: IntentRefusalCode; readonly detail: string };
-
-/** How the contract is built; a planted bug changes one of these. */
-export interface EscrowRules {
-  /** `close` drops what was not settled before it. */
-  readonly closeClips: boolean;
-  /** An authorization is good more than once. */
-  readonly replaysFunding: boolean;
-}
-
-export const CONTRACT: EscrowRules = { closeClips: false, replaysFunding: false };
-
-const refuse = (code: IntentRefusalCode, detail = ""): Landed => ({ ok: false, code, detail });
-
 /** LeaseEscrow.sol as a model, with its token: what the market uses of it. */
 export class Escrow {
   readonly leases: Map<Bytes32, EscrowLease>;
   readonly owed: Map<Address, bigint>;
   readonly wallets: Map<Address, bigint>;
   readonly usedSalts: Set<string>;
+  readonly credits: Credits;
   /** The token's balance of the contract. */
   held: bigint;
   readonly #hasher: TypedDataHasher;
@@ -56,6 +33,7 @@ export class Escrow {
     this.owed = new Map(from?.owed);
     this.wallets = new Map(from?.wallets);
     this.usedSalts = new Set(from?.usedSalts);
+    this.credits = new Credits(from?.credits);
     this.held = from?.held ?? 0n;
   }
 
@@ -76,6 +54,11 @@ export class Escrow {
         return this.#reclaim(intent.terms, atS);
       case "withdraw":
         return this.#withdraw(intent.account);
+      case "deposit":
+      case "allocate":
+      case "release":
+      case "reclaim_credit":
+        return this.#landCredit(intent, atS);
       default:
         return refuse("intent_invalid", `the model knows no ${intent.kind}`);
     }
@@ -112,19 +95,32 @@ export class Escrow {
     const leases = leaseIds.map((id, at) => {
       const its = terms[at];
       if (its === undefined) throw new Error("a lease without terms");
-      const lease = this.leases.get(id) ?? {
-        terms: its,
-        status: "open" as const,
-        funded: 0n,
-        paid: 0n,
-        refunded: 0n,
-        openedAt: atS,
-      };
-      lease.funded += amounts[at] ?? 0n;
-      this.leases.set(id, lease);
+      const lease = this.raise(id, its, amounts[at] ?? 0n, atS, false);
       return { leaseId: id, funded: lease.funded.toString(), openedAt: lease.openedAt };
     });
     return { ok: true, result: { kind: "fund", leases } };
+  }
+
+  /** Opens a lease, or adds to it. */
+  raise(id: Bytes32, terms: LeaseTerms, more: bigint, atS: number, fromCredit: boolean): EscrowLease {
+    const lease = this.leases.get(id) ?? {
+      terms,
+      status: "open" as const,
+      funded: 0n,
+      paid: 0n,
+      refunded: 0n,
+      openedAt: atS,
+      fromCredit,
+      allocated: 0n,
+    };
+    lease.funded += more;
+    this.leases.set(id, lease);
+    return lease;
+  }
+
+  #landCredit(intent: CreditIntent, atS: number): Landed {
+    const vault = { escrow: this, hasher: this.#hasher, keyring: this.#keyring, rules: this.#rules };
+    return landCredit(vault, intent, atS);
   }
 
   #settle(intent: Extract<Intent, { kind: "settle" }>, atS: number): Landed {
@@ -210,19 +206,22 @@ export class Escrow {
     const { feeBps, feeRecipient, provider } = lease.terms;
     const share = (amount: bigint) => (amount * BigInt(feeBps)) / 10_000n;
     const fee = share(paid) - share(lease.paid);
-    this.#owe(feeRecipient, fee);
-    this.#owe(provider, paid - lease.paid - fee);
+    this.owe(feeRecipient, fee);
+    this.owe(provider, paid - lease.paid - fee);
     lease.paid = paid;
   }
 
   #end(lease: EscrowLease): bigint {
     lease.refunded = lease.funded - lease.paid;
     lease.status = "closed";
-    this.#owe(lease.terms.payer, lease.refunded);
+    const { payer, consumerSigner } = lease.terms;
+    if (lease.fromCredit && !this.#rules.refundsCredit)
+      this.credits.of(payer, consumerSigner).amount += lease.refunded;
+    else this.owe(payer, lease.refunded);
     return lease.refunded;
   }
 
-  #owe(account: Address, amount: bigint): void {
+  owe(account: Address, amount: bigint): void {
     if (amount > 0n) this.owed.set(account, (this.owed.get(account) ?? 0n) + amount);
   }
 }

@@ -1,13 +1,15 @@
 import { mayFollow } from "@gpux/durable-objects/lease/deferral";
 import { type Event, prune, type Step } from "@gpux/durable-objects/lease/machine";
+import { type LeaseSessions, mayBringBack } from "@gpux/durable-objects/lease/sessions";
 import { isFinal, isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
 import { issue, withTickets } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import type { SessionId } from "@gpux/protocol/session";
 import type { Actor } from "./actor.ts";
 import { Behind } from "./behind.ts";
 import { Bell } from "./bell.ts";
-import { emptyDisk } from "./disk.ts";
+import { emptyDisk, sessionRows } from "./disk.ts";
 import { Errands } from "./errands.ts";
 import type { LeaseConnection, Setting } from "./setting.ts";
 
@@ -32,6 +34,7 @@ export class LeaseLife {
   #told: number | null = null;
   #errands: Errands;
   #changed: Bell;
+  #sessions: LeaseSessions;
   #asleep = true;
   /** Its memory is gone and nothing has woken it yet. */
   #unloaded = false;
@@ -43,6 +46,21 @@ export class LeaseLife {
     this.#setting = setting;
     this.#errands = new Errands(object, setting);
     this.#changed = new Bell(setting.schedule);
+    this.#sessions = this.#openSessions();
+  }
+
+  get sessions(): LeaseSessions {
+    return this.#sessions;
+  }
+
+  #openSessions(): LeaseSessions {
+    const ofSession = (session: SessionId) => {
+      this.write();
+      return [...this.disk.jobs.values()].filter((job) => job.session === session);
+    };
+    const { machines, schedule } = this.#setting;
+    const isSure = () => this.#state === null || !mayBringBack(this.#state, schedule.now);
+    return machines.sessions.ofLease(sessionRows(this.disk), ofSession, isSure);
   }
 
   get state(): State | null {
@@ -72,10 +90,14 @@ export class LeaseLife {
     this.#unloaded = false;
     this.#state = this.disk.state;
     this.#seen = this.#state?.lease.seen ?? 0;
+    this.#sessions = this.#openSessions();
     this.#errands = new Errands(this.#object, this.#setting);
     this.#asleep = true;
     this.#alarmAt = Number.POSITIVE_INFINITY;
     if (this.connection !== null && !this.connection.objectOpen) this.connection = null;
+    const { doubtsAfterCrash } = this.#setting.machines.shell;
+    if (this.#state?.lease.awayAt === null && this.connection === null && doubtsAfterCrash)
+      this.#sessions.doubt();
   }
 
   /** Pauses until something has changed, or until a time in ms. */
@@ -127,6 +149,8 @@ export class LeaseLife {
         withTickets(frame, (id) => this.#ticketOf(id)),
         this.#durable(),
       );
+    for (const [id, job] of result.next.jobs)
+      if (before.jobs.get(id) !== job && isTerminal(job)) this.#sessions.ended(job);
     if (!machines.shell.acknowledgesDurable) this.#acknowledge();
     this.#changed.ring();
     if (isSettled(result.next.lease)) {
@@ -242,5 +266,6 @@ export class LeaseLife {
     this.#behind = new Behind();
     this.#alarmAt = Number.POSITIVE_INFINITY;
     this.disk = emptyDisk();
+    this.#sessions = this.#openSessions();
   }
 }

@@ -1,22 +1,19 @@
-import type { HoldRequest, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
-import {
-  isLanding,
-  mayNot,
-  paymentNeeded,
-  refusalOf,
-  topUpAnswer,
-} from "@gpux/durable-objects/lease/answers";
+import type { Caller, HoldRequest, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import { isLanding, mayNot, refusalOf, topUpAnswer } from "@gpux/durable-objects/lease/answers";
 import { HOT } from "@gpux/durable-objects/lease/deferral";
-import { fundingFault } from "@gpux/durable-objects/lease/funding";
+import { fundingFault, topUpFault } from "@gpux/durable-objects/lease/funding";
 import { quotedLease } from "@gpux/durable-objects/lease/quoted";
 import { claimsOf } from "@gpux/durable-objects/lease/signatures";
 import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { judge, type Shell, take } from "@gpux/durable-objects/lease/submission";
 import { broughtBack } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, type FromLease, type ToLease } from "@gpux/protocol/frames";
+import { type AutoTopUp, fundingKey, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
-import type { JobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseStatus } from "@gpux/protocol/lease";
+import type { JobRequest, SignedAllowance } from "@gpux/protocol/job";
+import type { LeaseStatus } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
+import type { SessionId } from "@gpux/protocol/session";
 import { Actor, type Flow } from "./actor.ts";
 import type { Disk } from "./disk.ts";
 import { LeaseLife } from "./lease-life.ts";
@@ -93,7 +90,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
   }
 
   *fund(
-    funding: FundingAuthorization,
+    funding: LeaseFunding,
     plan: FundingPlan | null = null,
   ): Flow<Outcome<{ status: LeaseStatus; expiry: number }>> {
     const state = this.state();
@@ -101,6 +98,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (state.lease.status === "quoted" && plan === null) {
       const fault = fundingFault(funding, this.#setting.schedule.now);
       if (fault !== null) return refusalOf(fault);
+      if (!this.#isSigned(state, funding)) return { ok: false, code: "funding_invalid" };
       const reserved = yield* this.#reserved(state, funding.valid_before);
       if (!reserved.ok) return reserved;
       if (this.state() === null) return { ok: false, code: "quote_expired" };
@@ -118,48 +116,91 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return yield* this.#setting.network.call(this, node, "reserve", ask, true);
   }
 
-  *topUp(as: Address, funding: FundingAuthorization): Flow<Outcome> {
-    const refusal = mayNot(this.state(), as);
-    if (refusal !== null) return refusal;
-    const fault = fundingFault(funding, this.#setting.schedule.now);
+  *topUp(as: Address, funding: LeaseFunding): Flow<Outcome> {
+    const before = this.state();
+    const refusal = mayNot(before, as);
+    if (before === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    const fault = topUpFault(funding, this.#setting.schedule.now);
     if (fault !== null) return refusalOf(fault);
+    if (!this.#isSigned(before, funding)) return { ok: false, code: "funding_invalid" };
     const result = this.#life.apply({ t: "top_up", funding });
     if (!result.ok) return refusalOf(result);
-    if (isLanding(result.next, funding.salt)) yield* this.#life.change(this.#setting.schedule.now + 3_000);
+    const key = fundingKey(funding);
+    if (isLanding(result.next, key)) yield* this.#life.change(this.#setting.schedule.now + 3_000);
     const state = this.state();
     if (state === null) return { ok: false, code: "lease_unknown" };
-    const answer = topUpAnswer(state, funding.salt);
+    const answer = topUpAnswer(state, key);
     return answer.ok ? { ok: true } : answer;
   }
 
+  *autoTopUp(as: Address, auto: AutoTopUp | null): Flow<Outcome> {
+    yield* [];
+    const state = this.state();
+    const refusal = mayNot(state, as);
+    if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
+    for (const allocation of auto?.allocations ?? []) {
+      const fault = topUpFault(allocation, this.#setting.schedule.now);
+      if (fault !== null) return refusalOf(fault);
+      if (!this.#isSigned(state, allocation)) return { ok: false, code: "funding_invalid" };
+    }
+    const result = this.#life.apply({ t: "auto_top_up", auto });
+    return result.ok ? { ok: true } : refusalOf(result);
+  }
+
+  /** As durable-objects/lease/allocation.ts: a wallet's the token judges. */
+  #isSigned({ lease }: State, funding: LeaseFunding): boolean {
+    if (!isFromCredit(funding)) return true;
+    const { hasher, keyring } = this.#setting;
+    const { funded_to, valid_before: validBefore, signature } = funding;
+    const digest = hasher.allocate({ leaseIds: [lease.hash], fundedTo: [funded_to], validBefore });
+    return keyring.isSigned(lease.terms.consumerSigner, digest, signature);
+  }
+
   *submit(
-    as: Address,
+    as: Caller,
     id: JobId,
     request: JobRequest,
     waitMs: number,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded> {
-    yield* [];
-    const hash = inputHashOf(request);
-    const state = this.state();
-    const refusal = mayNot(state, as);
-    if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
-    const known = this.#life.job(id);
-    if (known !== null && known.inputHash !== hash) return { ok: false, code: "idempotency_key_reused" };
-    if (known === null) {
-      if (!this.#isAllowed(state, request)) return { ok: false, code: "allowance_invalid" };
-      const arrival = { t: "submit", job: id, clientId: null, request, inputHash: hash } as const;
-      const result = this.#life.apply(arrival, true);
-      if (!result.ok) return paymentNeeded(state, result);
-    }
+    const taken = this.#takeIn(as, id, request);
+    if (!taken.ok) return taken;
     const job = yield* this.#answered(id, waitMs);
-    return job === null ? { ok: false, code: "job_unknown" } : { ok: true, job, replayed: known !== null };
+    return job === null ? { ok: false, code: "job_unknown" } : { ok: true, job, replayed: taken.replayed };
   }
 
-  #isAllowed({ lease }: State, { allowance }: JobRequest): boolean {
-    if (allowance === undefined || allowance.cumulative <= (lease.allowance?.cumulative ?? 0n)) return true;
+  /** As in durable-objects/lease/submission.ts, without its waits for hashes and curves. */
+  #takeIn(as: Caller, id: JobId, request: JobRequest): Outcome<{ replayed: boolean }> | PaymentNeeded {
+    const session = typeof as === "string" ? null : as.session;
+    const arrivals = [
+      { job: id, clientId: null, request, inputHash: inputHashOf(request), batch: null, session },
+    ];
+    const shell = this.#shell();
+    const judged = judge(shell, as, arrivals);
+    if (!judged.ok) return judged;
+    if (judged.fresh.length === 0) return { ok: true, replayed: true };
+    if (judged.offered !== null && !this.#isAllowed(judged.offered.allowance))
+      return { ok: false, code: "allowance_invalid" };
+    const taken = take(shell, as, arrivals, judged, false);
+    return taken.ok ? { ok: true, replayed: false } : taken;
+  }
+
+  #shell(): Shell {
+    const life = this.#life;
+    return {
+      state: this.state(),
+      sessions: life.sessions,
+      mayNot: (as) => this.#mayNot(as),
+      job: (id) => life.job(id),
+      apply: (event, mayWait) => life.apply(event, mayWait),
+    };
+  }
+
+  #isAllowed({ cumulative, signature }: SignedAllowance): boolean {
+    const lease = this.state()?.lease;
+    if (lease === undefined) return false;
     const { hasher, keyring } = this.#setting;
-    const digest = hasher.allowance({ leaseId: lease.hash, cumulative: allowance.cumulative });
-    return keyring.isSigned(lease.terms.consumerSigner, digest, allowance.signature);
+    const digest = hasher.allowance({ leaseId: lease.hash, cumulative });
+    return keyring.isSigned(lease.terms.consumerSigner, digest, signature);
   }
 
   /** ACK-1: who is told to come back finds the job; who hears of its end may hear it before the disk does (ACK-5). */
@@ -175,9 +216,14 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return job === null ? null : this.#seen(job);
   }
 
-  *job(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>> {
+  #mayNot(as: Caller): Refused | null {
+    const refusal = mayNot(this.state(), typeof as === "string" ? as : as.address);
+    return refusal ?? this.#life.sessions.refusal(as);
+  }
+
+  *job(as: Caller, id: JobId): Flow<Outcome<{ job: JobSeen }>> {
     yield* [];
-    const refusal = mayNot(this.state(), as);
+    const refusal = this.#mayNot(as);
     if (refusal !== null) return refusal;
     this.#life.write();
     const job = this.#life.job(id);
@@ -211,6 +257,25 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (refusal !== null) return refusal;
     const result = this.#life.apply({ t: "close" });
     return result.ok ? { ok: true } : refusalOf(result);
+  }
+
+  *admitSession(session: SessionId, until: number, ceiling: bigint): Flow<Outcome> {
+    yield* [];
+    if (this.state() === null) return { ok: false, code: "lease_unknown" };
+    const admitted = this.#life.sessions.admit(session, until, ceiling, this.#setting.schedule.now);
+    if (admitted.ok) this.#setting.watch.sessions.vouched(this.id, session);
+    return admitted;
+  }
+
+  *trimSession(session: SessionId): Flow<bigint | null> {
+    yield* [];
+    return this.state() === null ? null : this.#life.sessions.trim(session);
+  }
+
+  *revokeSession(session: SessionId, until: number): Flow<void> {
+    yield* [];
+    this.#setting.watch.sessions.revoked(this.id, session);
+    if (this.state() !== null) this.#life.sessions.revoke(session, until);
   }
 
   *letGo(): Flow<void> {
@@ -254,6 +319,8 @@ export class LeaseObject extends Actor implements LeaseDoor {
     const { ticket, request } = brought;
     if (inputHashOf(request) !== ticket.inputHash || this.#life.job(frame.job) !== null) return;
     this.#life.apply({ t: "restore", ticket, request });
+    if (ticket.session !== null && this.#life.job(frame.job) !== null)
+      this.#life.sessions.takeBack(ticket.session, frame.job, ticket.max_price);
   }
 
   /** A live job or one of the table. */

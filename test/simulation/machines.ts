@@ -5,15 +5,23 @@ import { checkClose, checkSettle } from "@gpux/agent/leases/receipts";
 import { acknowledged } from "@gpux/agent/link/outbox";
 import * as account from "@gpux/durable-objects/account/machine";
 import { stepOrder } from "@gpux/durable-objects/account/order";
+import {
+  freeOf,
+  missingAt,
+  sessionRefusal,
+  setAside,
+  untoldLeases,
+} from "@gpux/durable-objects/account/session-cap";
 import type { BookEvent, Book as Offers } from "@gpux/durable-objects/book/machine";
 import { duties } from "@gpux/durable-objects/lease/duties";
 import * as lease from "@gpux/durable-objects/lease/machine";
+import { LeaseSessions } from "@gpux/durable-objects/lease/sessions";
 import { isForgotten, wakeAt } from "@gpux/durable-objects/lease/timers";
 import * as meter from "@gpux/durable-objects/meter-lease/machine";
 import * as node from "@gpux/durable-objects/node/machine";
 import type { Address, JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
-import { CONTRACT, type EscrowRules } from "./escrow.ts";
+import { CONTRACT, type EscrowRules } from "./escrow-rules.ts";
 
 /** How the simulated shells behave where a planted bug may have them behave otherwise. */
 export interface ShellRules {
@@ -33,6 +41,10 @@ export interface ShellRules {
   readonly acknowledgesDurable: boolean;
   /** The relayer calls a funding hard only once no reorganisation reaches it. */
   readonly waitsForFinality: boolean;
+  /** A lease that lost its agent's connection with its memory counts what is set aside for a session as used. */
+  readonly doubtsAfterCrash: boolean;
+  /** An account writes down what it sets aside for a session before the lease hears of it. */
+  readonly setsAsideFirst: boolean;
 }
 
 /** The ended attempts that an agent names in its hello, as agent/leases/lease.ts has it. */
@@ -61,7 +73,12 @@ export interface Machines {
     readonly openQuotes: typeof account.openQuotes;
     readonly stepOrder: typeof stepOrder;
   };
-  readonly meter: { readonly step: typeof meter.step };
+  readonly meter: {
+    readonly step: typeof meter.step;
+    readonly promise: typeof meter.promise;
+    /** Whether what `check` says of the consumer's signature counts. */
+    readonly isSigned: (check: () => boolean) => boolean;
+  };
   readonly agent: {
     readonly checkSettle: typeof checkSettle;
     readonly checkClose: typeof checkClose;
@@ -70,6 +87,14 @@ export interface Machines {
     readonly takenShares: typeof takenShares;
     readonly uncovered: typeof uncovered;
     readonly acknowledged: typeof acknowledged;
+  };
+  readonly sessions: {
+    readonly refusal: typeof sessionRefusal;
+    readonly freeOf: typeof freeOf;
+    readonly missingAt: typeof missingAt;
+    readonly setAside: typeof setAside;
+    readonly untoldLeases: typeof untoldLeases;
+    readonly ofLease: (...by: ConstructorParameters<typeof LeaseSessions>) => LeaseSessions;
   };
   readonly shell: ShellRules;
   readonly escrow: EscrowRules;
@@ -85,8 +110,16 @@ export const PRODUCT: Machines = {
     openQuotes: account.openQuotes,
     stepOrder,
   },
-  meter: { step: meter.step },
+  meter: { step: meter.step, promise: meter.promise, isSigned: (check) => check() },
   agent: { checkSettle, checkClose, findEnded, endedAttempts, takenShares, uncovered, acknowledged },
+  sessions: {
+    refusal: sessionRefusal,
+    freeOf,
+    missingAt,
+    setAside,
+    untoldLeases,
+    ofLease: (rows, ofSession, isSure) => new LeaseSessions(rows, ofSession, isSure),
+  },
   shell: {
     storesFirst: true,
     syncsBeforeSigning: true,
@@ -96,6 +129,8 @@ export const PRODUCT: Machines = {
     sendsTickets: true,
     acknowledgesDurable: true,
     waitsForFinality: true,
+    setsAsideFirst: true,
+    doubtsAfterCrash: true,
   },
   escrow: CONTRACT,
 };

@@ -1,7 +1,14 @@
+import { allocationFault } from "@gpux/durable-objects/meter-lease/allocation";
 import type { MeterState } from "@gpux/durable-objects/meter-lease/machine";
-import type { Attestation, AttestRefusal, AttestRequest } from "@gpux/protocol/attestation";
+import type {
+  AllocationRefusal,
+  AllocationRequest,
+  Attestation,
+  AttestRefusal,
+  AttestRequest,
+} from "@gpux/protocol/attestation";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
-import type { Address, Bytes32 } from "@gpux/protocol/ids";
+import type { Address, Bytes32, HexBytes } from "@gpux/protocol/ids";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { Actor } from "./actor.ts";
 import type { Keyring } from "./keyring.ts";
@@ -9,7 +16,9 @@ import type { Machines } from "./machines.ts";
 import type { Schedule } from "./schedule.ts";
 
 interface Row {
-  state: MeterState;
+  state: MeterState | null;
+  /** The highest target that it stands by. */
+  promised: bigint;
   readonly digests: Map<number, Bytes32>;
 }
 
@@ -20,6 +29,13 @@ export interface Attested {
   readonly allowance: bigint;
   readonly cumulative: bigint;
   readonly evidence: Bytes32;
+  readonly isClose: boolean;
+}
+
+/** A target that it co-signed for one lease. */
+export interface Promised {
+  readonly lease: Bytes32;
+  readonly target: bigint;
 }
 
 /** workers/meter with the objects of all leases behind it: the shell around durable-objects/meter-lease. */
@@ -31,6 +47,7 @@ export class Meter extends Actor {
   readonly #keyring: Keyring;
   readonly #address: Address;
   onSigned: (attested: Attested) => void = () => {};
+  onPromised: (promised: Promised) => void = () => {};
 
   constructor(
     address: Address,
@@ -74,7 +91,9 @@ export class Meter extends Actor {
     if (!result.ok) return result;
     const sign = (digest: Bytes32) => this.#keyring.sign(this.#address, digest);
     const { cumulative, evidence } = usage;
-    this.onSigned({ lease: leaseId, terms, allowance: allowance?.cumulative ?? 0n, cumulative, evidence });
+    const isClose = request.close !== undefined;
+    const signed = { lease: leaseId, terms, allowance: allowance?.cumulative ?? 0n, cumulative, evidence };
+    this.onSigned({ ...signed, isClose });
     return {
       ok: true,
       leaseId,
@@ -85,13 +104,38 @@ export class Meter extends Actor {
     };
   }
 
+  /** CRD-2, as workers/meter has it: each lease is asked before anything is signed. */
+  allocate(request: AllocationRequest): { ok: true; signature: HexBytes } | AllocationRefusal {
+    const { terms, fundedTo, validBefore, signature } = request;
+    const leaseIds = terms.map((each) => this.#hasher.leaseTerms(each));
+    const fault = allocationFault(terms, leaseIds, this.#address, this.#schedule.now);
+    if (fault !== null) return fault;
+    const digest = this.#hasher.allocate({ leaseIds, fundedTo, validBefore });
+    const consumer = terms[0]?.consumerSigner ?? this.#address;
+    if (!this.#machines.meter.isSigned(() => this.#keyring.isSigned(consumer, digest, signature)))
+      return { ok: false, code: "bad_signature", detail: consumer };
+    for (const [n, lease] of leaseIds.entries()) {
+      const row = this.#rows.get(lease);
+      const target = fundedTo[n] ?? 0n;
+      const result = this.#machines.meter.promise(row?.state ?? null, row?.promised ?? 0n, target);
+      if (!result.ok) return result;
+      this.#rows.set(lease, {
+        state: row?.state ?? null,
+        digests: row?.digests ?? new Map(),
+        promised: result.promised,
+      });
+    }
+    for (const [n, lease] of leaseIds.entries()) this.onPromised({ lease, target: fundedTo[n] ?? 0n });
+    return { ok: true, signature: this.#keyring.sign(this.#address, digest) };
+  }
+
   #step(lease: Bytes32, event: Parameters<Machines["meter"]["step"]>[1]) {
     const row = this.#rows.get(lease);
     const result = this.#machines.meter.step(row?.state ?? null, event, this.#schedule.now);
     if (!result.ok) return result;
     const digests = row?.digests ?? new Map<number, Bytes32>();
     for (const { sequence, digest } of result.added) digests.set(sequence, digest);
-    this.#rows.set(lease, { state: result.next, digests });
+    this.#rows.set(lease, { state: result.next, digests, promised: row?.promised ?? 0n });
     return result;
   }
 }

@@ -12,6 +12,7 @@ import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import { Actor, type Flow } from "./actor.ts";
 import { Bell } from "./bell.ts";
 import { type Chain, type Included, REORG_BLOCKS, type Transaction } from "./chain.ts";
+import { creditDone } from "./credit-done.ts";
 import { INCLUDED_UP_TO } from "./escrow.ts";
 import type { Schedule } from "./schedule.ts";
 
@@ -37,6 +38,8 @@ export class Relayer extends Actor {
   readonly #schedule: Schedule;
   readonly #hasher: TypedDataHasher;
   readonly #takenBack = new Map<IntentKey, number>();
+  /** What was done once, by whomever, and a reorganisation undid. */
+  readonly #undone = new Set<IntentKey>();
   readonly #landed: Bell;
   #strangers = 0;
   /** What each transaction of ours cost; sent again after a reorganisation it is the same one. */
@@ -53,9 +56,11 @@ export class Relayer extends Actor {
     chain.onIncluded = (included) => this.#included(included);
     chain.onTakenBack = (transaction) => {
       // What others landed may be gone with it.
-      for (const known of this.#known.values())
-        if (known.included !== null && known.included.number > chain.height - REORG_BLOCKS)
-          known.included = null;
+      for (const [key, known] of this.#known) {
+        if (known.included === null || known.included.number <= chain.height - REORG_BLOCKS) continue;
+        known.included = null;
+        this.#undone.add(key);
+      }
       this.#takenBack.set(transaction.key, schedule.now);
       if (transaction.intent.kind === "withdraw") this.#againSoon(transaction);
       else chain.send(transaction);
@@ -124,11 +129,20 @@ export class Relayer extends Actor {
       this.#known.set(key, { intent, included });
       return this.#done(key, intent, included, true);
     }
+    // What is on its way is judged by the block that has it.
+    if (intent.kind === "allocate" && this.#isOnItsWay(key)) return { status: "pending", key, txHash: null };
     return { status: "rejected", key, code: tried.code, detail: tried.detail };
+  }
+
+  #isOnItsWay(key: IntentKey): boolean {
+    return this.#chain.isWaiting(key) || this.#schedule.now < (this.#takenBack.get(key) ?? 0) + RELAND_MS;
   }
 
   #foundDone(intent: Intent): IntentResult | "premature" | null {
     const { escrow } = this.#chain;
+    const known = [...this.#known.values()].map((each) => each.intent);
+    const ofCredit = creditDone(escrow, this.#hasher, intent, known);
+    if (ofCredit !== null) return ofCredit;
     if (intent.kind === "withdraw") {
       if ((escrow.owed.get(intent.account) ?? 0n) > 0n) return null;
       return this.#closedFor(intent.occasion)
@@ -166,11 +180,21 @@ export class Relayer extends Actor {
   /** Names of leases by their terms, for the occasions of withdrawals. */
   readonly leaseNames = new Map<LeaseTerms, string>();
 
+  /** Leases of whose fundings a reorganisation took one back, for good or until it landed again in another order. */
+  get undone(): ReadonlySet<Bytes32> {
+    const terms = [...this.#undone].flatMap((key) => {
+      const intent = this.#known.get(key)?.intent;
+      return intent?.kind === "fund" || intent?.kind === "allocate" ? intent.terms : [];
+    });
+    return new Set(terms.map((each) => this.#hasher.leaseTerms(each)));
+  }
+
   /** Leases of whose fundings a reorganisation took one back for good. */
   get neverLanded(): ReadonlySet<Bytes32> {
-    const lost = [...this.#takenBack.keys()].flatMap((key) => {
+    const lost = [...this.#takenBack.keys(), ...this.#undone].flatMap((key) => {
       const known = this.#known.get(key);
-      return known?.intent.kind === "fund" && known.included === null ? known.intent.terms : [];
+      const isMoney = known?.intent.kind === "fund" || known?.intent.kind === "allocate";
+      return isMoney && known.included === null ? known.intent.terms : [];
     });
     return new Set(lost.map((terms) => this.#hasher.leaseTerms(terms)));
   }
@@ -203,13 +227,17 @@ export class Relayer extends Actor {
   }
 
   #closedFor(occasion: string): boolean {
+    // What its account asks for by itself rests on nothing.
+    if (!occasion.startsWith("lse_")) return true;
     const leases = [...this.#chain.escrow.leases.values()];
     return leases.some(({ terms, status }) => status === "closed" && this.leaseNames.get(terms) === occasion);
   }
 
   #done(key: IntentKey, intent: Intent, at: NonNullable<Known["included"]>, superseded: boolean): IntentDone {
     const depth = this.#chain.height - at.number;
-    const value = intent.kind === "fund" ? intent.amounts.reduce((sum, amount) => sum + amount, 0n) : 0n;
+    const amounts =
+      intent.kind === "fund" ? intent.amounts : intent.kind === "allocate" ? intent.fundedTo : [];
+    const value = amounts.reduce((sum, amount) => sum + amount, 0n);
     const isConfirmed = depth >= CONFIRM_BLOCKS;
     const cost = superseded ? undefined : this.costs.get(key);
     return {

@@ -1,14 +1,23 @@
 import type { OrderState } from "@gpux/durable-objects/account/order";
 import type { Draft, Wanted } from "@gpux/durable-objects/account/quote";
-import type { BookEntry, Found, HoldRequest, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import type {
+  BookEntry,
+  Caller,
+  Found,
+  HoldRequest,
+  Outcome,
+  PaymentNeeded,
+} from "@gpux/durable-objects/interfaces";
 import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromLease, FromNode, ToLease, ToNode } from "@gpux/protocol/frames";
+import type { AutoTopUp, LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { JobRequest, RoutedJobRequest } from "@gpux/protocol/job";
-import type { FundingAuthorization, LeaseStatus, Quote } from "@gpux/protocol/lease";
+import type { LeaseStatus, Quote } from "@gpux/protocol/lease";
 import type { FundingPlan, OrderAuthorization } from "@gpux/protocol/order";
 import type { Demand } from "@gpux/protocol/resources";
+import type { SessionId } from "@gpux/protocol/session";
 import type { TypedDataHasher } from "@gpux/protocol/typed-data-encoder";
 import type { Actor, Flow } from "./actor.ts";
 import type { Chain } from "./chain.ts";
@@ -39,24 +48,29 @@ export type Upgrade<C> =
 
 /** The doors of the objects: what `interfaces.ts` says of them, as flows. */
 export interface LeaseDoor extends Actor {
+  readonly id: LeaseId;
   quote(request: HoldRequest): Flow<Outcome>;
   reserve(validBefore: number): Flow<Outcome>;
   fund(
-    funding: FundingAuthorization,
+    funding: LeaseFunding,
     plan?: FundingPlan | null,
   ): Flow<Outcome<{ status: LeaseStatus; expiry: number }>>;
-  topUp(as: Address, funding: FundingAuthorization): Flow<Outcome>;
+  topUp(as: Address, funding: LeaseFunding): Flow<Outcome>;
+  autoTopUp(as: Address, auto: AutoTopUp | null): Flow<Outcome>;
   submit(
-    as: Address,
+    as: Caller,
     id: JobId,
     request: JobRequest,
     waitMs: number,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
-  job(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
+  job(as: Caller, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
   events(as: Address, id: JobId, after: number): Flow<Outcome<{ events: readonly Line[] }>>;
   cancel(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
   close(as: Address): Flow<Outcome>;
   letGo(): Flow<void>;
+  admitSession(session: SessionId, until: number, ceiling: bigint): Flow<Outcome>;
+  trimSession(session: SessionId): Flow<bigint | null>;
+  revokeSession(session: SessionId, until: number): Flow<void>;
   accept(by: Address, agent: End<ToLease>): Upgrade<LeaseConnection>;
 }
 
@@ -84,7 +98,7 @@ export interface AccountDoor extends Actor {
   /** Several leases at once, all or none. */
   order(by: Address, request: Wanted, nodes: number): Flow<Outcome<{ order: OrderState }>>;
   fundOrder(id: OrderId, funding: OrderAuthorization): Flow<Outcome<{ order: OrderState }>>;
-  openLease(by: Address, id: LeaseId, funding: FundingAuthorization): Flow<Outcome<{ status: LeaseStatus }>>;
+  openLease(by: Address, id: LeaseId, funding: LeaseFunding): Flow<Outcome<{ status: LeaseStatus }>>;
   quoteOf(draft: Draft, amount: bigint): Quote;
   submit(
     by: Address,
@@ -92,7 +106,11 @@ export interface AccountDoor extends Actor {
     bodyHash: string,
     request: RoutedJobRequest,
     waitMs: number,
+    session?: SessionId | null,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
+  openSession(id: SessionId, cap: bigint, expiresAt: number): Flow<Outcome>;
+  admitSession(session: SessionId, lease: LeaseId, needs: bigint): Flow<Outcome>;
+  revokeSession(id: SessionId): Flow<Outcome<{ untold: readonly LeaseId[] }>>;
 }
 
 /** All that an actor finds around itself. */

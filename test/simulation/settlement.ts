@@ -2,8 +2,10 @@ import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
 import { isOver, isTerminal } from "@gpux/durable-objects/lease/state";
 import { entryOf } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
-import { EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
-import { ONE_SHARD } from "./setting.ts";
+import type { Address } from "@gpux/protocol/ids";
+import { type Escrow, EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
+import { RELEASE_DELAY_S } from "./escrow-credit.ts";
+import { METER, ONE_SHARD } from "./setting.ts";
 import { hold } from "./violation.ts";
 import type { World } from "./world.ts";
 
@@ -16,7 +18,7 @@ export function isQuiet(world: World): boolean {
     world.leases().every((lease) => lease.isQuiet()) &&
     world.nodes().every((node) => node.state.allocations.size === 0 && node.state.publication === null) &&
     world.agents.every((agent) => agent.taken().length === 0) &&
-    world.accounts().every((account) => account.orders.isQuiet())
+    world.accounts().every((account) => account.orders.isQuiet() && account.sessions.isQuiet())
   );
 }
 
@@ -82,7 +84,7 @@ export function checkJobs(world: World, healedAt: number): void {
 /** J5: from here on the payers have nobody but the chain, and still get back what was not used. */
 export function checkReclaim(world: World): void {
   const escrow = world.setting.chain.escrow.copy();
-  let latest = 0;
+  let latest = Math.ceil(world.schedule.now / 1_000) + RELEASE_DELAY_S;
   for (const { terms } of escrow.leases.values()) latest = Math.max(latest, terms.expiry + EXIT_DELAY_S);
   for (const lease of [...escrow.leases.values()]) {
     if (lease.status !== "open") continue;
@@ -94,9 +96,24 @@ export function checkReclaim(world: World): void {
       () => lease.terms.quote,
     );
   }
+  for (const { payer, spender } of escrow.credits.list()) takeBack(world, escrow, payer, spender, latest);
   for (const account of [...escrow.owed.keys()])
     escrow.land({ kind: "withdraw", account, occasion: "end" }, latest);
   hold(escrow.held === 0n, "J5 nothing stays behind", () => `${escrow.held}`);
+}
+
+/** A payer needs nobody for its credit either. */
+function takeBack(world: World, escrow: Escrow, payer: Address, spender: Address, atS: number): void {
+  const { hasher, keyring } = world.setting;
+  const { amount, releaseAt } = escrow.credits.of(payer, spender);
+  if (amount === 0n) return;
+  if (releaseAt === 0) {
+    const what = { payer, spender, meter: METER, validBefore: atS + 1 };
+    const signature = keyring.sign(payer, hasher.release(what));
+    escrow.land({ kind: "release", ...what, signature }, atS);
+  }
+  const later = atS + RELEASE_DELAY_S;
+  escrow.land({ kind: "reclaim_credit", payer, spender, meter: METER, releaseAt: later }, later);
 }
 
 /** When all is over: everything closed, paid out and equal in every book. */
@@ -125,13 +142,17 @@ export function checkEnd(world: World, healedAt: number): void {
       "J5 every lease is closed on chain",
       () => `${object.name} is ${onChain.status}`,
     );
-    const isRisked = world.setting.relayer.neverLanded.has(lease.hash);
+    const { relayer } = world.setting;
+    // A target counts what was there before it, so that after a reorganisation wallets' money may come to less beside it.
+    const isMixed = world.watch.authorized.has(lease.hash) && world.watch.credit.target(lease.hash) > 0n;
+    const isRisked = relayer.neverLanded.has(lease.hash) || (isMixed && relayer.undone.has(lease.hash));
     hold(
       isRisked || lease.funded <= onChain.funded,
       "M5 a lease counts on no money but the chain's",
       () => `${lease.funded} of ${onChain.funded}`,
     );
-    const authorized = world.watch.authorized.get(lease.hash) ?? 0n;
+    const { watch } = world;
+    const authorized = (watch.authorized.get(lease.hash) ?? 0n) + watch.credit.target(lease.hash);
     hold(
       onChain.funded <= authorized,
       "M5 an authorization pays once",

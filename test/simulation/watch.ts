@@ -6,12 +6,14 @@ import type { NodeState } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { Offer, Resources } from "@gpux/protocol/resources";
+import { CreditWatch } from "./credit-watch.ts";
 import type { Disk } from "./disk.ts";
 import { type Escrow, INCLUDED_UP_TO } from "./escrow.ts";
 import { LeaseLedger, type Observed } from "./lease-ledger.ts";
 import type { Attested } from "./meter.ts";
 import type { Schedule } from "./schedule.ts";
 import type { JobSeen, Line } from "./seen.ts";
+import { SessionWatch } from "./session-watch.ts";
 import type { Slots } from "./slots.ts";
 import type { Truth } from "./truth.ts";
 import { hold, Violation } from "./violation.ts";
@@ -28,6 +30,8 @@ const KINDS = ["gpus", "cpu", "memory_gb"] as const satisfies readonly (keyof Re
 /** Sees everything, says nothing, and stops the simulation at the first thing that must not be. */
 export class Watch {
   readonly ledgers = new Map<LeaseId, LeaseLedger>();
+  readonly credit = new CreditWatch();
+  readonly sessions = new SessionWatch();
   readonly #schedule: Schedule;
   readonly #truth: Truth;
   readonly #allowances = new Map<Bytes32, bigint>();
@@ -35,6 +39,8 @@ export class Watch {
   /** What the chain has for each lease, and the most that it ever had. */
   readonly #funded = new Map<Bytes32, { readonly most: bigint; readonly now: bigint }>();
   readonly #keys = new Map<string, JobId>();
+  /** Jobs that a crash took from the only life that knew them. */
+  readonly #taken = new Set<JobId>();
   /** What payers have signed over to each lease, landed or not. */
   readonly authorized = new Map<Bytes32, bigint>();
   readonly #nodes = new Map<Address, NodeState>();
@@ -55,6 +61,8 @@ export class Watch {
 
   leaseStepped(id: LeaseId, observed: Observed): void {
     this.ledgers.get(id)?.step(observed, this.#schedule.now);
+    this.credit.step(observed, this.#schedule.now);
+    this.sessions.step(observed);
     const { event, before, after } = observed;
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
@@ -74,7 +82,10 @@ export class Watch {
 
   /** A crash took what was not on its disk. */
   leaseRewound(id: LeaseId, disk: Disk): void {
-    this.ledgers.get(id)?.rewind(disk);
+    const ledger = this.ledgers.get(id);
+    if (ledger !== undefined) this.sessions.rewound(ledger.jobs.values(), disk.jobs);
+    for (const job of ledger?.jobs.keys() ?? []) if (!disk.jobs.has(job)) this.#taken.add(job);
+    ledger?.rewind(disk);
   }
 
   journal(id: LeaseId, lines: readonly Line[]): void {
@@ -119,7 +130,8 @@ export class Watch {
   }
 
   /** Every signature of the meter: never beyond what the consumer allowed, never back. */
-  attested({ lease, terms, cumulative }: Attested): void {
+  attested({ lease, terms, cumulative, isClose }: Attested): void {
+    if (isClose) this.credit.closes(lease);
     const allowed = this.#allowances.get(lease) ?? 0n;
     const most = allowed > terms.unattended ? allowed : terms.unattended;
     hold(cumulative <= most, "M5 the meter signs within the allowance", () => `${cumulative} of ${most}`);
@@ -177,8 +189,13 @@ export class Watch {
     this.#keys.set(scope, job.id);
   }
 
-  reused(key: string, answer: Outcome): void {
-    hold(!answer.ok, "J2 a key with another body is refused", () => `${key} was taken twice`);
+  reused(key: string, job: JobId, answer: Outcome): void {
+    // Nobody but the agent knows of one that a crash took, until it is back (docs/simulation.md).
+    hold(
+      !answer.ok || this.#taken.has(job),
+      "J2 a key with another body is refused",
+      () => `${key} was taken twice`,
+    );
   }
 
   /** J6, for one who reads in pieces. */
@@ -212,6 +229,7 @@ export class Watch {
       );
     }
     for (const amount of escrow.owed.values()) due += amount;
+    for (const { amount } of escrow.credits.list()) due += amount;
     hold(escrow.held === due, "M1 the escrow has what it owes", () => `${escrow.held} for ${due}`);
     let all = escrow.held;
     for (const [account, amount] of escrow.wallets) {
@@ -219,5 +237,6 @@ export class Watch {
       all += amount;
     }
     hold(all === this.total, "M1 no money is made or lost", () => `${all} of ${this.total}`);
+    this.credit.chain(escrow, this.authorized);
   }
 }

@@ -18,10 +18,13 @@ import type { Machines } from "./machines.ts";
 import { Meter } from "./meter.ts";
 import { CALM, Network } from "./network.ts";
 import { NodeObject } from "./node-object.ts";
+import { Payer } from "./payer.ts";
+import { Purse } from "./purse.ts";
 import { Random } from "./random.ts";
 import { Relayer } from "./relayer.ts";
 import { Schedule } from "./schedule.ts";
 import { METER, PLACE, type Setting, START } from "./setting.ts";
+import { Thief } from "./thief.ts";
 import { Truth } from "./truth.ts";
 import { Watch } from "./watch.ts";
 
@@ -41,6 +44,8 @@ const HASHER = (() => {
 
 const address = (byte: number): Address => `0x${byte.toString(16).padStart(2, "0").repeat(20)}`;
 
+const SPONSOR = address(0x91);
+
 /** One market with all that is in it, from one seed. */
 export class World implements Targets {
   readonly schedule = new Schedule(START);
@@ -49,6 +54,8 @@ export class World implements Targets {
   readonly agents: readonly Agent[];
   readonly consumers: readonly Consumer[];
   readonly #adversary: Adversary;
+  readonly #payers: Payer[] = [];
+  readonly #thief: Thief;
   readonly watch: Watch;
   readonly climate: Climate;
   readonly #leases = new Map<LeaseId, LeaseObject>();
@@ -76,6 +83,7 @@ export class World implements Targets {
     const watch = new Watch(schedule, truth);
     this.watch = watch;
     meter.onSigned = (attested) => watch.attested(attested);
+    meter.onPromised = (promised) => watch.credit.promised(promised);
     chain.onChange = () => watch.chain(chain.escrow);
     watch.isHard = (lease) => chain.settledEscrow.leases.has(lease);
 
@@ -107,14 +115,35 @@ export class World implements Targets {
       return new Agent(provider, setting, truth);
     });
     this.#adversary = new Adversary(setting, new Random(seed ^ 0x5eed_0005), () => this.leases());
+    this.#thief = new Thief(setting, new Random(seed ^ 0x5eed_0006), () => this.leases());
+    const credit = new Random(seed ^ 0x5eed_0007);
+    const hasCredit = credit.chance(0.5);
+    const hasSessions = new Random(seed ^ 0x5eed_0008).chance(0.4);
     const pauses = setup.pick([1_000, 5_000, 20_000]);
     this.consumers = Array.from({ length: setup.int(1, 3) }, (_, at) => {
       const payer = address(0xa1 + at);
       const wallet = BigInt(setup.pick([6_000_000, 60_000_000, 1_000_000_000]));
-      escrow.wallets.set(payer, wallet);
-      watch.total += wallet;
-      return new Consumer(payer, setting, truth, new Random(seed ^ (0xc0_0000 + at)), pauses);
+      const endow = (account: Address, amount: bigint) => {
+        escrow.wallets.set(account, amount);
+        watch.total += amount;
+        watch.credit.begins(account, amount);
+      };
+      endow(payer, wallet);
+      const purse = hasCredit && credit.chance(0.8) ? this.#purseOf(payer, credit, endow) : null;
+      const sessions = hasSessions ? new Random(seed ^ (0xc1_0000 + at)) : null;
+      const random = new Random(seed ^ (0xc0_0000 + at));
+      return new Consumer(payer, setting, truth, random, pauses, { purse, sessions });
     });
+  }
+
+  /** By its own credit, or by that of a sponsor, who is the same for all that have one. */
+  #purseOf(consumer: Address, random: Random, endow: (account: Address, amount: bigint) => void): Purse {
+    const isSponsored = random.chance(0.5);
+    const payer = isSponsored ? SPONSOR : consumer;
+    if (isSponsored && !this.setting.chain.escrow.wallets.has(SPONSOR)) endow(SPONSOR, 100_000_000n);
+    const stream = () => new Random(random.int(0, 0xffff_ffff));
+    this.#payers.push(new Payer(payer, consumer, this.setting, stream()));
+    return new Purse(payer, consumer, this.setting, stream());
   }
 
   leases(): LeaseObject[] {
@@ -156,6 +185,8 @@ export class World implements Targets {
     for (const agent of this.agents) agent.start();
     for (const consumer of this.consumers) consumer.start();
     this.#adversary.run(this.#adversary.live(), () => {});
+    for (const payer of this.#payers) payer.start();
+    if (this.#payers.length > 0) this.#thief.run(this.#thief.live(), () => {});
     if (climate.faults.length > 0) schedule.at(schedule.now + 5_000, "faults begin", () => this.#strike());
   }
 
@@ -187,6 +218,8 @@ export class World implements Targets {
   heal(): void {
     this.#isHealed = true;
     this.#adversary.isDone = true;
+    this.#thief.isDone = true;
+    for (const payer of this.#payers) payer.run(payer.leave(), () => {});
     const { network, meter, relayer, chain, schedule } = this.setting;
     chain.fullUntil = 0;
     network.weather = CALM;

@@ -1,5 +1,5 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { termsFault } from "@gpux/durable-objects/meter-lease/machine";
+import { allocationFault, foreignTerms } from "@gpux/durable-objects/meter-lease/allocation";
 import type { MeterLeaseObject } from "@gpux/durable-objects/meter-lease/object";
 import {
   type AllocationRefusal,
@@ -12,7 +12,6 @@ import {
   OpenRequest,
 } from "@gpux/protocol/attestation";
 import { consumerOf } from "@gpux/protocol/consumer-signature";
-import type { LeaseTerms } from "@gpux/protocol/eip712";
 import { Address, Bytes32, type HexBytes } from "@gpux/protocol/ids";
 import { keyAccount } from "@gpux/protocol/key-account";
 import { parserOf } from "@gpux/protocol/parser";
@@ -68,7 +67,7 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
   async open(request: z.input<typeof OpenRequest>): Promise<{ ok: true; leaseId: Bytes32 } | AttestRefusal> {
     const parsed = OpenRequest.safeParse(request);
     if (!parsed.success) return invalid(parsed.error);
-    const refusal = this.#refuseTerms(parsed.data.terms);
+    const refusal = foreignTerms(parsed.data.terms, this.#self.address);
     if (refusal !== null) return refusal;
     const leaseId = this.#self.hasher.leaseTerms(parsed.data.terms);
     await this.env.METER_LEASE.getByName(leaseId).open(parsed.data.openedAt);
@@ -78,7 +77,7 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
   async attest(request: z.input<typeof AttestRequest>): Promise<Attestation | AttestRefusal> {
     const parsed = parseAttestRequest(request);
     if (!parsed.success) return invalid(parsed.error);
-    const refusal = this.#refuseTerms(parsed.data.terms);
+    const refusal = foreignTerms(parsed.data.terms, this.#self.address);
     if (refusal !== null) return refusal;
     const leaseId = this.#self.hasher.leaseTerms(parsed.data.terms);
     const answer = await this.env.METER_LEASE.getByName(leaseId).attest(leaseId, parsed.data);
@@ -93,22 +92,14 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
     const parsed = AllocationRequest.safeParse(request);
     if (!parsed.success) return noAllocation("intent_invalid", z.prettifyError(parsed.error).slice(0, 500));
     const { terms, fundedTo, validBefore, signature } = parsed.data;
-    const [first] = terms;
-    if (first === undefined) return noAllocation("intent_invalid", "no lease");
-    const now = Date.now();
-    for (const each of terms) {
-      const fault = this.#refuseTerms(each)?.detail ?? termsFault(each, now);
-      if (fault !== null) return noAllocation("terms_refused", fault);
-      if (each.payer !== first.payer || each.consumerSigner !== first.consumerSigner)
-        return noAllocation("other_credit", "the leases are not of one payer and consumer");
-    }
-    const { hasher, account } = this.#self;
+    const { hasher, account, address } = this.#self;
     const leaseIds = terms.map((each) => hasher.leaseTerms(each));
-    if (new Set(leaseIds).size < leaseIds.length)
-      return noAllocation("intent_invalid", "a lease stands twice");
+    const fault = allocationFault(terms, leaseIds, address, Date.now());
+    if (fault !== null) return fault;
+    const [first] = terms;
     const hash = hasher.allocate({ leaseIds, fundedTo, validBefore });
-    if ((await consumerOf(hash, signature)) !== first.consumerSigner)
-      return noAllocation("bad_signature", `it is not ${first.consumerSigner}'s over these targets`);
+    if ((await consumerOf(hash, signature)) !== first?.consumerSigner)
+      return noAllocation("bad_signature", `it is not ${first?.consumerSigner}'s over these targets`);
     for (const [n, leaseId] of leaseIds.entries()) {
       const promised = await this.env.METER_LEASE.getByName(leaseId).promise(fundedTo[n] ?? 0n);
       if (!promised.ok) return structuredClone(promised);
@@ -119,15 +110,6 @@ export class Meter extends WorkerEntrypoint<MeterEnv> implements MeterRpc {
   override async fetch(request: Request): Promise<Response> {
     const healthy = new URL(request.url).pathname === "/healthz";
     return healthy ? new Response("ok\n") : new Response("not found\n", { status: 404 });
-  }
-
-  #refuseTerms(terms: LeaseTerms): AttestRefusal | null {
-    const { address } = this.#self;
-    if (terms.meter !== address) return { ok: false, code: "meter_mismatch", detail: `this is ${address}` };
-    // The contract opens no such lease: one party would have two of the three votes.
-    const keys = new Set([terms.consumerSigner, terms.providerSigner, terms.meter]);
-    if (keys.size < 3) return { ok: false, code: "terms_invalid", detail: "two roles share a key" };
-    return null;
   }
 }
 

@@ -155,6 +155,7 @@ export const MONEY_BUGS: readonly Bug[] = [
     plant: (product) => ({
       ...product,
       meter: {
+        ...product.meter,
         step(state, event, now) {
           const result = product.meter.step(state, event, now);
           if (result.ok || result.code !== "usage_decreased" || state === null || event.t !== "attest")
@@ -170,6 +171,7 @@ export const MONEY_BUGS: readonly Bug[] = [
     plant: (product) => ({
       ...product,
       meter: {
+        ...product.meter,
         step: (state, event, now) =>
           product.meter.step(state, event.t === "attest" ? { ...event, allowance: MAX_AMOUNT } : event, now),
       },
