@@ -3,7 +3,7 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
 import type { QuoteText } from "@gpux/protocol/lease";
 import type { SessionId } from "@gpux/protocol/session";
-import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
+import { ceiling, committed, executionMs, leftOf, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
@@ -11,9 +11,11 @@ import {
   type Attempt,
   currentAttempt,
   inTurn,
+  isDedicated,
   isTerminal,
   isWorking,
   type Job,
+  type Lease,
   pledged,
   windUpAt,
 } from "./state.ts";
@@ -136,6 +138,8 @@ function arrived(
     price: 0n,
     failure: null,
     receipt: null,
+    kept: [],
+    checkpoint: null,
   };
 }
 
@@ -151,7 +155,8 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   const needed = committed(draft) + mostOf(lease, request);
   if (jobs.has(ticket.job) || needed > lease.funded || needed > ceiling(lease)) return;
   const { attempt: token, sentAt } = ticket;
-  draft.lease = { ...lease, closing: null, arrivals: lease.arrivals + 1 };
+  // Its agent is about to say again how it began and ended: until then no time-out ends it.
+  draft.lease = { ...lease, closing: null, arrivals: lease.arrivals + 1, metAt: draft.now };
   put(draft, {
     ...arrived(ticket.job, draft.lease.arrivals, request, ticket.createdAt),
     clientId: ticket.clientId,
@@ -193,6 +198,11 @@ export function dispatch(draft: Draft): void {
   for (const each of inFrames(runs)) send(draft, each);
 }
 
+/** CKP-1: who asked for it, where its agent knows of it and may have to give way for others. */
+export function keepsWork(lease: Lease, { request }: Job): boolean {
+  return request.checkpoint === true && lease.keeps && lease.text.tier === "yieldable" && !isDedicated(lease);
+}
+
 /** A job as its agent is told to run it. */
 export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
   return {
@@ -201,8 +211,9 @@ export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
     function: job.request.function,
     inputs: job.request.inputs,
     execution_ms: executionMs(draft.lease, job),
-    max_price: job.request.max_price,
+    max_price: leftOf(job),
     committed: committed(draft),
+    ...(keepsWork(draft.lease, job) ? { checkpoint: job.checkpoint } : {}),
     ...(draft.lease.allowance === null ? {} : { allowance: draft.lease.allowance }),
   };
 }

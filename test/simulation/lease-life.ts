@@ -1,6 +1,6 @@
 import { mayFollow } from "@gpux/durable-objects/lease/deferral";
 import { type Event, prune, type Step } from "@gpux/durable-objects/lease/machine";
-import { isFinal, isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
 import { issue, withTickets } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
@@ -173,7 +173,7 @@ export class LeaseLife {
     return (
       (isSettled(lease) || lease.status === "lost") &&
       // What the provider of a lease that is over has not signed, nobody can settle.
-      [...jobs.values()].every((job) => isFinal(job) || (isTerminal(job) && job.receipt?.settled === null)) &&
+      [...jobs.values()].every(isTerminal) &&
       machines.lease.duties(this.#state, schedule.now).length === 0
     );
   }
