@@ -1,6 +1,6 @@
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
-import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
+import type { AttemptToken, Checkpoint, JobRequest } from "@gpux/protocol/job";
 import type { QuoteText } from "@gpux/protocol/lease";
 import type { SessionId } from "@gpux/protocol/session";
 import { ceiling, committed, executionMs, leftOf, mostOf } from "./billing.ts";
@@ -50,6 +50,8 @@ export interface Arrival {
   readonly clientId: string | null;
   /** The job that it does again. */
   readonly retryOf?: JobId | null;
+  /** What that one has kept and paid for: this one goes on from it (CKP-2). */
+  readonly checkpoint?: Checkpoint | null;
   /** As in {@link Job}. */
   readonly batch?: string | null;
   readonly request: JobRequest;
@@ -98,6 +100,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     batch: arrival.batch ?? null,
     session: arrival.session ?? null,
     inputHash: arrival.inputHash,
+    checkpoint: arrival.checkpoint ?? null,
   });
   note(draft, arrival.job, "status", { status: "queued" });
   return null;

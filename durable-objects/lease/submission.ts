@@ -41,7 +41,10 @@ export async function takeIn(
   const state = shell.state;
   if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
   const session = typeof as === "string" ? null : as.session;
-  const arrivals = hashed.map((each) => ({ ...each, batch, session }));
+  const arrivals = hashed.map((each) => {
+    const before = each.retryOf == null ? null : shell.job(each.retryOf);
+    return { ...each, batch, session, checkpoint: before?.checkpoint ?? null };
+  });
   const fresh: Arrival[] = [];
   for (const arrival of arrivals) {
     const known = shell.job(arrival.job);
