@@ -22,6 +22,9 @@ export type Prepared = { ok: true; job: FunctionJob } | { ok: false; code: JobFa
 /** A packed function is a manifest with its WGSL: 16 modules of at most 256 KiB, and JSON around them. */
 const MANIFEST_BYTES = 8 * 2 ** 20;
 
+/** Before its buffers a checkpoint has their names and the place in the passes. */
+const CHECKPOINT_HEAD_BYTES = 16 * 2 ** 10;
+
 /** Fetches and checks what a job needs before it may take a place on the executor. Rejects only when aborted. */
 export type Preparation = (
   run: Pick<Run, "function" | "inputs" | "execution_ms" | "checkpoint">,
@@ -69,7 +72,8 @@ export function createPreparation(objects: Pick<Objects, "get">, limits: Limits)
     const job = { manifest: checked.manifest, inputs, limits: { ...limits, wallMs } };
     if (!run.checkpoint) return { ok: true, job };
     // One that is not to be had is no fault of the tenant's: his job begins at the beginning, with the time that is left.
-    const state = await objects.get(run.checkpoint.sha256, run.checkpoint.bytes, signal);
+    const most = Math.min(run.checkpoint.bytes, limits.outputBytes + CHECKPOINT_HEAD_BYTES);
+    const state = await objects.get(run.checkpoint.sha256, most, signal);
     return { ok: true, job: state.ok ? { ...job, resume: state.bytes } : job };
   };
 }
