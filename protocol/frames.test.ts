@@ -109,6 +109,7 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       },
       failed: { ...ended, code: "wgsl_invalid", detail: "line 1" },
       stopped: ended,
+      yielded: { ...ended, checkpoint: { sha256: "c".repeat(64), bytes: 8 } },
       serving: {},
       served: { n: 1, ms: 60_000 },
       signed: { usage: { ...usage, signature } },

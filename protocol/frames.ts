@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { LeaseTerms, Receipt } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
-import { AttemptToken, InputValue, MOST_IN_BATCH, Output, SignedAllowance } from "./job.ts";
+import { AttemptToken, Checkpoint, InputValue, MOST_IN_BATCH, Output, SignedAllowance } from "./job.ts";
 import { QuoteText } from "./lease.ts";
 import { Amount } from "./money.ts";
 import { Offer, Resources } from "./resources.ts";
@@ -107,6 +107,11 @@ const run = {
   /** Cumulative usage that the lease would reach at most with this job and those before it. */
   committed: Amount,
   allowance: SignedAllowance.optional(),
+  /**
+   * There: should the attempt have to give way, its work is to be kept. Not null: it goes on from this one. Said only to
+   * agents that know of it (`hello`).
+   */
+  checkpoint: Checkpoint.nullable().optional(),
   /** The edge has not written the job down yet: to be kept with its end, and given back by `accepted`. */
   ticket: z.string().max(TICKET_LIMIT).optional(),
 };
@@ -121,6 +126,8 @@ export const FromLease = z.discriminatedUnion("t", [
      * from the largest safe integer there would be no way on.
      */
     last_seq: z.int().min(0).max(MAX_KNOWN_SEQ),
+    /** It keeps the work of attempts that give way (`yielded`). */
+    checkpoints: z.boolean().optional(),
   }),
   /**
    * Volatile, right before an end that is said again: its job, as `run` gave it, with the ticket that came with it. For an
@@ -151,6 +158,8 @@ export const FromLease = z.discriminatedUnion("t", [
   }),
   /** The attempt was stopped as `cancel` asked. */
   frame("stopped", { ...attempt, ms: z.int().min(0), gpu: z.string().max(128) }),
+  /** The attempt gave way as `yield` had said that it would; what it had done after `ms` is in the store. */
+  frame("yielded", { ...attempt, ms: z.int().min(0), gpu: z.string().max(128), checkpoint: Checkpoint }),
   /** The agent has read on chain that the lease is open and funded, and serves it: a dedicated one is billed from here. */
   frame("serving", {}),
   /**

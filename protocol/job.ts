@@ -32,6 +32,10 @@ export type Timeouts = z.infer<typeof Timeouts>;
 export const SignedAllowance = z.strictObject({ cumulative: Amount, signature: HexBytes });
 export type SignedAllowance = z.output<typeof SignedAllowance>;
 
+/** What an attempt that gave way has kept of its work: an object, which the next attempt goes on from (SPEC CKP-1). */
+export const Checkpoint = z.strictObject({ sha256: Sha256, bytes: z.int().min(1) });
+export type Checkpoint = z.infer<typeof Checkpoint>;
+
 /** The body of `POST /v1/leases/{id}/jobs`, and what a lease keeps of any job. */
 export const JobRequest = z.strictObject({
   kind: z.literal("function").default("function"),
@@ -45,6 +49,11 @@ export const JobRequest = z.strictObject({
   retries: z.int().min(0).max(5).default(2),
   /** Within its lease: higher goes first, then older. */
   priority: z.int().min(-10).max(10).default(0),
+  /**
+   * Should its GPU be taken back, what it has done is kept and billed, and its next attempt goes on from there. Without it
+   * such an attempt is free, and the next begins anew. What is bought by it is time, so it is the consumer's to say.
+   */
+  checkpoint: z.boolean().optional(),
   allowance: SignedAllowance.optional(),
 });
 export type JobRequest = z.output<typeof JobRequest>;
@@ -153,6 +162,9 @@ export const JobView = z.object({
       outcome: z.string().optional(),
       /** What of the job's price is for this attempt. */
       paid: Amount.optional(),
+      /** Of one that gave way and kept what it had done: the time that it is paid for, and its receipt. */
+      billed_ms: z.int().min(0).optional(),
+      receipt: SignedReceipt.optional(),
     }),
   ),
   max_price: Amount,
@@ -168,6 +180,9 @@ export const JobView = z.object({
     })
     .optional(),
   outputs: z.array(Output.extend({ url: z.string() })),
+  /** What the next attempt goes on from. */
+  checkpoint: Checkpoint.optional(),
+  /** Of the attempt that ended the job. */
   receipt: SignedReceipt.optional(),
   error: z
     .strictObject({

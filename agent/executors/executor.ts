@@ -11,6 +11,8 @@ export type FunctionJob = {
   manifest: FunctionManifest;
   inputs: Readonly<Record<string, ExecutionInput>>;
   limits: Limits;
+  /** The state of a run of this job that was paused, to go on from; what is none of it is passed over. */
+  resume?: Uint8Array;
 };
 
 export type ExecutionOutput = { name: string; contentType: string; bytes: Uint8Array };
@@ -55,7 +57,16 @@ export type ExecutionSuccess = {
   gpuMs: number;
 };
 
-export type ExecutionResult = ExecutionSuccess | ExecutionFailure;
+/** Broken off where it can go on: what it has done is in `state`, which another machine can `resume`. */
+export type ExecutionPaused = {
+  ok: false;
+  code: "paused";
+  state: Uint8Array;
+  /** Milliseconds from the start of the job until its state was read. */
+  wallMs: number;
+};
+
+export type ExecutionResult = ExecutionSuccess | ExecutionPaused | ExecutionFailure;
 
 /** What a job tells while it runs. Calls come in order, and none after `run` has resolved. */
 export type ExecutionEvents = {
@@ -86,17 +97,15 @@ export type ExecutorDescription = {
  * What the supervisor sees of any executor (WebGPU functions, containers, services).
  *
  * `run` never rejects for what a job does: every end is a value. Jobs given at once run one after another. Aborting
- * `signal` ends the job with `canceled`, at once and whatever it is doing. `describe` may take the seconds that the
+ * `signal` ends the job with `canceled`, at once and whatever it is doing. Aborting `pause` asks for its state: it ends
+ * with `paused` at the next place where it can go on from, or as it would have if there is none. `describe` may take the seconds that the
  * device needs to start; it throws when the machine has none that works. `close` ends a running job with
  * `executor_failed` and frees every process; it may be called twice.
  */
 export type Executor<Job> = {
   describe(): Promise<ExecutorDescription>;
-  run(job: Job, on: ExecutionEvents, signal: AbortSignal): Promise<ExecutionResult>;
-  /**
-   * The GPU is taken back in so long: an executor whose jobs can save their state does it now. A function saves none:
-   * it is stopped by its signal when the time has passed, and begins anew.
-   */
+  run(job: Job, on: ExecutionEvents, signal: AbortSignal, pause?: AbortSignal): Promise<ExecutionResult>;
+  /** The GPU is taken back in so long, for executors that must prepare for it beyond their jobs' `pause`. */
   yieldSoon?(noticeMs: number): void;
   close(): Promise<void>;
 };

@@ -12,12 +12,15 @@ export interface Attempt {
   readonly attempt: AttemptToken;
   readonly signal: AbortSignal;
   readonly stopReason: StopReason | null;
+  /** Aborted when it is to end where it can go on from, if it can. */
+  readonly pausing: AbortSignal;
   /** From the executor's start to its end. */
   executing: boolean;
   /** What it ran, once it has. */
   ms: number;
   /** The frame that told of its start, when it left, and when the edge was heard to have it; `performance.now()`. */
   start: { readonly seq: number; readonly at: number; heardAt: number | null } | null;
+  pause(): void;
   stop(reason: StopReason): void;
 }
 
@@ -32,6 +35,7 @@ export class Attempts {
 
   begin(job: JobId, attempt: AttemptToken): Attempt {
     const abort = new AbortController();
+    const pausing = new AbortController();
     let stopReason: StopReason | null = null;
     const begun: Attempt = {
       job,
@@ -40,6 +44,8 @@ export class Attempts {
       get stopReason() {
         return stopReason;
       },
+      pausing: pausing.signal,
+      pause: () => pausing.abort(),
       executing: false,
       ms: 0,
       start: null,

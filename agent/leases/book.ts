@@ -18,6 +18,8 @@ const Receipted = z.strictObject({
   sequence: z.int().min(1),
   digest: Bytes32,
   job: Bytes32,
+  /** Missing in journals of before a job could have several. */
+  attempt: z.int().min(1).optional(),
   cumulative: Amount,
   evidence: Bytes32,
 });
@@ -99,7 +101,7 @@ export interface Book extends Sold {
   frames: Unacknowledged[];
   nextSeq: number;
   dealt: number;
-  /** By the receipt's name of the job; gone once its receipt is signed. */
+  /** By the receipt's name of the job; gone once a receipt of that attempt, or of a later one, is signed. */
   readonly ended: Map<Bytes32, Ended[]>;
   signed: Signed;
   /** What the edge was told of the time served, by the number of its question; the latest of them. */
@@ -222,7 +224,10 @@ function enterSigned(book: Book, signed: Signed): void {
   book.signed = signed;
   for (const receipt of signed.receipts) {
     book.receipted.set(receipt.sequence, receipt);
-    book.ended.delete(receipt.job);
+    const { job, attempt = Number.POSITIVE_INFINITY } = receipt;
+    const later = (book.ended.get(job) ?? []).filter((each) => each.attempt.n > attempt);
+    if (later.length > 0) book.ended.set(job, later);
+    else book.ended.delete(job);
   }
   const surplus = book.receipted.size - RECEIPTS_KEPT;
   for (const sequence of [...book.receipted.keys()].sort((a, b) => a - b).slice(0, Math.max(0, surplus)))
@@ -284,7 +289,7 @@ export function findEnded(book: Book, job: string, attempt: AttemptToken): Ended
 }
 
 const EndFrame = z.looseObject({
-  t: z.enum(["result", "failed", "stopped"]),
+  t: z.enum(["result", "failed", "stopped", "yielded"]),
   job: JobId,
   attempt: AttemptToken,
 });

@@ -51,6 +51,17 @@ describe("MON-6 what a provider has delivered and cannot have paid yet", () => {
     expect(unsecuredOf(book)).toBe(3_000n);
   });
 
+  it("CKP-2 counts each attempt that kept what it did, and of the others the longest", async () => {
+    const book = bookOf();
+    const checkpoint = { sha256: "c".repeat(64), bytes: 8 };
+    await end(book, 1, 4_000, { body: { t: "yielded", checkpoint } });
+    await end(book, 1, 2_000, { attempt: 2, body: { t: "yielded", checkpoint } });
+    expect(unsecuredOf(book)).toBe(6_000n);
+    await end(book, 1, 3_000, { attempt: 3 });
+    await end(book, 1, 5_000, { attempt: 4 });
+    expect(unsecuredOf(book)).toBe(11_000n);
+  });
+
   it("is no less for this provider's own signature alone", async () => {
     const book = bookOf();
     await end(book, 1, 4_000);

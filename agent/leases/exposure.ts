@@ -1,21 +1,26 @@
 import type { LeaseId } from "@gpux/protocol/ids";
 import { charged } from "@gpux/protocol/tariff";
-import { type Book, leastBillable, tariffOf } from "./book.ts";
+import { type Book, type Ended, leastBillable, tariffOf } from "./book.ts";
 
 /**
  * What this provider has delivered on a lease and cannot have paid without the edge yet, base units: beyond the usage that
- * the meter has countersigned. Of a job that ended in several attempts, one is paid.
+ * the meter has countersigned. Of a job that ended in several attempts one is paid, and those that kept what they did.
  */
 export function unsecuredOf(book: Book): bigint {
   const { resources, signed, ended, voucher } = book;
   const tariff = { ...tariffOf(book), gpus: resources.gpus };
-  const ms = ended
-    .values()
-    .reduce((sum, attempts) => sum + Math.max(...attempts.map(leastBillable)), signed.totalMs);
+  const ms = ended.values().reduce((sum, attempts) => sum + deliveredMs(attempts), signed.totalMs);
   const at = (time: number) => charged(tariff, Math.floor(time));
   const delivered = signed.cumulative + at(ms) - at(signed.totalMs);
   const secured = voucher?.cumulative ?? 0n;
   return delivered > secured ? delivered - secured : 0n;
+}
+
+function deliveredMs(attempts: readonly Ended[]): number {
+  const kept = attempts.filter(({ body }) => body.t === "yielded");
+  const others = attempts.filter((each) => !kept.includes(each));
+  const most = others.reduce((longest, each) => Math.max(longest, leastBillable(each)), 0);
+  return kept.reduce((sum, each) => sum + leastBillable(each), most);
 }
 
 /** How much a provider works for on an edge's word alone, over all leases that it serves. */

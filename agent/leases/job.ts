@@ -1,7 +1,7 @@
 import { performance } from "node:perf_hooks";
 import type { JobFailureCode } from "@gpux/protocol/errors";
 import { FRAME_LIMIT, type ToLease } from "@gpux/protocol/frames";
-import type { Output } from "@gpux/protocol/job";
+import type { Checkpoint, Output } from "@gpux/protocol/job";
 import { checkManifest, type Limits } from "@gpux/protocol/manifest";
 import type { ExecutionInput, ExecutionOutput, Executor, FunctionJob } from "../executors/executor.ts";
 import { sha256Of } from "./digest.ts";
@@ -14,6 +14,7 @@ export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
 export type AttemptEnd =
   | { t: "result"; ms: number; outputs: Output[] }
   | { t: "failed"; ms: number; code: JobFailureCode; detail: string }
+  | { t: "yielded"; ms: number; checkpoint: Checkpoint }
   | { t: "stopped"; ms: number };
 
 export type Prepared = { ok: true; job: FunctionJob } | { ok: false; code: JobFailureCode; detail: string };
@@ -21,9 +22,12 @@ export type Prepared = { ok: true; job: FunctionJob } | { ok: false; code: JobFa
 /** A packed function is a manifest with its WGSL: 16 modules of at most 256 KiB, and JSON around them. */
 const MANIFEST_BYTES = 8 * 2 ** 20;
 
+/** Before its buffers a checkpoint has their names and the place in the passes. */
+const CHECKPOINT_HEAD_BYTES = 16 * 2 ** 10;
+
 /** Fetches and checks what a job needs before it may take a place on the executor. Rejects only when aborted. */
 export type Preparation = (
-  run: Pick<Run, "function" | "inputs" | "execution_ms">,
+  run: Pick<Run, "function" | "inputs" | "execution_ms" | "checkpoint">,
   signal: AbortSignal,
 ) => Promise<Prepared>;
 
@@ -65,7 +69,12 @@ export function createPreparation(objects: Pick<Objects, "get">, limits: Limits)
       inputs[name] = { kind: "bytes", bytes: found.bytes };
     }
     const wallMs = Math.min(limits.wallMs, run.execution_ms);
-    return { ok: true, job: { manifest: checked.manifest, inputs, limits: { ...limits, wallMs } } };
+    const job = { manifest: checked.manifest, inputs, limits: { ...limits, wallMs } };
+    if (!run.checkpoint) return { ok: true, job };
+    // One that is not to be had is no fault of the tenant's: his job begins at the beginning, with the time that is left.
+    const most = Math.min(run.checkpoint.bytes, limits.outputBytes + CHECKPOINT_HEAD_BYTES);
+    const state = await objects.get(run.checkpoint.sha256, most, signal);
+    return { ok: true, job: state.ok ? { ...job, resume: state.bytes } : job };
   };
 }
 
@@ -77,7 +86,8 @@ export interface ExecutionListener {
 
 export type Executed =
   | { t: "done"; ms: number; outputs: ExecutionOutput[] }
-  | Exclude<AttemptEnd, { t: "result" }>;
+  | { t: "paused"; ms: number; state: Uint8Array }
+  | Extract<AttemptEnd, { t: "failed" | "stopped" }>;
 
 /** Runs a prepared job on the executor and measures it. Never rejects for what the job does. */
 export async function execute(
@@ -85,6 +95,7 @@ export async function execute(
   job: FunctionJob,
   on: ExecutionListener,
   signal: AbortSignal,
+  pause?: AbortSignal,
 ): Promise<Executed> {
   let startedAt: number | null = null;
   const result = await executor.run(
@@ -98,9 +109,11 @@ export async function execute(
       log: (line) => on.log(line),
     },
     signal,
+    pause,
   );
   const ms = startedAt === null ? 0 : Math.round(performance.now() - startedAt);
   if (result.ok) return { t: "done", ms, outputs: result.outputs };
+  if (result.code === "paused") return { t: "paused", ms, state: result.state };
   if (result.code === "canceled") return { t: "stopped", ms };
   return { t: "failed", ms, code: result.code, detail: result.detail };
 }
@@ -115,7 +128,7 @@ export async function upload(
   ms: number,
   outputs: readonly ExecutionOutput[],
   signal: AbortSignal,
-): Promise<Exclude<AttemptEnd, { t: "stopped" }>> {
+): Promise<Extract<AttemptEnd, { t: "result" | "failed" }>> {
   const stored = await Promise.all(
     outputs.map(async ({ name, contentType, bytes }, n) => {
       const sha256 = await sha256Of(bytes);
@@ -129,6 +142,17 @@ export async function upload(
   for (const { put } of stored)
     if (!put.ok) return { t: "failed", ms, code: "executor_failed", detail: `upload: ${put.detail}` };
   return { t: "result", ms, outputs: stored.map(({ output }) => output) };
+}
+
+/** Puts what a paused job has done where the next attempt can fetch it; null when that cannot be. Rejects only when aborted. */
+export async function keep(
+  objects: Pick<Objects, "put">,
+  state: Uint8Array,
+  signal: AbortSignal,
+): Promise<Checkpoint | null> {
+  const sha256 = await sha256Of(state);
+  const put = await objects.put(sha256, state, "application/octet-stream", signal);
+  return put.ok ? { sha256, bytes: state.length } : null;
 }
 
 function parseJson(bytes: Uint8Array): unknown {

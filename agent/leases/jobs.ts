@@ -15,7 +15,7 @@ import {
   sameAttempt,
   untoldEnds,
 } from "./book.ts";
-import { type AttemptEnd, execute, type Run, upload } from "./job.ts";
+import { type AttemptEnd, type Executed, execute, keep, type Run, upload } from "./job.ts";
 import type { Workshop } from "./workshop.ts";
 
 /** What the jobs of a lease need of it. */
@@ -106,16 +106,13 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     const giveBack = await slots.take(attempt.signal);
     const told = listener(frame, attempt);
     try {
-      const executed = await execute(executor, prepared.job, told, attempt.signal);
+      const pause = frame.checkpoint === undefined ? undefined : attempt.pausing;
+      const executed = await execute(executor, prepared.job, told, attempt.signal, pause);
       attempt.ms = executed.ms;
       attempt.executing = false;
       // The GPU is free for the next job while this one's outputs travel.
       giveBack();
-      const of = { lease: leaseIdOf(leaseId), job: frame.job, attempt: frame.attempt };
-      const end =
-        executed.t === "done"
-          ? await upload(objects, of, executed.ms, executed.outputs, attempt.signal)
-          : executed;
+      const end = await kept(frame, attempt, executed);
       // What it ran may have to be paid for, and the edge's clock begins with this.
       if (end.t !== "result") told.tellBegun();
       return end;
@@ -124,6 +121,21 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
       attempt.executing = false;
       giveBack();
     }
+  }
+
+  /** What was made is in the store before its end is told. */
+  async function kept(frame: Run, attempt: Attempt, executed: Executed): Promise<AttemptEnd> {
+    const { ms } = executed;
+    if (executed.t === "done") {
+      const of = { lease: leaseIdOf(leaseId), job: frame.job, attempt: frame.attempt };
+      return upload(objects, of, ms, executed.outputs, attempt.signal);
+    }
+    if (executed.t !== "paused") return executed;
+    const checkpoint = await keep(objects, executed.state, attempt.signal);
+    if (checkpoint !== null) return { t: "yielded", ms, checkpoint };
+    // Then it has given way as one does that keeps nothing: free, and the edge needs no word of it.
+    attempt.stop("yielded");
+    return { t: "stopped", ms };
   }
 
   function listener(frame: Run, attempt: Attempt) {
@@ -210,7 +222,9 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
         ? { ...spec, t: "result", outputs: end.outputs }
         : end.t === "failed"
           ? { ...spec, t: "failed", code: end.code, detail: end.detail.slice(0, 4_000) }
-          : { ...spec, t: "stopped" },
+          : end.t === "yielded"
+            ? { ...spec, t: "yielded", checkpoint: end.checkpoint }
+            : { ...spec, t: "stopped" },
     );
     const rate = terms.ratePerHour;
     const affordableMs =

@@ -22,6 +22,7 @@ import {
 } from "./book.ts";
 import { createFunding } from "./funding.ts";
 import { createLeaseJobs } from "./jobs.ts";
+import { pauseAfter } from "./notice.ts";
 import type { Signer } from "./receipts.ts";
 import { createServiceClock } from "./service-clock.ts";
 import { answerClose, answerSettle, type SigningDesk } from "./signing.ts";
@@ -158,7 +159,7 @@ export function serveLease(options: LeaseOptions): ServedLease {
     headers: () => upgradeHeaders(credentials, url),
     onUnsigned: credentials.clock.refusedAt,
     parse: parseToLease,
-    hello: () => leaseBody({ t: "hello", attempts: openAttempts(), last_seq: book.dealt }),
+    hello: () => leaseBody({ t: "hello", attempts: openAttempts(), last_seq: book.dealt, checkpoints: true }),
     onWelcome,
     preface: (body) => acceptanceOf(book, body),
     onFrame,
@@ -324,11 +325,19 @@ export function serveLease(options: LeaseOptions): ServedLease {
     yield(noticeS) {
       link.send(dueBy(leaseBody({ t: "yield", notice_s: noticeS }), ownClock() + noticeS * 1_000), true);
       if (attempts.list().length > 0) workshop.executor.yieldSoon?.(noticeS * 1_000);
-      const over = setTimeout(() => {
-        hasGivenWay = true;
-        for (const attempt of attempts.list()) attempt.stop("yielded");
-      }, noticeS * 1_000);
-      leaving.signal.addEventListener("abort", () => clearTimeout(over));
+      const timers = [
+        setTimeout(
+          () => {
+            for (const attempt of attempts.list()) attempt.pause();
+          },
+          pauseAfter(noticeS * 1_000),
+        ),
+        setTimeout(() => {
+          hasGivenWay = true;
+          for (const attempt of attempts.list()) attempt.stop("yielded");
+        }, noticeS * 1_000),
+      ];
+      leaving.signal.addEventListener("abort", () => timers.forEach(clearTimeout));
     },
     executing: () => attempts.list().filter((each) => each.executing).length,
     async drain(deadlineS) {

@@ -200,6 +200,66 @@ describe("settle", () => {
     expect(check(20_000, 20_000)).toMatchObject({ ok: false });
   });
 
+  describe("CKP-2 of a job that gave way twice and then ended", () => {
+    const yielded = (n: number, ms: number): Ended => {
+      const attempt = { epoch: 1, n };
+      const checkpoint = { sha256: "c".repeat(64), bytes: 8 };
+      return { ...ended(1, ms, { t: "yielded", attempt, checkpoint }), attempt };
+    };
+    const last: Ended = { ...ended(1, 1_000), attempt: { epoch: 1, n: 3 } };
+    const all = () => bookOf(yielded(1, 5_000), yielded(2, 7_000), last);
+    /** A receipt for each of these attempts, all of the one job. */
+    const paying = (attempts: readonly number[], billed: readonly number[]) =>
+      settleFor(billed, (receipt, i) => ({
+        ...receipt,
+        job: jobName(jobOf(id, 1)),
+        attempt: attempts[i] ?? 0,
+        outputHashes: attempts[i] === 3 ? receipt.outputHashes : [],
+      }));
+
+    test("signs a receipt for each, in one block or in several, and after a restart", () => {
+      const together = all();
+      settled(together, paying([1, 2, 3], [5_000, 7_000, 1_000]));
+      expect(together.ended.size).toBe(0);
+      const apart = all();
+      settled(apart, paying([1], [5_000]));
+      const again = readBook(entriesOf(apart).map((entry) => BookEntry.parse(JSON.parse(wireText(entry)))));
+      if (again === null) throw new Error("the journal tells a book");
+      settled(again, paying([1, 2, 3], [5_000, 7_000, 1_000]));
+      expect(again.signed).toMatchObject({ cumulative: 13_000n, totalMs: 13_000 });
+      expect(again.ended.size).toBe(0);
+    });
+
+    test.each([
+      { attempts: [1, 1], billed: [5_000, 5_000], wrong: "attempt 1 of the job is paid already" },
+      { attempts: [2, 1], billed: [7_000, 5_000], wrong: "attempt 2 of the job is paid already" },
+      { attempts: [1, 2], billed: [5_000, 7_100], wrong: "the job ran 7000 ms" },
+      { attempts: [1], billed: [1_000], wrong: "of which only 1000" },
+      { attempts: [4], billed: [1_000], wrong: "no such attempt" },
+    ])("refuses receipts for attempts $attempts at $billed ms", ({ attempts, billed, wrong }) => {
+      const check = checkSettle(all(), self, paying(attempts, billed));
+      expect(!check.ok && check.detail).toContain(wrong);
+    });
+
+    test("refuses an attempt again that is paid, or one before it, in a later block", () => {
+      const book = all();
+      settled(book, paying([2], [7_000]));
+      for (const attempt of [1, 2]) {
+        const check = checkSettle(book, self, paying([2, attempt], [7_000, 5_000]));
+        expect(!check.ok && check.detail).toContain("no such attempt");
+      }
+    });
+
+    test("forgets the job by a receipt of a journal that names no attempt", () => {
+      const book = all();
+      const check = checkSettle(book, self, paying([1], [5_000]));
+      if (!check.ok) throw new Error(check.detail);
+      const older = check.signed.receipts.map(({ attempt: _, ...receipt }) => receipt);
+      enter(book, { is: "signed", signed: { ...check.signed, receipts: older } });
+      expect(book.ended.size).toBe(0);
+    });
+  });
+
   test("refuses a usage or an evidence that the receipts do not add up to", () => {
     const book = bookOf(ended(1, 1_000));
     const { usage, receipts } = settleFor([1_000]);

@@ -71,6 +71,8 @@ export function checkSettle(
   let { cumulative, totalMs, frontier, evidence } = book.signed;
   let usage = { cumulative, evidence };
   const added: Receipted[] = [];
+  /** The last attempt of each job that these receipts pay for: one is paid once, and none after a later one. */
+  const paid = new Map<Bytes32, number>();
   for (const receipt of request.receipts) {
     const { sequence, job } = receipt;
     const digest = self.hasher.receipt(receipt);
@@ -87,8 +89,11 @@ export function checkSettle(
     const nextMs = isTime || !isDedicated(book) ? totalMs + Number(receipt.billedMs) : totalMs;
     const wrong =
       wrongWhere(self, receipt) ??
-      (isTime ? wrongInTime(book, receipt, nextMs, funded) : wrongInJob(book, receipt, totalMs));
+      (isTime
+        ? wrongInTime(book, receipt, nextMs, funded)
+        : wrongInJob(book, receipt, totalMs, paid.get(job) ?? 0));
     if (wrong !== null) return refuse(`receipt ${sequence}: ${wrong}`);
+    if (!isTime) paid.set(job, receipt.attempt);
 
     const price = charged(tariff, nextMs) - charged(tariff, totalMs);
     if (receipt.price !== price)
@@ -100,7 +105,7 @@ export function checkSettle(
     frontier = append(frontier, digest);
     evidence = root(frontier);
     usage = { cumulative, evidence };
-    added.push({ sequence, digest, job, cumulative, evidence });
+    added.push({ sequence, digest, job, attempt: receipt.attempt, cumulative, evidence });
   }
   if (request.usage.cumulative !== usage.cumulative)
     return refuse(`the usage is ${usage.cumulative}, not ${request.usage.cumulative}`);
@@ -135,8 +140,12 @@ function wrongInTime(book: Book, receipt: Receipt, totalMs: number, funded: bigi
   return totalMs < least ? `${own} ms were served, of which only ${totalMs} are billed` : null;
 }
 
-/** What a receipt says wrongly of the job, `before` which so much was billed; null when it is right. */
-function wrongInJob(book: Book, receipt: Receipt, before: number): string | null {
+/**
+ * What a receipt says wrongly of the job, `before` which so much was billed and of which attempt `paid` was the last to be
+ * paid; null when it is right.
+ */
+function wrongInJob(book: Book, receipt: Receipt, before: number, paid: number): string | null {
+  if (receipt.attempt <= paid) return `attempt ${paid} of the job is paid already`;
   const attempts = book.ended.get(receipt.job) ?? [];
   const ended = attempts.filter((each) => each.attempt.n === receipt.attempt).at(-1);
   if (ended === undefined) return "this node ended no such attempt";

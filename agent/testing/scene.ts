@@ -46,7 +46,8 @@ export const manifest = {
 
 /** Runs what the test says, when it says so; ends at once when aborted, as executors do. */
 export class ScriptedExecutor implements Executor<FunctionJob> {
-  readonly jobs: { job: FunctionJob; end(result?: ExecutionResult): void }[] = [];
+  readonly jobs: { job: FunctionJob; pause: AbortSignal | undefined; end(result?: ExecutionResult): void }[] =
+    [];
   readonly #waiting: (() => void)[] = [];
   closed = 0;
   readonly notices: number[] = [];
@@ -66,7 +67,7 @@ export class ScriptedExecutor implements Executor<FunctionJob> {
     features: ["webgpu"],
   });
 
-  run: Executor<FunctionJob>["run"] = (job, on, signal) =>
+  run: Executor<FunctionJob>["run"] = (job, on, signal, pause) =>
     new Promise((resolve) => {
       on.started?.();
       const success: ExecutionResult = {
@@ -76,7 +77,7 @@ export class ScriptedExecutor implements Executor<FunctionJob> {
         gpuMs: 1,
       };
       signal.addEventListener("abort", () => resolve(executionFailure("canceled", "", 1)));
-      this.jobs.push({ job, end: (result) => resolve(result ?? success) });
+      this.jobs.push({ job, pause, end: (result) => resolve(result ?? success) });
       for (const wake of this.#waiting.splice(0)) wake();
     });
 
@@ -188,7 +189,11 @@ export async function opened() {
 
 export async function runFrame(
   n: number,
-  change: { committed?: string; attempt?: { epoch: number; n: number } } = {},
+  change: {
+    committed?: string;
+    attempt?: { epoch: number; n: number };
+    checkpoint?: { sha256: string; bytes: number } | null;
+  } = {},
 ) {
   const cumulative = 500_000n;
   const signature = await consumer.sign({ hash: hasher.allowance({ leaseId: leaseHash, cumulative }) });

@@ -1,6 +1,13 @@
 import { type JobEvent, JobView, TERMINAL } from "@gpux/protocol/job";
 import { formatAmount } from "@gpux/protocol/money";
-import { type Client, GpuxError, type JobInput, type ReceiptCheck, verifyReceipt } from "@gpux/sdk";
+import {
+  type Client,
+  GpuxError,
+  type JobInput,
+  type ReceiptCheck,
+  verifyKept,
+  verifyReceipt,
+} from "@gpux/sdk";
 import type { Command } from "commander";
 import { DEFAULT_DEPOSIT, DEFAULT_MAX_PRICE } from "../config.ts";
 import { type LoadedFunction, loadFunction } from "../function-source.ts";
@@ -15,6 +22,7 @@ interface RunFlags extends CommonFlags {
   readonly input: string[];
   readonly out: string[];
   readonly maxPrice?: string;
+  readonly checkpoint?: boolean;
   readonly deposit?: string;
   readonly maxRate?: string;
   readonly gpu?: string;
@@ -40,6 +48,7 @@ export function addRun(program: Command, terminal: Terminal, done: (code: number
     .option("--gpu <model>", "only this model, such as RTX_4090")
     .option("--region <region>", "only this region")
     .option("--lease <id>", "only this lease")
+    .option("--checkpoint", "on a yieldable lease: keep, and pay, what was done when its GPU is taken back")
     .option("--wait <seconds>", "give up waiting after so long (exit code 124; the job goes on)");
   withCommonFlags(command)
     .addHelpText(
@@ -73,7 +82,7 @@ async function run(terminal: Terminal, reference: string, flags: RunFlags): Prom
   }
   say(terminal, `${loaded.manifest.name} ${loaded.sha256.slice(0, 12)} on ${session.settings.url}`);
   if (loaded.packed !== null) await client.objects.put(loaded.packed);
-  const request = requestOf(session, loaded, await sendInputs(inputs, client.objects), flags.lease);
+  const request = requestOf(session, loaded, await sendInputs(inputs, client.objects), flags);
   const ended = await follow(session, request, waitMs);
   return ended.interrupted && ended.job.status !== "succeeded"
     ? canceled(session, ended.job)
@@ -91,7 +100,7 @@ function requestOf(
   { settings }: Session,
   { sha256 }: LoadedFunction,
   inputs: NonNullable<JobInput["inputs"]>,
-  lease: string | undefined,
+  { lease, checkpoint = false }: Pick<RunFlags, "lease" | "checkpoint">,
 ): JobInput {
   const { gpu, region } = settings;
   const demand = {
@@ -102,6 +111,7 @@ function requestOf(
     function: sha256,
     inputs,
     max_price: usdc(settings.max_price, "--max-price"),
+    ...(checkpoint ? { checkpoint } : {}),
     ...(Object.keys(demand).length === 0 ? {} : { demand }),
     ...(lease === undefined ? {} : { lease }),
   };
@@ -219,12 +229,14 @@ async function checkReceipt(client: Client, request: JobInput, job: JobView): Pr
     client.leases.get(job.lease_id),
     client.wellKnown(),
   ]);
-  return verifyReceipt(job, {
+  const context = {
     chainId: settlement.chain_id,
     escrow: settlement.escrow,
     terms,
     request: { function: request.function, inputs: request.inputs ?? {} },
-  });
+  };
+  const wrong = (await verifyKept(job, context)).find(({ ok }) => !ok);
+  return wrong ?? verifyReceipt(job, context);
 }
 
 function summaryOf(check: ReceiptCheck | null) {

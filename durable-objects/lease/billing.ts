@@ -29,8 +29,13 @@ export function mostOf(lease: Lease, request: Pick<JobRequest, "max_price">): bi
 export function committed(state: State): bigint {
   let sum = state.lease.spent;
   if (isDedicated(state.lease)) return sum;
-  for (const job of state.jobs.values()) if (!isTerminal(job)) sum += job.request.max_price;
+  for (const job of state.jobs.values()) if (!isTerminal(job)) sum += leftOf(job);
   return sum;
+}
+
+/** What of `max_price` its attempts have not cost yet. */
+export function leftOf({ request, price }: Job): bigint {
+  return request.max_price - price;
 }
 
 /** Ceiling without the consumer's own signature on the usage, as the contract has it. */
@@ -47,10 +52,13 @@ export function affordableMs(lease: Lease, maxPrice: bigint): number {
   return paidMs(tariffOf(lease), lease.spent + maxPrice) - lease.billedMs;
 }
 
-/** The most that is billed for this job: its time-out, or what max_price pays for when that is less. May be 0. */
+/**
+ * The most that is billed for this attempt: the time-out, or what max_price pays for when that is less, after what the
+ * attempts before it were billed for (CKP-2). May be 0.
+ */
 export function billableMs(lease: Lease, job: Job): number {
-  const limit = job.request.timeouts.execution_s * 1_000;
-  return isDedicated(lease) ? limit : Math.min(limit, affordableMs(lease, job.request.max_price));
+  const limit = Math.max(0, job.request.timeouts.execution_s * 1_000 - job.billedMs);
+  return isDedicated(lease) ? limit : Math.min(limit, affordableMs(lease, leftOf(job)));
 }
 
 /** How long this job may run: a millisecond at least, also where max_price does not pay for it. */
@@ -107,7 +115,8 @@ export function bill(
     price,
     endedAt: Math.floor(end.now / 1_000),
   });
-  return { lease: added.lease, job: { ...job, billedMs: ms, price, receipt: added.receipt } };
+  const billed = { billedMs: job.billedMs + ms, price: job.price + price };
+  return { lease: added.lease, job: { ...job, ...billed, receipt: added.receipt } };
 }
 
 /** The card that a receipt names where nobody else does. */

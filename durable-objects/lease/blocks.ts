@@ -3,11 +3,13 @@ import { proofsAfter } from "@gpux/protocol/merkle";
 import { hasherOf } from "./billing.ts";
 import { type Draft, put, send } from "./draft.ts";
 import {
-  isFinal,
   isSettled,
+  isSettledJob,
   isSettledReceipt,
+  type Job,
   type Lease,
   type ReceiptState,
+  receiptsOf,
   type State,
   type Unsettled,
   unsettledReceipts,
@@ -42,10 +44,13 @@ export function blockAt(state: State): number {
   // A tick is made when so much is at stake or so much time has gone by: it does not wait again.
   if (lease.ticks.some(({ receipt }) => !isSettledReceipt(receipt))) return 0;
   for (const job of jobs.values()) {
-    if (job.receipt === null || isFinal(job)) continue;
-    count += 1;
-    oldest = Math.min(oldest, job.endedAt ?? 0);
-    if (job.receipt.before.spent < from) from = job.receipt.before.spent;
+    if (isSettledJob(job)) continue;
+    for (const each of receiptsOf(job)) {
+      if (isSettledReceipt(each)) continue;
+      count += 1;
+      oldest = Math.min(oldest, job.endedAt ?? job.queuedAt);
+      if (each.before.spent < from) from = each.before.spent;
+    }
   }
   if (count === 0) return Number.POSITIVE_INFINITY;
   // A lease that gives way can rest only when nothing is left to sign.
@@ -99,6 +104,13 @@ function withTick(lease: Lease, before: ReceiptState, after: ReceiptState): Leas
   return { ...lease, ticks };
 }
 
+/** The job with another receipt in the place of `before`, or with none. */
+export function withReceipts(job: Job, before: ReceiptState, after: ReceiptState | null): Job {
+  if (job.receipt === before) return { ...job, receipt: after };
+  const kept = job.kept.flatMap((each) => (each !== before ? [each] : after === null ? [] : [after]));
+  return { ...job, kept };
+}
+
 /** MTR-5: with the meter's signature the block is a voucher, and each of its receipts has its proof. */
 export function completeBlock(draft: Draft, meter: `0x${string}`): void {
   const { block, place } = draft.lease;
@@ -111,7 +123,7 @@ export function completeBlock(draft: Draft, meter: `0x${string}`): void {
   for (const [i, { job, asked }] of covered.entries()) {
     const path = paths[i] ?? [];
     const receipt = { ...asked, settled: { cumulative, evidence, size: sequence, path, provider, meter } };
-    if (job !== null) put(draft, { ...job, receipt });
+    if (job !== null) put(draft, withReceipts(draft.jobs.get(job.id) ?? job, asked, receipt));
     else draft.lease = withTick(draft.lease, asked, receipt);
   }
   const voucher = { cumulative, evidence, sequence, provider, meter };

@@ -1,7 +1,7 @@
 import { KEEP_WARM_S } from "@gpux/protocol/lease";
 import type { Draft } from "./draft.ts";
 import { stopBy } from "./ending.ts";
-import { isDedicated, isFinal, isWorking, type Job, type Lease } from "./state.ts";
+import { isDedicated, isFinal, isSettledJob, isWorking, type Job, type Lease } from "./state.ts";
 
 /**
  * LSE-9: a serverless lease keeps its node's GPUs while it has work and for `keep_warm_s` after; then others may have
@@ -52,7 +52,8 @@ export function tend(draft: Draft): void {
       const idleAt = jobs.every(isFinal) ? (capacity.idleAt ?? now) : null;
       if (idleAt !== capacity.idleAt) draft.lease = { ...lease, capacity: { ...capacity, idleAt } };
       if (isDedicated(lease)) return;
-      const hasYielded = capacity.yieldAt !== null && jobs.every((job) => isQueued(job) || isFinal(job));
+      const isLeft = (job: Job) => (isQueued(job) && isSettledJob(job)) || isFinal(job);
+      const hasYielded = capacity.yieldAt !== null && jobs.every(isLeft);
       if (hasYielded || now >= restAt(draft.lease)) turn(draft, "resting");
       return;
     }

@@ -46,7 +46,8 @@ function holdFor(play: number) {
   });
   const hold = holdOf(terms);
   const mode = play % 2 === 1 ? ("dedicated" as const) : ("serverless" as const);
-  return { ...hold, text: { ...hold.text, mode }, expiresAt: BASE + 30_000 };
+  const tier = play % 4 < 2 ? ("firm" as const) : ("yieldable" as const);
+  return { ...hold, text: { ...hold.text, mode, tier }, expiresAt: BASE + 30_000 };
 }
 
 interface Kept {

@@ -1,9 +1,9 @@
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
-import type { AttemptToken, JobRequest } from "@gpux/protocol/job";
+import type { AttemptToken, Checkpoint, JobRequest } from "@gpux/protocol/job";
 import type { QuoteText } from "@gpux/protocol/lease";
 import type { SessionId } from "@gpux/protocol/session";
-import { ceiling, committed, executionMs, mostOf } from "./billing.ts";
+import { ceiling, committed, executionMs, leftOf, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
@@ -11,9 +11,11 @@ import {
   type Attempt,
   currentAttempt,
   inTurn,
+  isDedicated,
   isTerminal,
   isWorking,
   type Job,
+  type Lease,
   pledged,
   windUpAt,
 } from "./state.ts";
@@ -48,6 +50,8 @@ export interface Arrival {
   readonly clientId: string | null;
   /** The job that it does again. */
   readonly retryOf?: JobId | null;
+  /** What that one has kept and paid for: this one goes on from it (CKP-2). */
+  readonly checkpoint?: Checkpoint | null;
   /** As in {@link Job}. */
   readonly batch?: string | null;
   readonly request: JobRequest;
@@ -96,6 +100,7 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
     batch: arrival.batch ?? null,
     session: arrival.session ?? null,
     inputHash: arrival.inputHash,
+    checkpoint: arrival.checkpoint ?? null,
   });
   note(draft, arrival.job, "status", { status: "queued" });
   return null;
@@ -136,6 +141,8 @@ function arrived(
     price: 0n,
     failure: null,
     receipt: null,
+    kept: [],
+    checkpoint: null,
   };
 }
 
@@ -151,7 +158,8 @@ export function restore(draft: Draft, ticket: Ticket, request: JobRequest): void
   if (!isWorking(lease) || (lease.closing !== null && lease.closing.provider !== null)) return;
   if (jobs.has(ticket.job)) return;
   const { attempt: token, sentAt } = ticket;
-  draft.lease = { ...lease, closing: null, arrivals: lease.arrivals + 1 };
+  // Its agent is about to say again how it began and ended: until then no time-out ends it.
+  draft.lease = { ...lease, closing: null, arrivals: lease.arrivals + 1, metAt: draft.now };
   put(draft, {
     ...arrived(ticket.job, draft.lease.arrivals, coveredOf(draft, request), ticket.createdAt),
     clientId: ticket.clientId,
@@ -202,6 +210,11 @@ export function dispatch(draft: Draft): void {
   for (const each of inFrames(runs)) send(draft, each);
 }
 
+/** CKP-1: who asked for it, where its agent knows of it and may have to give way for others. */
+export function keepsWork(lease: Lease, { request }: Job): boolean {
+  return request.checkpoint === true && lease.keeps && lease.text.tier === "yieldable" && !isDedicated(lease);
+}
+
 /** A job as its agent is told to run it. */
 export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
   return {
@@ -210,8 +223,9 @@ export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
     function: job.request.function,
     inputs: job.request.inputs,
     execution_ms: executionMs(draft.lease, job),
-    max_price: job.request.max_price,
+    max_price: leftOf(job),
     committed: committed(draft),
+    ...(keepsWork(draft.lease, job) ? { checkpoint: job.checkpoint } : {}),
     ...(draft.lease.allowance === null ? {} : { allowance: draft.lease.allowance }),
   };
 }

@@ -1,12 +1,12 @@
 import type { FromLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken } from "@gpux/protocol/job";
-import { askBlock } from "./blocks.ts";
+import { askBlock, withReceipts } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
 import { begin, fenced, type Refusal, runOf, sendCancel } from "./jobs.ts";
-import { fail, finish, giveWay, lose } from "./outcome.ts";
+import { fail, finish, giveWay, keep, lose } from "./outcome.ts";
 import { forgo, meet, served, serving } from "./service.ts";
 import { isAnswer, isCloseAnswer } from "./signatures.ts";
 import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
@@ -65,6 +65,11 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       finish(draft, began, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: true });
       return null;
     }
+    case "yielded": {
+      const job = fenced(draft, said);
+      if (job !== null) keep(draft, job, said);
+      return null;
+    }
     case "drain":
       stopBy(draft, draft.now + said.deadline_s * 1_000);
       return null;
@@ -97,7 +102,8 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
 /** LNK-3: after every (re)connection both sides compare what they think is running; the edge's list holds. */
 function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
   const { lease } = draft;
-  draft.lease = { ...lease, awayAt: null, metAt: draft.now, sent: Math.max(lease.sent, said.last_seq) };
+  const sent = Math.max(lease.sent, said.last_seq);
+  draft.lease = { ...lease, awayAt: null, metAt: draft.now, sent, keeps: said.checkpoints ?? false };
   const same = (a: AttemptToken, b: AttemptToken) => a.n === b.n && a.epoch === b.epoch;
   const has = (job: JobId, token: AttemptToken) =>
     said.attempts.some((each) => each.job === job && same(each.attempt, token));
@@ -163,7 +169,9 @@ function forgive(draft: Draft): void {
   draft.lease = { ...draft.lease, ...first.asked.before, block: signed, ticks };
   for (const { job, asked } of unsigned) {
     if (job === null) continue;
-    put(draft, { ...job, receipt: null, price: 0n, billedMs: 0 });
+    const left = withReceipts(draft.jobs.get(job.id) ?? job, asked, null);
+    const price = left.price - asked.receipt.price;
+    put(draft, { ...left, price, billedMs: left.billedMs - Number(asked.receipt.billedMs) });
     note(draft, job.id, "receipt", { sequence: asked.receipt.sequence, refused: true });
   }
 }

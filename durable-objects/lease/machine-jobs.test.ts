@@ -128,6 +128,15 @@ describe("a job", () => {
     expect(scene.state.lease.closing).toMatchObject({ provider: "0x03" });
   });
 
+  it("ACK-5 is not timed out either when a stalled connection brings it back long after the hello", () => {
+    const { restore } = lost();
+    const scene = active();
+    scene.tell(submission(scene.state, 2));
+    scene.now += 120_000;
+    scene.tell(restore, said({ t: "failed", seq: 1, ...of(scene, 1), code: "device_lost", ms: 5, gpu }));
+    expect(scene.job(1).attempts[0]).toMatchObject({ outcome: "device_lost" });
+  });
+
   it("ACK-5 is not timed out for a start that its agent is about to say again, however long the edge was away", () => {
     const back = () => {
       const scene = active().tell(submission(active().state, 1), { t: "wake", connected: false });

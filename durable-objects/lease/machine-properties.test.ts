@@ -22,6 +22,7 @@ import {
   Job,
   Lease,
   pledged,
+  receiptsOf,
   type State,
   type Tick,
   unsignedReceipts,
@@ -89,8 +90,8 @@ function isForgiven(before: State, after: State): boolean {
   const kept = new Set(after.lease.ticks.map(({ receipt }) => receipt.receipt.sequence));
   if (before.lease.ticks.some(({ receipt }) => !kept.has(receipt.receipt.sequence))) return true;
   return [...after.jobs.values()].some((job) => {
-    const was = before.jobs.get(job.id)?.receipt ?? null;
-    return was !== null && job.receipt === null;
+    const was = before.jobs.get(job.id);
+    return was !== undefined && receiptsOf(job).length < receiptsOf(was).length;
   });
 }
 
@@ -145,10 +146,15 @@ class Witness {
     expect(event.t === "frame" ? event.frame.t : event.t).toMatch(/refused$/);
     for (const { job: was, asked } of unsignedReceipts(before)) {
       if (was === null) this.#ticks.delete(asked.receipt.sequence);
-      if (was === null) continue;
-      const forgiven = { ...was, receipt: null, price: 0n, billedMs: 0 };
-      expect(after.jobs.get(was.id)).toEqual(forgiven);
-      this.#jobs.set(was.id, forgiven);
+      const job = was === null ? undefined : after.jobs.get(was.id);
+      if (was === null || job === undefined) continue;
+      const left = receiptsOf(was).filter(
+        (each) => !unsignedReceipts(before).some((un) => un.asked === each),
+      );
+      expect(receiptsOf(job)).toEqual(left);
+      expect(job.price).toBe(left.reduce((sum, { receipt }) => sum + receipt.price, 0n));
+      expect(job.billedMs).toBe(left.reduce((sum, { receipt }) => sum + Number(receipt.billedMs), 0));
+      this.#jobs.set(was.id, job);
     }
     this.#frontier = emptyFrontier();
     this.#receipts = 0;
@@ -189,8 +195,8 @@ class Witness {
     this.#jobs.set(job.id, job);
     if (before === undefined) return expect(["queued", "starting"]).toContain(job.status);
     if (TERMINAL.has(before.status)) {
-      const { receipt: _now, ...now } = job;
-      const { receipt: _then, ...then } = before;
+      const { receipt: _now, kept: _keptNow, ...now } = job;
+      const { receipt: _then, kept: _keptThen, ...then } = before;
       return expect(now).toEqual(then);
     }
     expect(job.request).toEqual(before.request);
@@ -205,19 +211,24 @@ class Witness {
     const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
     expect(spent.length).toBeLessThanOrEqual(job.request.retries + 1);
     expect(lease.epoch).toBeGreaterThanOrEqual(job.attempts.at(-1)?.token.epoch ?? 0);
-    if (!TERMINAL.has(job.status)) {
-      expect(job).toMatchObject({ price: 0n, billedMs: 0, receipt: null, endedAt: null });
-      return;
-    }
+    // CKP-2: over all attempts.
     expect(job.price).toBeLessThanOrEqual(job.request.max_price);
     expect(job.billedMs).toBeLessThanOrEqual(job.request.timeouts.execution_s * 1_000);
+    const keptMs = job.kept.reduce((sum, { receipt }) => sum + Number(receipt.billedMs), 0);
+    const keptPrice = job.kept.reduce((sum, { receipt }) => sum + receipt.price, 0n);
+    if (job.request.checkpoint !== true) expect(job.kept).toEqual([]);
+    for (const { receipt } of job.kept) expect(job.attempts[receipt.attempt - 1]?.outcome).toBe(YIELDED);
+    if (!TERMINAL.has(job.status)) {
+      expect(job).toMatchObject({ price: keptPrice, billedMs: keptMs, receipt: null, endedAt: null });
+      return;
+    }
     const { startedAt, sentAt } = job.attempts.at(-1) ?? {};
-    if (startedAt == null) expect(job).toMatchObject({ price: 0n, billedMs: 0, receipt: null });
+    if (startedAt == null) expect(job).toMatchObject({ price: keptPrice, billedMs: keptMs, receipt: null });
     else {
       expect(startedAt).toBeGreaterThanOrEqual(sentAt ?? Number.NaN);
-      expect(job.billedMs).toBeLessThanOrEqual(this.now - startedAt);
+      if (job.receipt !== null) expect(job.billedMs - keptMs).toBeLessThanOrEqual(this.now - startedAt);
     }
-    if (job.status === "aborted") expect(job.price).toBe(0n);
+    if (job.status === "aborted") expect(job.receipt).toBeNull();
   }
 
   #checkMoney(state: State): void {
@@ -243,7 +254,7 @@ class Witness {
     expect(busy).toBeLessThanOrEqual(sideBySide(lease.text));
 
     const hasher = hasherOf(lease.place);
-    const receipts = [...ticks, ...ended.flatMap((job) => (job.receipt === null ? [] : [job.receipt]))].sort(
+    const receipts = [...ticks, ...ended.flatMap(receiptsOf)].sort(
       (a, b) => a.receipt.sequence - b.receipt.sequence,
     );
     for (const { receipt, evidence } of receipts.slice(this.#receipts)) {

@@ -121,6 +121,17 @@ describe("a lease", () => {
     expect(scene.state.lease.errands.withdraw).toEqual([terms.provider, terms.feeRecipient, terms.payer]);
   });
 
+  it("LSE-5 begins nothing any more that could outlast the time in which its close lands", () => {
+    const timeouts = { queue_s: 3_600, start_s: 60, execution_s: 60 };
+    const scene = active();
+    scene.tell(submission(scene.state, 1, { timeouts }), submission(scene.state, 2, { timeouts }));
+    scene.now = START + 3_600_000 - 120_001;
+    scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) })).after(2);
+    expect(scene.state.lease.status).toBe("draining");
+    expect(scene.job(1).status).toBe("running");
+    expect(scene.job(2)).toMatchObject({ status: "aborted", price: 0n, failure: { code: "lease_ended" } });
+  });
+
   it("LSE-5 winds up by itself before its terms run out", () => {
     const scene = active();
     scene.now = scene.state.lease.terms.expiry * 1_000 - 120_000;

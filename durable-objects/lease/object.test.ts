@@ -5,6 +5,7 @@ import { CLOSE, ToLease } from "@gpux/protocol/frames";
 import { Address, type Bytes32, type HexBytes, type JobId, jobIdOf } from "@gpux/protocol/ids";
 import { AllocateIntent } from "@gpux/protocol/intent";
 import { JobEvent, JobRequest, SignedReceipt } from "@gpux/protocol/job";
+import type { QuoteText } from "@gpux/protocol/lease";
 import { LeaseEvent } from "@gpux/protocol/lease-event";
 import { verifyProof } from "@gpux/protocol/merkle";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
@@ -40,10 +41,12 @@ async function quoted({
   expiresAt = Date.now() + 600_000,
   consumerSigner = CONSUMER,
   terms: change = {},
+  text = {},
 }: {
   expiresAt?: number;
   consumerSigner?: Address;
   terms?: Partial<LeaseTerms>;
+  text?: Partial<QuoteText>;
 } = {}) {
   const terms = termsOf({
     consumerSigner,
@@ -55,7 +58,8 @@ async function quoted({
     quote: `0x${crypto.randomUUID().replaceAll("-", "").padEnd(64, "0")}`,
     ...change,
   });
-  const hold = { ...holdOf(terms), expiresAt };
+  const usual = holdOf(terms);
+  const hold = { ...usual, text: { ...usual.text, ...text }, expiresAt };
   const stub = env.LEASE.getByName(hold.lease);
   expect(await stub.quote({ ...hold, amount: 0n })).toEqual({ ok: true });
   const hash = hasher.leaseTerms(terms);
@@ -63,8 +67,8 @@ async function quoted({
   return { stub, terms, hash, job };
 }
 
-async function active(consumerSigner = CONSUMER) {
-  const lease = await quoted({ consumerSigner });
+async function active(consumerSigner = CONSUMER, text: Partial<QuoteText> = {}) {
+  const lease = await quoted({ consumerSigner, text });
   const leases = [{ leaseId: lease.hash, funded: "10000000", openedAt: Math.floor(Date.now() / 1_000) }];
   neighbours.relayed.set("fund", done("fund", { kind: "fund", leases }));
   const funded = await lease.stub.fund({
@@ -219,6 +223,58 @@ test("a job runs over the data socket, its watcher sees all of it, and both sign
   const late = new Line((await stub.fetch(watch)).webSocket);
   expect(JobEvent.parse(JSON.parse(await late.next()))).toMatchObject({ data: { status: "queued" } });
   expect(await late.closed).toBe(1000);
+});
+
+test("CKP-1, CKP-2 what an attempt kept is paid, survives an eviction, and is what the next one goes on from", async () => {
+  const { stub, hash, job } = await active(CONSUMER, { tier: "yieldable" });
+  neighbours.asked.length = 0;
+  const first = await Line.dial(stub);
+  first.say({ t: "hello", seq: 0, attempts: [], last_seq: 0, checkpoints: true });
+  await first.frame("welcome");
+  await stub.submit(CONSUMER, job(1), { ...request, checkpoint: true }, null, 0);
+  const { attempt, ...run } = await first.frame("run");
+  expect(run).toMatchObject({ checkpoint: null, max_price: 100_000n });
+  first.say({ t: "started", seq: 1, job: job(1), attempt });
+  first.say({ t: "yield", seq: 2, notice_s: 30 });
+  await scheduler.wait(50);
+  const checkpoint = { sha256: "c0".repeat(32), bytes: 8 };
+  first.say({ t: "yielded", seq: 3, job: job(1), attempt, ms: 20, gpu: "SWIFTSHADER", checkpoint });
+  const { usage, receipts } = await first.frame("settle");
+  expect(receipts).toMatchObject([{ attempt: 1, outputHashes: [], price: 20n, billedMs: 20n }]);
+  const signature = await node.sign({ hash: hasher.usage({ leaseId: hash, ...usage }) });
+  const wire = { cumulative: usage.cumulative.toString(), evidence: usage.evidence };
+  first.say({ t: "signed", seq: 4, usage: { ...wire, signature } });
+  await vi.waitUntil(() => neighbours.asked.includes("node:rouse"), { timeout: 60_000 });
+  await neighbours.quiet();
+  await evictDurableObject(stub, { webSockets: "close" });
+
+  const next = await Line.dial(stub);
+  next.say({ t: "hello", seq: 0, attempts: [], last_seq: 0, checkpoints: true });
+  const again = await next.frame("run");
+  expect(again).toMatchObject({ job: job(1), attempt: { n: 2 }, checkpoint, max_price: 99_980n });
+  next.say({
+    t: "result",
+    seq: 5,
+    job: job(1),
+    attempt: again.attempt,
+    ms: 0,
+    gpu: "SWIFTSHADER",
+    outputs: [],
+  });
+  const view = await stub.job(CONSUMER, job(1), 60_000);
+  expect(view).toMatchObject({
+    job: {
+      status: "succeeded",
+      price: 20n,
+      billed_ms: 20,
+      attempts: [
+        { outcome: "yielded", paid: 20n, billed_ms: 20, receipt: { edge_signature: expect.any(String) } },
+        { paid: 0n },
+      ],
+    },
+  });
+  expect(await stub.retry(CONSUMER, job(1), job(2), null, 0)).toMatchObject({ ok: true });
+  expect(await next.frame("run")).toMatchObject({ job: job(2), attempt: { n: 1 }, checkpoint });
 });
 
 test("a batch that is waited for is answered in its order when its last job has ended", async () => {

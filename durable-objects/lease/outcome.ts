@@ -1,9 +1,9 @@
 import { JOB_FAILURES, JobFailureCode } from "@gpux/protocol/errors";
-import type { Output } from "@gpux/protocol/job";
+import type { Checkpoint, Output } from "@gpux/protocol/job";
 import { bill } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import { type Draft, note, put } from "./draft.ts";
-import { begin, deadline, sendCancel, withAttempt } from "./jobs.ts";
+import { begin, deadline, keepsWork, sendCancel, withAttempt } from "./jobs.ts";
 import { currentAttempt, type Job } from "./state.ts";
 
 /** How a job's attempt ends, and what that costs (SPEC JOB-6, JOB-8, MTR-2). Each function changes the draft only. */
@@ -59,11 +59,32 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
 /** The outcome of an attempt that made room for the owner or a firm demand. */
 export const YIELDED = "yielded";
 
-/** LSE-11: stopped for no fault of its own or its node's: no retry is spent. It kept nothing, so it costs nothing. */
+/** LSE-11: stopped for no fault of its own or its node's: no retry is spent. What kept nothing costs nothing. */
 export function giveWay(draft: Draft, job: Job): void {
   sendCancel(draft, job, "its GPU is taken back");
   if (job.cancelAskedAt !== null) return finish(draft, job, { status: "canceled", charged: false });
   requeue(draft, job, YIELDED);
+}
+
+/**
+ * CKP-1: it made room and kept what it had done. That much is billed, and the next attempt goes on from there. What keeps
+ * without having been told to give way has only failed to do its work.
+ */
+export function keep(
+  draft: Draft,
+  job: Job,
+  said: { readonly ms: number; readonly gpu: string; readonly checkpoint: Checkpoint },
+): void {
+  if (draft.lease.capacity.yieldAt === null || !keepsWork(draft.lease, job))
+    return lose(draft, job, { code: "executor_failed", detail: "it gave way to nobody" });
+  const began = begin(draft, job, said.ms);
+  const end = { agentMs: said.ms, gpu: said.gpu };
+  if (job.cancelAskedAt !== null) return finish(draft, began, { ...end, status: "canceled", charged: true });
+  const billed = bill(draft.lease, began, { ...end, now: draft.now, outputs: [] });
+  draft.lease = billed.lease;
+  const { receipt } = billed.job;
+  const kept = receipt === null ? billed.job.kept : [...billed.job.kept, receipt];
+  requeue(draft, { ...billed.job, kept, receipt: null, checkpoint: said.checkpoint }, YIELDED);
 }
 
 function requeue(draft: Draft, job: Job, outcome: string): void {
@@ -71,7 +92,12 @@ function requeue(draft: Draft, job: Job, outcome: string): void {
   if (attempt === undefined) return;
   const closed = withAttempt(job, { ...attempt, endedAt: draft.now, outcome });
   put(draft, { ...closed, status: "queued", queuedAt: draft.now });
-  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome });
+  const receipt = job.kept.at(-1)?.receipt;
+  const paid =
+    receipt?.attempt === attempt.token.n
+      ? { price: receipt.price.toString(), billed_ms: Number(receipt.billedMs) }
+      : {};
+  note(draft, job.id, "attempt", { attempt: attempt.token.n, outcome, ...paid });
   note(draft, job.id, "status", { status: "queued" });
 }
 

@@ -27,6 +27,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     secret: null,
     sent: 0,
     seen: 0,
+    keeps: false,
     awayAt: now,
     metAt: null,
     billedMs: 0,

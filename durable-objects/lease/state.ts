@@ -2,7 +2,15 @@ import { LeaseTerms, Receipt, Seconds } from "@gpux/protocol/eip712";
 import { JobFailureCode } from "@gpux/protocol/errors";
 import { AutoTopUp, fundingAmount, isFromCredit, LeaseFunding } from "@gpux/protocol/funding";
 import { Address, Bytes32, ClientJobId, HexBytes, JobId, LeaseId, Sha256 } from "@gpux/protocol/ids";
-import { AttemptToken, JobRequest, JobStatus, Output, SignedAllowance, TERMINAL } from "@gpux/protocol/job";
+import {
+  AttemptToken,
+  Checkpoint,
+  JobRequest,
+  JobStatus,
+  Output,
+  SignedAllowance,
+  TERMINAL,
+} from "@gpux/protocol/job";
 import { LeaseEnd, LeaseStatus, LeaseTransaction, QuoteText, WIND_UP_S } from "@gpux/protocol/lease";
 import { Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
@@ -76,7 +84,12 @@ export const Job = z.strictObject({
   billedMs: z.int().min(0),
   price: Amount,
   failure: z.strictObject({ code: JobFailureCode, detail: z.string().max(4_000).optional() }).nullable(),
+  /** Of the attempt that ended it. */
   receipt: ReceiptState.nullable(),
+  /** Of attempts before that one, which gave way and kept what they had done; `billedMs` and `price` count them too. */
+  kept: z.array(ReceiptState).default([]),
+  /** What the last of those has kept: the next attempt goes on from it. */
+  checkpoint: Checkpoint.nullable().default(null),
 });
 export type Job = z.output<typeof Job>;
 
@@ -179,9 +192,11 @@ export const Lease = z.strictObject({
   /** Highest seq sent to the agent, and highest seq of the agent's that was dealt with. */
   sent: z.int().min(0),
   seen: z.int().min(0),
+  /** Its agent keeps what attempts that give way have done; so it said in its last hello. */
+  keeps: z.boolean().default(false),
   /** Since when there is no data socket; null while there is one. */
   awayAt: Time.nullable(),
-  /** When the agent last said hello on a new connection. */
+  /** When the agent last said hello on a new connection, or brought a job back on it (ACK-5). */
   metAt: Time.nullable(),
   billedMs: z.int().min(0),
   spent: Amount,
@@ -225,7 +240,17 @@ export function isTerminal(job: Pick<Job, "status">): boolean {
 
 /** Nothing more will happen to it: it may leave memory. */
 export function isFinal(job: Job): boolean {
-  return isTerminal(job) && (job.receipt === null || isSettledReceipt(job.receipt));
+  return isTerminal(job) && isSettledJob(job);
+}
+
+/** Whether a voucher covers all that it cost so far. */
+export function isSettledJob({ receipt, kept }: Job): boolean {
+  return (receipt === null || isSettledReceipt(receipt)) && kept.every(isSettledReceipt);
+}
+
+/** Of all attempts that are paid for, in order. */
+export function receiptsOf({ receipt, kept }: Job): readonly ReceiptState[] {
+  return receipt === null ? kept : [...kept, receipt];
 }
 
 export type ReceiptState = NonNullable<Job["receipt"]>;
@@ -252,7 +277,7 @@ export function unsettledReceipts({ lease, jobs }: State): Unsettled[] {
   for (const { receipt } of lease.ticks)
     if (!isSettledReceipt(receipt)) unsettled.push({ job: null, asked: receipt });
   for (const job of jobs.values())
-    if (job.receipt !== null && !isSettledReceipt(job.receipt)) unsettled.push({ job, asked: job.receipt });
+    for (const asked of receiptsOf(job)) if (!isSettledReceipt(asked)) unsettled.push({ job, asked });
   return unsettled.sort((a, b) => a.asked.receipt.sequence - b.asked.receipt.sequence);
 }
 

@@ -105,7 +105,10 @@ export async function takeIn(
   );
   const batch = together ? await batchHash(hashed.map((each) => each.inputHash)) : null;
   const session = typeof as === "string" ? null : as.session;
-  const arrivals = hashed.map((each) => ({ ...each, batch, session }));
+  const arrivals = hashed.map((each) => {
+    const before = each.retryOf == null ? null : shell.job(each.retryOf);
+    return { ...each, batch, session, checkpoint: before?.checkpoint ?? null };
+  });
   const judged = judge(shell, as, arrivals);
   if (!judged.ok) return judged;
   if (judged.fresh.length === 0) return { ok: true, replayed: true };

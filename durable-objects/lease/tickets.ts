@@ -23,6 +23,7 @@ const Ticket = z.strictObject({
   timeouts: Timeouts,
   retries: z.int(),
   priority: z.int().default(0),
+  checkpoint: z.boolean().optional(),
   retryOf: JobId.nullable().default(null),
   batch: Sha256.nullable().default(null),
   createdAt: z.int(),
@@ -42,7 +43,7 @@ function macOf(secret: Bytes32, text: string): Bytes32 {
 export function issue(secret: Bytes32, job: Job): string | null {
   const attempt = currentAttempt(job);
   if (attempt === undefined) return null;
-  const { max_price, timeouts, retries, priority } = job.request;
+  const { max_price, timeouts, retries, priority, checkpoint } = job.request;
   const ticket: Ticket = {
     job: job.id,
     clientId: job.clientId,
@@ -52,6 +53,7 @@ export function issue(secret: Bytes32, job: Job): string | null {
     timeouts,
     retries,
     priority,
+    ...(checkpoint === undefined ? {} : { checkpoint }),
     retryOf: job.retryOf,
     batch: job.batch,
     createdAt: job.createdAt,
@@ -80,10 +82,17 @@ export function broughtBack(
 ): { readonly ticket: Ticket; readonly request: JobRequest } | null {
   const ticket = secret === null ? null : redeem(secret, text);
   if (ticket === null || ticket.job !== job || !sameAttempt(ticket.attempt, attempt)) return null;
-  const { max_price, timeouts, retries, priority } = ticket;
+  const { max_price, timeouts, retries, priority, checkpoint } = ticket;
+  const limits = { max_price, timeouts, retries, priority };
   return {
     ticket,
-    request: { kind: "function", function: code, inputs, max_price, timeouts, retries, priority },
+    request: {
+      kind: "function",
+      function: code,
+      inputs,
+      ...limits,
+      ...(checkpoint === undefined ? {} : { checkpoint }),
+    },
   };
 }
 

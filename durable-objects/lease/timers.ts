@@ -1,5 +1,6 @@
 import type { JobFailureCode } from "@gpux/protocol/errors";
-import type { LeaseEnd } from "@gpux/protocol/lease";
+import { type LeaseEnd, WIND_UP_S } from "@gpux/protocol/lease";
+import { executionMs } from "./billing.ts";
 import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
@@ -69,8 +70,17 @@ export function advance(draft: Draft): void {
     const reason = isDedicated(lease) && yieldAt !== null ? "yielded" : "node_drained";
     drain(draft, { reason, fault: "provider" });
   }
+  if (draft.lease.status === "draining") leaveOut(draft);
   keepTime(draft);
   windUp(draft);
+}
+
+/** LSE-5: what waits and could not end in time is not begun, or the close would not land before the terms run out. */
+function leaveOut(draft: Draft): void {
+  const until = windUpAt(draft.lease) + (WIND_UP_S * 1_000) / 2;
+  for (const job of draft.jobs.values())
+    if (job.status === "queued" && draft.now + executionMs(draft.lease, job) > until)
+      giveUp(draft, job, { code: "lease_ended" });
 }
 
 /** LSE-10: a node that is about to stop begins nothing; what runs may end until `at`. None of it is charged. */

@@ -6,6 +6,7 @@ import { wireOf } from "@gpux/protocol/wire";
 import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import {
+  type Attempt,
   currentAttempt,
   endsAt,
   inTurn,
@@ -26,7 +27,7 @@ export function jobView(state: State, job: Job, now: number): JobView {
   const { lease } = state;
   const startedAt = currentAttempt(job)?.startedAt ?? null;
   const running = job.status === "running" && startedAt !== null;
-  const soFar = running ? Math.min(Math.max(0, now - startedAt), billableMs(lease, job)) : job.billedMs;
+  const soFar = running ? Math.min(Math.max(0, now - startedAt), billableMs(lease, job)) : 0;
   const path = `/v1/jobs/${job.id}`;
   return {
     id: job.id,
@@ -40,24 +41,35 @@ export function jobView(state: State, job: Job, now: number): JobView {
     created_at: time(job.createdAt),
     ...(startedAt === null ? {} : { started_at: time(startedAt) }),
     ...(job.endedAt === null ? {} : { ended_at: time(job.endedAt) }),
-    attempts: job.attempts.map((attempt) => ({
+    attempts: job.attempts.map((attempt, at) => ({
       n: attempt.token.n,
       node: lease.terms.providerSigner,
       ...(attempt.startedAt === null ? {} : { started_at: time(attempt.startedAt) }),
       ...(attempt.endedAt === null ? {} : { ended_at: time(attempt.endedAt) }),
       ...(attempt.outcome === null ? {} : { outcome: attempt.outcome }),
-      // The last one is charged, and no other (J3).
-      paid: attempt === currentAttempt(job) ? job.price : 0n,
+      ...paidFor(job, attempt, at === job.attempts.length - 1),
     })),
     max_price: job.request.max_price,
-    price: running ? priceOf(lease, soFar) : job.price,
-    billed_ms: soFar,
+    price: running ? job.price + priceOf(lease, soFar) : job.price,
+    billed_ms: running ? job.billedMs + soFar : job.billedMs,
+    ...(job.checkpoint === null ? {} : { checkpoint: job.checkpoint }),
     ...(job.status === "queued" ? { wait: waitOf(state, job) } : {}),
     outputs: job.outputs.map((output, n) => ({ ...output, url: `${path}/outputs/${n}` })),
     ...receiptOf(job),
     ...failureOf(job),
     urls: { get: path, events: `${path}/events`, cancel: `${path}/cancel` },
   };
+}
+
+/** J3: the last one is charged, and before it those that gave way and kept what they had done. */
+function paidFor(job: Job, { token }: Attempt, isLast: boolean): Partial<JobView["attempts"][number]> {
+  const kept = job.kept.find(({ receipt }) => receipt.attempt === token.n);
+  if (kept === undefined) {
+    const before = job.kept.reduce((sum, { receipt }) => sum + receipt.price, 0n);
+    return { paid: isLast ? job.price - before : 0n };
+  }
+  const { price, billedMs } = kept.receipt;
+  return { paid: price, billed_ms: Number(billedMs), receipt: signedReceipt(kept) };
 }
 
 /** Why it waits: each condition by how many (jobs, or 1) stand in the way. */

@@ -44,7 +44,7 @@ function run(
 }
 
 function succeeded(result: ExecutionResult): ExecutionSuccess {
-  if (!result.ok) throw new Error(`${result.code}: ${result.detail}`);
+  if (!result.ok) throw new Error("detail" in result ? `${result.code}: ${result.detail}` : result.code);
   return result;
 }
 
@@ -120,6 +120,36 @@ describe("the functions in examples/", () => {
     const error = (pixels: ArrayLike<number>) =>
       truth.reduce((sum, value, index) => sum + (value - (pixels[index] ?? 0)) ** 2, 0) / truth.length;
     expect(error(picture.data)).toBeLessThan(0.8 * error(pixelsOf(noisy).data));
+  });
+
+  it("CKP-1 pathtrace that is interrupted goes on from its checkpoint to the very same picture", async () => {
+    const scene: Record<string, unknown> = JSON.parse(
+      await readFile(join(functions, "pathtrace/room.json"), "utf8"),
+    );
+    const value = { ...scene, width: 48, height: 32, bounces: 2, samples: 12 };
+    const inputs: Record<string, ExecutionInput> = { scene: { kind: "json", value } };
+    const manifest = await packFunction(join(functions, "pathtrace"));
+    const whole = succeeded(await run(manifest, inputs)).outputs;
+
+    let resume: Uint8Array | undefined;
+    let pauses = 0;
+    for (;;) {
+      const pause = new AbortController();
+      // Somewhere within the samples, on three machines.
+      const progress = () => pauses < 3 && pause.abort();
+      const job = { manifest, inputs, limits: LIMITS, ...(resume === undefined ? {} : { resume }) };
+      const other = createWebGpuExecutor({ cacheDir, adapter: "software" });
+      const result = await other.run(job, { progress }, forever, pause.signal);
+      await other.close();
+      if (result.ok) {
+        expect(result.outputs).toEqual(whole);
+        break;
+      }
+      if (result.code !== "paused") throw new Error(result.detail);
+      resume = result.state;
+      pauses += 1;
+    }
+    expect(pauses).toBe(3);
   });
 
   it("denoise keeps a clean edge sharp, and at strength 0 changes nothing", async () => {

@@ -19,6 +19,7 @@ export {
   type ReceiptCheck,
   type ReceiptContext,
   type ReceiptRefusal,
+  verifyKept,
   verifyReceipt,
   verifyTick,
 } from "./receipt.ts";

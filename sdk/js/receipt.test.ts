@@ -1,10 +1,10 @@
-import { NO_JOB, type Receipt } from "@gpux/protocol/eip712";
+import { NO_JOB, Receipt } from "@gpux/protocol/eip712";
 import { JobView } from "@gpux/protocol/job";
 import { TickView } from "@gpux/protocol/lease";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { expect, it } from "vitest";
 import { createClient } from "./client.ts";
-import { type ReceiptContext, verifyReceipt, verifyTick } from "./receipt.ts";
+import { type ReceiptContext, verifyKept, verifyReceipt, verifyTick } from "./receipt.ts";
 import { consumer, quoteAt, settlement, signedReceipt } from "./testing/market.ts";
 import { createScriptedEdge } from "./testing/scripted-edge.ts";
 
@@ -25,6 +25,29 @@ it("passes a receipt that says what the job says and has both signatures", async
     ok: true,
     receipt: { price: 40_000n, sequence: 1 },
   });
+});
+
+it("CKP-2 passes a receipt of each attempt that is paid, and they make up what the job cost", async () => {
+  const { job, context } = await setUp();
+  const { receipt: last, ...rest } = job;
+  if (last === undefined) throw new Error("the scripted edge gave no receipt");
+  const plain = Receipt.parse(last.receipt);
+  const kept = await signedReceipt({ ...plain, outputHashes: [], attempt: 1 });
+  const attempts = JobView.shape.attempts.parse([
+    { n: 1, node: job.node, outcome: "yielded", paid: "40000", billed_ms: job.billed_ms, receipt: kept },
+    { n: 2, node: job.node, outcome: "succeeded", paid: "40000" },
+  ]);
+  const both = { ...rest, receipt: last, attempts, price: 80_000n, billed_ms: 2 * job.billed_ms };
+  expect(await verifyReceipt(both, context)).toMatchObject({ ok: true });
+  expect(await verifyKept(both, context)).toMatchObject([{ ok: true, receipt: { attempt: 1 } }]);
+  expect(await verifyReceipt({ ...both, price: 80_001n }, context)).toMatchObject({ code: "price_mismatch" });
+  const [first, second] = attempts;
+  if (first === undefined || second === undefined) throw new Error("there are two");
+  const told = (change: Partial<typeof first>) => ({ ...both, attempts: [{ ...first, ...change }, second] });
+  expect(await verifyKept(told({ paid: 1n }), context)).toMatchObject([{ code: "price_mismatch" }]);
+  expect(await verifyKept(told({ billed_ms: 1 }), context)).toMatchObject([{ code: "price_mismatch" }]);
+  expect(await verifyKept(told({ n: 3 }), context)).toMatchObject([{ code: "job_mismatch" }]);
+  expect(await verifyKept(job, context)).toEqual([]);
 });
 
 const OTHER = `0x${"0d".repeat(20)}` as const;

@@ -1,7 +1,13 @@
 import { canonicalJson } from "@gpux/protocol/canonical";
 import { digest, escrowDomain, type LeaseTerms, leaseIdHash, NO_JOB, Receipt } from "@gpux/protocol/eip712";
 import { type Address, leaseIdOf } from "@gpux/protocol/ids";
-import { inputHash, type JobRequest, type JobView, type SignedReceipt } from "@gpux/protocol/job";
+import {
+  inputHash,
+  type JobRequest,
+  type JobView,
+  type Output,
+  type SignedReceipt,
+} from "@gpux/protocol/job";
 import type { QuoteText, TickView } from "@gpux/protocol/lease";
 import { verifyProof } from "@gpux/protocol/merkle";
 import { recoverSigner } from "@gpux/protocol/signature";
@@ -41,10 +47,41 @@ const fail = (code: ReceiptRefusal, detail: string): ReceiptCheck => ({ ok: fals
 /**
  * Whether the job's receipt says what the job's view says, and both the node (`terms.providerSigner`) and the edge
  * (`terms.meter`) signed a usage of the lease that covers it. `not_settled` right after the end only means: ask again.
+ * What attempts before the last one cost (SPEC CKP-2) has receipts of its own: {@link verifyKept}.
  */
 export async function verifyReceipt(job: JobView, context: ReceiptContext): Promise<ReceiptCheck> {
   if (job.receipt === undefined) return fail("receipt_missing", "the job has none (yet)");
-  const parsed = Receipt.safeParse(job.receipt.receipt);
+  const kept = job.attempts.filter(({ receipt }) => receipt !== undefined);
+  return checkOfJob(job, job.receipt, context, {
+    outputs: job.outputs,
+    price: kept.reduce((left, { paid = 0n }) => left - paid, job.price),
+    billedMs: kept.reduce((left, { billed_ms = 0 }) => left - billed_ms, job.billed_ms),
+  });
+}
+
+/** As {@link verifyReceipt}, of each attempt that gave way and kept what it had done, in order. */
+export async function verifyKept(job: JobView, context: ReceiptContext): Promise<ReceiptCheck[]> {
+  const checks: ReceiptCheck[] = [];
+  for (const { n, receipt, paid = 0n, billed_ms: billedMs = 0 } of job.attempts) {
+    if (receipt === undefined) continue;
+    const check = await checkOfJob(job, receipt, context, { outputs: [], price: paid, billedMs });
+    const isOther = check.ok && check.receipt.attempt !== n;
+    checks.push(isOther ? fail("job_mismatch", "of another attempt") : check);
+  }
+  return checks;
+}
+
+async function checkOfJob(
+  job: JobView,
+  signed: SignedReceipt,
+  context: ReceiptContext,
+  expected: {
+    readonly outputs: readonly Output[];
+    readonly price: bigint;
+    readonly billedMs: number;
+  },
+): Promise<ReceiptCheck> {
+  const parsed = Receipt.safeParse(signed.receipt);
   if (!parsed.success) return fail("receipt_invalid", parsed.error.issues[0]?.message ?? "not a receipt");
   const receipt = parsed.data;
   const domain = escrowDomain(context);
@@ -56,12 +93,12 @@ export async function verifyReceipt(job: JobView, context: ReceiptContext): Prom
   if (context.request !== undefined && receipt.inputHash !== `0x${await inputHash(context.request)}`) {
     return fail("input_mismatch", "for another function or other inputs");
   }
-  const outputs = job.outputs.map((output) => `0x${output.sha256}`);
+  const outputs = expected.outputs.map((output) => `0x${output.sha256}`);
   if (receipt.outputHashes.join() !== outputs.join()) return fail("output_mismatch", "for other outputs");
-  if (receipt.price !== job.price || receipt.billedMs !== BigInt(job.billed_ms)) {
-    return fail("price_mismatch", `it says ${receipt.price}, the job ${job.price}`);
+  if (receipt.price !== expected.price || receipt.billedMs !== BigInt(expected.billedMs)) {
+    return fail("price_mismatch", `it says ${receipt.price}, the job ${expected.price}`);
   }
-  return checkSigned(receipt, job.receipt, context);
+  return checkSigned(receipt, signed, context);
 }
 
 /**

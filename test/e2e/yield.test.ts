@@ -5,7 +5,7 @@ import type { Client } from "@gpux/sdk";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Balances } from "../../scripts/stack/balances.ts";
 import { checkChain, checkPapers, found } from "./testing/books.ts";
-import { type Market, openMarket, publish, smallProduct, until } from "./testing/market.ts";
+import { type Market, openMarket, publish, scene, smallProduct, until } from "./testing/market.ts";
 
 const AGENT = fileURLToPath(new URL("../../agent/bin.ts", import.meta.url));
 const yieldable = { tier: "yieldable" } as const;
@@ -67,3 +67,48 @@ it("LSE-11 a yieldable lease leaves the GPU to its owner, and goes on when he is
   await checkPapers(market, await client.leases.get(lease.id), jobs);
   await checkChain(market, before, jobs);
 });
+
+it("CKP-1 what its owner interrupts goes on from its checkpoint, to the same picture, and both attempts are paid", async () => {
+  const start = await market.ledger.balances();
+  const pathtrace = await publish(client, "pathtrace");
+  const quote = await client.quotes.create({ demand: yieldable, amount: 500_000n });
+  const lease = await client.leases.open(quote, { demand: yieldable });
+  const render = (samples: number, checkpoint: boolean) =>
+    client.jobs.create({
+      function: pathtrace,
+      inputs: scene({ width: 64, height: 48, samples }),
+      max_price: 20_000n,
+      timeouts: { execution_s: 300 },
+      lease: lease.id,
+      demand: yieldable,
+      checkpoint,
+    });
+  // How many samples this machine makes in half a minute: of the notice, twenty seconds are for the job.
+  const probe = await client.jobs.wait((await render(64, false)).id);
+  const samples = Math.min(4_096, Math.max(64, Math.ceil((64 * 32_000) / probe.billed_ms)));
+  const whole = await client.jobs.wait((await render(samples, false)).id);
+  expect(whole.status).toBe("succeeded");
+
+  const { id } = await render(samples, true);
+  await until(async () => (await client.jobs.get(id)).status === "running", "the job runs");
+  await owner();
+  await until(async () => (await client.jobs.get(id)).wait?.blockers.gpus === 1, "it has given way");
+  expect(await client.jobs.get(id)).toMatchObject({ checkpoint: { sha256: expect.any(String) } });
+  await owner("--end");
+  const resumed = await client.jobs.wait(id);
+  expect(resumed).toMatchObject({
+    status: "succeeded",
+    attempts: [{ outcome: "yielded", billed_ms: expect.any(Number) }, { outcome: "succeeded" }],
+  });
+  expect(resumed.outputs.map(({ sha256 }) => sha256)).toEqual(whole.outputs.map(({ sha256 }) => sha256));
+  const [kept, last] = resumed.attempts;
+  expect(kept?.paid).toBeGreaterThan(0n);
+  expect(resumed.price).toBe((kept?.paid ?? 0n) + (last?.paid ?? 0n));
+  // It has not done again what was kept.
+  expect(resumed.billed_ms - (kept?.billed_ms ?? 0)).toBeLessThan(whole.billed_ms - 10_000);
+
+  await market.close(client, lease.id);
+  const jobs = await found(client, [probe.id, whole.id, id]);
+  await checkPapers(market, await client.leases.get(lease.id), jobs);
+  await checkChain(market, start, jobs);
+}, 400_000);

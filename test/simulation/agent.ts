@@ -113,6 +113,14 @@ export class Agent extends Actor {
     });
   }
 
+  /** Whether a lease that must give way has something on the executor. */
+  hasYieldableWork(): boolean {
+    return [...this.leases.values()].some(
+      ({ book, attempts }) =>
+        book.text?.tier === "yieldable" && attempts.list().some(({ executing }) => executing),
+    );
+  }
+
   /** The owner uses so many GPUs for himself from now on. */
   claim(gpus: number): void {
     this.#claimed = gpus;
@@ -297,6 +305,7 @@ export class Agent extends Actor {
         truth: this.#truth,
         gpu: this.provider.offer.gpus[0]?.model ?? "UNKNOWN_GPU",
         skewMs: this.provider.skewMs,
+        keeps: Number.parseInt(this.provider.address.slice(2, 4), 16) % 4 !== 0,
         rpcDownUntil: () => this.rpcDownUntil,
       },
       id,

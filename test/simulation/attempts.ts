@@ -4,7 +4,7 @@ import type { FrameBody } from "@gpux/agent/link/frames";
 import { leaseBody } from "@gpux/agent/link/frames";
 import type { ToLease } from "@gpux/protocol/frames";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
-import type { AttemptToken } from "@gpux/protocol/job";
+import type { AttemptToken, Checkpoint } from "@gpux/protocol/job";
 import type { Flow } from "./actor.ts";
 import { Bell } from "./bell.ts";
 import { type Setting, sleep } from "./setting.ts";
@@ -16,6 +16,7 @@ export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
 type End =
   | { readonly t: "result"; readonly ms: number; readonly output: string }
   | { readonly t: "failed"; readonly ms: number; readonly code: string }
+  | { readonly t: "yielded"; readonly ms: number; readonly checkpoint: Checkpoint }
   | { readonly t: "stopped"; readonly ms: number };
 
 type StopReason = "canceled" | "fenced" | "leaving" | "yielded";
@@ -29,6 +30,7 @@ export class Attempt {
   /** As in agent/leases/attempts.ts. */
   start: { readonly seq: number; readonly at: number; heardAt: number | null } | null = null;
   stopReason: StopReason | null = null;
+  readonly #pausing: (() => void)[] = [];
   readonly #listeners: (() => void)[] = [];
 
   constructor(job: JobId, attempt: AttemptToken) {
@@ -40,6 +42,15 @@ export class Attempt {
     if (this.stopReason !== null) return;
     this.stopReason = reason;
     for (const tell of this.#listeners) tell();
+  }
+
+  /** It is to end where it can go on from. */
+  pause(): void {
+    for (const tell of this.#pausing) tell();
+  }
+
+  onPause(tell: () => void): void {
+    this.#pausing.push(tell);
   }
 
   onStop(tell: () => void): void {
@@ -145,13 +156,21 @@ export class Attempts {
     if (giveBack === null) return { t: "stopped", ms: 0 };
     const { job, attempt: token } = frame;
     const from = schedule.now;
-    const run = machine.truth.began({ node: machine.address, lease, job, attempt: token, from });
+    const number = numberOf(frame);
+    const state = machine.truth.checkpoints.get(frame.checkpoint?.sha256 ?? "");
+    // A checkpoint of anything else is none: it begins at the beginning.
+    const resumed = state?.number === number ? (frame.checkpoint?.sha256 ?? null) : null;
+    const doneMs = resumed === null ? 0 : (state?.doneMs ?? 0);
+    const run = machine.truth.began({ node: machine.address, lease, job, attempt: token, from, resumed });
     attempt.executing = true;
     setting.watch.executing(machine.address, machine.slots);
     const seq = this.#options.send(leaseBody({ t: "started", job, attempt: token }), false);
     attempt.start = { seq, at: from, heardAt: null };
-    const work = machine.truth.work.get(numberOf(frame)) ?? { runMs: 1_000, ends: "well" };
-    const ms = Math.min(work.runMs, frame.execution_ms);
+    const work = machine.truth.work.get(number) ?? { runMs: 1_000, ends: "well" };
+    const leftMs = work.runMs - doneMs;
+    const ms = Math.min(leftMs, frame.execution_ms);
+    // Some are in the middle of a long dispatch when they should pause.
+    const mayPause = frame.checkpoint !== undefined && number % 5 !== 0;
     yield (resume) => {
       let isOver = false;
       const once = () => {
@@ -162,6 +181,7 @@ export class Attempts {
       };
       const timer = schedule.at(schedule.now + ms, `${machine.actor.name} ran`, once);
       attempt.onStop(once);
+      if (mayPause) attempt.onPause(() => schedule.now > from && once());
     };
     const ran = schedule.now - from;
     attempt.executing = false;
@@ -169,7 +189,17 @@ export class Attempts {
     run.to = schedule.now;
     giveBack();
     if (attempt.stopReason !== null) return { t: "stopped", ms: ran };
-    if (work.runMs > frame.execution_ms) return { t: "failed", ms: ran, code: "execution_timeout" };
+    if (ran < ms) {
+      // The store may be slow, or out of reach.
+      yield* sleep(schedule, random.wait(random.chance(0.2) ? 8_000 : 500), "keeps its work");
+      if (attempt.stopReason === null && random.chance(0.1)) attempt.stop("yielded");
+      if (attempt.stopReason !== null) return { t: "stopped", ms: ran };
+      const sha256 = machine.truth.output();
+      machine.truth.checkpoints.set(sha256, { number, doneMs: doneMs + ran });
+      run.kept = { sha256, ms: ran };
+      return { t: "yielded", ms: ran, checkpoint: { sha256, bytes: 8 } };
+    }
+    if (leftMs > frame.execution_ms) return { t: "failed", ms: ran, code: "execution_timeout" };
     if (work.ends === "tenant") return { t: "failed", ms: ran, code: "limit_exceeded" };
     if (work.ends === "provider") return { t: "failed", ms: ran, code: "device_lost" };
     run.output = machine.truth.output();
@@ -195,7 +225,9 @@ export class Attempts {
           }
         : end.t === "failed"
           ? { ...spec, t: "failed", code: end.code }
-          : { ...spec, t: "stopped" },
+          : end.t === "yielded"
+            ? { ...spec, t: "yielded", checkpoint: end.checkpoint }
+            : { ...spec, t: "stopped" },
     );
     const rate = book.terms.ratePerHour;
     const affordableMs =

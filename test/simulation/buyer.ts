@@ -68,7 +68,7 @@ export class Buyer {
 
   demand(): Demand {
     return {
-      tier: this.#random.chance(0.3) ? "yieldable" : "firm",
+      tier: this.#random.chance(this.#setting.isSpot ? 0.9 : 0.3) ? "yieldable" : "firm",
       resources: {
         gpus: this.#random.chance(0.7) ? 1 : 2,
         cpu: this.#random.pick([0, 0, 4, 8]),

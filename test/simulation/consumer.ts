@@ -121,13 +121,18 @@ export class Consumer extends Actor {
   #newOrder(): Flow<void> {
     this.#made += 1;
     const number = Number.parseInt(this.address.slice(2, 4), 16) * 1_000 + this.#made;
-    const execution_s = this.#random.pick([2, 10, 60]);
+    const checkpoint = number % 2 === 0;
+    // Of those that want their work kept, half have some to lose.
+    const isLong = checkpoint && (this.#setting.isSpot || number % 4 === 0);
+    const execution_s = isLong ? 120 : this.#random.pick([2, 10, 60]);
     const timeouts = {
       queue_s: this.#random.pick([5, 300, 600]),
       start_s: this.#random.pick([5, 60]),
       execution_s,
     };
-    const runMs = this.#random.wait(this.#random.pick([50, 500, 5_000, 40_000]));
+    const runMs =
+      (isLong ? 20_000 : 0) +
+      this.#random.wait(isLong ? 60_000 : this.#random.pick([50, 500, 5_000, 40_000]));
     const dice = this.#random.next();
     this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
     const order: Order = {
@@ -144,6 +149,7 @@ export class Consumer extends Actor {
         timeouts,
         retries: this.#random.int(0, 2),
         priority: this.#random.int(-1, 1),
+        checkpoint,
       },
       payer: this.#buyer.payerOfJob(),
       session: this.#keys?.ofJob() ?? null,

@@ -110,8 +110,13 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     agent.drain(ms);
     reviveLater(agent, targets, ms + random.int(1_000, 100_000));
   },
-  /** An owner wants GPUs for himself, or gives them back. */
+  /** An owner wants GPUs for himself, most of all where somebody else's work runs on them, or gives them back. */
   claim(targets, random) {
+    const asked = pick(
+      random,
+      targets.agents.filter((agent) => agent.hasYieldableWork()),
+    );
+    if (asked !== null && random.chance(0.7)) return asked.claim(asked.provider.offer.gpus.length);
     const agent = pick(random, targets.agents);
     agent?.claim(random.int(0, agent.provider.offer.gpus.length));
   },
@@ -157,10 +162,14 @@ export interface Climate {
   readonly meanPauseMs: number;
   /** As in setting.ts: a disk that is slow shows what a moment hides. */
   readonly behindMs: number;
+  /** Yieldable leases, long jobs, and owners who want their machines back all the time. */
+  readonly isSpot: boolean;
 }
 
 export function climateOf(random: Random): Climate {
   const isRough = random.chance(0.7);
+  const isSpot = random.chance(0.2);
+  const faults = Object.keys(FAULTS).filter(() => random.chance(0.5));
   return {
     weather: {
       meanDelay: random.pick([2, 10, 50]),
@@ -170,8 +179,9 @@ export function climateOf(random: Random): Climate {
       loseReply: isRough ? random.pick([0, 0.01, 0.08]) : 0,
       repeat: isRough ? random.pick([0, 0.02, 0.15]) : 0,
     },
-    faults: Object.keys(FAULTS).filter(() => random.chance(0.5)),
+    faults: isSpot ? [...faults, ...faults.map(() => "claim"), "claim"] : faults,
     meanPauseMs: random.pick([2_000, 8_000, 30_000]),
     behindMs: random.pick([BEHIND_MS, 4_000]),
+    isSpot,
   };
 }

@@ -10,6 +10,8 @@ import {
   isTerminal,
   type Job,
   pledged,
+  type ReceiptState,
+  receiptsOf,
   type State,
 } from "@gpux/durable-objects/lease/state";
 import type { Receipt } from "@gpux/protocol/eip712";
@@ -157,9 +159,14 @@ export class LeaseLedger {
         "J4 an end is final",
         () => `${job.id}: ${was.status} -> ${job.status}`,
       );
-      if (was.receipt !== null && job.receipt === null) this.forgiven += 1;
-      else hold(was.price === job.price, "M2 the price of a job that has ended stands", () => job.id);
+      hold(
+        was.price === job.price || receiptsOf(job).length < receiptsOf(was).length,
+        "M2 the price of a job that has ended stands",
+        () => job.id,
+      );
     }
+    if (was !== undefined)
+      this.forgiven += receiptsOf(was).filter((each) => !receiptsOf(job).some((is) => isOf(is, each))).length;
     if (was?.status === "queued" && job.status === "aborted")
       hold(
         now <= was.queuedAt + was.request.timeouts.queue_s * 1_000 + 1_000 ||
@@ -175,17 +182,46 @@ export class LeaseLedger {
     });
     const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
     hold(spent.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
-    if (!isTerminal(job)) {
-      hold(job.price === 0n && job.receipt === null, "M2 nothing is charged before the end", () => job.id);
-      return;
-    }
     hold(
       job.price <= job.request.max_price,
       "M2 no job costs more than max_price",
       () => `${job.id} costs ${job.price}`,
     );
-    if (job.price > 0n) hold(job.receipt !== null, "M2 a price has a receipt", () => job.id);
+    hold(
+      job.billedMs <= job.request.timeouts.execution_s * 1_000,
+      "MTR-1 no more is billed than the time-out",
+      () => job.id,
+    );
+    const prices = receiptsOf(job).reduce((sum, { receipt }) => sum + receipt.price, 0n);
+    hold(job.price === prices, "M2 a price has receipts", () => `${job.id}: ${job.price} of ${prices}`);
+    for (const each of job.kept)
+      if (was === undefined || !was.kept.some((known) => isOf(known, each))) this.#keep(job, each.receipt);
     if (job.receipt !== null && was?.receipt?.receipt !== job.receipt.receipt) this.#charge(job, after, now);
+    else if (!isTerminal(job))
+      hold(job.receipt === null, "M2 nothing else is charged before the end", () => job.id);
+  }
+
+  /** J3: before the last attempt those are charged that gave way and kept what they had done, for that. */
+  #keep(job: Job, { attempt: n, billedMs }: Receipt): void {
+    const attempt = job.attempts[n - 1];
+    const runs = attempt === undefined ? [] : (this.#truth.runs.get(runKey(job.id, attempt.token)) ?? []);
+    const run = runs.find(({ kept }) => kept !== null);
+    hold(
+      attempt?.outcome === YIELDED && run !== undefined,
+      "J3 an attempt before the last is charged only with its checkpoint",
+      () => `${job.id} attempt ${n}`,
+    );
+    hold(
+      Number(billedMs) <= (run?.kept?.ms ?? 0) + ROUNDING_MS,
+      "MTR-1 no more is billed than was kept",
+      () => `${job.id} attempt ${n}: ${billedMs} ms of ${run?.kept?.ms}`,
+    );
+    if (n === job.attempts.length)
+      hold(
+        job.checkpoint !== null && runs.some(({ kept }) => kept?.sha256 === job.checkpoint?.sha256),
+        "CKP-1 what was paid for is there to go on from",
+        () => `${job.id} attempt ${n}`,
+      );
   }
 
   /** MTR-1, JOB-6: what is charged ran, on this lease's node, in the attempt that is charged, for at least so long. */
@@ -198,15 +234,16 @@ export class LeaseLedger {
     hold(receipt.node === after.lease.terms.providerSigner, "J3 a receipt names its node", () => job.id);
     const ran = Math.max(0, ...runs.map((run) => durationOf(run, now)));
     hold(
-      job.billedMs <= ran + ROUNDING_MS,
+      Number(receipt.billedMs) <= ran + ROUNDING_MS,
       "MTR-1 no more is billed than ran",
-      () => `${job.id} ran ${ran} ms and is billed ${job.billedMs} as ${job.status}`,
+      () => `${job.id} ran ${ran} ms and is billed ${receipt.billedMs} as ${job.status}`,
     );
-    hold(
-      job.billedMs <= job.request.timeouts.execution_s * 1_000,
-      "MTR-1 no more is billed than the time-out",
-      () => job.id,
-    );
+    if (job.checkpoint !== null && after.lease.keeps)
+      hold(
+        runs.every(({ resumed }) => resumed === job.checkpoint?.sha256),
+        "CKP-1 the next attempt goes on from what was paid for",
+        () => job.id,
+      );
     if (job.status === "succeeded")
       hold(
         runs.some((run) => run.output === job.outputs[0]?.sha256),
@@ -316,6 +353,10 @@ export class LeaseLedger {
 
 function durationOf(run: Run, now: number): number {
   return (run.to ?? now) - run.from;
+}
+
+function isOf(a: ReceiptState, b: ReceiptState): boolean {
+  return a.receipt.sequence === b.receipt.sequence;
 }
 
 function isStatus(status: string): status is JobStatus {

@@ -1,7 +1,7 @@
 import { mayFollow } from "@gpux/durable-objects/lease/deferral";
 import { type Event, prune, type Step } from "@gpux/durable-objects/lease/machine";
 import { type LeaseSessions, mayBringBack } from "@gpux/durable-objects/lease/sessions";
-import { isFinal, isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
 import { issue, withTickets } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
@@ -197,7 +197,7 @@ export class LeaseLife {
     return (
       (isSettled(lease) || lease.status === "lost") &&
       // What the provider of a lease that is over has not signed, nobody can settle.
-      [...jobs.values()].every((job) => isFinal(job) || (isTerminal(job) && job.receipt?.settled === null)) &&
+      [...jobs.values()].every(isTerminal) &&
       machines.lease.duties(this.#state, schedule.now).length === 0
     );
   }

@@ -9,6 +9,7 @@ import {
   jobName,
   sameAttempt,
 } from "@gpux/agent/leases/book";
+import { pauseAfter } from "@gpux/agent/leases/notice";
 import { createServiceClock, type ServiceClock } from "@gpux/agent/leases/service-clock";
 import { dueBy, leaseBody } from "@gpux/agent/link/frames";
 import type { LinkEnd } from "@gpux/agent/link/machine";
@@ -82,7 +83,13 @@ export class ServedLease {
       name: `${machine.actor.name} ${lease.name}`,
       dial: (end) => ({ actor: lease, upgrade: () => lease.accept(machine.address, end) }),
       parse: (wire) => FromLeaseFrame.parse(wire),
-      hello: () => leaseBody({ t: "hello", attempts: this.#openAttempts(), last_seq: book.dealt }),
+      hello: () =>
+        leaseBody({
+          t: "hello",
+          attempts: this.#openAttempts(),
+          last_seq: book.dealt,
+          ...(machine.keeps ? { checkpoints: true } : {}),
+        }),
       onWelcome: (frame) => this.#onWelcome(frame),
       preface: (body) => acceptanceOf(book, body),
       onFrame: (frame) => this.#onFrame(frame),
@@ -137,6 +144,9 @@ export class ServedLease {
     const until = schedule.now + ms;
     const body = leaseBody({ t: "yield", notice_s: Math.floor(ms / 1_000) });
     this.link.send(dueBy(body, until), true);
+    schedule.at(schedule.now + pauseAfter(ms), `${this.id.slice(0, 9)} pauses`, () => {
+      if (!this.#left) for (const attempt of this.attempts.list()) attempt.pause();
+    });
     schedule.at(until, `${this.id.slice(0, 9)} gives way`, () => {
       this.#hasGivenWay = true;
       if (!this.#left) for (const attempt of this.attempts.list()) attempt.stop("yielded");

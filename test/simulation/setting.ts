@@ -128,6 +128,8 @@ export interface Setting {
   readonly meter: Meter;
   /** How long the rows of the warm path follow behind (durable-objects/lease/deferral.ts). */
   readonly behindMs: number;
+  /** Most leases are yieldable, and most jobs of them long. */
+  readonly isSpot: boolean;
   lease(id: LeaseId): LeaseDoor;
   node(address: Address): NodeDoor;
   book(name: string): BookDoor;

@@ -1,5 +1,5 @@
 import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
-import { isOver, isTerminal } from "@gpux/durable-objects/lease/state";
+import { isOver, isTerminal, receiptsOf } from "@gpux/durable-objects/lease/state";
 import { entryOf } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address } from "@gpux/protocol/ids";
@@ -178,7 +178,8 @@ export function checkEnd(world: World, healedAt: number): void {
     else hold(onChain.paid <= lease.spent, "M2 no more is paid than was used", () => object.name);
     let receipts = 0n;
     for (const { price } of world.watch.ledgers.get(object.id)?.ticks.values() ?? []) receipts += price;
-    for (const job of object.disk.jobs.values()) receipts += job.receipt?.receipt.price ?? 0n;
+    for (const job of object.disk.jobs.values())
+      for (const { receipt } of receiptsOf(job)) receipts += receipt.price;
     hold(
       receipts === lease.spent,
       "M2 receipts add up to what was spent",

@@ -18,6 +18,10 @@ export interface Run {
   /** Null while it runs, and for ever when its machine died meanwhile. */
   to: number | null;
   output: string | null;
+  /** The checkpoint that it went on from; null: from the beginning. */
+  readonly resumed: string | null;
+  /** What is in the store of it, and for how long it had run by then. */
+  kept: { readonly sha256: string; readonly ms: number } | null;
 }
 
 export interface Acknowledged {
@@ -37,10 +41,12 @@ export class Truth {
   readonly toldEnds = new Map<JobId, JobStatus>();
   /** When each machine lost what its disk did not have yet. */
   readonly losses = new Map<Address, number[]>();
+  /** By their hash: whose they are, and how much of its work they spare. */
+  readonly checkpoints = new Map<string, { readonly number: number; readonly doneMs: number }>();
   #outputs = 0;
 
-  began(run: Omit<Run, "to" | "output">): Run {
-    const whole: Run = { ...run, to: null, output: null };
+  began(run: Omit<Run, "to" | "output" | "kept">): Run {
+    const whole: Run = { ...run, to: null, output: null, kept: null };
     const key = runKey(run.job, run.attempt);
     this.runs.set(key, [...(this.runs.get(key) ?? []), whole]);
     return whole;

@@ -99,6 +99,7 @@ export class World implements Targets {
       relayer,
       meter,
       behindMs: this.climate.behindMs,
+      isSpot: this.climate.isSpot,
       lease: (id) => found(this.#leases, id, () => new LeaseObject(id, setting)),
       node: (node) => found(this.#nodes, node, () => new NodeObject(node, setting)),
       book: (name) => found(this.#books, name, () => new BookObject(name, setting)),
@@ -109,7 +110,7 @@ export class World implements Targets {
       const provider = {
         address: address(0xb1 + at),
         payout: address(0xd1 + at),
-        offer: offerOf(setup),
+        offer: offerOf(setup, this.climate.isSpot),
         skewMs: setup.pick([0, 0, 600_000, -600_000]),
       };
       return new Agent(provider, setting, truth);
@@ -249,7 +250,7 @@ function found<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): V
   return made;
 }
 
-function offerOf(random: Random): Offer {
+function offerOf(random: Random, isSpot: boolean): Offer {
   const gpus = random.pick([1, 2, 4]);
   const gpuHour = random.pick([3_600_000n, 7_777_777n, 360_000n]);
   return {
@@ -266,7 +267,9 @@ function offerOf(random: Random): Offer {
     region: "local",
     prices: { gpu_hour: gpuHour, core_hour: 0n, gb_hour: 0n },
     concurrency: gpus,
-    yieldable: random.chance(0.5) ? { gpu_hour: gpuHour / 3n, core_hour: 0n, gb_hour: 0n } : null,
+    yieldable: random.chance(isSpot ? 1 : 0.5)
+      ? { gpu_hour: gpuHour / 3n, core_hour: 0n, gb_hour: 0n }
+      : null,
     gpus_per_lease: 64,
     duration_s: { min: 60, max: 7 * 86_400 },
     features: [],

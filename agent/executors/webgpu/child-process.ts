@@ -30,14 +30,19 @@ const PASSED_ON = [
 
 const START_MS = 30_000;
 
-/** How a child's run of a job ended: its own answer, or its death before one. */
-export type ChildEnd = { t: "answered"; outcome: ChildOutcome } | { t: "died" };
+/** How a child's run of a job ended: its own answer, what it had done when it was paused, or its death. */
+export type ChildEnd =
+  | { t: "answered"; outcome: ChildOutcome }
+  | { t: "paused"; state: Uint8Array }
+  | { t: "died" };
 
 /** One life of the child. After `kill`, or once it has died by itself, it is of no more use. */
 export type GpuChild = {
   description: ExecutorDescription;
   alive(): boolean;
   run(job: FunctionJob, progress: (fraction: number, note?: string) => void): Promise<ChildEnd>;
+  /** Asks for the end of the job under way between two of its dispatches. */
+  pause(): void;
   /** SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>;
 };
@@ -116,6 +121,7 @@ export async function startChild(
       const listener = (message: ChildMessage | "gone") => {
         if (message === "gone") settle({ t: "died" });
         else if (message.t === "progress" && message.id === id) progress(message.fraction, message.note);
+        else if (message.t === "paused" && message.id === id) settle({ t: "paused", state: message.state });
         else if (message.t === "done" && message.id === id)
           settle({ t: "answered", outcome: message.outcome });
       };
@@ -125,7 +131,11 @@ export async function startChild(
       child.send(message);
     });
   };
-  return { ok: true, child: { description: first.description, alive: () => alive, run, kill } };
+  const pause = () => {
+    const message: ParentMessage = { t: "pause", id: jobs };
+    if (alive) child.send(message);
+  };
+  return { ok: true, child: { description: first.description, alive: () => alive, run, pause, kill } };
 }
 
 function firstWord(

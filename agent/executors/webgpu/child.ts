@@ -3,8 +3,9 @@
  * sent, and can be killed at any moment: it writes nothing and knows no secret (its environment is an allow-list).
  * Started by child-process.ts and talks to it over Node's IPC channel only.
  */
-import { checkManifest } from "@gpux/protocol/manifest";
+import { checkManifest, functionAddress } from "@gpux/protocol/manifest";
 import type { FunctionJob } from "../executor.ts";
+import { encodeCheckpoint, readCheckpoint, stateBytes } from "./checkpoint.ts";
 import { openDevice } from "./device.ts";
 import { dispatch } from "./dispatch.ts";
 import { bindInputs } from "./inputs.ts";
@@ -35,17 +36,26 @@ if (!opened) {
   await tell({ t: "ready", description: opened.description });
 }
 
+type Paused = { paused: Uint8Array };
+
 function serve(device: GPUDevice): void {
   const programs = new ProgramCache(device);
   let current = 0;
+  let paused = 0;
   process.on("message", async (message: ParentMessage) => {
-    current = message.id;
-    const outcome = await execute(device, programs, message).catch((error: unknown): ChildOutcome => {
+    const { id } = message;
+    if (message.t === "pause") {
+      paused = id;
+      return;
+    }
+    current = id;
+    const executed = execute(device, programs, message, () => paused === id);
+    const outcome = await executed.catch((error: unknown): ChildOutcome => {
       // The log is the provider's; what the tenant reads must say nothing of the machine.
       console.error(error);
       return { ok: false, code: "executor_failed", detail: "the executor failed while it ran the job" };
     });
-    await tell({ t: "done", id: message.id, outcome });
+    await tell("paused" in outcome ? { t: "paused", id, state: outcome.paused } : { t: "done", id, outcome });
   });
   device.lost.then(async ({ message }) => {
     console.error(`device lost: ${message}`);
@@ -58,8 +68,9 @@ function serve(device: GPUDevice): void {
 async function execute(
   device: GPUDevice,
   programs: ProgramCache,
-  { id, job }: ParentMessage,
-): Promise<ChildOutcome> {
+  { id, job }: Extract<ParentMessage, { t: "run" }>,
+  isPaused: () => boolean,
+): Promise<ChildOutcome | Paused> {
   const checked = checkManifest(job.manifest, job.limits);
   if (!checked.ok) {
     return {
@@ -76,11 +87,21 @@ async function execute(
   const program = await programs.compile(checked.manifest);
   if (!program.ok) return program;
 
+  const address = await functionAddress(checked.manifest);
+  // What is no checkpoint of this job is none: then it begins at the beginning.
+  const from = job.resume === undefined ? null : readCheckpoint(job.resume, address, plan);
+  // More than one object holds is not kept.
+  const mayPause = stateBytes(plan) <= job.limits.outputBytes;
   let last = Number.NEGATIVE_INFINITY;
-  return dispatch(device, program.pipelines, plan, (fraction, note) => {
-    const now = performance.now();
-    if (now - last < PROGRESS_EVERY_MS && fraction < 1) return;
-    last = now;
-    void tell({ t: "progress", id, fraction, ...(note === undefined ? {} : { note }) });
+  const result = await dispatch(device, program.pipelines, plan, {
+    from: from ?? undefined,
+    isPaused: () => mayPause && isPaused(),
+    progress(fraction, note) {
+      const now = performance.now();
+      if (now - last < PROGRESS_EVERY_MS && fraction < 1) return;
+      last = now;
+      void tell({ t: "progress", id, fraction, ...(note === undefined ? {} : { note }) });
+    },
   });
+  return "paused" in result ? { paused: encodeCheckpoint(address, result.paused) } : result;
 }

@@ -1,13 +1,23 @@
 import type { ExecutionOutput } from "../executor.ts";
+import { type Checkpoint, dispatchesBefore, isUntouched, type Position } from "./checkpoint.ts";
 import { encodePng } from "./images.ts";
 import type { Plan, PlannedOutput, PlannedPass } from "./plan.ts";
 
 export type DispatchResult =
   | { ok: true; outputs: ExecutionOutput[]; gpuMs: number }
+  | { ok: true; paused: Checkpoint }
   | { ok: false; code: "manifest_invalid" | "executor_failed"; detail: string };
 
 /** Submissions that may be under way at once: enough to keep the GPU busy, few enough for honest progress. */
 const IN_FLIGHT = 2;
+
+export type DispatchOptions = {
+  progress: (fraction: number, note?: string) => void;
+  /** Where another run of the same job was broken off. */
+  from?: Checkpoint | undefined;
+  /** Asked between two dispatches: whether to stop there, once something new was done. */
+  isPaused: () => boolean;
+};
 
 /**
  * Runs a plan: fills the buffers, one submission per repeat of each pass, reads the outputs back. Every buffer is
@@ -17,19 +27,23 @@ export async function dispatch(
   device: GPUDevice,
   pipelines: readonly GPUComputePipeline[],
   plan: Plan,
-  progress: (fraction: number, note?: string) => void,
+  options: DispatchOptions,
 ): Promise<DispatchResult> {
   const buffers = new Map<string, GPUBuffer>();
   const staging: GPUBuffer[] = [];
   try {
     const full = await allocate(device, plan, buffers);
     if (full) return { ok: false, code: "executor_failed", detail: full };
+    for (const [name, contents] of options.from?.buffers ?? [])
+      write(device, bufferOf(buffers, name), contents);
 
     const began = performance.now();
     device.pushErrorScope("validation");
-    await runPasses(device, pipelines, plan, buffers, progress);
+    const position = await runPasses(device, pipelines, plan, buffers, options);
     const problem = await device.popErrorScope();
     if (problem) return { ok: false, code: "manifest_invalid", detail: problem.message };
+    if (position)
+      return { ok: true, paused: { position, buffers: await readState(device, plan, buffers, staging) } };
 
     const outputs = await readBack(device, plan.outputs, buffers, staging);
     const gpuMs = performance.now() - began;
@@ -73,15 +87,18 @@ function write(device: GPUDevice, buffer: GPUBuffer, contents: Uint8Array): void
   device.queue.writeBuffer(buffer, 0, padded);
 }
 
+/** Answers where it stopped, when it was paused before the last dispatch. */
 async function runPasses(
   device: GPUDevice,
   pipelines: readonly GPUComputePipeline[],
   plan: Plan,
   buffers: Map<string, GPUBuffer>,
-  progress: (fraction: number, note?: string) => void,
-): Promise<void> {
+  { progress, from, isPaused }: DispatchOptions,
+): Promise<Position | undefined> {
   const underWay: { done: Promise<undefined>; note: string }[] = [];
-  let finished = 0;
+  const start = from?.position ?? { pass: 0, iteration: 0 };
+  const done = dispatchesBefore(plan, start);
+  let finished = done;
   const finishOne = async () => {
     const oldest = underWay.shift();
     await oldest?.done;
@@ -89,6 +106,7 @@ async function runPasses(
     progress(finished / plan.dispatches, oldest?.note);
   };
   for (const [index, planned] of plan.passes.entries()) {
+    if (index < start.pass) continue;
     const pipeline = pipelines[index];
     if (!pipeline) throw new Error(`no pipeline for pass ${index}`);
     const groups = bindGroups(device, pipeline, planned, buffers);
@@ -96,7 +114,15 @@ async function runPasses(
       const contentsAt = plan.buffers.get(buffer)?.contentsAt;
       return contentsAt ? [{ buffer: bufferOf(buffers, buffer), contentsAt }] : [];
     });
-    for (let iteration = 0; iteration < planned.repeat; iteration += 1) {
+    for (
+      let iteration = index === start.pass ? start.iteration : 0;
+      iteration < planned.repeat;
+      iteration += 1
+    ) {
+      if (finished > done && isPaused()) {
+        while (underWay.length > 0) await finishOne();
+        return { pass: index, iteration };
+      }
       // Queue order makes each write visible to the submission after it, and to none before.
       for (const { buffer, contentsAt } of moving)
         write(device, buffer, contentsAt(iteration, planned.repeat));
@@ -112,6 +138,7 @@ async function runPasses(
     }
   }
   while (underWay.length > 0) await finishOne();
+  return undefined;
 }
 
 function bindGroups(
@@ -138,14 +165,32 @@ function noteOf({ pass, repeat }: PlannedPass, iteration: number): string {
   return repeat > 1 ? `${label} ${iteration + 1} of ${repeat}` : label;
 }
 
-async function readBack(
+/** The storage buffers that are not as they were at the start. */
+async function readState(
   device: GPUDevice,
-  outputs: readonly PlannedOutput[],
+  plan: Plan,
   buffers: Map<string, GPUBuffer>,
   staging: GPUBuffer[],
-): Promise<[PlannedOutput, Uint8Array][]> {
+): Promise<Map<string, Uint8Array>> {
+  const all = [...plan.buffers].flatMap(([name, { kind, bytes }]) =>
+    kind === "storage" ? [{ name, buffer: name, bytes }] : [],
+  );
+  const state = new Map<string, Uint8Array>();
+  for (const [{ name }, bytes] of await readBack(device, all, buffers, staging)) {
+    const planned = plan.buffers.get(name);
+    if (planned && !isUntouched(planned, bytes)) state.set(name, bytes);
+  }
+  return state;
+}
+
+async function readBack<Read extends Pick<PlannedOutput, "buffer" | "bytes">>(
+  device: GPUDevice,
+  outputs: readonly Read[],
+  buffers: Map<string, GPUBuffer>,
+  staging: GPUBuffer[],
+): Promise<[Read, Uint8Array][]> {
   const encoder = device.createCommandEncoder();
-  const reads = outputs.map((output): [PlannedOutput, GPUBuffer] => {
+  const reads = outputs.map((output): [Read, GPUBuffer] => {
     const size = Math.ceil(output.bytes / 4) * 4;
     const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
     const copy = device.createBuffer({ size, usage });
@@ -155,7 +200,7 @@ async function readBack(
   });
   device.queue.submit([encoder.finish()]);
   return Promise.all(
-    reads.map(async ([output, copy]): Promise<[PlannedOutput, Uint8Array]> => {
+    reads.map(async ([output, copy]): Promise<[Read, Uint8Array]> => {
       if (output.bytes === 0) return [output, new Uint8Array(0)];
       await copy.mapAsync(GPUMapMode.READ);
       return [output, new Uint8Array(copy.getMappedRange()).slice(0, output.bytes)];

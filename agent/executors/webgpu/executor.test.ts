@@ -46,7 +46,7 @@ function run(
 }
 
 function succeeded(result: ExecutionResult): ExecutionSuccess {
-  if (!result.ok) throw new Error(`${result.code}: ${result.detail}`);
+  if (!result.ok) throw new Error("detail" in result ? `${result.code}: ${result.detail}` : result.code);
   return result;
 }
 
@@ -203,6 +203,112 @@ describe("what a tenant gets wrong", () => {
   it("tells where the compiler stopped", async () => {
     const result = await run(adder("\n  fn run() -> u32 { return 1.5; }"), { a: THREE });
     expect(result).toMatchObject({ diagnostics: [{ module: "main", line: 2, column: expect.any(Number) }] });
+  });
+});
+
+/** A chain of numbers: each of its passes makes the next from the last, so that none can be left out or done twice. */
+const STEPS = 40;
+const CHAIN: FunctionManifest = {
+  ...adder(`
+    @group(0) @binding(0) var<uniform> by: vec2u;
+    @group(0) @binding(1) var<storage, read_write> a: array<u32>;
+    @compute @workgroup_size(64) fn run(@builtin(global_invocation_id) id: vec3u) {
+      if (id.x < arrayLength(&a)) { a[id.x] = a[id.x] * 3u + by.x + by.y; }
+    }
+    @compute @workgroup_size(64) fn twist(@builtin(global_invocation_id) id: vec3u) {
+      if (id.x < arrayLength(&a)) { a[id.x] ^= 5u; }
+    }`),
+  buffers: {
+    settings: {
+      kind: "uniform",
+      from: "struct",
+      fields: [
+        { name: "by", type: "u32", value: "by" },
+        { name: "at", type: "u32", value: "$iteration" },
+      ],
+    },
+    a: { kind: "storage", from: "input", input: "a" },
+    unused: { kind: "storage", from: "zero", bytes: 65_536 },
+  },
+  passes: [
+    { ...passOf(adder()), repeat: STEPS },
+    { ...passOf(adder()), entryPoint: "twist", bindings: passOf(adder()).bindings.slice(1) },
+    { ...passOf(adder()), repeat: STEPS },
+  ],
+};
+
+function passOf({ passes: [pass] }: FunctionManifest): FunctionManifest["passes"][number] {
+  if (pass === undefined) throw new Error("a function has passes");
+  return pass;
+}
+
+/** Runs until so many dispatches have been told of, and goes on from there, as often as that. */
+async function interrupted(
+  manifest: FunctionManifest,
+  inputs: Record<string, ExecutionInput>,
+  times: number,
+) {
+  let resume: Uint8Array | undefined;
+  const states: Uint8Array[] = [];
+  for (;;) {
+    const pause = new AbortController();
+    if (states.length < times) pause.abort();
+    const job = { manifest, inputs, limits: LIMITS, ...(resume === undefined ? {} : { resume }) };
+    const result = await executor.run(job, {}, forever, pause.signal);
+    if (result.ok || result.code !== "paused") return { result, states };
+    resume = result.state;
+    states.push(result.state);
+  }
+}
+
+describe("CKP-1 a job that is paused", () => {
+  const ten = {
+    a: file(new Uint8Array(Uint32Array.from({ length: 10 }, (_, i) => i).buffer)),
+    by: number(7),
+  };
+
+  it("ends between two dispatches, and goes on from there to the output of one that was not", async () => {
+    const { outputs } = succeeded(await run(CHAIN, ten));
+    const { result, states } = await interrupted(CHAIN, ten, 2 * STEPS);
+    expect(states.length).toBeGreaterThanOrEqual(STEPS);
+    expect(succeeded(result).outputs).toEqual(outputs);
+    // Of the buffers, the one that was written: neither a uniform nor what is as it was.
+    for (const state of states) expect(state.length).toBeLessThan(400);
+  });
+
+  it("ends as it would have when nothing is left to do", async () => {
+    const pause = new AbortController();
+    pause.abort();
+    const job = { manifest: adder(), inputs: { a: THREE }, limits: LIMITS };
+    expect(await executor.run(job, {}, forever, pause.signal)).toMatchObject({ ok: true });
+  });
+
+  it("is not when its buffers are more than one object holds", async () => {
+    const pause = new AbortController();
+    pause.abort();
+    const job = { manifest: CHAIN, inputs: ten, limits: { ...LIMITS, outputBytes: 20_000 } };
+    expect(await executor.run(job, {}, forever, pause.signal)).toMatchObject({ ok: true });
+  });
+
+  it("begins at the beginning with what is no checkpoint of it", async () => {
+    const { outputs } = succeeded(await run(CHAIN, ten));
+    const { states } = await interrupted(CHAIN, ten, 1);
+    const state = states[0] ?? new Uint8Array();
+    const wrong = [
+      new Uint8Array(),
+      new TextEncoder().encode("nothing of the kind"),
+      state.slice(0, -1),
+      Buffer.concat([state, Uint8Array.of(0)]),
+      Buffer.from(Buffer.from(state).toString("latin1").replace('"pass":0', '"pass":9'), "latin1"),
+      Buffer.from(Buffer.from(state).toString("latin1").replace('"a"', '"b"'), "latin1"),
+      ...(await interrupted({ ...CHAIN, name: "another" }, ten, 1)).states,
+      ...(await interrupted(CHAIN, { ...ten, a: file(new Uint8Array(400)) }, 1)).states,
+    ];
+    for (const resume of wrong) {
+      const job = { manifest: CHAIN, inputs: ten, limits: LIMITS, resume: new Uint8Array(resume) };
+      expect(succeeded(await executor.run(job, {}, forever)).outputs).toEqual(outputs);
+    }
+    expect(wrong).toHaveLength(8);
   });
 });
 

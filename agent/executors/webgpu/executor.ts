@@ -56,6 +56,7 @@ export function createWebGpuExecutor(options: WebGpuOptions): Executor<FunctionJ
     job: FunctionJob,
     on: ExecutionEvents,
     signal: AbortSignal,
+    pause: AbortSignal | undefined,
   ): Promise<ExecutionResult> {
     const stop = AbortSignal.any([signal, closing.signal]);
     const stopped = () =>
@@ -71,7 +72,7 @@ export function createWebGpuExecutor(options: WebGpuOptions): Executor<FunctionJ
     }
     if (stop.aborted) return stopped();
     return warm
-      ? supervise(warm, job, on, signal)
+      ? supervise(warm, job, on, signal, pause)
       : executionFailure("executor_failed", "no GPU device could be opened");
   }
 
@@ -80,6 +81,7 @@ export function createWebGpuExecutor(options: WebGpuOptions): Executor<FunctionJ
     job: FunctionJob,
     on: ExecutionEvents,
     signal: AbortSignal,
+    pause: AbortSignal | undefined,
   ): Promise<ExecutionResult> {
     const began = performance.now();
     let reached = 0;
@@ -93,12 +95,17 @@ export function createWebGpuExecutor(options: WebGpuOptions): Executor<FunctionJ
     const timer = setTimeout(() => end("execution_timeout"), job.limits.wallMs);
     signal.addEventListener("abort", canceled);
     closing.signal.addEventListener("abort", closed);
+    const paused = () => warm.pause();
     on.started?.();
-    const ended = await warm.run(job, (fraction, note) => {
+    const running = warm.run(job, (fraction, note) => {
       reached = Math.max(reached, fraction);
       on.progress?.(reached, note);
     });
+    pause?.addEventListener("abort", paused);
+    if (pause?.aborted) paused();
+    const ended = await running;
     clearTimeout(timer);
+    pause?.removeEventListener("abort", paused);
     signal.removeEventListener("abort", canceled);
     closing.signal.removeEventListener("abort", closed);
     // The process must be gone before the next job starts one, or the two would share the GPU.
@@ -110,6 +117,7 @@ export function createWebGpuExecutor(options: WebGpuOptions): Executor<FunctionJ
       const { code, detail, diagnostics } = ended.outcome;
       return executionFailure(code, detail, wallMs, diagnostics);
     }
+    if (ended.t === "paused") return { ok: false, code: "paused", state: ended.state, wallMs };
     switch (killedFor) {
       case "canceled":
         return executionFailure("canceled", "canceled while it ran", wallMs);
@@ -131,7 +139,7 @@ export function createWebGpuExecutor(options: WebGpuOptions): Executor<FunctionJ
       });
     },
 
-    run(job, on, signal) {
+    run(job, on, signal, pause) {
       // A job that waits behind a long one is canceled at once, not at its turn (where attempt() answers the same).
       const early = Promise.withResolvers<ExecutionResult>();
       let started = false;
@@ -144,7 +152,7 @@ export function createWebGpuExecutor(options: WebGpuOptions): Executor<FunctionJ
         started = true;
         on.started?.();
       };
-      const queued = inTurn(() => attempt(job, { ...on, started: begin }, signal));
+      const queued = inTurn(() => attempt(job, { ...on, started: begin }, signal, pause));
       return Promise.race([queued, early.promise]).finally(() => signal.removeEventListener("abort", cancel));
     },
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { EXECUTION_FAULTS, type ExecutionCode, type FunctionJob } from "../executor.ts";
 
 /** What the executor asks of its child; `id` rises by one per job of a child. */
-export type ParentMessage = { t: "run"; id: number; job: FunctionJob };
+export type ParentMessage = { t: "run"; id: number; job: FunctionJob } | { t: "pause"; id: number };
 
 const Description = z.strictObject({
   adapter: z.string().max(500),
@@ -20,6 +20,8 @@ const Code = z.custom<ExecutionCode>(
   (code) => typeof code === "string" && Object.hasOwn(EXECUTION_FAULTS, code),
 );
 
+const Bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
+
 const Outcome = z.discriminatedUnion("ok", [
   z.strictObject({
     ok: z.literal(true),
@@ -27,7 +29,7 @@ const Outcome = z.discriminatedUnion("ok", [
       z.strictObject({
         name: z.string(),
         contentType: z.string(),
-        bytes: z.custom<Uint8Array>((value) => value instanceof Uint8Array),
+        bytes: Bytes,
       }),
     ),
     gpuMs: Milliseconds,
@@ -54,6 +56,8 @@ export const ChildMessage = z.discriminatedUnion("t", [
   }),
   z.strictObject({ t: z.literal("log"), id: z.int(), line: z.string().max(2_000) }),
   z.strictObject({ t: z.literal("done"), id: z.int(), outcome: Outcome }),
+  /** The job was broken off between two dispatches; `state` is its checkpoint (checkpoint.ts). */
+  z.strictObject({ t: z.literal("paused"), id: z.int(), state: Bytes }),
 ]);
 export type ChildMessage = z.infer<typeof ChildMessage>;
 export type ChildOutcome = z.infer<typeof Outcome>;

@@ -56,6 +56,7 @@ const consumer = {
     executionS: fc.constantFrom(1, 10, 120, 3_600),
     retries: fc.integer({ min: 0, max: 2 }),
     priority: fc.constantFrom(-10, 0, 0, 10),
+    checkpoint: fc.boolean(),
   }),
   cancel: fc.record({ t: fc.constant("cancel"), job: anyJob }),
   /** Somebody waits for a receipt. */
@@ -69,6 +70,7 @@ const agent = {
     t: fc.constant("hello"),
     attempts: fc.constantFrom("all", "all", "none", "odd", "made_up"),
     ahead: fc.constantFrom(0, 0, 0, 5),
+    checkpoints: fc.constantFrom(true, true, false),
   }),
   started: fc.record({ t: fc.constant("started"), ...attempt }),
   result: fc.record({ t: fc.constant("result"), ...attempt, ms: anyMs }),
@@ -79,6 +81,7 @@ const agent = {
     code: fc.constantFrom("wgsl_invalid", "limit_exceeded", "execution_timeout", "device_lost", "made_up"),
   }),
   stopped: fc.record({ t: fc.constant("stopped"), ...attempt, ms: anyMs }),
+  yielded: fc.record({ t: fc.constant("yielded"), ...attempt, ms: anyMs }),
   log: fc.record({ t: fc.constant("log"), ...attempt }),
   signed: fc.record({
     t: fc.constant("signed"),
@@ -147,6 +150,7 @@ const single = fc.oneof(
   { weight: 6, arbitrary: agent.result },
   { weight: 4, arbitrary: agent.failed },
   { weight: 3, arbitrary: agent.stopped },
+  { weight: 3, arbitrary: agent.yielded },
   { weight: 1, arbitrary: agent.log },
   { weight: 8, arbitrary: agent.signed },
   { weight: 4, arbitrary: agent.closeSigned },
@@ -170,7 +174,7 @@ const opening: Move[] = [
   { t: "fund", salt: 1 },
   { t: "answer", duty: 0, refusal: null, enough: true },
   { t: "wake", connected: false },
-  { t: "hello", attempts: "none", ahead: 0 },
+  { t: "hello", attempts: "none", ahead: 0, checkpoints: true },
   { t: "serving" },
 ];
 
@@ -195,12 +199,29 @@ const nap = fc
     { t: "answer", duty: 0, refusal: null, enough: true },
   ]);
 
+/** A job gives way with what it has done, its receipt is signed, and it is begun again where the node has its GPUs free. */
+const pause = fc
+  .tuple(consumer.submit, world.tick, agent.yielded)
+  .map(([submit, tick, yielded]): Move[] => [
+    { ...submit, otherInput: false, allow: 10_000_000n, maxPrice: 100_000n, checkpoint: true },
+    { t: "started", job: 0, token: "present", order: "next" },
+    { t: "yield", noticeS: 30 },
+    tick,
+    { ...yielded, job: 0, token: "present", order: "next" },
+    { t: "signed", which: "asked", amount: "asked" },
+    { t: "answer", duty: 0, refusal: null, enough: true },
+    { t: "answer", duty: 0, refusal: null, enough: true },
+    { t: "answer", duty: 0, refusal: null, enough: true },
+    { t: "hello", attempts: "none", ahead: 0, checkpoints: true },
+  ]);
+
 const moves = fc
   .array(
     fc.oneof(
       { weight: 12, arbitrary: single.map((move) => [move]) },
       { weight: 2, arbitrary: good },
       { weight: 1, arbitrary: nap },
+      { weight: 1, arbitrary: pause },
     ),
     { maxLength: 40, size: "max" },
   )
@@ -276,6 +297,7 @@ export function eventOf(move: Move, state: State, around: Surroundings, now: num
         timeouts: { queue_s: move.queueS, start_s: move.startS, execution_s: move.executionS },
         retries: move.retries,
         priority: move.priority,
+        checkpoint: move.checkpoint,
         ...(move.allow === 0n ? {} : { allowance: { cumulative: move.allow, signature: "0x00" } }),
       });
       return move.otherInput ? { ...event, inputHash: "e".repeat(64) } : event;
@@ -300,12 +322,14 @@ export function eventOf(move: Move, state: State, around: Surroundings, now: num
         seq: 0,
         attempts: reported(state, move.attempts),
         last_seq: move.ahead === 0 ? 0 : lease.sent + move.ahead,
+        checkpoints: move.checkpoints,
       });
     case "started":
     case "log":
     case "result":
     case "failed":
     case "stopped":
+    case "yielded":
       return said(aboutJob(move, state));
     case "signed":
       return signatures(move, state);
@@ -346,7 +370,7 @@ export function timeOf(move: Move, state: State, now: number): number {
   return move.t === "alarm" && Number.isFinite(at) ? Math.max(now, at) : now;
 }
 
-type Working = Extract<Move, { t: "started" | "result" | "failed" | "stopped" | "log" }>;
+type Working = Extract<Move, { t: "started" | "result" | "failed" | "stopped" | "yielded" | "log" }>;
 type Body<F> = F extends FromLease ? Omit<F, "v" | "ack"> : never;
 
 function aboutJob(move: Working, state: State): Body<FromLease> {
@@ -372,6 +396,8 @@ function aboutJob(move: Working, state: State): Body<FromLease> {
       return { t: "failed", ...about, ms: move.ms, gpu, code: move.code, detail: "because" };
     case "stopped":
       return { t: "stopped", ...about, ms: move.ms, gpu };
+    case "yielded":
+      return { t: "yielded", ...about, ms: move.ms, gpu, checkpoint: { sha256: "c".repeat(64), bytes: 8 } };
   }
 }
 

@@ -2,7 +2,7 @@ import { digest, escrowDomain, type Receipt } from "@gpux/protocol/eip712";
 import type { JobView } from "@gpux/protocol/job";
 import type { LeaseView, TickView } from "@gpux/protocol/lease";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
-import { type Client, verifyReceipt, verifyTick } from "@gpux/sdk";
+import { type Client, verifyKept, verifyReceipt, verifyTick } from "@gpux/sdk";
 import { expect } from "vitest";
 import type { Balances } from "../../../scripts/stack/balances.ts";
 import { type Market, sumOf } from "./market.ts";
@@ -21,8 +21,14 @@ export async function checkPapers(
   const place = { chainId: market.devnet.chainId, escrow: market.devnet.escrow };
   const receipts: Receipt[] = [];
   for (const job of jobs) {
+    for (const check of await verifyKept(job, { ...place, terms: lease.terms })) {
+      if (!check.ok)
+        throw new Error(`a receipt of ${job.id} does not verify: ${check.code}: ${check.detail}`);
+      receipts.push(check.receipt);
+    }
     if (job.receipt === undefined) {
-      expect(job.price, `${job.id} has no receipt`).toBe(0n);
+      const kept = sumOf(job.attempts.map(({ paid = 0n }) => ({ price: paid })));
+      expect(job.price, `${job.id} has no receipt`).toBe(kept);
       continue;
     }
     const check = await verifyReceipt(job, { ...place, terms: lease.terms });

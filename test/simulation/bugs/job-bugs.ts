@@ -19,6 +19,19 @@ function withNotice(step: Step, change: (at: number) => number | null): Step {
   };
 }
 
+type Told = ReturnType<Step>;
+
+/** What agents might have said, had they kept what they are about to be stopped at. */
+function claimsOfWork({ jobs }: State, now: number) {
+  return [...jobs.values()].flatMap((job) => {
+    const attempt = currentAttempt(job);
+    if (job.status !== "running" || attempt === undefined || attempt.startedAt === null) return [];
+    const checkpoint = { sha256: "0".repeat(64), bytes: 8 };
+    const about = { job: job.id, attempt: attempt.token, gpu: "RTX_4090", ms: now - attempt.startedAt };
+    return [{ v: 1 as const, seq: 0, ack: 0, t: "yielded" as const, ...about, checkpoint }];
+  });
+}
+
 /** Bugs in how a lease and an agent deal with jobs. */
 export const JOB_BUGS: readonly Bug[] = [
   {
@@ -94,6 +107,77 @@ export const JOB_BUGS: readonly Bug[] = [
     name: "runs-through-the-notice",
     about: "a job goes on when its GPU is taken back",
     plant: (product) => inLease(product, ({ step }) => ({ step: withNotice(step, (at) => at + 3_600_000) })),
+  },
+  {
+    name: "charges-what-kept-nothing",
+    about: "an attempt that had to give way is charged for what it ran, and nothing of that is kept",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          const { yieldAt } = state.lease.capacity;
+          if (yieldAt === null || now < yieldAt) return step(state, event, now);
+          let next = state;
+          const earlier: Extract<Told, { ok: true }>[] = [];
+          for (const frame of claimsOfWork(state, now)) {
+            const told = step(next, { t: "frame", frame }, now);
+            if (!told.ok) return told;
+            earlier.push(told);
+            next = told.next;
+          }
+          const last = step(next, event, now);
+          if (!last.ok) return last;
+          const all = [...earlier, last];
+          return {
+            ...last,
+            frames: all.flatMap(({ frames }) => frames),
+            journal: all.flatMap(({ journal }) => journal),
+            passing: all.flatMap(({ passing }) => passing),
+            events: all.flatMap(({ events }) => events),
+          };
+        },
+      })),
+  },
+  {
+    name: "counts-each-attempt-alone",
+    about:
+      "each attempt of a job may cost its max_price and run for its time-out, whatever those before it did",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          const fresh = new Map(
+            [...state.jobs].map(([id, job]) => [
+              id,
+              isTerminal(job) ? job : { ...job, price: 0n, billedMs: 0 },
+            ]),
+          );
+          const result = step({ ...state, jobs: fresh }, event, now);
+          if (!result.ok) return result;
+          const jobs = new Map(
+            [...result.next.jobs].map(([id, job]) => {
+              const was = state.jobs.get(id);
+              if (was === undefined || isTerminal(was)) return [id, job];
+              if (job === fresh.get(id)) return [id, was];
+              return [id, { ...job, price: job.price + was.price, billedMs: job.billedMs + was.billedMs }];
+            }),
+          );
+          return { ...result, next: { ...result.next, jobs } };
+        },
+      })),
+  },
+  {
+    name: "loses-checkpoints",
+    about: "what an attempt has kept is paid for, and the next one begins at the beginning",
+    plant: (product) =>
+      inLease(product, ({ step }) => ({
+        step(state, event, now) {
+          const result = step(state, event, now);
+          if (!result.ok) return result;
+          const frames = result.frames.map((frame) =>
+            frame.t === "run" && frame.checkpoint !== undefined ? { ...frame, checkpoint: null } : frame,
+          );
+          return { ...result, frames };
+        },
+      })),
   },
   {
     name: "journals-twice",
