@@ -44,6 +44,7 @@ const offer = {
   memory_gb: 1,
   region: "local",
   prices: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
+  start_price: "0",
   concurrency: 1,
   yieldable: { gpu_hour: "1", core_hour: "0", gb_hour: "0" },
   gpus_per_lease: 1,
