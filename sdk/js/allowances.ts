@@ -31,10 +31,7 @@ interface Asking extends AllowanceOptions {
   readonly maxPrice: bigint;
 }
 
-/**
- * A block of so many jobs. A share of the funding instead would risk most where least is used, and let a lease of many
- * jobs for little money ask for each.
- */
+/** A block is of so many jobs at least. A share of the funding instead would risk most where least is used (ADR 20). */
 const AHEAD_JOBS = 32n;
 
 export type Allowances = ReturnType<typeof createAllowances>;
