@@ -54,6 +54,7 @@ it.each([
   ["a missing argument", ["run"], 2],
   ["a function that is not there", ["run", "/nowhere"], 2],
   ["a price that is none", ["run", ".", "--max-price", "cheap"], 2],
+  ["an allowance that is none", ["run", ".", "--allow-ahead", "far"], 2],
   ["a wait that is none", ["run", ".", "--wait", "soon"], 2],
   ["a number of nodes that is none", ["leases", "open", "--nodes", "some"], 2],
   ["a duration that is none", ["leases", "open", "--duration", "for ever"], 2],
@@ -203,6 +204,18 @@ it("makes a wallet, shows its address without the password, and opens it with it
   expect(await readFile(path, "utf8")).not.toContain("correct horse");
   const nobody = await runCommand(["leases", "list"], without);
   expect([nobody.code, nobody.err]).toEqual([3, expect.stringContaining("GPUX_PASSWORD")]);
+});
+
+it("ALW-1 allows the job that it runs, or with --allow-ahead later ones too, which then sign for nothing", async () => {
+  const brought = () =>
+    edge.seen
+      .filter(({ route }) => route === "POST /v1/jobs")
+      .map(({ body }) => JSON.parse(body).allowance?.cumulative);
+  expect(await gpux(...runArgs())).toMatchObject({ code: 0 });
+  expect(await gpux(...runArgs("--allow-ahead", "0.2"))).toMatchObject({ code: 0 });
+  expect(await gpux(...runArgs())).toMatchObject({ code: 0 });
+  // Each may cost 50,000 and uses 40,000; what a run does not know to be allowed it finds out by asking.
+  expect(brought()).toEqual([undefined, "50000", undefined, "290000", undefined]);
 });
 
 it("deposits into credit once, and the next run is paid from it", async () => {

@@ -52,8 +52,8 @@ Example:
   $ gpux wallet new
   $ gpux run examples/functions/pathtrace --input scene=@room.json --out room.png
 
-Settings: flags, then GPUX_URL, GPUX_MAX_PRICE, GPUX_DEPOSIT, GPUX_MAX_RATE, GPUX_GPU, GPUX_REGION, GPUX_WALLET,
-GPUX_RPC, then the profile in config.json (GPUX_CONFIG_DIR). GPUX_PRIVATE_KEY stands in for a wallet, GPUX_PASSWORD opens one.`,
+Settings: flags, then GPUX_URL, GPUX_MAX_PRICE, GPUX_DEPOSIT, GPUX_MAX_RATE, GPUX_ALLOW_AHEAD, GPUX_GPU, GPUX_REGION,
+GPUX_WALLET, GPUX_RPC, then the profile in config.json (GPUX_CONFIG_DIR). GPUX_PRIVATE_KEY stands in for a wallet, GPUX_PASSWORD opens one.`,
     );
   for (const add of [
     addRun,

@@ -34,6 +34,7 @@ interface Limits {
   readonly max_price?: string;
   readonly deposit?: string;
   readonly max_rate?: string;
+  readonly allow_ahead?: string;
   readonly rpc?: string;
 }
 
@@ -103,6 +104,8 @@ function clientOf(
     url: settings.url,
     account,
     autoOpen,
+    // One command runs one job: what comes after it is not for this one to allow.
+    allowAhead: usdc(settings.allow_ahead ?? "0", "--allow-ahead"),
     keep: (funding) => keepLease(folder, funding),
     ...(session === null ? {} : { session }),
   });

@@ -25,6 +25,7 @@ interface RunFlags extends CommonFlags {
   readonly checkpoint?: boolean;
   readonly deposit?: string;
   readonly maxRate?: string;
+  readonly allowAhead?: string;
   readonly gpu?: string;
   readonly region?: string;
   readonly lease?: string;
@@ -45,6 +46,10 @@ export function addRun(program: Command, terminal: Terminal, done: (code: number
       `the most to put into a new lease; the rest comes back (default ${DEFAULT_DEPOSIT})`,
     )
     .option("--max-rate <usdc>", "the most that a lease may cost per hour")
+    .option(
+      "--allow-ahead <usdc>",
+      "allow later jobs of the lease so much too, without the wallet (default 0)",
+    )
     .option("--gpu <model>", "only this model, such as RTX_4090")
     .option("--region <region>", "only this region")
     .option("--lease <id>", "only this lease")
@@ -65,11 +70,12 @@ Exit codes: 0 done, 1 failure, 2 usage, 3 wallet or signature, 4 payment, 5 job 
 
 async function run(terminal: Terminal, reference: string, flags: RunFlags): Promise<number> {
   const waitMs = waitOf(flags.wait);
-  const { maxPrice, deposit, maxRate, gpu, region } = flags;
+  const { maxPrice, deposit, maxRate, allowAhead, gpu, region } = flags;
   const session = await openSession(terminal, flags, {
     ...(maxPrice === undefined ? {} : { max_price: maxPrice }),
     ...(deposit === undefined ? {} : { deposit }),
     ...(maxRate === undefined ? {} : { max_rate: maxRate }),
+    ...(allowAhead === undefined ? {} : { allow_ahead: allowAhead }),
     ...(gpu === undefined ? {} : { gpu }),
     ...(region === undefined ? {} : { region }),
   });

@@ -51,7 +51,7 @@ it("searches offers with the operators as they are, in base units where amounts 
 });
 
 it("opens the quoted lease, allows the job's price and sends it again under the same key", async () => {
-  const { client, edge } = setUp();
+  const { client, edge } = setUp({ allowAhead: 0n });
   const job = await client.jobs.create(request, { wait: 5 });
   expect(job.status).toBe("succeeded");
   expect(edge.routes()).toEqual([
@@ -65,7 +65,7 @@ it("opens the quoted lease, allows the job's price and sends it again under the 
 });
 
 it("adds to a lease, and then allows jobs as much more", async () => {
-  const { client, edge, refusal } = setUp();
+  const { client, edge, refusal } = setUp({ allowAhead: 0n });
   await client.jobs.create({ ...request, max_price: "900000" }, { wait: 5 });
   const id = edge.quote.lease_id;
   const lease = await client.leases.topUp(id, 1_000_000n);
@@ -109,7 +109,7 @@ it("gives each funding away to be kept before it leaves, and sends none that cou
 });
 
 it("sends later jobs in one hop to the warm lease, with what the first one left over still in hand", async () => {
-  const { client, edge } = setUp();
+  const { client, edge } = setUp({ allowAhead: 0n });
   await client.jobs.create(request, { wait: 5 });
   edge.seen.length = 0;
   await client.jobs.create(request, { wait: 5 });
@@ -119,7 +119,7 @@ it("sends later jobs in one hop to the warm lease, with what the first one left 
 });
 
 it("books jobs that are sent at once one after another, so that each has its own allowance", async () => {
-  const { client, edge } = setUp();
+  const { client, edge } = setUp({ allowAhead: 0n });
   await client.jobs.create(request, { wait: 5 });
   await Promise.all([client.jobs.create(request), client.jobs.create(request), client.jobs.create(request)]);
   expect(edge.jobs.size).toBe(4);
@@ -127,7 +127,7 @@ it("books jobs that are sent at once one after another, so that each has its own
 });
 
 it("sends a batch in one request under one allowance for the sum, and once more where it needs more", async () => {
-  const { client, edge, refusal } = setUp();
+  const { client, edge, refusal } = setUp({ allowAhead: 0n });
   await client.jobs.create(request, { wait: 5 });
   const { lease_id: id, lease_hash } = edge.quote;
   const path = `POST /v1/leases/${id}/jobs`;
@@ -158,11 +158,12 @@ it("sends a batch in one request under one allowance for the sum, and once more 
 });
 
 it("answers allowance_required on a lease that another process opened, up to what it was funded with", async () => {
-  const first = setUp();
+  const first = setUp({ allowAhead: 0n });
   await first.client.jobs.create(request, { wait: 5 });
   const second = createClient({
     url: URL_OF_EDGE,
     account: consumer,
+    allowAhead: 0n,
     fetch: first.edge.fetch,
     timing: createTestClock().timing,
   });
@@ -178,7 +179,7 @@ it("answers allowance_required on a lease that another process opened, up to wha
 });
 
 it("signs no allowance above the caller's limit, whatever the edge asks for", async () => {
-  const { client, edge, refusal } = setUp({ spendLimit: 60_000n });
+  const { client, edge, refusal } = setUp({ allowAhead: 0n, spendLimit: 60_000n });
   await client.jobs.create(request, { wait: 5 });
   const { lease_id, lease_hash } = edge.quote;
   edge.script(`POST /v1/leases/${lease_id}/jobs`, () =>

@@ -4,6 +4,7 @@ import { accountSigner, signRequest } from "@gpux/protocol/http-signature/erc812
 import type { KeptIntentWire } from "@gpux/protocol/kept";
 import type { Settlement } from "@gpux/protocol/lease";
 import type { Account } from "./account.ts";
+import { type AllowanceOptions, createAllowances } from "./allowances.ts";
 import { keyConsumer } from "./consumer.ts";
 import { type Credit, createCredit } from "./credit.ts";
 import { GpuxError } from "./error.ts";
@@ -27,7 +28,7 @@ import { SYSTEM_TIMING, type Timing } from "./timing.ts";
 import { createTransport } from "./transport.ts";
 import { createWarmLeases } from "./warm-leases.ts";
 
-export interface ClientOptions {
+export interface ClientOptions extends AllowanceOptions {
   /** The edge's address, such as `https://edge.example`; it is what requests are signed for. */
   readonly url: string;
   /** Signs requests and allowances: the consumer signer of the leases it opens, unless that is `consumer`. */
@@ -150,6 +151,8 @@ export function createClient(options: ClientOptions): Client {
   const shared = { transport, account: consumer, payer, timing, warm, wellKnown, spendLimit, keep };
   const quotes = createQuotes(shared);
   const leases = createLeases(shared);
+  const ahead = options.allowAhead === undefined ? {} : { allowAhead: options.allowAhead };
+  const allowances = createAllowances({ ...shared, leases, ...ahead });
   const autoOpen = options.autoOpen ?? null;
   const intents = createIntents(transport, timing);
   return {
@@ -158,10 +161,10 @@ export function createClient(options: ClientOptions): Client {
     quotes,
     leases: {
       ...leases,
-      session: (id, given) => openLeaseSession({ ...shared, leases, dial }, id, given),
+      session: (id, given) => openLeaseSession({ ...shared, allowances, dial }, id, given),
     },
     credit: createCredit({ ...shared, intents, releasedBy: account }),
-    jobs: createJobs({ ...shared, url, quotes, leases, autoOpen, by: account.address }),
+    jobs: createJobs({ ...shared, url, quotes, leases, allowances, autoOpen, by: account.address }),
     nodes: createNodes(transport),
     offers: createOffers(transport),
     intents,

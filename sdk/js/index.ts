@@ -1,5 +1,6 @@
 /** @gpux/sdk: jobs on other people's GPUs, signed by your own key. */
 export type { Account } from "./account.ts";
+export type { AllowanceOptions } from "./allowances.ts";
 export { type Client, type ClientOptions, createClient } from "./client.ts";
 export type { Credit } from "./credit.ts";
 export { type ClientErrorCode, GpuxError, type GpuxErrorCode } from "./error.ts";

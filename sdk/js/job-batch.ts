@@ -1,10 +1,8 @@
 import { listOf } from "@gpux/protocol/answers";
 import { JobBatch, JobView } from "@gpux/protocol/job";
-import { createAllowances } from "./allowances.ts";
 import { GpuxError } from "./error.ts";
 import { type CreateOptions, type DispatchSettings, type JobInput, MAX_ROUNDS } from "./job-dispatch.ts";
 import { checked, jsonBody } from "./transport.ts";
-import { committed } from "./warm-leases.ts";
 
 /** A job of a batch: the lease is the batch's. */
 export type BatchInput = Omit<JobInput, "lease" | "demand">;
@@ -16,13 +14,13 @@ export type BatchOptions = Omit<CreateOptions, "clientId">;
  * them or none, and then throws what the edge refused, whose `problem.errors` point at the job.
  */
 export function createJobBatch(settings: DispatchSettings) {
-  const { transport, warm } = settings;
-  const { allow, known, raised } = createAllowances(settings);
+  const { transport, warm, allowances } = settings;
+  const { allow, known, raised } = allowances;
 
   return async (
     lease: string,
     inputs: readonly BatchInput[],
-    { wait, idempotencyKey, signal }: BatchOptions = {},
+    { wait, idempotencyKey, signal, allowAhead }: BatchOptions = {},
   ): Promise<JobView[]> => {
     const wire: BatchInput[] = JSON.parse(new TextDecoder().decode(jsonBody(inputs)));
     const requests = checked(JobBatch, wire);
@@ -43,7 +41,10 @@ export function createJobBatch(settings: DispatchSettings) {
       for (const [index, { max_price }] of requests.entries())
         warm.book(place, names[index] ?? key, max_price);
       try {
-        const allowance = await allow(place, committed(place));
+        const allowance = await allow(place, {
+          maxPrice: dearest(requests),
+          ...(allowAhead === undefined ? {} : { allowAhead }),
+        });
         // One of them brings it for all.
         const body = jsonBody(wire.map((each, index) => (index === 0 ? { ...each, allowance } : each)));
         const path = `/v1/leases/${place.id}/jobs`;
@@ -58,4 +59,11 @@ export function createJobBatch(settings: DispatchSettings) {
       }
     }
   };
+}
+
+/** The `max_price` of the dearest of them. */
+export function dearest(requests: readonly { readonly max_price: bigint }[]): bigint {
+  let most = 0n;
+  for (const { max_price } of requests) if (max_price > most) most = max_price;
+  return most;
 }

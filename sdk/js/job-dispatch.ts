@@ -1,16 +1,15 @@
-import { AllowanceNeeded } from "@gpux/protocol/answers";
 import { CreditOffer } from "@gpux/protocol/credit";
 import { JobView, RoutedJobRequest } from "@gpux/protocol/job";
 import { Quote } from "@gpux/protocol/lease";
-import type { Account } from "./account.ts";
-import { type AllowanceSettings, createAllowances } from "./allowances.ts";
+import type { Account, Consumer } from "./account.ts";
+import type { AllowanceOptions, Allowances } from "./allowances.ts";
 import { GpuxError } from "./error.ts";
 import type { PayFrom } from "./fundings.ts";
 import type { DemandInput } from "./lease-settings.ts";
-import type { Quotes } from "./leases.ts";
+import type { Leases, Quotes } from "./leases.ts";
 import type { Timing } from "./timing.ts";
 import { type Call, checked, jsonBody, type Transport } from "./transport.ts";
-import { committed, type WarmLease } from "./warm-leases.ts";
+import type { WarmLease, WarmLeases } from "./warm-leases.ts";
 
 type RequestInput = (typeof RoutedJobRequest)["_zod"]["input"];
 
@@ -21,7 +20,7 @@ export type JobInput = Omit<RequestInput, "max_price" | "allowance" | "demand" |
   readonly demand?: DemandInput;
 };
 
-export interface CreateOptions {
+export interface CreateOptions extends AllowanceOptions {
   /** Seconds (1 to 60) that the answer may be held back until the job has ended. */
   readonly wait?: number;
   /** Made here when left out. Bring your own to survive a crash of this process. */
@@ -41,9 +40,14 @@ export interface AutoOpen {
   readonly maxRatePerHour?: bigint;
 }
 
-export interface DispatchSettings extends AllowanceSettings {
+export interface DispatchSettings {
   readonly url: string;
   readonly transport: Transport;
+  /** Stands in the terms as `consumerSigner`. */
+  readonly account: Consumer;
+  readonly leases: Leases;
+  readonly warm: WarmLeases;
+  readonly allowances: Allowances;
   readonly timing: Timing;
   readonly payer: Account;
   /** The address that signs requests. */
@@ -66,10 +70,14 @@ function wireForm(input: JobInput): JobInput {
 /** Each 402 is answered once or twice in an honest dance; an edge that keeps asking is not answered for ever. */
 export const MAX_ROUNDS = 6;
 
-export interface RetryOptions {
+export interface RetryOptions extends AllowanceOptions {
   /** Another key is another retry of the same job; without any there is one. */
   readonly idempotencyKey?: string;
   readonly signal?: AbortSignal | undefined;
+}
+
+function asking(maxPrice: bigint, { allowAhead }: AllowanceOptions) {
+  return allowAhead === undefined ? { maxPrice } : { maxPrice, allowAhead };
 }
 
 /** One job on its way: what is asked, under which key, and the lease it will go to. */
@@ -84,8 +92,8 @@ interface Sending {
 }
 
 export function createJobDispatch(settings: DispatchSettings) {
-  const { transport, warm, leases, autoOpen } = settings;
-  const { allow, known, raised } = createAllowances(settings);
+  const { transport, warm, leases, autoOpen, allowances } = settings;
+  const { allow, known, raised } = allowances;
 
   async function create(input: JobInput, options: CreateOptions = {}): Promise<JobView> {
     const sending = prepare(input, options);
@@ -104,32 +112,33 @@ export function createJobDispatch(settings: DispatchSettings) {
     }
   }
 
-  /** The allowance is signed for what the edge says it needs, within the lease's limit. */
-  async function retry(before: JobView, { idempotencyKey, signal }: RetryOptions = {}): Promise<JobView> {
+  /** A retry that was asked for before needs no allowance, so none is signed until the edge says that one is needed. */
+  async function retry(before: JobView, options: RetryOptions = {}): Promise<JobView> {
+    const { idempotencyKey, signal } = options;
     const headers = {
       "content-type": "application/json",
       ...(idempotencyKey === undefined ? {} : { "idempotency-key": idempotencyKey }),
     };
     const path = `/v1/jobs/${before.id}/retry`;
-    let allowance: Awaited<ReturnType<typeof allow>>;
+    const maxPrice = before.max_price;
+    const booked = crypto.randomUUID();
+    let place = warm.get(before.lease_id);
+    let isShort = false;
     for (let round = 1; ; round += 1) {
       try {
-        const job = await transport.json(
-          { method: "POST", path, headers, body: jsonBody({ allowance }), signal },
-          JobView,
-        );
-        // What the cache holds of the lease does not count this job: it is asked for anew with the next one.
-        warm.forget(job.lease_id);
+        if (place !== undefined) warm.book(place, booked, maxPrice);
+        const allowance =
+          place !== undefined && isShort ? await allow(place, asking(maxPrice, options)) : undefined;
+        const body = jsonBody({ allowance });
+        const job = await transport.json({ method: "POST", path, headers, body, signal }, JobView);
+        if (place !== undefined) warm.started(place, booked, job);
         return job;
       } catch (error) {
-        const needed =
-          error instanceof GpuxError && error.code === "allowance_required" && round < MAX_ROUNDS
-            ? AllowanceNeeded.safeParse(error.problem?.allowance)
-            : null;
-        if (needed?.success !== true || needed.data.lease_id !== before.lease_id) throw error;
-        const lease = await known(before.lease_id, signal);
-        if (lease.hash !== needed.data.lease_hash) throw error;
-        allowance = await allow(lease, needed.data.cumulative);
+        if (place !== undefined) warm.unbook(place, booked);
+        if (!(error instanceof GpuxError) || error.code !== "allowance_required" || round >= MAX_ROUNDS)
+          throw error;
+        isShort = true;
+        place = await raised(error, { lease: before.lease_id, maxPrice, signal });
       }
     }
   }
@@ -151,11 +160,11 @@ export function createJobDispatch(settings: DispatchSettings) {
   }
 
   async function send(sending: Sending): Promise<JobView> {
-    const { lease, key, request } = sending;
+    const { lease, key, request, options } = sending;
     let allowance: Awaited<ReturnType<typeof allow>>;
     if (lease !== null) {
       warm.book(lease, key, request.max_price);
-      allowance = await allow(lease, committed(lease));
+      allowance = await allow(lease, asking(request.max_price, options));
     }
     const job = await transport.json(callOf(sending, allowance), JobView);
     const place = lease?.id === job.lease_id ? lease : undefined;

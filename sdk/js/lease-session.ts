@@ -1,21 +1,16 @@
 import { CLIENT_FRAME_LIMIT, CLIENT_FRAME_VERSION } from "@gpux/protocol/client-frames";
 import { JobId } from "@gpux/protocol/ids";
 import { JobBatch, type JobEvent, JobRequest, type JobView } from "@gpux/protocol/job";
-import { type AllowanceSettings, createAllowances } from "./allowances.ts";
+import type { AllowanceOptions, Allowances } from "./allowances.ts";
 import { abortedError, errorOfProblem, GpuxError } from "./error.ts";
-import type { BatchInput } from "./job-batch.ts";
+import { type BatchInput, dearest } from "./job-batch.ts";
 import { MAX_ROUNDS } from "./job-dispatch.ts";
 import { createSocketLink, type Dial, type Frame, type Said } from "./socket-link.ts";
 import type { Timing } from "./timing.ts";
 import { checked, jsonBody, type Transport } from "./transport.ts";
-import { committed, type WarmLease } from "./warm-leases.ts";
+import { committed, type WarmLease, type WarmLeases } from "./warm-leases.ts";
 
-export interface LeaseSessionOptions {
-  /**
-   * Base units that an allowance goes beyond what is needed at the moment, so that not every job needs a signature of the
-   * account; 32 times the job's `max_price` by default. Never above the client's spend limit; 0n signs for each job.
-   */
-  readonly allowAhead?: bigint;
+export interface LeaseSessionOptions extends AllowanceOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -55,7 +50,9 @@ export interface OpenLeaseSession {
   session(id: string, options?: LeaseSessionOptions): Promise<LeaseSession>;
 }
 
-export interface LeaseSessionSettings extends AllowanceSettings {
+export interface LeaseSessionSettings {
+  readonly warm: WarmLeases;
+  readonly allowances: Allowances;
   readonly transport: Transport;
   readonly timing: Timing;
   readonly dial: Dial;
@@ -73,16 +70,14 @@ interface Asking {
   left: number;
 }
 
-const AHEAD_JOBS = 32n;
-
 /** Resolves when the lease has said `ready`; throws what the upgrade was refused for. */
 export async function openLeaseSession(
   settings: LeaseSessionSettings,
   lease: string,
   { allowAhead, signal }: LeaseSessionOptions = {},
 ): Promise<LeaseSession> {
-  const { warm } = settings;
-  const { allow, known, raised } = createAllowances(settings);
+  const { warm, allowances } = settings;
+  const { allow, known, raised } = allowances;
   const asking = new Map<string, Asking>();
   /** Of those, what this connection has not taken yet. */
   let unsent: Asking[] = [];
@@ -91,8 +86,8 @@ export async function openLeaseSession(
   let mostUnderWay = 0;
   const ready = Promise.withResolvers<void>();
   let over: GpuxError | null = null;
-  /** What the lease was allowed in this session, as far as frames on their way or taken say. */
-  let allowed = 0n;
+  /** What frames of this session, on their way or taken, brought the lease for an allowance. */
+  let brought = 0n;
   /** Allowances rise in the order of the frames that bring them. */
   let turn: Promise<unknown> = Promise.resolve();
 
@@ -186,15 +181,9 @@ export async function openLeaseSession(
 
   /** What a frame must bring, so that the lease may spend what is committed with it; nothing while that is allowed. */
   async function allowance(place: WarmLease, maxPrice: bigint) {
-    const needed = committed(place);
-    const { unattended } = place.terms;
-    if (needed <= (allowed > unattended ? allowed : unattended)) return undefined;
-    const ahead = needed + (allowAhead ?? AHEAD_JOBS * maxPrice);
-    let cumulative = ahead < place.limit ? ahead : place.limit;
-    // Above the limit it is refused, and says so with what is needed.
-    if (cumulative < needed) cumulative = needed;
-    const signed = await allow(place, cumulative);
-    allowed = cumulative;
+    if (committed(place) <= brought) return undefined;
+    const signed = await allow(place, { maxPrice, ...(allowAhead === undefined ? {} : { allowAhead }) });
+    if (signed !== undefined) brought = BigInt(signed.cumulative);
     return signed;
   }
 
@@ -216,22 +205,21 @@ export async function openLeaseSession(
         for (const [index, { max_price }] of requests.entries())
           warm.book(place, names[index] ?? id, max_price);
         try {
-          const first = requests[0]?.max_price ?? 0n;
-          const brought = await allowance(place, first);
+          const signed = await allowance(place, dearest(requests));
           const bring = wire.map((each, index) =>
-            index === 0 && brought !== undefined ? { ...each, allowance: brought } : each,
+            index === 0 && signed !== undefined ? { ...each, allowance: signed } : each,
           );
           const frame: Frame = together
             ? { t: "batch", id, requests: bring }
             : { t: "job", id, request: bring[0] };
-          return { place, brought, ended: ask(frame, requests.length, options) };
+          return { place, signed, ended: ask(frame, requests.length, options) };
         } catch (error) {
           for (const name of names) warm.unbook(place, name);
           throw error;
         }
       })();
       turn = sent;
-      const { place, brought, ended } = await sent;
+      const { place, signed, ended } = await sent;
       try {
         const jobs = await ended;
         for (const [index, job] of jobs.entries()) warm.started(place, names[index] ?? id, job);
@@ -239,11 +227,11 @@ export async function openLeaseSession(
       } catch (error) {
         for (const name of names) warm.unbook(place, name);
         // What came with a job that was not taken did not count.
-        if (brought !== undefined) allowed = 0n;
+        if (signed !== undefined) brought = 0n;
         const isShort = error instanceof GpuxError && error.code === "allowance_required";
         if (!isShort || round >= MAX_ROUNDS) throw error;
         await raised(error, { lease, maxPrice, signal: options.signal });
-        allowed = 0n;
+        brought = 0n;
       }
     }
   }

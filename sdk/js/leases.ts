@@ -274,9 +274,18 @@ export function createLeases(settings: LeaseSettings): Leases {
       if (!isConsumer(account, lease.terms)) {
         throw quoteMismatch("terms.consumerSigner", "the lease's allowances are another key's to sign");
       }
-      const { lease_hash, terms, text } = lease;
+      const { lease_hash, terms, text, allowance } = lease;
       const limit = capped(lease.funded);
-      return warm.put({ id: lease.id, hash: lease_hash, terms, text, limit, spent: lease.committed });
+      const allowed = { cumulative: allowance, signed: null };
+      return warm.put({
+        id: lease.id,
+        hash: lease_hash,
+        terms,
+        text,
+        limit,
+        spent: lease.committed,
+        allowed,
+      });
     },
   };
 }

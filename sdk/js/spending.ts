@@ -129,12 +129,18 @@ export async function signAllocation(
   return { kind: "credit", funded_to, valid_before: validBefore, signature };
 }
 
+/** Wire form of `SignedAllowance` (protocol/job.ts). */
+export interface SignedAllowance {
+  readonly cumulative: string;
+  readonly signature: `0x${string}`;
+}
+
 /** The consumer's ceiling on a lease's cumulative usage, in wire form. */
 export async function signAllowance(
   consumer: Consumer,
   settlement: Settlement,
   allowance: { leaseHash: Bytes32; cumulative: bigint },
-): Promise<{ cumulative: string; signature: `0x${string}` }> {
+): Promise<SignedAllowance> {
   const signature = await consumer.signTypedData({
     domain: escrowDomain({ chainId: settlement.chain_id, escrow: settlement.escrow }),
     types: { Allowance: types.Allowance },

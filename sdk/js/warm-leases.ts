@@ -4,6 +4,14 @@ import { type JobView, TERMINAL } from "@gpux/protocol/job";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { textBlockersOf } from "@gpux/protocol/quote-text";
 import type { Demand } from "@gpux/protocol/resources";
+import type { SignedAllowance } from "./spending.ts";
+
+/** How much a lease may spend by its consumer's signature, base units. */
+export interface Allowed {
+  readonly cumulative: bigint;
+  /** Null where this client has but the edge's word that it was given it. */
+  readonly signed: SignedAllowance | null;
+}
 
 /** A lease whose terms this client has checked and may sign allowances for. Amounts in base units. */
 export interface WarmLease {
@@ -19,11 +27,18 @@ export interface WarmLease {
   readonly ended: Set<JobId>;
   /** What each job that has not ended may still cost. Keyed by job, or by idempotency key until the job is known. */
   readonly open: Map<string, bigint>;
+  /** The last that this client signed, or was told of when it took the lease over. */
+  allowed: Allowed | null;
+  /** What the consumer's key is being asked for; it is in `allowed` when that resolves. */
+  asked: { readonly cumulative: bigint; readonly signed: Promise<void> } | null;
 }
+
+/** As a client comes to know it, with nothing on its way there. */
+type NewLease = Omit<WarmLease, "ended" | "open" | "allowed" | "asked"> & Partial<Pick<WarmLease, "allowed">>;
 
 export interface WarmLeases {
   get(id: string): WarmLease | undefined;
-  put(lease: Omit<WarmLease, "ended" | "open">): WarmLease;
+  put(lease: NewLease): WarmLease;
   /** To at least `limit`, after more money has come. */
   raise(id: string, limit: bigint): void;
   forget(id: string): void;
@@ -62,7 +77,13 @@ export function createWarmLeases(): WarmLeases {
   return {
     get: (id) => leases.get(id),
     put(lease) {
-      const warm = leases.get(lease.id) ?? { ...lease, ended: new Set(), open: new Map() };
+      const warm = leases.get(lease.id) ?? {
+        allowed: null,
+        ...lease,
+        asked: null,
+        ended: new Set(),
+        open: new Map(),
+      };
       leases.set(lease.id, warm);
       return warm;
     },

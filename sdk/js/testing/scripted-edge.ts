@@ -310,7 +310,7 @@ export function createScriptedEdge(options: { origin?: string; now?: () => numbe
     const sum = others.reduce((total, { max_price }) => total + max_price, first.max_price);
     const needed = committed() + sum;
     const { lease_id, lease_hash } = edge.lease.quote;
-    if (needed > (first.allowance?.cumulative ?? 0n))
+    if (needed > edge.lease.allowance && needed > (first.allowance?.cumulative ?? 0n))
       return refuse("allowance_required", {
         allowance: { lease_id, lease_hash, cumulative: needed.toString() },
         errors: [{ pointer: "/0", detail: "not covered" }],
