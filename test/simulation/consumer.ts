@@ -37,6 +37,8 @@ export interface Means {
   readonly purse: Purse | null;
   /** Choices of its sessions; null: it grants none. */
   readonly sessions: Random | null;
+  /** Choices of one who loses count of what it has been answered; null: it does not. */
+  readonly repeats: Random | null;
 }
 
 /** Somebody who wants jobs done and does not always wait for answers. Its notes survive; what it is doing does not. */
@@ -48,6 +50,7 @@ export class Consumer extends Actor {
   readonly #buyer: Buyer;
   /** Null: its wallet signs everything. */
   readonly #keys: SessionKeys | null;
+  readonly #repeats: Random | null;
   readonly #orders: Order[] = [];
   readonly #meanPauseMs: number;
   #made = 0;
@@ -60,7 +63,7 @@ export class Consumer extends Actor {
     truth: Truth,
     random: Random,
     meanPauseMs: number,
-    { purse, sessions }: Means,
+    { purse, sessions, repeats }: Means,
   ) {
     super(`consumer ${address.slice(2, 4)}`);
     this.address = address;
@@ -69,6 +72,7 @@ export class Consumer extends Actor {
     this.#random = random;
     this.#meanPauseMs = meanPauseMs;
     this.#buyer = new Buyer(this, address, setting, random, purse);
+    this.#repeats = repeats;
     this.#keys = sessions === null ? null : new SessionKeys(this, address, setting, sessions);
   }
 
@@ -96,6 +100,8 @@ export class Consumer extends Actor {
     if (granting !== null) return granting;
     const spending = this.#buyer.spend();
     if (spending !== null) return spending;
+    const repeating = this.#repeat();
+    if (repeating !== null) return repeating;
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
     if (this.#buyer.leases.length === 0 && dice >= 0.4) return this.#again();
@@ -157,6 +163,7 @@ export class Consumer extends Actor {
       acknowledged: null,
     };
     this.#orders.push(order);
+    if (order.session !== null && this.#keys?.isEager() === true) this.run(this.#newOrder(), () => {});
     return this.#submit(order);
   }
 
@@ -261,6 +268,16 @@ export class Consumer extends Actor {
     // ACK-5: what a crash took runs again when it is asked for again, and may end otherwise.
     if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);
     yield* this.#submit(order);
+  }
+
+  /** Asks its account again for what that has answered already, whatever it has opened since. */
+  #repeat(): Flow<void> | null {
+    if (this.#repeats?.chance(0.3) !== true) return null;
+    const answered = this.#orders.filter(({ lease, acknowledged }) => lease === null && acknowledged !== null);
+    if (answered.length === 0) return null;
+    const order = this.#repeats.pick(answered);
+    if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);
+    return this.#submit(order);
   }
 
   /** The key of another request: it must not make a job of its own, nor change the first. */

@@ -56,6 +56,11 @@ export class SessionKeys {
     return this.#random.chance(0.85) ? (this.#granted.at(-1) ?? null) : this.#random.pick(this.#granted);
   }
 
+  /** Whether the next job is asked for before this one is answered. */
+  isEager(): boolean {
+    return this.#random.chance(0.3);
+  }
+
   *#grant(): Flow<void> {
     const { schedule, watch } = this.#setting;
     const id = sessionIdOf(hexToBytes(this.#random.bytes32()).subarray(0, 16));

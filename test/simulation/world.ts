@@ -120,6 +120,7 @@ export class World implements Targets {
     const credit = new Random(seed ^ 0x5eed_0007);
     const hasCredit = credit.chance(0.5);
     const hasSessions = new Random(seed ^ 0x5eed_0008).chance(0.4);
+    const hasRepeats = new Random(seed ^ 0x5eed_0009).chance(0.25);
     const pauses = setup.pick([1_000, 5_000, 20_000]);
     this.consumers = Array.from({ length: setup.int(1, 3) }, (_, at) => {
       const payer = address(0xa1 + at);
@@ -132,8 +133,9 @@ export class World implements Targets {
       endow(payer, wallet);
       const purse = hasCredit && credit.chance(0.8) ? this.#purseOf(payer, credit, endow) : null;
       const sessions = hasSessions ? new Random(seed ^ (0xc1_0000 + at)) : null;
+      const repeats = hasRepeats ? new Random(seed ^ (0xc2_0000 + at)) : null;
       const random = new Random(seed ^ (0xc0_0000 + at));
-      return new Consumer(payer, setting, truth, random, pauses, { purse, sessions });
+      return new Consumer(payer, setting, truth, random, pauses, { purse, sessions, repeats });
     });
   }
 
