@@ -4,12 +4,12 @@ import { type JobRequest, type RoutedJobRequest, TERMINAL } from "@gpux/protocol
 import type { Demand } from "@gpux/protocol/resources";
 import type { SessionId } from "@gpux/protocol/session";
 import { jobIdFor } from "./account-object.ts";
-import { Actor, type Flow } from "./actor.ts";
+import { Actor, type Flow, Unreachable } from "./actor.ts";
 import { Buyer } from "./buyer.ts";
 import type { Purse } from "./purse.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
-import { askAs, SessionKeys } from "./session-keys.ts";
+import { askAs, type SessionHabits, SessionKeys } from "./session-keys.ts";
 import { type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
 
@@ -35,8 +35,8 @@ interface Order {
 /** What only some consumers have. */
 export interface Means {
   readonly purse: Purse | null;
-  /** Choices of its sessions; null: it grants none. */
-  readonly sessions: Random | null;
+  /** How it goes about sessions; null: it grants none. */
+  readonly sessions: SessionHabits | null;
   /** Choices of one who loses count of what it has been answered; null: it does not. */
   readonly repeats: Random | null;
 }
@@ -141,30 +141,40 @@ export class Consumer extends Actor {
       this.#random.wait(isLong ? 60_000 : this.#random.pick([50, 500, 5_000, 40_000]));
     const dice = this.#random.next();
     this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
+    const session = this.#keys?.ofJob() ?? null;
+    const hurry = session === null ? null : (this.#keys?.hurry() ?? null);
+    const waitMs = this.#random.pick([0, 5_000]);
+    const max_price = BigInt(this.#random.pick([5_000, 60_000, 200_000]));
     const order: Order = {
       key: number.toString().padStart(8, "0"),
       number,
       lease: this.#random.chance(0.6) ? this.#random.pick(this.#buyer.leases).id : null,
       demand: this.#buyer.demand(),
-      waitMs: this.#random.pick([0, 5_000]),
+      waitMs: hurry?.waitMs ?? waitMs,
       request: {
         kind: "function",
         function: "f".repeat(64),
         inputs: { n: { number } },
-        max_price: BigInt(this.#random.pick([5_000, 60_000, 200_000])),
+        max_price: hurry?.max_price ?? max_price,
         timeouts,
         retries: this.#random.int(0, 2),
         priority: this.#random.int(-1, 1),
         checkpoint,
       },
       payer: this.#buyer.payerOfJob(),
-      session: this.#keys?.ofJob() ?? null,
+      session,
       opening: {},
       acknowledged: null,
     };
     this.#orders.push(order);
-    if (order.session !== null && this.#keys?.isEager() === true) this.run(this.#newOrder(), () => {});
+    const next = hurry?.nextInMs ?? null;
+    if (next !== null) this.run(this.#newOrderIn(next), () => {});
     return this.#submit(order);
+  }
+
+  *#newOrderIn(ms: number): Flow<void> {
+    yield* sleep(this.#setting.schedule, ms, `${this.name} goes on`);
+    if (!this.isDone && this.#buyer.leases.length > 0) yield* this.#newOrder();
   }
 
   *#submit(order: Order): Flow<void> {
@@ -179,7 +189,9 @@ export class Consumer extends Actor {
           this.#allow(order, answer.allowance);
         else if ("quote" in answer && answer.quote !== undefined) yield* this.#buyer.fund(answer.quote);
         else return this.#refused(order, answer.code);
-      } catch {
+      } catch (error) {
+        // What breaks a rule comes this way as well.
+        if (!(error instanceof Unreachable)) throw error;
         if (this.#random.chance(0.3)) return;
         yield* sleep(schedule, network.weather.meanDelay + this.#random.wait(1_500), "tries again");
       }
