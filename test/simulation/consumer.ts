@@ -285,7 +285,9 @@ export class Consumer extends Actor {
   /** Asks its account again for what that has answered already, whatever it has opened since. */
   #repeat(): Flow<void> | null {
     if (this.#repeats?.chance(0.3) !== true) return null;
-    const answered = this.#orders.filter(({ lease, acknowledged }) => lease === null && acknowledged !== null);
+    const answered = this.#orders.filter(
+      ({ lease, acknowledged }) => lease === null && acknowledged !== null,
+    );
     if (answered.length === 0) return null;
     const order = this.#repeats.pick(answered);
     if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);

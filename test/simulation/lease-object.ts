@@ -318,7 +318,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (brought === null) return;
     const { ticket, request } = brought;
     if (inputHashOf(request) !== ticket.inputHash || this.#life.job(frame.job) !== null) return;
-    this.#life.apply({ t: "restore", ticket, request });
+    this.#life.apply({ t: "restore", ticket, request }, true);
     if (ticket.session !== null && this.#life.job(frame.job) !== null)
       this.#life.sessions.takeBack(ticket.session, frame.job, ticket.max_price);
   }
