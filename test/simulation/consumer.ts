@@ -143,19 +143,17 @@ export class Consumer extends Actor {
     this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
     const session = this.#keys?.ofJob() ?? null;
     const hurry = session === null ? null : (this.#keys?.hurry() ?? null);
-    const waitMs = this.#random.pick([0, 5_000]);
-    const max_price = BigInt(this.#random.pick([5_000, 60_000, 200_000]));
     const order: Order = {
       key: number.toString().padStart(8, "0"),
       number,
       lease: this.#random.chance(0.6) ? this.#random.pick(this.#buyer.leases).id : null,
       demand: this.#buyer.demand(),
-      waitMs: hurry?.waitMs ?? waitMs,
+      waitMs: hurry?.waitMs ?? this.#random.pick([0, 5_000]),
       request: {
         kind: "function",
         function: "f".repeat(64),
         inputs: { n: { number } },
-        max_price: hurry?.max_price ?? max_price,
+        max_price: hurry?.max_price ?? BigInt(this.#random.pick([5_000, 60_000, 200_000])),
         timeouts,
         retries: this.#random.int(0, 2),
         priority: this.#random.int(-1, 1),

@@ -233,7 +233,8 @@ export class World implements Targets {
     for (const each of [meter, relayer, ...this.agents]) each.downUntil = 0;
     for (const agent of this.agents) {
       agent.rpcDownUntil = 0;
-      agent.claim(0);
+      // One that starts now has said hello by then, and is not welcomed yet.
+      schedule.at(schedule.now + 1_030, `${agent.name} is given back`, () => agent.claim(0));
     }
     for (const consumer of this.consumers) {
       consumer.isDone = true;
