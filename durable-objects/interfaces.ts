@@ -227,10 +227,13 @@ export interface LeaseRpc {
   job(as: Caller, job: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>>;
   events(as: Caller, job: JobId, after: number, limit: number): Promise<Outcome<{ events: JobEvent[] }>>;
   cancel(as: Caller, job: JobId): Promise<Outcome<{ job: JobView }>>;
-  /** The Account vouches for a session: until `until` (ms), and for jobs up to `ceiling` altogether. */
-  admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome>;
+  /**
+   * The Account vouches for a session: until `until` (ms), and for jobs up to `ceiling` altogether. `turn` rises with
+   * each word of the Account on that, so that one which is late raises nothing.
+   */
+  admitSession(session: SessionId, until: number, ceiling: bigint, turn: number): Promise<Outcome>;
   /** Lowers the session's ceiling to what its jobs have cost and may cost yet, and answers that; null: no such lease. */
-  trimSession(session: SessionId): Promise<bigint | null>;
+  trimSession(session: SessionId, until: number, turn: number): Promise<bigint | null>;
   /** Idempotent, and final: it stands also when the session is vouched for later. */
   revokeSession(session: SessionId, until: number): Promise<void>;
   /** No new jobs; when those that run have ended, the final usage is co-signed, settled and paid out. Idempotent. */

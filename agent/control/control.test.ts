@@ -24,8 +24,12 @@ afterEach(async () => {
   await edge.close();
 });
 
-/** A control link with this journal and these leases, welcomed. */
-async function online(journal: Partial<Journal<HoldEntry>>, leases: Partial<LeaseHouse>, holds: Hold[] = []) {
+/** A control link with this journal and these leases, before its edge has welcomed it. */
+async function greeting(
+  journal: Partial<Journal<HoldEntry>>,
+  leases: Partial<LeaseHouse>,
+  holds: Hold[] = [],
+) {
   const config = configWith({ edge: edge.url });
   const started = createControl({
     house: { ...house, config, hasher },
@@ -62,9 +66,24 @@ async function online(journal: Partial<Journal<HoldEntry>>, leases: Partial<Leas
   started.start();
   const socket = await edge.control();
   await socket.next("hello");
-  socket.say(0, 0, { t: "welcome", heartbeat_s: 25, leases: (leases.list?.() ?? []).map(({ id }) => id) });
-  return { control: started, socket };
+  const listed = (leases.list?.() ?? []).map(({ id }) => id);
+  const welcome = (ack: number) => socket.say(0, ack, { t: "welcome", heartbeat_s: 25, leases: listed });
+  return { control: started, socket, welcome };
 }
+
+/** The same, welcomed. */
+async function online(...by: Parameters<typeof greeting>) {
+  const { control, socket, welcome } = await greeting(...by);
+  welcome(0);
+  return { control, socket };
+}
+
+test("LNK-2: what an owner wants between hello and welcome is said, though the edge heard more of the last process", async () => {
+  const { control, socket, welcome } = await greeting({}, {});
+  control.claim(0);
+  welcome(3);
+  expect(await socket.next("claim")).toMatchObject({ seq: 4, gpus: 0 });
+});
 
 test("LNK-2: a release is acknowledged and acted on only once a loss of power would leave it known", async () => {
   const { id } = leaseOf(termsWith());

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { acknowledged, due, enqueue, outboxOf, synced } from "./outbox.ts";
+import { acknowledged, due, enqueue, outboxOf, said, synced } from "./outbox.ts";
 
 const frame = (t: string) => ({ t });
 const seqs = (frames: readonly { seq: number }[]) => frames.map(({ seq }) => seq);
@@ -27,6 +27,26 @@ describe("outbox", () => {
     ]);
   });
 
+  test("LNK-2: what was never said is not what an edge acknowledges that heard another life: it counts on behind that", () => {
+    const fresh = enqueue(enqueue(outboxOf([], 1), frame("claim"), false), frame("drain"), true);
+    const welcomed = acknowledged(fresh, 7);
+    expect(welcomed.frames).toEqual([
+      { seq: 8, body: frame("claim") },
+      { seq: 9, body: frame("drain") },
+    ]);
+    expect(welcomed.acked).toBe(7);
+    expect(seqs(due(welcomed, welcomed.acked))).toEqual([8]);
+    expect(seqs(due(synced(welcomed, 9), welcomed.acked))).toEqual([8, 9]);
+    expect(seqs(enqueue(welcomed, frame("held"), false).frames)).toEqual([8, 9, 10]);
+  });
+
+  test("LNK-2: what came from the journal may have been said, and what was said may be acknowledged", () => {
+    const outbox = enqueue(outboxOf([{ seq: 3, body: frame("result") }], 4), frame("yield"), false);
+    expect(acknowledged(outbox, 3).frames).toEqual([{ seq: 4, body: frame("yield") }]);
+    expect(acknowledged(outbox, 5).frames).toEqual([{ seq: 6, body: frame("yield") }]);
+    expect(acknowledged(said(outbox, 4), 5).frames).toEqual([]);
+  });
+
   test("over lossy connections the edge gets every frame once and in order", () => {
     const step = fc.oneof(
       fc.record({ do: fc.constant("say" as const), durable: fc.boolean() }),
@@ -43,17 +63,18 @@ describe("outbox", () => {
         const deliver = (count: number) => {
           for (const { seq, body } of due(outbox, left).slice(0, count)) {
             left = seq;
+            outbox = said(outbox, seq);
             if (seq <= seen) continue;
             expect(seq).toBe(seen + 1);
             seen = seq;
             got.push(body.t);
           }
         };
-        let said = 0;
+        let told = 0;
         for (const each of story) {
           if (each.do === "say") {
-            said += 1;
-            outbox = enqueue(outbox, frame(String(said)), each.durable);
+            told += 1;
+            outbox = enqueue(outbox, frame(String(told)), each.durable);
           } else if (each.do === "sync") outbox = synced(outbox, outbox.nextSeq - 1);
           else if (each.do === "reconnect") left = outbox.acked;
           else {
@@ -64,7 +85,7 @@ describe("outbox", () => {
         outbox = synced(outbox, outbox.nextSeq);
         left = outbox.acked;
         deliver(Number.POSITIVE_INFINITY);
-        expect(got).toEqual(Array.from({ length: said }, (_, i) => String(i + 1)));
+        expect(got).toEqual(Array.from({ length: told }, (_, i) => String(i + 1)));
       }),
     );
   });

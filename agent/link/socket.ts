@@ -9,7 +9,16 @@ import {
   type LinkState,
   stepLink,
 } from "./machine.ts";
-import { acknowledged, due, enqueue, type Outbox, outboxOf, synced, type Unacknowledged } from "./outbox.ts";
+import {
+  acknowledged,
+  due,
+  enqueue,
+  type Outbox,
+  outboxOf,
+  said,
+  synced,
+  type Unacknowledged,
+} from "./outbox.ts";
 
 /** What every frame of the edge has; the link needs no more of it. */
 interface Frame {
@@ -201,6 +210,7 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
       if (before !== null) put(0, before);
       put(frame.seq, frame.body);
       left = frame.seq;
+      outbox = said(outbox, left);
     }
   }
 
@@ -212,11 +222,23 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
   }
 
   function take(ack: number): void {
-    const before = outbox.acked;
+    const before = outbox;
     outbox = acknowledged(outbox, ack);
-    if (outbox.acked === before) return;
+    if (outbox.acked === before.acked) return;
     store?.acknowledged(outbox.acked);
+    if (outbox.nextSeq !== before.nextSeq && outbox.frames.length > 0) {
+      // What had not left has new numbers, and is to be found under them.
+      for (const { seq, body } of outbox.frames) store?.sent(seq, body);
+      releaseWhenWritten(outbox.nextSeq - 1);
+    }
     if (outbox.frames.length === 0) for (const wakeUp of flushWaiters) wakeUp();
+  }
+
+  function releaseWhenWritten(seq: number): void {
+    store?.written().then(() => {
+      outbox = synced(outbox, seq);
+      pump();
+    }, fault);
   }
 
   function receive(text: string): void {
@@ -288,14 +310,8 @@ export function createLink<In extends Frame>(options: LinkOptions<In>): Link {
       const held = kept && store !== undefined;
       outbox = enqueue(outbox, body, held);
       store?.sent(seq, body);
-      if (!held) {
-        pump();
-        return seq;
-      }
-      store.written().then(() => {
-        outbox = synced(outbox, seq);
-        pump();
-      }, fault);
+      if (held) releaseWhenWritten(seq);
+      else pump();
       return seq;
     },
     tell(body) {

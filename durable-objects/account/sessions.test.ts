@@ -30,6 +30,8 @@ const lease = (n: number) => LeaseId.parse(`lse_${String.fromCharCode(96 + n).re
 /** Leases as the account sees them: what they were told, whether they can be reached, and what they have in use. */
 class Leases {
   readonly ceilings = new Map<string, bigint>();
+  /** The numbers of the words that each has heard. */
+  readonly turns = new Map<string, number[]>();
   readonly revoked = new Set<string>();
   readonly unreachable = new Set<string>();
   used = 0n;
@@ -38,11 +40,13 @@ class Leases {
 
   getByName(name: string) {
     const session: Pick<LeaseRpc, "admitSession" | "trimSession" | "revokeSession"> = {
-      admitSession: async (_: SessionId, _until, ceiling) => {
+      admitSession: async (_: SessionId, _until, ceiling, turn) => {
+        this.turns.set(name, [...(this.turns.get(name) ?? []), turn]);
         this.ceilings.set(name, ceiling);
         return { ok: true };
       },
-      trimSession: async () => {
+      trimSession: async (_, _until, turn) => {
+        this.turns.set(name, [...(this.turns.get(name) ?? []), turn]);
         this.meanwhile();
         this.ceilings.set(name, this.used);
         return this.used;
@@ -91,6 +95,15 @@ test("SES-5 a lease gets some room to itself, and gives it back when another nee
         [lease(2), 990n],
       ]),
     );
+  }));
+
+test("SES-5 each word to a lease has a higher number than all before it, over lives of the object", () =>
+  inAccount("account-sessions-g", async (life, leases) => {
+    await life().admit(by, lease(1), 900n, NOW);
+    await life().admit(by, lease(2), 900n, NOW);
+    await life().admit(by, lease(1), 900n, NOW);
+    expect(leases.turns.get(lease(1))).toEqual([1, 2, 4]);
+    expect(leases.turns.get(lease(2))).toEqual([1, 2]);
   }));
 
 test("SES-6 a lease that cannot be reached is told when it can, and nobody is told of what has ended", () =>

@@ -31,6 +31,9 @@ export const SESSION_TABLES = [
   ) WITHOUT ROWID`,
 ] as const;
 
+/** See {@link AccountSessions}: rises with each word to the lease about the session. */
+export const SESSION_TURN = "ALTER TABLE session_leases ADD COLUMN turn INTEGER NOT NULL DEFAULT 0";
+
 /** Sessions that have not ended: whoever needs more has lost count of them. */
 export const MAX_SESSIONS = 64;
 /** Over sessions are shown so long. */
@@ -64,7 +67,8 @@ interface Leases {
 /**
  * The sessions of one wallet (SPEC SES-*). What a session may spend is set aside here per lease before the lease lets
  * it spend, so that all leases together never pass the cap; a revocation is told to every lease that was told of the
- * session.
+ * session. Each word to a lease about what is set aside bears a higher number than the one before, kept first: a call
+ * may arrive long after the life that made it, and would raise again what a later life took back.
  */
 export class AccountSessions {
   readonly #sql: SqlStorage;
@@ -132,8 +136,8 @@ export class AccountSessions {
     if (!aside.ok) return aside;
     const { reserved } = aside;
     // Before the lease hears of it: whatever happens between, no more than this can be spent there.
-    this.#reserve(row.id, lease, reserved);
-    const admitted = await this.#leases.getByName(lease).admitSession(row.id, row.expiresAt, reserved);
+    const turn = this.#reserve(row.id, lease, reserved);
+    const admitted = await this.#leases.getByName(lease).admitSession(row.id, row.expiresAt, reserved, turn);
     // An RPC's answer carries a disposer. Handed on, it would keep this object from leaving memory until called.
     return structuredClone(admitted);
   }
@@ -142,7 +146,8 @@ export class AccountSessions {
   async #trim(row: Row, besides: LeaseId): Promise<void> {
     for (const { lease, reserved } of this.#places(row.id)) {
       if (lease === besides || reserved === 0n) continue;
-      const used = await this.#leases.getByName(lease).trimSession(row.id);
+      const turn = this.#reserve(row.id, lease, reserved);
+      const used = await this.#leases.getByName(lease).trimSession(row.id, row.expiresAt, turn);
       if (used !== null && used < reserved) this.#reserve(row.id, lease, used);
     }
   }
@@ -193,14 +198,18 @@ export class AccountSessions {
     );
   }
 
-  #reserve(session: SessionId, lease: LeaseId, reserved: bigint): void {
-    this.#sql.exec(
-      `INSERT INTO session_leases (session, lease, reserved) VALUES (?, ?, ?)
-       ON CONFLICT DO UPDATE SET reserved = excluded.reserved`,
-      session,
-      lease,
-      reserved.toString(),
-    );
+  /** Answers the number of what the lease is to be told of it. */
+  #reserve(session: SessionId, lease: LeaseId, reserved: bigint): number {
+    const { turn } = this.#sql
+      .exec(
+        `INSERT INTO session_leases (session, lease, reserved, turn) VALUES (?, ?, ?, 1)
+         ON CONFLICT DO UPDATE SET reserved = excluded.reserved, turn = turn + 1 RETURNING turn`,
+        session,
+        lease,
+        reserved.toString(),
+      )
+      .one();
+    return z.int().parse(turn);
   }
 
   #viewOf(row: Row): SessionView {

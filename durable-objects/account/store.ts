@@ -10,7 +10,7 @@ import { NONCE_TABLE } from "../nonce-window.ts";
 import { type Holding, NOTHING_HELD } from "./holding.ts";
 import { type AccountLease, type KeyEntry, RETENTION_MS } from "./machine.ts";
 import type { Leg, OrderState } from "./order.ts";
-import { SESSION_TABLES } from "./sessions.ts";
+import { SESSION_TABLES, SESSION_TURN } from "./sessions.ts";
 
 const STEPS = [
   NONCE_TABLE,
@@ -51,6 +51,7 @@ const STEPS = [
   ) WITHOUT ROWID`,
   "CREATE INDEX legs_by_order ON legs (order_id, n)",
   "CREATE TABLE holding (id INTEGER PRIMARY KEY CHECK (id = 1), gpu_s REAL NOT NULL, at INTEGER NOT NULL)",
+  SESSION_TURN,
 ];
 
 /** Results are kept this long, so client-made ids and leases are too. */

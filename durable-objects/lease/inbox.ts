@@ -64,7 +64,8 @@ export class Inbox {
     const { ticket, request } = brought;
     if ((await inputHash(request)) !== ticket.inputHash) return;
     if (this.#life.job(job) !== null) return;
-    this.#life.apply({ t: "restore", ticket, request });
+    // Its rows come with those of its end, which may be known to its caller: alone they would have it end otherwise.
+    this.#life.apply({ t: "restore", ticket, request }, true);
     if (ticket.session !== null && this.#life.job(job) !== null)
       this.#life.sessions.takeBack(ticket.session, job, ticket.max_price);
   }

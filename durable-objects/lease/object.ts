@@ -259,13 +259,13 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return { ok: true, ticks: ticks.slice(0, limit), hasMore: ticks.length > limit };
   }
 
-  async admitSession(session: SessionId, until: number, ceiling: bigint): Promise<Outcome> {
+  async admitSession(session: SessionId, until: number, ceiling: bigint, turn: number): Promise<Outcome> {
     if (this.#life.state === null) return { ok: false, code: "lease_unknown" };
-    return this.#life.sessions.admit(session, until, ceiling, Date.now());
+    return this.#life.sessions.admit(session, until, ceiling, turn, Date.now());
   }
 
-  async trimSession(session: SessionId): Promise<bigint | null> {
-    return this.#life.state === null ? null : this.#life.sessions.trim(session);
+  async trimSession(session: SessionId, until: number, turn: number): Promise<bigint | null> {
+    return this.#life.state === null ? null : this.#life.sessions.trim(session, until, turn);
   }
 
   async revokeSession(session: SessionId, until: number): Promise<void> {

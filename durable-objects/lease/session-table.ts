@@ -3,11 +3,13 @@ import { SessionId } from "@gpux/protocol/session";
 import { z } from "zod";
 import type { SessionRow, SessionRows } from "./sessions.ts";
 
-/** Of sessions that this lease's Account has vouched for, or has revoked. Put both steps into the migrations. */
+/** Of sessions that this lease's Account has vouched for, or has revoked. Put all steps into the migrations. */
 export const SESSION_TABLE =
   "CREATE TABLE sessions (id TEXT PRIMARY KEY, ceiling TEXT NOT NULL, until INTEGER NOT NULL, revoked INTEGER NOT NULL) WITHOUT ROWID";
 
 export const SESSION_UNSURE = "ALTER TABLE sessions ADD COLUMN unsure TEXT NOT NULL DEFAULT '0'";
+
+export const SESSION_TURN = "ALTER TABLE sessions ADD COLUMN turn INTEGER NOT NULL DEFAULT 0";
 
 const Row = z.strictObject({
   id: SessionId,
@@ -15,6 +17,7 @@ const Row = z.strictObject({
   until: z.int(),
   revoked: z.int().transform((flag) => flag === 1),
   unsure: Amount,
+  turn: z.int(),
 });
 
 /** The lease's table of sessions. */
@@ -26,18 +29,19 @@ export class SessionTable implements SessionRows {
   }
 
   all(): SessionRow[] {
-    const rows = this.#sql.exec("SELECT id, ceiling, until, revoked, unsure FROM sessions").toArray();
+    const rows = this.#sql.exec("SELECT id, ceiling, until, revoked, unsure, turn FROM sessions").toArray();
     return rows.map((row) => Row.parse(row));
   }
 
   keep(row: SessionRow): void {
     this.#sql.exec(
-      "INSERT OR REPLACE INTO sessions (id, ceiling, until, revoked, unsure) VALUES (?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO sessions (id, ceiling, until, revoked, unsure, turn) VALUES (?, ?, ?, ?, ?, ?)",
       row.id,
       row.ceiling.toString(),
       row.until,
       row.revoked ? 1 : 0,
       row.unsure.toString(),
+      row.turn,
     );
   }
 

@@ -46,7 +46,7 @@ test("SES-6 nobody here until the Account has vouched, and nobody again once it 
   inLease("sessions-a", (life) => {
     expect(life().refusal(as)).toEqual({ ok: false, code: "session_unknown" });
     expect(life().refusal(as.address)).toBeNull();
-    expect(life().admit(session, UNTIL, 0n, START)).toEqual({ ok: true });
+    expect(life().admit(session, UNTIL, 0n, 1, START)).toEqual({ ok: true });
     expect(life().refusal(as)).toBeNull();
     expect(life().refusal({ ...as, session: another })).toMatchObject({ code: "session_unknown" });
     life().revoke(session, UNTIL);
@@ -56,14 +56,14 @@ test("SES-6 nobody here until the Account has vouched, and nobody again once it 
 test("SES-6 a revocation that comes before the session stands", () =>
   inLease("sessions-b", (life) => {
     life().revoke(session, UNTIL);
-    expect(life().admit(session, UNTIL, 5_000n, START)).toEqual({ ok: false, code: "session_revoked" });
+    expect(life().admit(session, UNTIL, 5_000n, 1, START)).toEqual({ ok: false, code: "session_revoked" });
     expect(life().refusal(as)).toMatchObject({ code: "session_revoked" });
   }));
 
 test("SES-5 what jobs may cost is counted while they run, what they cost once they have ended", () =>
   inLease("sessions-c", (life, jobs) => {
     const mine = life();
-    mine.admit(session, UNTIL, 2_000n, START);
+    mine.admit(session, UNTIL, 2_000n, 1, START);
     expect(mine.needs(session, 2_000n)).toBeNull();
     mine.take(session, jobs.add(1).id, 1_000n);
     expect(mine.needs(session, 1_000n)).toBeNull();
@@ -77,7 +77,7 @@ test("SES-5 what jobs may cost is counted while they run, what they cost once th
 
 test("SES-5 another life counts the same from the jobs themselves", () =>
   inLease("sessions-d", (life, jobs) => {
-    life().admit(session, UNTIL, 2_000n, START);
+    life().admit(session, UNTIL, 2_000n, 1, START);
     jobs.add(1);
     jobs.add(2, { status: "failed", price: 250n });
     jobs.add(3, { session: another });
@@ -89,34 +89,49 @@ test("SES-5 another life counts the same from the jobs themselves", () =>
 test("SES-5 a trimmed ceiling is what is used, and holds", () =>
   inLease("sessions-e", (life, jobs) => {
     const mine = life();
-    mine.admit(session, UNTIL, 9_000n, START);
+    mine.admit(session, UNTIL, 9_000n, 1, START);
     mine.take(session, jobs.add(1).id, 1_000n);
-    expect(mine.trim(session)).toBe(1_000n);
+    expect(mine.trim(session, UNTIL, 2)).toBe(1_000n);
     expect(life().needs(session, 1n)).toBe(1_001n);
     mine.ended(jobs.add(1, { status: "canceled", price: 0n }));
-    expect(mine.trim(session)).toBe(0n);
+    expect(mine.trim(session, UNTIL, 2)).toBe(0n);
+  }));
+
+test("SES-5 a word of the Account that comes after a later one raises nothing, over evictions, nor where it was the first", () =>
+  inLease("sessions-h", (life) => {
+    life().admit(session, UNTIL, 2_000n, 1, START);
+    expect(life().trim(session, UNTIL, 3)).toBe(0n);
+    expect(life().admit(session, UNTIL, 5_000n, 2, START)).toMatchObject({ code: "session_cap_exceeded" });
+    expect(life().needs(session, 1n)).toBe(1n);
+    expect(life().admit(session, UNTIL, 5_000n, 4, START)).toEqual({ ok: true });
+    expect(life().trim(session, UNTIL, 3)).toBe(0n);
+    expect(life().needs(session, 5_000n)).toBeNull();
+
+    expect(life().trim(another, UNTIL, 2)).toBe(0n);
+    expect(life().admit(another, UNTIL, 5_000n, 1, START)).toMatchObject({ code: "session_cap_exceeded" });
+    expect(life().needs(another, 1n)).toBe(1n);
   }));
 
 test("SES-5 what a crash may have taken counts as used, here and for the cap, until its agent has told", () =>
   inLease("sessions-g", (life, jobs) => {
-    life().admit(session, UNTIL, 2_000n, START);
+    life().admit(session, UNTIL, 2_000n, 1, START);
     jobs.add(1);
     // A job of 700 was taken in and is in no row.
     const next = life(false);
     next.doubt();
     expect(next.needs(session, 100n)).toBe(2_100n);
-    expect(next.trim(session)).toBe(2_000n);
+    expect(next.trim(session, UNTIL, 2)).toBe(2_000n);
     next.takeBack(session, jobs.add(2).id, 700n);
     expect(next.needs(session, 1n)).toBe(2_001n);
-    expect(life(false).trim(session)).toBe(2_300n);
+    expect(life(false).trim(session, UNTIL, 2)).toBe(2_300n);
     const told = life(true);
     expect(told.needs(session, 1n)).toBe(2_001n);
-    expect(told.trim(session)).toBe(2_000n);
+    expect(told.trim(session, UNTIL, 2)).toBe(2_000n);
   }));
 
 test("what has ended is forgotten when another comes, a revocation too, for no token opens it any more", () =>
   inLease("sessions-f", (life, _jobs, sql) => {
     life().revoke(another, START - 1);
-    life().admit(session, UNTIL, 0n, START);
+    life().admit(session, UNTIL, 0n, 1, START);
     expect(sql.exec("SELECT id FROM sessions").toArray()).toEqual([{ id: session }]);
   }));

@@ -13,6 +13,8 @@ export interface SessionRow {
   readonly revoked: boolean;
   /** Of the ceiling, what jobs may have used that a crash took and their agent may yet bring back. */
   readonly unsure: bigint;
+  /** The number of the Account's last word on the ceiling; what comes with a lower one is late. */
+  readonly turn: number;
 }
 
 /** Where they are kept: what was kept is there after a crash. */
@@ -136,26 +138,40 @@ export class LeaseSessions {
     if (tally !== undefined) spend(tally, job);
   }
 
-  /** The Account vouches for a session. A revocation that came first stands. */
-  admit(session: SessionId, until: number, ceiling: bigint, now: number): Outcome {
+  /**
+   * The Account vouches for a session. A revocation that came first stands, and so does a later word of the Account
+   * ({@link trim}): it has set aside no more than that says.
+   */
+  admit(session: SessionId, until: number, ceiling: bigint, turn: number, now: number): Outcome {
     const known = this.#rows.get(session);
     if (known?.revoked) return { ok: false, code: "session_revoked" };
+    if (turn < (known?.turn ?? 0))
+      return { ok: false, code: "session_cap_exceeded", detail: "it was taken back meanwhile" };
     for (const row of this.#rows.values()) if (row.until < now) this.#forget(row.id);
-    this.#keep({ id: session, ceiling, until, revoked: false, unsure: known?.unsure ?? 0n });
+    this.#keep({ id: session, ceiling, until, revoked: false, unsure: known?.unsure ?? 0n, turn });
     return { ok: true };
   }
 
   /** Gives back what the session's jobs cannot use up any more; answers what they can. */
-  trim(session: SessionId): bigint {
+  trim(session: SessionId, until: number, turn: number): bigint {
     const { spent, reserved } = this.#tally(session);
     const committed = spent + reserved + this.#unsure(session);
-    const row = this.#rows.get(session);
-    if (row !== undefined && row.ceiling > committed) this.#keep({ ...row, ceiling: committed });
+    const row = this.#rows.get(session) ?? {
+      id: session,
+      ceiling: 0n,
+      until,
+      revoked: false,
+      unsure: 0n,
+      turn: 0,
+    };
+    if (!row.revoked && turn >= row.turn)
+      this.#keep({ ...row, ceiling: row.ceiling > committed ? committed : row.ceiling, turn });
     return committed;
   }
 
   revoke(session: SessionId, until: number): void {
-    this.#keep({ id: session, ceiling: 0n, until, revoked: true, unsure: 0n });
+    const turn = this.#rows.get(session)?.turn ?? 0;
+    this.#keep({ id: session, ceiling: 0n, until, revoked: true, unsure: 0n, turn });
   }
 
   #unsure(session: SessionId): bigint {

@@ -8,7 +8,7 @@ import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import type { Entry } from "./draft.ts";
 import { isKept, type LeaseEntry } from "./events.ts";
-import { SESSION_TABLE, SESSION_UNSURE } from "./session-table.ts";
+import { SESSION_TABLE, SESSION_TURN, SESSION_UNSURE } from "./session-table.ts";
 import type { CountedJob } from "./sessions.ts";
 import { Job, Lease, type State, Tick } from "./state.ts";
 import { type Batch, TAIL_TABLE, Tail } from "./tail.ts";
@@ -28,6 +28,7 @@ const MIGRATIONS = [
   "CREATE TABLE ticks (sequence INTEGER PRIMARY KEY, doc TEXT NOT NULL)",
   TAIL_TABLE,
   SESSION_UNSURE,
+  SESSION_TURN,
 ] as const;
 
 /** Entries of the lease's own journal; past it only its status is written, however often its node comes and goes. */

@@ -13,6 +13,7 @@ const LAST_RETRY_MS = 300_000;
 interface Row {
   session: Session;
   readonly places: Map<LeaseId, Place>;
+  readonly turns: Map<LeaseId, number>;
 }
 
 /** The shell of durable-objects/account/sessions.ts over the same decisions. */
@@ -41,7 +42,11 @@ export class AccountSessions {
 
   open(id: SessionId, cap: bigint, expiresAt: number): Outcome {
     if (!this.#rows.has(id))
-      this.#rows.set(id, { session: { cap, expiresAt, revokedAt: null }, places: new Map() });
+      this.#rows.set(id, {
+        session: { cap, expiresAt, revokedAt: null },
+        places: new Map(),
+        turns: new Map(),
+      });
     return { ok: true };
   }
 
@@ -77,9 +82,10 @@ export class AccountSessions {
     if (!aside.ok) return aside;
     const { reserved } = aside;
     if (machines.shell.setsAsideFirst) this.#reserve(row, lease, reserved);
+    const turn = turnOf(row, lease);
     const door = this.#setting.lease(lease);
     const { expiresAt } = row.session;
-    const vouch = () => door.admitSession(id, expiresAt, reserved);
+    const vouch = () => door.admitSession(id, expiresAt, reserved, turn);
     const admitted = yield* network.call(this.#account, door, "admit session", vouch);
     if (!machines.shell.setsAsideFirst) this.#reserve(row, lease, reserved);
     return admitted;
@@ -89,7 +95,8 @@ export class AccountSessions {
     for (const { lease, reserved } of [...row.places.values()]) {
       if (lease === besides || reserved === 0n) continue;
       const door = this.#setting.lease(lease);
-      const trim = () => door.trimSession(id);
+      const turn = turnOf(row, lease);
+      const trim = () => door.trimSession(id, row.session.expiresAt, turn);
       const used = yield* this.#setting.network.call(this.#account, door, "trim session", trim);
       if (used !== null && used < reserved) this.#reserve(row, lease, used);
     }
@@ -155,4 +162,11 @@ export class AccountSessions {
       this.#account.run(this.#tell(), () => {});
     });
   }
+}
+
+/** The number of the next word to the lease, kept at once. */
+function turnOf({ turns }: Row, lease: LeaseId): number {
+  const turn = (turns.get(lease) ?? 0) + 1;
+  turns.set(lease, turn);
+  return turn;
 }

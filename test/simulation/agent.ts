@@ -121,6 +121,10 @@ export class Agent extends Actor {
     );
   }
 
+  get claimed(): number {
+    return this.#claimed;
+  }
+
   /** The owner uses so many GPUs for himself from now on. */
   claim(gpus: number): void {
     this.#claimed = gpus;

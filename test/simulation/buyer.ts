@@ -5,7 +5,7 @@ import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
 import type { FundingAuthorization, Quote } from "@gpux/protocol/lease";
 import type { OrderAuthorization } from "@gpux/protocol/order";
 import type { Demand } from "@gpux/protocol/resources";
-import type { Actor, Flow } from "./actor.ts";
+import { type Actor, type Flow, Unreachable } from "./actor.ts";
 import type { Purse } from "./purse.ts";
 import type { Random } from "./random.ts";
 import { type Setting, sleep } from "./setting.ts";
@@ -177,7 +177,8 @@ export class Buyer {
         );
         if (opened.ok) this.#note(quote);
         return;
-      } catch {
+      } catch (error) {
+        if (!(error instanceof Unreachable)) throw error;
         // It may have got there: the same authorization again changes nothing.
         yield* sleep(schedule, this.#random.wait(1_000), "tries again");
       }

@@ -4,12 +4,12 @@ import { type JobRequest, type RoutedJobRequest, TERMINAL } from "@gpux/protocol
 import type { Demand } from "@gpux/protocol/resources";
 import type { SessionId } from "@gpux/protocol/session";
 import { jobIdFor } from "./account-object.ts";
-import { Actor, type Flow } from "./actor.ts";
+import { Actor, type Flow, Unreachable } from "./actor.ts";
 import { Buyer } from "./buyer.ts";
 import type { Purse } from "./purse.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
-import { askAs, SessionKeys } from "./session-keys.ts";
+import { askAs, type SessionHabits, SessionKeys } from "./session-keys.ts";
 import { type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
 
@@ -35,8 +35,10 @@ interface Order {
 /** What only some consumers have. */
 export interface Means {
   readonly purse: Purse | null;
-  /** Choices of its sessions; null: it grants none. */
-  readonly sessions: Random | null;
+  /** How it goes about sessions; null: it grants none. */
+  readonly sessions: SessionHabits | null;
+  /** Choices of one who loses count of what it has been answered; null: it does not. */
+  readonly repeats: Random | null;
 }
 
 /** Somebody who wants jobs done and does not always wait for answers. Its notes survive; what it is doing does not. */
@@ -48,6 +50,7 @@ export class Consumer extends Actor {
   readonly #buyer: Buyer;
   /** Null: its wallet signs everything. */
   readonly #keys: SessionKeys | null;
+  readonly #repeats: Random | null;
   readonly #orders: Order[] = [];
   readonly #meanPauseMs: number;
   #made = 0;
@@ -60,7 +63,7 @@ export class Consumer extends Actor {
     truth: Truth,
     random: Random,
     meanPauseMs: number,
-    { purse, sessions }: Means,
+    { purse, sessions, repeats }: Means,
   ) {
     super(`consumer ${address.slice(2, 4)}`);
     this.address = address;
@@ -69,6 +72,7 @@ export class Consumer extends Actor {
     this.#random = random;
     this.#meanPauseMs = meanPauseMs;
     this.#buyer = new Buyer(this, address, setting, random, purse);
+    this.#repeats = repeats;
     this.#keys = sessions === null ? null : new SessionKeys(this, address, setting, sessions);
   }
 
@@ -96,6 +100,8 @@ export class Consumer extends Actor {
     if (granting !== null) return granting;
     const spending = this.#buyer.spend();
     if (spending !== null) return spending;
+    const repeating = this.#repeat();
+    if (repeating !== null) return repeating;
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
     if (this.#buyer.leases.length === 0 && dice >= 0.4) return this.#again();
@@ -135,29 +141,38 @@ export class Consumer extends Actor {
       this.#random.wait(isLong ? 60_000 : this.#random.pick([50, 500, 5_000, 40_000]));
     const dice = this.#random.next();
     this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
+    const session = this.#keys?.ofJob() ?? null;
+    const hurry = session === null ? null : (this.#keys?.hurry() ?? null);
     const order: Order = {
       key: number.toString().padStart(8, "0"),
       number,
       lease: this.#random.chance(0.6) ? this.#random.pick(this.#buyer.leases).id : null,
       demand: this.#buyer.demand(),
-      waitMs: this.#random.pick([0, 5_000]),
+      waitMs: hurry?.waitMs ?? this.#random.pick([0, 5_000]),
       request: {
         kind: "function",
         function: "f".repeat(64),
         inputs: { n: { number } },
-        max_price: BigInt(this.#random.pick([5_000, 60_000, 200_000])),
+        max_price: hurry?.max_price ?? BigInt(this.#random.pick([5_000, 60_000, 200_000])),
         timeouts,
         retries: this.#random.int(0, 2),
         priority: this.#random.int(-1, 1),
         checkpoint,
       },
       payer: this.#buyer.payerOfJob(),
-      session: this.#keys?.ofJob() ?? null,
+      session,
       opening: {},
       acknowledged: null,
     };
     this.#orders.push(order);
+    const next = hurry?.nextInMs ?? null;
+    if (next !== null) this.run(this.#newOrderIn(next), () => {});
     return this.#submit(order);
+  }
+
+  *#newOrderIn(ms: number): Flow<void> {
+    yield* sleep(this.#setting.schedule, ms, `${this.name} goes on`);
+    if (!this.isDone && this.#buyer.leases.length > 0) yield* this.#newOrder();
   }
 
   *#submit(order: Order): Flow<void> {
@@ -172,7 +187,9 @@ export class Consumer extends Actor {
           this.#allow(order, answer.allowance);
         else if ("quote" in answer && answer.quote !== undefined) yield* this.#buyer.fund(answer.quote);
         else return this.#refused(order, answer.code);
-      } catch {
+      } catch (error) {
+        // What breaks a rule comes this way as well.
+        if (!(error instanceof Unreachable)) throw error;
         if (this.#random.chance(0.3)) return;
         yield* sleep(schedule, network.weather.meanDelay + this.#random.wait(1_500), "tries again");
       }
@@ -261,6 +278,18 @@ export class Consumer extends Actor {
     // ACK-5: what a crash took runs again when it is asked for again, and may end otherwise.
     if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);
     yield* this.#submit(order);
+  }
+
+  /** Asks its account again for what that has answered already, whatever it has opened since. */
+  #repeat(): Flow<void> | null {
+    if (this.#repeats?.chance(0.3) !== true) return null;
+    const answered = this.#orders.filter(
+      ({ lease, acknowledged }) => lease === null && acknowledged !== null,
+    );
+    if (answered.length === 0) return null;
+    const order = this.#repeats.pick(answered);
+    if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);
+    return this.#submit(order);
   }
 
   /** The key of another request: it must not make a job of its own, nor change the first. */

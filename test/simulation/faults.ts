@@ -185,3 +185,9 @@ export function climateOf(random: Random): Climate {
     isSpot,
   };
 }
+
+/** For those who ask for job after job: disks are slow, and objects die with what they have not written. */
+export function hurried(climate: Climate): Climate {
+  const faults = [...climate.faults, "crash", "crash", "crash"];
+  return { ...climate, faults, meanPauseMs: Math.min(climate.meanPauseMs, 8_000), behindMs: 4_000 };
+}

@@ -259,17 +259,17 @@ export class LeaseObject extends Actor implements LeaseDoor {
     return result.ok ? { ok: true } : refusalOf(result);
   }
 
-  *admitSession(session: SessionId, until: number, ceiling: bigint): Flow<Outcome> {
+  *admitSession(session: SessionId, until: number, ceiling: bigint, turn: number): Flow<Outcome> {
     yield* [];
     if (this.state() === null) return { ok: false, code: "lease_unknown" };
-    const admitted = this.#life.sessions.admit(session, until, ceiling, this.#setting.schedule.now);
+    const admitted = this.#life.sessions.admit(session, until, ceiling, turn, this.#setting.schedule.now);
     if (admitted.ok) this.#setting.watch.sessions.vouched(this.id, session);
     return admitted;
   }
 
-  *trimSession(session: SessionId): Flow<bigint | null> {
+  *trimSession(session: SessionId, until: number, turn: number): Flow<bigint | null> {
     yield* [];
-    return this.state() === null ? null : this.#life.sessions.trim(session);
+    return this.state() === null ? null : this.#life.sessions.trim(session, until, turn);
   }
 
   *revokeSession(session: SessionId, until: number): Flow<void> {
@@ -318,7 +318,7 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (brought === null) return;
     const { ticket, request } = brought;
     if (inputHashOf(request) !== ticket.inputHash || this.#life.job(frame.job) !== null) return;
-    this.#life.apply({ t: "restore", ticket, request });
+    this.#life.apply({ t: "restore", ticket, request }, true);
     if (ticket.session !== null && this.#life.job(frame.job) !== null)
       this.#life.sessions.takeBack(ticket.session, frame.job, ticket.max_price);
   }

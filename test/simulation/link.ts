@@ -6,7 +6,15 @@ import {
   type LinkState,
   stepLink,
 } from "@gpux/agent/link/machine";
-import { due, enqueue, type Outbox, outboxOf, synced, type Unacknowledged } from "@gpux/agent/link/outbox";
+import {
+  due,
+  enqueue,
+  type Outbox,
+  outboxOf,
+  said,
+  synced,
+  type Unacknowledged,
+} from "@gpux/agent/link/outbox";
 import { FRAME_VERSION } from "@gpux/protocol/frames";
 import type { Actor, Flow } from "./actor.ts";
 import type { Connection, End } from "./network.ts";
@@ -113,13 +121,16 @@ export class Link<Up, Down extends Frame> {
     const held = durable && store !== undefined;
     this.#outbox = enqueue(this.#outbox, body, held);
     store?.sent(seq, body);
-    if (!held) this.#pump();
-    else
-      store.synced(() => {
-        this.#outbox = synced(this.#outbox, seq);
-        this.#pump();
-      });
+    if (held) this.#releaseWhenSynced(seq);
+    else this.#pump();
     return seq;
+  }
+
+  #releaseWhenSynced(seq: number): void {
+    this.#options.store?.synced(() => {
+      this.#outbox = synced(this.#outbox, seq);
+      this.#pump();
+    });
   }
 
   tell(body: FrameBody): void {
@@ -210,6 +221,7 @@ export class Link<Up, Down extends Frame> {
       if (before !== null) this.#put(0, before);
       this.#put(frame.seq, frame.body);
       this.#left = frame.seq;
+      this.#outbox = said(this.#outbox, frame.seq);
     }
   }
 
@@ -227,9 +239,15 @@ export class Link<Up, Down extends Frame> {
   }
 
   #take(ack: number): void {
-    const before = this.#outbox.acked;
-    this.#outbox = this.#options.setting.machines.agent.acknowledged(this.#outbox, ack);
-    if (this.#outbox.acked !== before) this.#options.store?.acknowledged(this.#outbox.acked);
+    const { store, setting } = this.#options;
+    const before = this.#outbox;
+    this.#outbox = setting.machines.agent.acknowledged(before, ack);
+    if (this.#outbox.acked === before.acked) return;
+    store?.acknowledged(this.#outbox.acked);
+    const { frames, nextSeq } = this.#outbox;
+    if (nextSeq === before.nextSeq || frames.length === 0) return;
+    for (const { seq, body } of frames) store?.sent(seq, body);
+    this.#releaseWhenSynced(nextSeq - 1);
   }
 
   #receive(frame: Down): void {

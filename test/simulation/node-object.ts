@@ -12,7 +12,7 @@ import type { Capacity } from "@gpux/protocol/capacity";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { FromNode, ToNode } from "@gpux/protocol/frames";
 import type { Address, LeaseId } from "@gpux/protocol/ids";
-import { Actor, type Flow } from "./actor.ts";
+import { Actor, type Flow, Unreachable } from "./actor.ts";
 import { Connection, type End } from "./network.ts";
 import { type NodeConnection, type NodeDoor, ONE_SHARD, type Setting, type Upgrade } from "./setting.ts";
 
@@ -233,7 +233,8 @@ export class NodeObject extends Actor implements NodeDoor {
         for (const name of outOf) yield* this.#tellBook(name, (book) => book.remove(entry.node));
         this.#apply({ t: "published", version, books: into });
       }
-    } catch {
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error;
       this.#apply({ t: "publish_failed" });
     } finally {
       this.#publishing = false;

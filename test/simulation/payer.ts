@@ -1,6 +1,6 @@
 import type { Address } from "@gpux/protocol/ids";
 import type { Intent } from "@gpux/protocol/intent";
-import { Actor, type Flow } from "./actor.ts";
+import { Actor, type Flow, Unreachable } from "./actor.ts";
 import { EXIT_DELAY_S } from "./escrow.ts";
 import type { Credit } from "./escrow-credit.ts";
 import type { EscrowLease } from "./escrow-rules.ts";
@@ -137,7 +137,8 @@ export class Payer extends Actor {
     this.#said.push(intent);
     try {
       yield* network.call(this, relayer, `relay ${intent.kind}`, () => relayer.submit(intent), true);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error;
       // It may have got there; the chain will tell.
     }
   }

@@ -28,25 +28,41 @@ export function* askAs<Answer extends object>(
   }
 }
 
+export interface SessionHabits {
+  readonly random: Random;
+  /** Asks for job after job, whatever becomes of those before. */
+  readonly isHurried: boolean;
+}
+
+/** Jobs that each cost most of a small cap, one after another, and nobody asks after them before they have ended. */
+export interface Hurry {
+  readonly max_price: bigint;
+  readonly waitMs: number;
+  /** When the next is asked for; null: not before its time. */
+  readonly nextInMs: number | null;
+}
+
 /** The sessions that a wallet has granted, as its own notes say. */
 export class SessionKeys {
   readonly #owner: Actor;
   readonly #address: Address;
   readonly #setting: Setting;
   readonly #random: Random;
+  readonly #isHurried: boolean;
   readonly #granted: SessionId[] = [];
 
-  constructor(owner: Actor, address: Address, setting: Setting, random: Random) {
+  constructor(owner: Actor, address: Address, setting: Setting, { random, isHurried }: SessionHabits) {
     this.#owner = owner;
     this.#address = address;
     this.#setting = setting;
     this.#random = random;
+    this.#isHurried = isHurried;
   }
 
   /** Something to be done with sessions; null most of the time. */
   act(): Flow<void> | null {
     if (this.#granted.length === 0) return this.#random.chance(0.5) ? this.#grant() : null;
-    if (!this.#random.chance(0.06)) return null;
+    if (!this.#random.chance(this.#isHurried ? 0.2 : 0.06)) return null;
     return this.#random.chance(0.5) ? this.#grant() : this.#revoke();
   }
 
@@ -54,6 +70,13 @@ export class SessionKeys {
   ofJob(): SessionId | null {
     if (this.#granted.length === 0 || this.#random.chance(0.1)) return null;
     return this.#random.chance(0.85) ? (this.#granted.at(-1) ?? null) : this.#random.pick(this.#granted);
+  }
+
+  /** Of a job under a session of one who hurries; null: it is asked for as any other. */
+  hurry(): Hurry | null {
+    if (!this.#isHurried) return null;
+    const nextInMs = this.#random.chance(0.85) ? this.#random.wait(this.#random.pick([100, 1_000])) : null;
+    return { max_price: 60_000n, waitMs: 5_000, nextInMs };
   }
 
   *#grant(): Flow<void> {

@@ -68,8 +68,8 @@ export interface LeaseDoor extends Actor {
   cancel(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
   close(as: Address): Flow<Outcome>;
   letGo(): Flow<void>;
-  admitSession(session: SessionId, until: number, ceiling: bigint): Flow<Outcome>;
-  trimSession(session: SessionId): Flow<bigint | null>;
+  admitSession(session: SessionId, until: number, ceiling: bigint, turn: number): Flow<Outcome>;
+  trimSession(session: SessionId, until: number, turn: number): Flow<bigint | null>;
   revokeSession(session: SessionId, until: number): Flow<void>;
   accept(by: Address, agent: End<ToLease>): Upgrade<LeaseConnection>;
 }

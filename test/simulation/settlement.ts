@@ -3,6 +3,7 @@ import { isOver, isTerminal, receiptsOf } from "@gpux/durable-objects/lease/stat
 import { entryOf } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address } from "@gpux/protocol/ids";
+import type { Agent } from "./agent.ts";
 import { type Escrow, EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
 import { RELEASE_DELAY_S } from "./escrow-credit.ts";
 import { METER, ONE_SHARD } from "./setting.ts";
@@ -17,9 +18,15 @@ export function isQuiet(world: World): boolean {
   return (
     world.leases().every((lease) => lease.isQuiet()) &&
     world.nodes().every((node) => node.state.allocations.size === 0 && node.state.publication === null) &&
-    world.agents.every((agent) => agent.taken().length === 0) &&
+    world.agents.every((agent) => agent.taken().length === 0 && isHeard(world, agent)) &&
     world.accounts().every((account) => account.orders.isQuiet() && account.sessions.isQuiet())
   );
+}
+
+/** Whether its Node knows what its owner wants for himself. */
+function isHeard(world: World, { provider, claimed }: Agent): boolean {
+  const inventory = world.nodes().find(({ address }) => address === provider.address)?.state.inventory;
+  return inventory === undefined || inventory === null || inventory.claimed === claimed;
 }
 
 /** What keeps it from being quiet, for a message. */
@@ -41,7 +48,9 @@ export function unrest(world: World): string {
   const agents = world.agents.flatMap((agent) =>
     agent.taken().length > 0
       ? [`${agent.name} serves ${[...agent.leases.keys()].map((id) => id.slice(0, 9))}`]
-      : [],
+      : isHeard(world, agent)
+        ? []
+        : [`${agent.name} claims ${agent.claimed} and its node does not know`],
   );
   return [...leases, ...nodes, ...agents].join("; ");
 }

@@ -1,6 +1,7 @@
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import type { Outcome } from "@gpux/durable-objects/interfaces";
 import type { Job, Lease, State } from "@gpux/durable-objects/lease/state";
+import { isOpen } from "@gpux/durable-objects/node/allocation";
 import type { NodeEvent } from "@gpux/durable-objects/node/event";
 import type { NodeState } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
@@ -96,8 +97,16 @@ export class Watch {
     hold([...jobs].length === 0 || this.#schedule.now > 0, "J1 results are kept for their time", () => id);
   }
 
-  nodeStepped(_before: NodeState, event: NodeEvent, after: NodeState): void {
+  nodeStepped(before: NodeState, event: NodeEvent, after: NodeState): void {
     this.#nodes.set(after.node, after);
+    // What time takes back is what nobody paid for; what comes after an end is there for leases that were lost themselves.
+    if (event.t === "tick")
+      for (const [lease, allocation] of before.allocations)
+        hold(
+          !isOpen(allocation) || after.allocations.has(lease),
+          "C7 a lease that is over gives its GPUs back itself",
+          () => lease,
+        );
     for (const [lease, { yielding, tier }] of after.allocations)
       hold(!yielding || tier === "yieldable", "LSE-11 a firm lease never gives way", () => lease);
     const offer = after.inventory?.offer;

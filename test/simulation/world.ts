@@ -11,7 +11,7 @@ import { BookObject } from "./book-object.ts";
 import { Chain } from "./chain.ts";
 import { Consumer } from "./consumer.ts";
 import { Escrow } from "./escrow.ts";
-import { type Climate, climateOf, FAULTS, type Targets } from "./faults.ts";
+import { type Climate, climateOf, FAULTS, hurried, type Targets } from "./faults.ts";
 import { Keyring } from "./keyring.ts";
 import { LeaseObject } from "./lease-object.ts";
 import type { Machines } from "./machines.ts";
@@ -72,7 +72,12 @@ export class World implements Targets {
     const setup = new Random(seed);
     const random = new Random(seed ^ 0x5eed_0001);
     this.#faultRandom = new Random(seed ^ 0x5eed_0002);
-    this.climate = climateOf(setup);
+    const habits = new Random(seed ^ 0x5eed_0008);
+    const hasSessions = habits.chance(0.4);
+    const isHurried = hasSessions && habits.chance(0.5);
+    const climate = climateOf(setup);
+    // What a lease knows of a session counts when it dies while its jobs are under way.
+    this.climate = isHurried ? hurried(climate) : climate;
     const keyring = new Keyring();
     const network = new Network(schedule, new Random(seed ^ 0x5eed_0003));
     const escrow = new Escrow(HASHER, keyring, machines.escrow);
@@ -119,7 +124,7 @@ export class World implements Targets {
     this.#thief = new Thief(setting, new Random(seed ^ 0x5eed_0006), () => this.leases());
     const credit = new Random(seed ^ 0x5eed_0007);
     const hasCredit = credit.chance(0.5);
-    const hasSessions = new Random(seed ^ 0x5eed_0008).chance(0.4);
+    const hasRepeats = new Random(seed ^ 0x5eed_0009).chance(0.25);
     const pauses = setup.pick([1_000, 5_000, 20_000]);
     this.consumers = Array.from({ length: setup.int(1, 3) }, (_, at) => {
       const payer = address(0xa1 + at);
@@ -131,9 +136,10 @@ export class World implements Targets {
       };
       endow(payer, wallet);
       const purse = hasCredit && credit.chance(0.8) ? this.#purseOf(payer, credit, endow) : null;
-      const sessions = hasSessions ? new Random(seed ^ (0xc1_0000 + at)) : null;
+      const sessions = hasSessions ? { random: new Random(seed ^ (0xc1_0000 + at)), isHurried } : null;
+      const repeats = hasRepeats ? new Random(seed ^ (0xc2_0000 + at)) : null;
       const random = new Random(seed ^ (0xc0_0000 + at));
-      return new Consumer(payer, setting, truth, random, pauses, { purse, sessions });
+      return new Consumer(payer, setting, truth, random, pauses, { purse, sessions, repeats });
     });
   }
 
@@ -227,7 +233,8 @@ export class World implements Targets {
     for (const each of [meter, relayer, ...this.agents]) each.downUntil = 0;
     for (const agent of this.agents) {
       agent.rpcDownUntil = 0;
-      agent.claim(0);
+      // One that starts now has said hello by then, and is not welcomed yet.
+      schedule.at(schedule.now + 1_030, `${agent.name} is given back`, () => agent.claim(0));
     }
     for (const consumer of this.consumers) {
       consumer.isDone = true;

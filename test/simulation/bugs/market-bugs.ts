@@ -35,6 +35,19 @@ export const MARKET_BUGS: readonly Bug[] = [
       })),
   },
   {
+    name: "believes-any-acknowledgement",
+    about:
+      "what an agent says before its welcome is taken for what its last process said (a bug that this simulation found)",
+    plant: (product) => ({
+      ...product,
+      agent: {
+        ...product.agent,
+        acknowledged: (outbox, seq) =>
+          product.agent.acknowledged({ ...outbox, said: outbox.nextSeq - 1 }, seq),
+      },
+    }),
+  },
+  {
     name: "sells-what-the-book-says",
     about: "a node holds whatever somebody read in a Book, without a look at what is free",
     plant: (product) =>

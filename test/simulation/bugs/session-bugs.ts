@@ -1,5 +1,4 @@
 import { LeaseSessions } from "@gpux/durable-objects/lease/sessions";
-import type { SessionId } from "@gpux/protocol/session";
 import type { Machines } from "../machines.ts";
 import { type Bug, inShell } from "./bug.ts";
 
@@ -42,8 +41,8 @@ export const SESSION_BUGS: readonly Bug[] = [
     plant: (product) =>
       atLease(product, (rows, ...rest) => {
         class Generous extends LeaseSessions {
-          override trim(session: SessionId): bigint {
-            super.trim(session);
+          override trim(...by: Parameters<LeaseSessions["trim"]>): bigint {
+            super.trim(...by);
             return 0n;
           }
         }
