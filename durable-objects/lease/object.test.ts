@@ -206,6 +206,11 @@ test("a job runs over the data socket, its watcher sees all of it, and both sign
   expect(seen.map(({ type, data }) => data.status ?? type)).toEqual(["running", "progress", "succeeded"]);
   expect(await watcher.closed).toBe(1000);
 
+  // Whoever was told to come back is told the end; whoever knows that and waits wants the receipt (MTR-4).
+  expect(await stub.job(CONSUMER, job(1), 60_000)).toMatchObject({
+    ok: true,
+    job: { status: "succeeded", receipt: { usage: null } },
+  });
   const waiting = stub.job(CONSUMER, job(1), 60_000);
   const { usage, receipts } = await agent.frame("settle");
   const [receipt] = receipts;

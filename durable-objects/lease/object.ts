@@ -23,6 +23,8 @@ import { accept } from "./upgrades.ts";
 import { jobView, leaseView, tickView } from "./view.ts";
 
 const LONGEST_WAIT_MS = 60_000;
+/** Of those that nobody comes back for, so many are remembered. */
+const MOST_AWAITED = 10_000;
 const FUNDING_WAIT_MS = 3_000;
 /** How long a quote stands for its order once its node is reserved: until all others are, and the order is decided. */
 const RESERVED_MS = 60_000;
@@ -39,6 +41,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   readonly #inbox = new Inbox(this.#life);
   readonly #clientInbox = new ClientInbox(this.#life, this.env, (as, job) => this.cancel(as, job));
   readonly #outputs = new Outputs(this.#life, this.env.OBJECTS);
+  /** Jobs whose caller was told that they have not ended, and not yet that they have. */
+  readonly #awaited = new Set<JobId>();
 
   async quote(request: HoldRequest & { amount: bigint }): Promise<Outcome> {
     if (this.#life.state !== null) return { ok: true };
@@ -149,6 +153,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     // written only when its agent has the job's ticket; of one whose row was there already, nothing else would know.
     if (jobs.some((job) => job !== null && !(isTerminal(job) && this.#life.isUnborn(job.id))))
       await this.#life.recorded();
+    for (const job of jobs)
+      if (job !== null && isTerminal(job)) this.#awaited.delete(job.id);
+      else if (job !== null && this.#awaited.size < MOST_AWAITED) this.#awaited.add(job.id);
     const state = this.#life.state;
     const now = Date.now();
     return jobs.flatMap((job) => (job === null || state === null ? [] : jobView(state, job, now)));
@@ -178,10 +185,13 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     return job === undefined ? { ok: false, code: "job_unknown" } : { ok: true, job };
   }
 
-  /** Resolves when it has ended, or after so long; of one that has ended already, when a voucher covers its receipt. */
+  /**
+   * Resolves when it has ended, or after so long; of one whose end was told already, when a voucher covers its receipt:
+   * to settle for every job that ends before its caller is back would cost more than the jobs.
+   */
   async #ended(id: JobId, waitMs: number): Promise<Job | null> {
     let job = this.#life.job(id);
-    const isReceiptWanted = job !== null && isTerminal(job);
+    const isReceiptWanted = job !== null && isTerminal(job) && !this.#awaited.has(id);
     const until = Date.now() + Math.min(waitMs, LONGEST_WAIT_MS);
     while (job !== null && !(isReceiptWanted ? isFinal(job) : isTerminal(job)) && Date.now() < until) {
       // A block that is under way may not have it: then it is in the next.
