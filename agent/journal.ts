@@ -2,6 +2,7 @@ import { appendFileSync } from "node:fs";
 import { type FileHandle, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
+import { wireText } from "@gpux/protocol/wire";
 import { z } from "zod";
 
 /**
@@ -31,14 +32,6 @@ export interface OpenedJournal<Entry> {
   readonly entries: Entry[];
   /** Bytes of a torn end that were cut off. */
   readonly cutBytes: number;
-}
-
-/**
- * The text that `z.encode` with the entry's schema would come to, for schemas whose one codec is the amount, in a
- * fraction of the time: a job is some five lines. Reading goes through the schema.
- */
-export function wireText(entry: unknown): string {
-  return JSON.stringify(entry, (_, each: unknown) => (typeof each === "bigint" ? each.toString() : each));
 }
 
 /** One line of the file. */

@@ -31,7 +31,7 @@ const readers = new WeakMap<Node, Read>();
 function readerOf(schema: Node): Read {
   const known = readers.get(schema);
   if (known !== undefined) return known;
-  const made = known ?? madeFor(schema) ?? asZodDoes(schema);
+  const made = madeFor(schema) ?? asZodDoes(schema);
   readers.set(schema, made);
   return made;
 }

@@ -23,3 +23,8 @@ function encoded(value: unknown): unknown {
   for (const [key, field] of Object.entries(value)) result[key] = encoded(field);
   return result;
 }
+
+/** The JSON of {@link wireOf}, in one go. */
+export function wireText(value: unknown): string {
+  return JSON.stringify(value, (_, each: unknown) => (typeof each === "bigint" ? each.toString() : each));
+}

@@ -2,10 +2,10 @@ import type { Receipt } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
 import { charged } from "@gpux/protocol/tariff";
+import { wireText } from "@gpux/protocol/wire";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { card, hasher, jobOf, leaseOf, NODE, NOW_S, termsWith, textWith } from "../fixtures.ts";
-import { wireText } from "../journal.ts";
 import { type Book, BookEntry, type Ended, enter, entriesOf, jobName, newBook, readBook } from "./book.ts";
 import { checkClose, checkSettle, type SettleRequest, type Signer } from "./receipts.ts";
 

@@ -2,9 +2,9 @@ import { NO_JOB, type Receipt } from "@gpux/protocol/eip712";
 import type { Bytes32 } from "@gpux/protocol/ids";
 import { append, emptyFrontier, root } from "@gpux/protocol/merkle";
 import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
+import { wireText } from "@gpux/protocol/wire";
 import { describe, expect, test } from "vitest";
 import { card, hasher, jobOf, leaseOf, NODE, NOW_S, quoteHash, termsWith, textWith } from "../fixtures.ts";
-import { wireText } from "../journal.ts";
 import { type Book, BookEntry, countedMs, enter, entriesOf, jobName, newBook, readBook } from "./book.ts";
 import { checkSettle, type SettleRequest, type Signer } from "./receipts.ts";
 

@@ -10,8 +10,8 @@ import {
 import { Address, JobId, type LeaseId } from "@gpux/protocol/ids";
 import type { JobEvent, JobView } from "@gpux/protocol/job";
 import { SessionId } from "@gpux/protocol/session";
+import { wireText } from "@gpux/protocol/wire";
 import { z } from "zod";
-import { documentOf } from "./document.ts";
 import { isTerminal, type Job } from "./state.ts";
 
 const CLIENT = "client";
@@ -116,7 +116,7 @@ export class ClientSockets {
   }
 
   send({ socket }: Client, answer: Answer): void {
-    if (socket.readyState === WebSocket.OPEN) socket.send(documentOf({ v: CLIENT_FRAME_VERSION, ...answer }));
+    if (socket.readyState === WebSocket.OPEN) socket.send(wireText({ v: CLIENT_FRAME_VERSION, ...answer }));
   }
 
   /** From here on the client is told of the job: that it is on record, what becomes of it, and its end. */

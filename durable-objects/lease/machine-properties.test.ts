@@ -4,11 +4,11 @@ import { JobView, TERMINAL } from "@gpux/protocol/job";
 import { type LeaseMode, LeaseView } from "@gpux/protocol/lease";
 import { append, emptyFrontier, type Frontier, root } from "@gpux/protocol/merkle";
 import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
+import { wireText } from "@gpux/protocol/wire";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
-import { documentOf } from "./document.ts";
 import { duties } from "./duties.ts";
 import { sideBySide } from "./jobs.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
@@ -181,7 +181,7 @@ class Witness {
 
   #checkFrames(before: Lease, { frames, next }: Extract<Step, { ok: true }>): void {
     for (const frame of frames)
-      expect(JSON.parse(documentOf(frame))).toEqual(JSON.parse(JSON.stringify(z.encode(ToLease, frame))));
+      expect(JSON.parse(wireText(frame))).toEqual(JSON.parse(JSON.stringify(z.encode(ToLease, frame))));
     const numbered = frames.map((frame) => frame.seq).filter((seq) => seq > 0);
     // An agent may know of frames that the edge forgot it sent; then its hello moves the numbers on.
     const from = next.lease.sent - numbered.length;
@@ -316,8 +316,8 @@ class Witness {
   }
 
   #checkReadable(state: State): void {
-    expect(JSON.parse(documentOf(state.lease))).toEqual(z.encode(Lease, state.lease));
-    for (const job of state.jobs.values()) expect(JSON.parse(documentOf(job))).toEqual(z.encode(Job, job));
+    expect(JSON.parse(wireText(state.lease))).toEqual(z.encode(Lease, state.lease));
+    for (const job of state.jobs.values()) expect(JSON.parse(wireText(job))).toEqual(z.encode(Job, job));
     for (const job of state.jobs.values()) {
       const view = jobView(state, job, this.now);
       const wire = JSON.parse(JSON.stringify(z.encode(JobView, view)));

@@ -2,7 +2,7 @@ import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
-import { documentOf } from "./document.ts";
+import { wireText } from "@gpux/protocol/wire";
 import { isTerminal, type Job } from "./state.ts";
 
 const AGENT = "agent";
@@ -61,7 +61,7 @@ export class AgentSocket {
   /** `ack`: the highest seq of the agent's whose effect is in the rows, whatever the step knew that made the frame. */
   send(frame: ToLease, ack: number): void {
     if (this.#socket === null || !isOpen(this.#socket)) return;
-    this.#socket.send(documentOf({ ...frame, ack }));
+    this.#socket.send(wireText({ ...frame, ack }));
     this.#told = ack;
   }
 

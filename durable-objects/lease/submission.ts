@@ -62,7 +62,7 @@ export function take(
   shell: Shell,
   as: Caller,
   arrivals: readonly Arrival[],
-  { fresh }: Judged,
+  { fresh, offered }: Judged,
   together: boolean,
 ): Outcome | PaymentNeeded {
   const { state } = shell;
@@ -72,12 +72,11 @@ export function take(
   const needs = session === null ? null : shell.sessions.needs(session, sum);
   if (needs !== null) return { ok: false, code: "session_cap_exceeded", needs };
 
-  const allowance = highestAllowance(arrivals.map(({ request }) => request))?.allowance ?? null;
   const [only] = fresh;
   const event: Event =
     !together && only !== undefined
       ? { t: "submit", ...only }
-      : { t: "submit_all", arrivals: fresh, allowance };
+      : { t: "submit_all", arrivals: fresh, allowance: offered?.allowance ?? null };
   const result = shell.apply(event, true);
   if (!result.ok) {
     const refused = result.index === undefined ? undefined : fresh[result.index];

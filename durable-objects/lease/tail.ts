@@ -1,5 +1,5 @@
 import type { JobId } from "@gpux/protocol/ids";
-import { documentOf } from "./document.ts";
+import { wireText } from "@gpux/protocol/wire";
 import type { Entry } from "./draft.ts";
 import { isFinal, type Job, type Lease, type Tick } from "./state.ts";
 
@@ -94,7 +94,7 @@ export class Tail {
   append({ lease, jobs, fresh, journal, ticks }: Batch): void {
     const rows = jobs.map((job) => rowOf(job, fresh.has(job.id)));
     const lines = journal.map(lineText);
-    const [status, doc] = lease === null ? [null, null] : [lease.status, documentOf(lease)];
+    const [status, doc] = lease === null ? [null, null] : [lease.status, wireText(lease)];
     let isFirst = true;
     for (const text of textsOf(rows, lines, ticks.map(tickText))) {
       const head = isFirst ? [status, doc] : [null, null];
@@ -178,8 +178,8 @@ function rowOf({ request, ...job }: Job, isFresh: boolean): JobRow {
     status: job.status,
     price: job.price.toString(),
     live: isFinal({ ...job, request }) ? 0 : 1,
-    request: isFresh ? documentOf(request) : null,
-    doc: documentOf(job),
+    request: isFresh ? wireText(request) : null,
+    doc: wireText(job),
   };
 }
 
@@ -192,5 +192,5 @@ function lineText({ id, at, entry: { job, type, data } }: Numbered): string {
 }
 
 function tickText(tick: Tick): string {
-  return `[${tick.receipt.receipt.sequence},${documentOf(tick)}]`;
+  return `[${tick.receipt.receipt.sequence},${wireText(tick)}]`;
 }

@@ -4,8 +4,8 @@ import { AttemptToken, type JobRequest, Timeouts } from "@gpux/protocol/job";
 import { keccak256 } from "@gpux/protocol/keccak";
 import { Amount } from "@gpux/protocol/money";
 import { SessionId } from "@gpux/protocol/session";
+import { wireText } from "@gpux/protocol/wire";
 import { z } from "zod";
-import { documentOf } from "./document.ts";
 import type { Run } from "./runs.ts";
 import { currentAttempt, type Job, sameAttempt } from "./state.ts";
 
@@ -60,7 +60,7 @@ export function issue(secret: Bytes32, job: Job): string | null {
     attempt: attempt.token,
     sentAt: attempt.sentAt,
   };
-  const text = documentOf(ticket);
+  const text = wireText(ticket);
   return `${macOf(secret, text)}${text}`;
 }
 

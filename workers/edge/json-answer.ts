@@ -1,4 +1,5 @@
 import type { JobView } from "@gpux/protocol/job";
+import { wireText } from "@gpux/protocol/wire";
 import { z } from "zod";
 
 /**
@@ -11,10 +12,10 @@ export function viewAnswer(
   status: number,
   headers: Readonly<Record<string, string>>,
 ): Response {
-  return new Response(
-    JSON.stringify(view, (_, each: unknown) => (typeof each === "bigint" ? each.toString() : each)),
-    { status, headers: { "content-type": "application/json", "cache-control": "no-store", ...headers } },
-  );
+  return new Response(wireText(view), {
+    status,
+    headers: { "content-type": "application/json", "cache-control": "no-store", ...headers },
+  });
 }
 
 /** A value in its wire form (`z.encode`: amounts as strings), as the API answers it. */
