@@ -4,7 +4,14 @@ import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { AutoTopUp, LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
-import type { JobEvent, JobRequest, JobView, RoutedJobRequest, SignedAllowance } from "@gpux/protocol/job";
+import type {
+  Checkpoint,
+  JobEvent,
+  JobRequest,
+  JobView,
+  RoutedJobRequest,
+  SignedAllowance,
+} from "@gpux/protocol/job";
 import type {
   IndicativeQuote,
   LeaseView,
@@ -174,6 +181,31 @@ export interface NodeRpc {
   view(): Promise<Outcome<{ node: NodeView }>>;
 }
 
+/** A job that one lease hands over to another. */
+export interface Carried {
+  readonly job: JobId;
+  readonly clientId: string | null;
+  readonly retryOf: JobId | null;
+  /** Without the allowance, which is for the lease that it was sent to. */
+  readonly request: JobRequest;
+  readonly inputHash: string;
+  readonly createdAt: number;
+  readonly queuedAt: number;
+  readonly checkpoint: Checkpoint | null;
+  /** Leases that have had it or would not have it, the one that hands it over included. */
+  readonly been: readonly LeaseId[];
+  /** What it did and cost so far. */
+  readonly past: {
+    readonly attempts: JobView["attempts"];
+    readonly price: bigint;
+    readonly billedMs: number;
+  };
+  /** For how long its next attempt would have been paid on that lease, milliseconds. */
+  readonly billableMs: number;
+  readonly payer: Address;
+  readonly consumerSigner: Address;
+}
+
 export interface LeaseRpc {
   /** Creates the lease in `quoted`; forgets itself when it is not funded before `expiresAt`. */
   quote(request: HoldRequest & { readonly amount: bigint }): Promise<Outcome>;
@@ -227,6 +259,14 @@ export interface LeaseRpc {
   job(as: Caller, job: JobId, waitMs: number): Promise<Outcome<{ job: JobView }>>;
   events(as: Caller, job: JobId, after: number, limit: number): Promise<Outcome<{ events: JobEvent[] }>>;
   cancel(as: Caller, job: JobId): Promise<Outcome<{ job: JobView }>>;
+  /**
+   * Another lease of the account hands these jobs over; `lastEvent`: the number of the last event that it has of them.
+   * Answers for each, and always the same, whether this one has taken it (SPEC JOB-11).
+   */
+  adopt(
+    jobs: readonly Carried[],
+    lastEvent: number,
+  ): Promise<{ readonly taken: JobId[]; readonly declined: JobId[] }>;
   /**
    * The Account vouches for a session: until `until` (ms), and for jobs up to `ceiling` altogether. `turn` rises with
    * each word of the Account on that, so that one which is late raises nothing.
@@ -285,6 +325,8 @@ export interface AccountRpc {
   ): Promise<Outcome<{ job: JobView; replayed: boolean; routes: boolean }> | PaymentNeeded>;
   /** The job that a client-made id stands for. */
   resolve(clientId: string): Promise<JobId | null>;
+  /** Open leases of this account that would do for the jobs of this one, cheapest first (SPEC JOB-11). */
+  places(lease: LeaseId): Promise<LeaseId[]>;
   /** Leases of this account that have not ended, newest first. */
   leases(): Promise<LeaseId[]>;
   /** The wallet grants a session. */

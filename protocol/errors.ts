@@ -194,6 +194,13 @@ export const ERRORS = {
   job_unknown: tenant(404, "There is no such job", "Check the id; results are kept for 7 days."),
   job_not_ended: tenant(409, "The job has not ended yet", "Wait for its end, or cancel it first."),
   job_ended: tenant(409, "The job has already ended", "GET the job for its end state."),
+  job_moving: later(
+    409,
+    "tenant",
+    "The job is on its way to another lease",
+    "Ask again after Retry-After; GET the job for where it is.",
+  ),
+  job_moved: tenant(409, "The job is with another lease now", "GET the job: `lease_id` is where it is."),
   queue_full: later(
     429,
     "tenant",

@@ -156,6 +156,8 @@ export const JobView = z.object({
     z.object({
       n: z.int(),
       node: Address,
+      /** Of one on another lease, from which the job has moved: which. */
+      lease_id: LeaseId.optional(),
       started_at: Time.optional(),
       ended_at: Time.optional(),
       /** `succeeded`, `canceled`, `yielded`, or why it failed: a code of the failures. */
@@ -198,16 +200,17 @@ export const JobView = z.object({
 export type JobView = z.output<typeof JobView>;
 
 /**
- * One entry of a lease's journal, as `GET /v1/jobs/{id}/events` streams it; `id` rises by one within the lease. `status`
+ * One entry of a lease's journal, as `GET /v1/jobs/{id}/events` streams it; `id` rises within the lease. `status`
  * tells every status, at an end with price and billed time; `attempt` that one was lost or gave way. `receipt` is written
  * only when the node refused to sign it (`{sequence, refused: true}`): then the job costs nothing. One that is signed comes
- * after the job's end, in a block with others, and is read from the job.
+ * after the job's end, in a block with others, and is read from the job. `move` names the lease that was asked to take the
+ * job (`{to}`): what follows comes from there, with higher ids, or from here, when it would not.
  */
 export const JobEvent = z.object({
   id: z.int().min(1),
   job: JobId,
   at: Time,
-  type: z.enum(["status", "progress", "log", "attempt", "receipt"]),
+  type: z.enum(["status", "progress", "log", "attempt", "receipt", "move"]),
   data: z.record(z.string(), z.unknown()),
 });
 export type JobEvent = z.infer<typeof JobEvent>;

@@ -24,3 +24,17 @@ export function textBlockersOf(text: QuoteText, demand: Demand): Blocker[] {
   const failed = blockersOf(offer.data, text.node, text.resources.gpus, { ...judged, tier: "firm" });
   return demand.tier === "firm" && text.tier === "yieldable" ? ["tier", ...failed] : failed;
 }
+
+/** What another lease must give that does for whatever runs on one of this text: the same card at least, and all else. */
+export function demandOf({ gpus, resources, region, tier, isolation, features, models }: QuoteText): Demand {
+  const vram = Math.min(...gpus.map(({ vram_mb }) => vram_mb));
+  return {
+    resources,
+    tier,
+    region,
+    ...(gpus[0] === undefined ? {} : { gpu_model: gpus[0].model, min_vram_mb: vram }),
+    ...(isolation === undefined ? {} : { isolation }),
+    ...(features === undefined ? {} : { features }),
+    ...(models?.[0] === undefined ? {} : { model: models[0] }),
+  };
+}

@@ -1,3 +1,4 @@
+import type { LeaseId } from "@gpux/protocol/ids";
 import { type JobEvent, JobView, TERMINAL } from "@gpux/protocol/job";
 import { formatAmount } from "@gpux/protocol/money";
 import {
@@ -231,18 +232,20 @@ const PENDING: ReadonlySet<string> = new Set(["receipt_missing", "not_settled"])
 
 async function checkReceipt(client: Client, request: JobInput, job: JobView): Promise<ReceiptCheck | null> {
   if (job.receipt === undefined) return null;
-  const [{ terms }, { settlement }] = await Promise.all([
-    client.leases.get(job.lease_id),
-    client.wellKnown(),
-  ]);
-  const context = {
+  const { settlement } = await client.wellKnown();
+  const contextOf = async (lease: LeaseId) => ({
     chainId: settlement.chain_id,
     escrow: settlement.escrow,
-    terms,
+    terms: (await client.leases.get(lease)).terms,
     request: { function: request.function, inputs: request.inputs ?? {} },
-  };
-  const wrong = (await verifyKept(job, context)).find(({ ok }) => !ok);
-  return wrong ?? verifyReceipt(job, context);
+  });
+  // One that has moved may have receipts of several leases.
+  const paid = job.attempts.filter(({ receipt }) => receipt !== undefined);
+  for (const lease of new Set(paid.map(({ lease_id = job.lease_id }) => lease_id))) {
+    const wrong = (await verifyKept(job, await contextOf(lease))).find(({ ok }) => !ok);
+    if (wrong !== undefined) return wrong;
+  }
+  return verifyReceipt(job, await contextOf(job.lease_id));
 }
 
 function summaryOf(check: ReceiptCheck | null) {

@@ -3,7 +3,7 @@ import { jobIdOf, leaseIdOf, OrderId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { Demand } from "@gpux/protocol/resources";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { scopeOf } from "../request-scope.ts";
 import {
   type AccountLease,
@@ -12,6 +12,7 @@ import {
   type KeyEntry,
   type KeyEvent,
   openQuotes,
+  placesFor,
   stepKey,
 } from "./machine.ts";
 
@@ -201,4 +202,55 @@ test("quotes of an order count with it, not one by one", () => {
 test("lapsed quotes do not count as open", () => {
   const leases = [row(1, "open"), row(2, "quoted"), { ...row(3, "quoted"), expiresAt: 5_000 }];
   expect([0, 5_000, 10_000].map((now) => openQuotes(leases, now))).toEqual([2, 1, 0]);
+});
+
+describe("JOB-11 the leases that may take over what waits on another", () => {
+  const from = row(1, "open");
+  const on = (
+    n: number,
+    change: Partial<QuoteText> = {},
+    over: Partial<AccountLease> = {},
+  ): AccountLease => ({
+    ...row(n, "open"),
+    text: { ...text, node: `0x${n.toString(16).padStart(40, "0")}`, ...change },
+    ...over,
+  });
+  const places = (...others: AccountLease[]) => placesFor(from, [from, ...others], 0);
+
+  test("are open ones on other nodes, cheapest first, then the newest", () => {
+    const cheap = { prices: { ...text.prices, gpu_hour: "900000" } };
+    expect(places(on(2), on(3), on(4, cheap))).toEqual([4, 3, 2].map(lease));
+    expect(places(on(2, { node: text.node }), on(3, {}, { phase: "quoted" }))).toEqual([]);
+    expect(placesFor(from, [on(2)], 10_000)).toEqual([]);
+    expect(placesFor(null, [on(2)], 0)).toEqual([]);
+  });
+
+  test.each<[string, Partial<QuoteText>]>([
+    ["another card", { gpus: text.gpus.map((gpu) => ({ ...gpu, model: "RTX_3090" })) }],
+    ["less memory on the card", { gpus: text.gpus.map((gpu) => ({ ...gpu, vram_mb: 12_000 })) }],
+    ["fewer cores", { resources: { ...text.resources, cpu: 2 } }],
+    ["another region", { region: "us-east" }],
+    ["a tier that gives way", { tier: "yieldable" }],
+    ["wall-clock billing", { mode: "dedicated" }],
+  ])("are none with %s", (_, change) => {
+    expect(places(on(2, change))).toEqual([]);
+  });
+
+  test("are firm ones too for a yieldable one, and none for a dedicated one or for one of an order", () => {
+    const order = OrderId.parse(`ord_${"a".repeat(32)}`);
+    const by = (change: Partial<QuoteText>, over: Partial<AccountLease> = {}) =>
+      placesFor({ ...from, text: { ...text, ...change }, ...over }, [on(2), on(3, {}, { order })], 0);
+    expect(by({ tier: "yieldable" })).toEqual([lease(2)]);
+    expect(by({ mode: "dedicated" })).toEqual([]);
+    expect(by({}, { order })).toEqual([]);
+  });
+
+  test("are as strongly isolated, with the same features and model", () => {
+    const strong = { isolation: "vm", features: ["webgpu"], models: ["llama-3.1-8b"] } as const;
+    const by = {
+      ...from,
+      text: { ...text, ...strong, features: [...strong.features], models: [...strong.models] },
+    };
+    expect(placesFor(by, [on(2), on(3, { ...by.text, node: on(3).text.node })], 0)).toEqual([lease(3)]);
+  });
 });

@@ -1,6 +1,6 @@
 import type { JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
-import { textBlockersOf } from "@gpux/protocol/quote-text";
+import { demandOf, textBlockersOf } from "@gpux/protocol/quote-text";
 import { type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
 import type { Refused } from "../interfaces.ts";
 
@@ -127,6 +127,33 @@ export function candidates(
     .map(({ id }) => id);
   const tried = request.lease === undefined ? fitting : [request.lease];
   return [...new Set(chosen === null ? tried : [chosen, ...tried])];
+}
+
+/** A job's next lease is not so long that its being offered costs more than its waiting. */
+const MOST_PLACES = 8;
+
+/**
+ * JOB-11: the open leases that may take over what waits on `from`, cheapest first, then the newest. A firm one's jobs stay
+ * firm; a dedicated lease, and one of an order, is what its consumer put the job on.
+ */
+export function placesFor(
+  from: AccountLease | null,
+  leases: readonly AccountLease[],
+  now: number,
+): LeaseId[] {
+  if (from === null || from.text.mode === "dedicated" || from.order !== null) return [];
+  const { id, text } = from;
+  return leases
+    .filter((each) => each.id !== id && each.phase === "open" && each.expiresAt > now && each.order === null)
+    .filter((each) => each.text.mode === text.mode && each.text.node !== text.node)
+    .filter((each) => fits(each.text, demandOf(text)))
+    .sort(
+      (a, b) =>
+        Number(rateOf(a.text) > rateOf(b.text)) - Number(rateOf(a.text) < rateOf(b.text)) ||
+        b.createdAt - a.createdAt,
+    )
+    .map((each) => each.id)
+    .slice(0, MOST_PLACES);
 }
 
 function rateOf({ prices, resources }: QuoteText): bigint {

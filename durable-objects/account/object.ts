@@ -18,9 +18,10 @@ import type {
   Principal,
   Refused,
 } from "../interfaces.ts";
+import { askWhereItIs } from "../moved.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { jobIdFor, scopeOf } from "../request-scope.ts";
-import { candidates, fits, type KeyEvent, pool, stepKey } from "./machine.ts";
+import { candidates, fits, type KeyEvent, placesFor, pool, stepKey } from "./machine.ts";
 import { demandOf, Orders } from "./orders.ts";
 import { Quotes } from "./quotes.ts";
 import { AccountSessions } from "./sessions.ts";
@@ -139,8 +140,11 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
-      const known = await this.#onLease(by, lease, (as) => this.env.LEASE.getByName(lease).job(as, job, 0));
-      return known.ok ? { ...known, replayed: true, routes: this.#routes(lease, request.demand) } : known;
+      const known = await askWhereItIs(lease, (at) =>
+        this.#onLease(by, at, (as) => this.env.LEASE.getByName(at).job(as, job, 0)),
+      );
+      if (!known.ok) return known;
+      return { ...known, replayed: true, routes: this.#routes(known.job.lease_id, request.demand) };
     }
     this.#underway.add(scope);
     try {
@@ -163,6 +167,11 @@ export class AccountObject extends DurableObject<ObjectEnv> implements AccountRp
       .liveLeases(Date.now())
       .filter((lease) => lease.phase === "open")
       .map((lease) => lease.id);
+  }
+
+  async places(lease: LeaseId): Promise<LeaseId[]> {
+    const now = Date.now();
+    return placesFor(this.#store.lease(lease), this.#store.liveLeases(now), now);
   }
 
   /** Without the disposer that the Lease's answer carries, for it is handed on. */

@@ -6,7 +6,7 @@ import { append, root } from "@gpux/protocol/merkle";
 import { charged, paidMs, startPriceOf, type Tariff } from "@gpux/protocol/tariff";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { Job, Lease, ReceiptState, State } from "./state.ts";
-import { currentAttempt, isDedicated, isTerminal } from "./state.ts";
+import { costOf, currentAttempt, isDedicated, isTerminal } from "./state.ts";
 
 /** What the lease's time costs: of a dedicated one that of all its GPUs, of a serverless one that of each. */
 export function tariffOf({ terms, text }: Pick<Lease, "terms" | "text">): Tariff {
@@ -34,8 +34,8 @@ export function committed(state: State): bigint {
 }
 
 /** What of `max_price` its attempts have not cost yet. */
-export function leftOf({ request, price }: Job): bigint {
-  return request.max_price - price;
+export function leftOf(job: Job): bigint {
+  return job.request.max_price - costOf(job).price;
 }
 
 /** Ceiling without the consumer's own signature on the usage, as the contract has it. */
@@ -57,7 +57,7 @@ export function affordableMs(lease: Lease, maxPrice: bigint): number {
  * attempts before it were billed for (CKP-2). May be 0.
  */
 export function billableMs(lease: Lease, job: Job): number {
-  const limit = Math.max(0, job.request.timeouts.execution_s * 1_000 - job.billedMs);
+  const limit = Math.max(0, job.request.timeouts.execution_s * 1_000 - costOf(job).billedMs);
   return isDedicated(lease) ? limit : Math.min(limit, affordableMs(lease, leftOf(job)));
 }
 

@@ -1,7 +1,16 @@
 import { KEEP_WARM_S } from "@gpux/protocol/lease";
 import type { Draft } from "./draft.ts";
 import { stopBy } from "./ending.ts";
-import { isDedicated, isFinal, isSettledJob, isWorking, type Job, type Lease } from "./state.ts";
+import {
+  isDedicated,
+  isFinal,
+  isLeaving,
+  isQueued,
+  isSettledJob,
+  isWorking,
+  type Job,
+  type Lease,
+} from "./state.ts";
 
 /**
  * LSE-9: a serverless lease keeps its node's GPUs while it has work and for `keep_warm_s` after; then others may have
@@ -52,7 +61,7 @@ export function tend(draft: Draft): void {
       const idleAt = jobs.every(isFinal) ? (capacity.idleAt ?? now) : null;
       if (idleAt !== capacity.idleAt) draft.lease = { ...lease, capacity: { ...capacity, idleAt } };
       if (isDedicated(lease)) return;
-      const isLeft = (job: Job) => (isQueued(job) && isSettledJob(job)) || isFinal(job);
+      const isLeft = (job: Job) => (job.status === "queued" && isSettledJob(job)) || isFinal(job);
       const hasYielded = capacity.yieldAt !== null && jobs.every(isLeft);
       if (hasYielded || now >= restAt(draft.lease)) turn(draft, "resting");
       return;
@@ -62,7 +71,8 @@ export function tend(draft: Draft): void {
       if (capacity.told && jobs.some(isQueued)) turn(draft, "asking");
       return;
     case "asking":
-      if (!jobs.some(isQueued)) turn(draft, "resting");
+      // One that is offered to another lease may be back at once.
+      if (!jobs.some((job) => isQueued(job) || isLeaving(job))) turn(draft, "resting");
   }
 }
 
@@ -106,8 +116,4 @@ function turn(draft: Draft, state: "resting" | "asking"): void {
     yieldAt: null,
   };
   draft.lease = { ...lease, capacity };
-}
-
-function isQueued(job: Job): boolean {
-  return job.status === "queued";
 }

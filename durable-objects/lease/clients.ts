@@ -1,3 +1,4 @@
+import { Problem } from "@gpux/protocol/answers";
 import {
   CLIENT_CLOSE,
   CLIENT_FRAME_LIMIT,
@@ -7,6 +8,7 @@ import {
   RequestName,
   type ToClient,
 } from "@gpux/protocol/client-frames";
+import { problem } from "@gpux/protocol/errors";
 import { Address, JobId, type LeaseId } from "@gpux/protocol/ids";
 import type { JobEvent, JobView } from "@gpux/protocol/job";
 import { SessionId } from "@gpux/protocol/session";
@@ -128,6 +130,11 @@ export class ClientSockets {
     this.#byJob.set(job, waiters.add(client));
   }
 
+  /** Jobs that some client waits for the end of. */
+  awaited(): JobId[] {
+    return [...this.#byJob.keys()];
+  }
+
   unwait(client: Client, job: JobId): void {
     if (client.waits.get(job)?.told) this.#changed.add(client);
     client.waits.delete(job);
@@ -147,9 +154,16 @@ export class ClientSockets {
       const waiting = client.waits.get(job.id);
       if (waiting === undefined) continue;
       const t = job.status === "succeeded" ? "result" : "failed";
-      this.send(client, { t, ...nameOf(waiting), job: shown });
+      if (job.move?.gone) this.#refuseMoved(client, waiting.id, job.move.to);
+      else this.send(client, { t, ...nameOf(waiting), job: shown });
       this.unwait(client, job.id);
     }
+  }
+
+  /** It came to wait for the job when that was already on its way to another lease. */
+  #refuseMoved(client: Client, id: string, lease: LeaseId): void {
+    const said = problem("job_moved", client.dialler.request, undefined, { lease });
+    this.send(client, { t: "refused", id, problem: Problem.parse(said) });
   }
 
   /** ACK-1: those are accepted that are on record; `find` answers null for all others. */

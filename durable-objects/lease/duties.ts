@@ -1,11 +1,13 @@
 import type { AllocationRequest, AttestRequest } from "@gpux/protocol/attestation";
 import { fundingKey, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
+import type { LeaseId } from "@gpux/protocol/ids";
 import type { Intent, SettleIntent } from "@gpux/protocol/intent";
 import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
 import { blockReceipts } from "./blocks.ts";
 import { watchAt } from "./funding.ts";
-import { isOver, type Lease, type State } from "./state.ts";
+import { leavers, movers } from "./moves.ts";
+import { isOver, type Job, type Lease, type State } from "./state.ts";
 import { closeAskedAt, holdAt, RECLAIM_MS } from "./timers.ts";
 
 type Voucher = z.output<typeof SettleIntent>;
@@ -38,7 +40,11 @@ export type Duty =
   | { readonly key: string; readonly t: "node_rest" | "node_rouse"; readonly turn: number }
   /** The close is to be signed by an agent that was not needed until now. */
   | { readonly key: "node:dial"; readonly t: "node_dial" }
-  | { readonly key: "node:release"; readonly t: "node_release" };
+  | { readonly key: "node:release"; readonly t: "node_release" }
+  /** Jobs wait in vain: which other leases of the account would do? */
+  | { readonly key: "places"; readonly t: "places" }
+  /** These jobs are offered to that lease. */
+  | { readonly key: string; readonly t: "move"; readonly to: LeaseId; readonly jobs: readonly Job[] };
 
 export function duties(state: State, now: number): Duty[] {
   const { lease } = state;
@@ -88,6 +94,9 @@ export function duties(state: State, now: number): Duty[] {
       t: "relay",
       intent: { kind: "withdraw", account, occasion: lease.id },
     });
+  if (movers(state, now).length > 0) list.push({ key: "places", t: "places" });
+  for (const [to, jobs] of leavers(state))
+    list.push({ key: `move:${to}:${jobs[0]?.id}`, t: "move", to, jobs });
   if (isOver(lease) && !errands.released) list.push({ key: "node:release", t: "node_release" });
   return list;
 }

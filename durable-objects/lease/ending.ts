@@ -2,6 +2,9 @@ import type { LeaseEnd } from "@gpux/protocol/lease";
 import { evidenceOf } from "./billing.ts";
 import { type Draft, send } from "./draft.ts";
 
+/** An attempt on a node that left is lost after this. */
+export const GRACE_MS = 120_000;
+
 /** No new work; what was begun still ends (SPEC LSE-5). */
 export function drain(draft: Draft, why: LeaseEnd): void {
   draft.lease = { ...draft.lease, status: "draining", end: why };

@@ -1,5 +1,6 @@
 import { type AllocationRefusal, AllocationRequest } from "@gpux/protocol/attestation";
 import { LeaseTerms } from "@gpux/protocol/eip712";
+import type { JobId } from "@gpux/protocol/ids";
 import { Intent, type IntentAnswer, SettleIntent } from "@gpux/protocol/intent";
 import { wireOf } from "@gpux/protocol/wire";
 import { z } from "zod";
@@ -8,14 +9,24 @@ import type { Outcome } from "../interfaces.ts";
 import { paidForTime } from "./billing.ts";
 import type { Duty } from "./duties.ts";
 import type { Event } from "./machine.ts";
+import { carriedOf } from "./moves.ts";
 import type { Lease } from "./state.ts";
 
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
-/** A job waits for the node's GPUs, or the consumer for its money. */
+/** A job waits for the node's GPUs or for another lease, or the consumer for its money. */
 const LAST_EAGER_RETRY_MS = 5_000;
+const EAGER: ReadonlySet<Duty["t"]> = new Set(["node_rouse", "node_dial", "places", "move"]);
 /** Longer than a duty usually takes, short enough for one that a crash interrupted. */
 const STAND_BY_MS = 5_000;
+
+/** What duties need of the lease that its state does not say. */
+interface Around {
+  /** Jobs whose end a client's own socket waits for here. */
+  awaited(): readonly JobId[];
+  /** The highest number in the journal. */
+  lastEvent(): number;
+}
 
 /**
  * Carries out duties: one call each, then the event that its answer is. Which are under way and when the others may
@@ -23,11 +34,13 @@ const STAND_BY_MS = 5_000;
  */
 export class Errands {
   readonly #env: ObjectEnv;
+  readonly #around: Around;
   readonly #running = new Set<string>();
   readonly #retry = new Map<string, { tries: number; at: number }>();
 
-  constructor(env: ObjectEnv) {
+  constructor(env: ObjectEnv, around: Around) {
     this.#env = env;
+    this.#around = around;
   }
 
   /**
@@ -63,7 +76,7 @@ export class Errands {
     });
     this.#running.delete(duty.key);
     // An answer that leaves the duty standing (pending, refused, unreachable) must not be asked for in a tight loop.
-    const most = duty.t === "node_rouse" || duty.t === "node_dial" ? LAST_EAGER_RETRY_MS : LAST_RETRY_MS;
+    const most = EAGER.has(duty.t) ? LAST_EAGER_RETRY_MS : LAST_RETRY_MS;
     const at = Date.now() + Math.min(most, FIRST_RETRY_MS * 2 ** tries);
     this.#retry.set(duty.key, { tries: tries + 1, at });
     report(answered);
@@ -130,6 +143,19 @@ export class Errands {
           paidForTime(lease, lease.settled),
         );
         return { t: "errand", done: "released" };
+      case "places": {
+        // Whoever made the quote is one of them, if not both.
+        const accounts = new Set([lease.terms.consumerSigner, lease.terms.payer]);
+        const known = await Promise.all(
+          Array.from(accounts, (each) => this.#env.ACCOUNT.getByName(each).places(lease.id)),
+        );
+        return { t: "places", leases: [...new Set(known.flat())], awaited: this.#around.awaited() };
+      }
+      case "move": {
+        const carried = duty.jobs.map((job) => carriedOf(lease, job));
+        const answer = await this.#env.LEASE.getByName(duty.to).adopt(carried, this.#around.lastEvent());
+        return { t: "moved", to: duty.to, taken: answer.taken, declined: answer.declined };
+      }
     }
   }
 

@@ -9,9 +9,11 @@ import { type Draft, note, put, send } from "./draft.ts";
 import { inFrames, type Run } from "./runs.ts";
 import {
   type Attempt,
+  attemptsOf,
   currentAttempt,
   inTurn,
   isDedicated,
+  isQueued,
   isTerminal,
   isWorking,
   type Job,
@@ -66,31 +68,8 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   const known = jobs.get(arrival.job);
   if (known !== undefined)
     return isSame(known, arrival) ? null : { ok: false, code: "idempotency_key_reused" };
-  if (lease.status === "quoted")
-    return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
-  if (lease.status !== "funding" && lease.status !== "active" && lease.status !== "suspended")
-    return { ok: false, code: "lease_closed" };
-  // A node may say that it stops before the funding has landed: what came then would be aborted at once.
-  if (lease.drainAt !== null) return refuse("lease_closed", "its node is about to stop");
-  if (now + arrival.request.timeouts.execution_s * 1_000 > windUpAt(lease))
-    return {
-      ok: false,
-      code: "lease_closed",
-      detail: "it ends before the job's execution time-out",
-    };
-  if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
-    return { ok: false, code: "queue_full" };
-
-  const funded = pledged(lease);
-  const needed = committed(draft) + mostOf(lease, arrival.request);
-  if (needed > funded)
-    return {
-      ok: false,
-      code: "lease_underfunded",
-      detail: `${needed} would be committed, ${funded} is funded`,
-    };
-  raiseAllowance(draft, arrival.request.allowance);
-  if (needed > ceiling(draft.lease)) return { ok: false, code: "allowance_required", cumulative: needed };
+  const refusal = roomFor(draft, arrival.request, arrival.request.max_price);
+  if (refusal !== null) return refusal;
 
   draft.lease = { ...draft.lease, arrivals: lease.arrivals + 1 };
   put(draft, {
@@ -104,6 +83,32 @@ export function admit(draft: Draft, arrival: Arrival): Refusal | null {
   });
   note(draft, arrival.job, "status", { status: "queued" });
   return null;
+}
+
+/** Whether the lease takes one more such job, which may cost `most`. An allowance that it brings counts from here on. */
+export function roomFor(draft: Draft, request: JobRequest, most: bigint): Refusal | null {
+  const { lease, jobs, now } = draft;
+  if (lease.status === "quoted")
+    return { ok: false, code: "payment_required", detail: "the lease is not funded yet" };
+  if (lease.status !== "funding" && lease.status !== "active" && lease.status !== "suspended")
+    return { ok: false, code: "lease_closed" };
+  // A node may say that it stops before the funding has landed: what came then would be aborted at once.
+  if (lease.drainAt !== null) return refuse("lease_closed", "its node is about to stop");
+  if (now + request.timeouts.execution_s * 1_000 > windUpAt(lease))
+    return { ok: false, code: "lease_closed", detail: "it ends before the job's execution time-out" };
+  if ([...jobs.values()].filter((job) => !isTerminal(job)).length >= QUEUE_LIMIT)
+    return { ok: false, code: "queue_full" };
+
+  const funded = pledged(lease);
+  const needed = committed(draft) + mostOf(lease, { max_price: most });
+  if (needed > funded)
+    return {
+      ok: false,
+      code: "lease_underfunded",
+      detail: `${needed} would be committed, ${funded} is funded`,
+    };
+  raiseAllowance(draft, request.allowance);
+  return needed > ceiling(draft.lease) ? { ok: false, code: "allowance_required", cumulative: needed } : null;
 }
 
 /** JOB-2: whether an arrival asks for what a known job of its id is. */
@@ -120,7 +125,8 @@ export function raiseAllowance(draft: Draft, offered: JobRequest["allowance"]): 
     draft.lease = { ...draft.lease, allowance: offered };
 }
 
-function arrived(
+/** As a job begins here. */
+export function arrived(
   id: JobId,
   n: number,
   request: JobRequest,
@@ -143,6 +149,9 @@ function arrived(
     receipt: null,
     kept: [],
     checkpoint: null,
+    move: null,
+    been: [],
+    past: null,
   };
 }
 
@@ -191,16 +200,18 @@ export function sideBySide({ mode, concurrency, resources }: QuoteText): number 
 
 /** JOB-3: sends queued jobs, by priority and then the oldest first, as long as fewer are starting or running than may be side by side. */
 export function dispatch(draft: Draft): void {
-  const { status, awayAt, text } = draft.lease;
+  const { status, awayAt, drainAt, text } = draft.lease;
   if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
+  // A node that is about to stop begins nothing (LSE-10).
+  if (drainAt !== null) return;
   const runs: Run[] = [];
   let busy = 0;
   for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
   for (const job of inTurn(draft.jobs.values())) {
     if (busy >= sideBySide(text)) break;
-    if (job.status !== "queued") continue;
+    if (!isQueued(job)) continue;
     busy += 1;
-    const token = { epoch: draft.lease.epoch, n: job.attempts.length + 1 };
+    const token = { epoch: draft.lease.epoch, n: attemptsOf(job) + 1 };
     const attempt: Attempt = { token, sentAt: draft.now, startedAt: null, endedAt: null, outcome: null };
     const sent: Job = { ...job, status: "starting", attempts: [...job.attempts, attempt] };
     put(draft, sent);
@@ -217,6 +228,8 @@ export function keepsWork(lease: Lease, { request }: Job): boolean {
 
 /** A job as its agent is told to run it. */
 export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
+  // Also on a lease that never gives way, of a job that has moved there: what it has done is paid for.
+  const goesOn = job.checkpoint !== null && draft.lease.keeps;
   return {
     job: job.id,
     attempt: token,
@@ -225,7 +238,7 @@ export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
     execution_ms: executionMs(draft.lease, job),
     max_price: leftOf(job),
     committed: committed(draft),
-    ...(keepsWork(draft.lease, job) ? { checkpoint: job.checkpoint } : {}),
+    ...(goesOn || keepsWork(draft.lease, job) ? { checkpoint: job.checkpoint } : {}),
     ...(draft.lease.allowance === null ? {} : { allowance: draft.lease.allowance }),
   };
 }

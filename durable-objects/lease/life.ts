@@ -3,7 +3,7 @@ import type { JobEvent } from "@gpux/protocol/job";
 import type { SessionId } from "@gpux/protocol/session";
 import { bytesToHex } from "viem/utils";
 import type { ObjectEnv } from "../bindings.ts";
-import type { Caller, Refused } from "../interfaces.ts";
+import type { Caller, Carried, Refused } from "../interfaces.ts";
 import { mayNot } from "./answers.ts";
 import { ClientSockets } from "./clients.ts";
 import { BEHIND_MS, mayFollow } from "./deferral.ts";
@@ -12,8 +12,8 @@ import { Errands } from "./errands.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { SessionTable } from "./session-table.ts";
 import { LeaseSessions, mayBringBack } from "./sessions.ts";
-import { AgentSocket, Watchers } from "./sockets.ts";
-import { isSettled, isTerminal, type Job, type State, type Tick } from "./state.ts";
+import { AgentSocket, Watchers, watchEnd } from "./sockets.ts";
+import { isGone, isSettled, isTerminal, type Job, type State, type Tick } from "./state.ts";
 import { LeaseStore } from "./store.ts";
 import type { Shell } from "./submission.ts";
 import { issue, withTickets } from "./tickets.ts";
@@ -55,10 +55,13 @@ export class Life implements Shell {
     this.#ctx = ctx;
     this.agent = new AgentSocket(ctx);
     this.watchers = new Watchers(ctx);
-    this.#errands = new Errands(env);
     this.#store = new LeaseStore(ctx.storage.sql);
     this.#state = this.#store.load();
     this.clients = new ClientSockets(ctx, this.#state?.lease.id ?? null);
+    this.#errands = new Errands(env, {
+      awaited: () => this.clients.awaited(),
+      lastEvent: () => this.#store.lastEvent,
+    });
     this.#seen = this.#state?.lease.seen ?? 0;
     this.#sessions = this.#openSessions();
     // Its agent was there, and with the connection may be gone what was answered last (SPEC ACK-5).
@@ -111,7 +114,8 @@ export class Life implements Shell {
       return this.watchers.acceptLease(this.#store.leaseEvents(lease.id, after), isSettled(lease));
     const job = this.job(id);
     if (job === null) return null;
-    return this.watchers.accept(id, this.#store.events(id, after, ALL_EVENTS), isTerminal(job));
+    const missed = this.#store.events(id, after, ALL_EVENTS);
+    return this.watchers.accept(id, missed, isTerminal(job) ? watchEnd(job) : null);
   }
 
   /**
@@ -148,6 +152,7 @@ export class Life implements Shell {
       if (isTerminal(job)) this.#sessions.ended(job);
       this.waiters.changed(id);
       this.clients.changed(job, (each) => jobView(result.next, each, now));
+      if (isGone(job)) this.watchers.end(job);
     }
     if (before.lease.block !== null && lease.block === null) this.waiters.changed("block");
     const { status, topUps } = lease;
@@ -284,6 +289,19 @@ export class Life implements Shell {
     };
     const isSure = () => this.#state === null || !mayBringBack(this.#state, Date.now());
     return new LeaseSessions(new SessionTable(this.#ctx.storage.sql), ofSession, isSure);
+  }
+
+  /**
+   * Another lease's job. Its lines, which go on here, are numbered above those that it has: `lastEvent`. An answer is for
+   * good: the other lease may ask again, long after.
+   */
+  adopt(carried: Carried, lastEvent: number): boolean {
+    if (this.#state === null || this.#store.hasDeclined(carried.job)) return false;
+    if (this.job(carried.job) !== null) return true;
+    this.#store.skipTo(lastEvent);
+    if (this.apply({ t: "adopt", carried }).ok) return true;
+    this.#store.decline(carried.job);
+    return false;
   }
 
   /** It has no row yet: should a crash take it, its agent's ticket brings it back. */

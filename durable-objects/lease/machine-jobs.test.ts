@@ -1,12 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { committed } from "./billing.ts";
 import { duties } from "./duties.ts";
+import { GRACE_MS } from "./ending.ts";
 import { CANCEL_MS } from "./jobs.ts";
+import type { Event } from "./machine.ts";
 import { claimsOf } from "./signatures.ts";
 import { ALLOWANCE, FUND, FUNDED, funded, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
 import { active, gpu, of, running, Scene, signed } from "./testing/scene.ts";
 import { issue, redeem } from "./tickets.ts";
-import { GRACE_MS } from "./timers.ts";
 import { jobView } from "./view.ts";
 
 const SECRET = `0x${"5e".repeat(32)}` as const;
@@ -314,6 +315,9 @@ describe("a job", () => {
   });
 });
 
+/** The account has no other lease that would do. */
+const NOWHERE: Event = { t: "places", leases: [], awaited: [] };
+
 describe("LSE-10 a node that is about to stop", () => {
   const draining = (deadline_s: number) => said({ t: "drain", seq: 2, deadline_s });
   const timeouts = { queue_s: 600, start_s: 60, execution_s: 600 };
@@ -325,15 +329,15 @@ describe("LSE-10 a node that is about to stop", () => {
     return scene.tell(said({ t: "started", seq: 1, ...of(scene, 1) }), submission(scene.state, 2));
   }
 
-  it("begins nothing more: what waits ends at once and free, and no job is taken", () => {
-    const scene = busy().tell(draining(60));
+  it("begins nothing more: what no other lease would have ends free, and no job is taken", () => {
+    const scene = busy().tell(draining(60), NOWHERE);
     expect(scene.job(2)).toMatchObject({ status: "aborted", price: 0n, failure: { code: "node_draining" } });
     expect(scene.try(submission(scene.state, 3))).toMatchObject({ code: "lease_closed" });
     expect(scene.job(1).status).toBe("running");
   });
 
   it("lets what runs end, and the lease with it, by the provider's doing", () => {
-    const scene = busy().tell(draining(60));
+    const scene = busy().tell(draining(60), NOWHERE);
     scene.after(59_000).tell(said({ t: "result", seq: 3, ...of(scene, 1), ms: 59_000, gpu, outputs: [] }));
     expect(scene.job(1)).toMatchObject({ status: "succeeded", billedMs: 59_000 });
     scene.tell(signed(scene, 4));
@@ -347,7 +351,7 @@ describe("LSE-10 a node that is about to stop", () => {
   it("breaks off at its deadline what still runs, free of charge", () => {
     const scene = busy().tell(draining(60)).after(59_999);
     expect(scene.job(1).status).toBe("running");
-    scene.after(1);
+    scene.after(1).tell(NOWHERE);
     expect(scene.job(1)).toMatchObject({
       status: "failed",
       price: 0n,
@@ -361,18 +365,20 @@ describe("LSE-10 a node that is about to stop", () => {
   it("may come earlier than it said, never later", () => {
     const scene = busy()
       .tell(draining(60), said({ t: "drain", seq: 3, deadline_s: 600 }))
-      .after(60_000);
+      .after(60_000)
+      .tell(NOWHERE);
     expect(scene.job(1).status).toBe("failed");
     const sooner = busy()
       .tell(draining(60), said({ t: "drain", seq: 3, deadline_s: 10 }))
-      .after(10_000);
+      .after(10_000)
+      .tell(NOWHERE);
     expect(sooner.job(1).status).toBe("failed");
   });
 
   it("ends a lease that rested and now has work, instead of letting it wait", () => {
     const scene = active().tell({ t: "errand", done: "opened" }).after(300_000);
     scene.tell({ t: "capacity", turn: 1, blocker: null }, { t: "gone" }, submission(scene.state, 1));
-    scene.tell({ t: "capacity", turn: 2, blocker: "node_draining" });
+    scene.tell({ t: "capacity", turn: 2, blocker: "node_draining" }, NOWHERE);
     expect(scene.job(1)).toMatchObject({ status: "aborted", failure: { code: "node_draining" } });
     expect(scene.state.lease).toMatchObject({ status: "closing", end: { reason: "node_drained" } });
     expect(duties(scene.state, scene.now).map(({ key }) => key)).toContain("node:dial");

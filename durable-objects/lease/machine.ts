@@ -1,10 +1,11 @@
 import type { FromLease } from "@gpux/protocol/frames";
 import { type AutoTopUp, fundingKey, type LeaseFunding } from "@gpux/protocol/funding";
-import type { Address, Bytes32, HexBytes, JobId } from "@gpux/protocol/ids";
+import type { Address, Bytes32, HexBytes, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { IntentDone, IntentKind, IntentRefusalCode } from "@gpux/protocol/intent";
 import type { JobRequest } from "@gpux/protocol/job";
 import { LeaseTransaction } from "@gpux/protocol/lease";
 import type { FundingPlan } from "@gpux/protocol/order";
+import type { Carried } from "../interfaces.ts";
 import { giveUpRaises, leave, refill } from "./auto-top-up.ts";
 import { type Arrivals, admitAll } from "./batch.ts";
 import { completeBlock, settleDue, settleNow } from "./blocks.ts";
@@ -16,9 +17,10 @@ import { extend } from "./extension.ts";
 import { fund, funded, fundingRefused, reserve, topUp, unfunded } from "./funding.ts";
 import { type Arrival, admit, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
+import { adopt, moved, offer } from "./moves.ts";
 import { cancel } from "./outcome.ts";
 import { breakClock } from "./service.ts";
-import { isFinal, isOpenedFromCredit, isTerminal, type State, withoutSettled } from "./state.ts";
+import { isFinal, isLeaving, isOpenedFromCredit, isTerminal, type State, withoutSettled } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 import { advance } from "./timers.ts";
 
@@ -64,6 +66,16 @@ export type Event =
   | ({ readonly t: "submit" } & Arrival)
   | ({ readonly t: "submit_all" } & Arrivals)
   | { readonly t: "cancel"; readonly job: JobId }
+  /** Leases that would do for jobs that wait here in vain; `awaited`: jobs that stay (moves.ts). */
+  | { readonly t: "places"; readonly leases: readonly LeaseId[]; readonly awaited: readonly JobId[] }
+  /** What the lease that was asked to take jobs has answered. */
+  | {
+      readonly t: "moved";
+      readonly to: LeaseId;
+      readonly taken: readonly JobId[];
+      readonly declined: readonly JobId[];
+    }
+  | { readonly t: "adopt"; readonly carried: Carried }
   | { readonly t: "close" }
   /** Its order is given up: nothing can land for it. */
   | { readonly t: "let_go" }
@@ -158,9 +170,18 @@ function apply(draft: Draft, event: Event): Refusal | null {
       const job = draft.jobs.get(event.job);
       if (job === undefined) return refuse("job_unknown");
       if (isTerminal(job)) return refuse("job_ended");
+      if (isLeaving(job)) return refuse("job_moving");
       cancel(draft, job);
       return null;
     }
+    case "places":
+      offer(draft, event.leases, event.awaited);
+      return null;
+    case "moved":
+      moved(draft, event);
+      return null;
+    case "adopt":
+      return adopt(draft, event.carried);
     case "close":
       return close(draft);
     case "let_go":

@@ -8,7 +8,8 @@ import type { FundingPlan } from "@gpux/protocol/order";
 import { placeOf } from "@gpux/protocol/place";
 import type { SessionId } from "@gpux/protocol/session";
 import type { ObjectEnv } from "../bindings.ts";
-import type { Caller, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
+import type { Caller, Carried, HoldRequest, LeaseRpc, Outcome, PaymentNeeded } from "../interfaces.ts";
+import type { Moved } from "../moved.ts";
 import { allocationFault } from "./allocation.ts";
 import { fundingAnswer, isLanding, refusalOf, topUpAnswer } from "./answers.ts";
 import { ClientInbox } from "./client-inbox.ts";
@@ -17,7 +18,7 @@ import { Inbox } from "./inbox.ts";
 import { Life } from "./life.ts";
 import { Outputs } from "./outputs.ts";
 import { quotedLease } from "./quoted.ts";
-import { isFinal, isTerminal, type Job } from "./state.ts";
+import { isFinal, isLeaving, isTerminal, type Job } from "./state.ts";
 import { takeIn } from "./submission.ts";
 import { accept } from "./upgrades.ts";
 import { jobView, leaseView, tickView } from "./view.ts";
@@ -26,6 +27,8 @@ const LONGEST_WAIT_MS = 60_000;
 /** Of those that nobody comes back for, so many are remembered. */
 const MOST_AWAITED = 10_000;
 const FUNDING_WAIT_MS = 3_000;
+/** A job that is offered to another lease is soon there, or back. */
+const MOVING_WAIT_MS = 5_000;
 /** How long a quote stands for its order once its node is reserved: until all others are, and the order is decided. */
 const RESERVED_MS = 60_000;
 const ALARM_RETRY_MS = 10_000;
@@ -129,9 +132,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const taken = await takeIn(this.#life, as, asked, false);
     if (!taken.ok) return taken;
     const [job] = await this.#answered([id], waitMs);
-    return job === undefined
-      ? { ok: false, code: "job_unknown" }
-      : { ok: true, job, replayed: taken.replayed };
+    if (job === undefined) return { ok: false, code: "job_unknown" };
+    return this.#moved(id) ?? { ok: true, job, replayed: taken.replayed };
   }
 
   async submitAll(
@@ -172,6 +174,8 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     if (refusal !== null) return refusal;
     const job = this.#life.job(id);
     if (job === null) return { ok: false, code: "job_unknown" };
+    const moved = this.#moved(id);
+    if (moved !== null) return moved;
     if (!isTerminal(job)) return { ok: false, code: "job_not_ended" };
     const { allowance: _spent, ...request } = job.request;
     const again = allowance === null ? request : { ...request, allowance };
@@ -182,7 +186,22 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     const refusal = this.#life.mayNot(as);
     if (this.#life.state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
     const [job] = await this.#answered([id], waitMs);
-    return job === undefined ? { ok: false, code: "job_unknown" } : { ok: true, job };
+    if (job === undefined) return { ok: false, code: "job_unknown" };
+    return this.#moved(id) ?? { ok: true, job };
+  }
+
+  async adopt(
+    jobs: readonly Carried[],
+    lastEvent: number,
+  ): Promise<{ readonly taken: JobId[]; readonly declined: JobId[] }> {
+    const taken = jobs.filter((each) => this.#life.adopt(each, lastEvent)).map(({ job }) => job);
+    return { taken, declined: jobs.map(({ job }) => job).filter((job) => !taken.includes(job)) };
+  }
+
+  /** Null: the job is here, or nowhere. */
+  #moved(id: JobId): Moved | null {
+    const move = this.#life.job(id)?.move;
+    return move?.gone ? { ok: false, code: "job_moved", lease: move.to } : null;
   }
 
   /**
@@ -219,6 +238,9 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
     if (refusal !== null) return refusal;
     const job = this.#life.job(id);
     if (job === null) return { ok: false, code: "job_unknown" };
+    if (isLeaving(job)) await this.#life.waiters.change(id, MOVING_WAIT_MS);
+    const moved = this.#moved(id);
+    if (moved !== null) return moved;
     // Asking twice is asking once; only a job that ended otherwise cannot be canceled any more.
     if (job.status !== "canceled") {
       const result = isTerminal(job)

@@ -4,7 +4,7 @@ import { bill } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import { type Draft, note, put } from "./draft.ts";
 import { begin, deadline, keepsWork, sendCancel, withAttempt } from "./jobs.ts";
-import { currentAttempt, type Job } from "./state.ts";
+import { attemptsOf, costOf, currentAttempt, isLeaving, type Job } from "./state.ts";
 
 /** How a job's attempt ends, and what that costs (SPEC JOB-6, JOB-8, MTR-2). Each function changes the draft only. */
 
@@ -19,6 +19,8 @@ interface Ending {
 }
 
 export function finish(draft: Draft, job: Job, ending: Ending): void {
+  // It may be another lease's by now: that one's answer comes first (moves.ts).
+  if (isLeaving(job)) return;
   const attempt = currentAttempt(job);
   // One that was lost or gave way before says why itself (JOB-8), however the job's wait for the next one ends.
   const closed =
@@ -48,10 +50,11 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
       : { lease: draft.lease, job: ended };
   draft.lease = { ...billed.lease, jobsEnded: billed.lease.jobsEnded + 1 };
   put(draft, billed.job);
+  const cost = costOf(billed.job);
   note(draft, job.id, "status", {
     status: ending.status,
-    price: billed.job.price.toString(),
-    billed_ms: billed.job.billedMs,
+    price: cost.price.toString(),
+    billed_ms: cost.billedMs,
     ...(code === undefined ? {} : { error: code }),
   });
 }
@@ -87,7 +90,7 @@ export function keep(
   requeue(draft, { ...billed.job, kept, receipt: null, checkpoint: said.checkpoint }, YIELDED);
 }
 
-function requeue(draft: Draft, job: Job, outcome: string): void {
+export function requeue(draft: Draft, job: Job, outcome: string): void {
   const attempt = currentAttempt(job);
   if (attempt === undefined) return;
   const closed = withAttempt(job, { ...attempt, endedAt: draft.now, outcome });
@@ -101,9 +104,10 @@ function requeue(draft: Draft, job: Job, outcome: string): void {
   note(draft, job.id, "status", { status: "queued" });
 }
 
-/** Attempts that count against `retries`. */
-function spentAttempts(job: Job): number {
-  return job.attempts.filter(({ outcome }) => outcome !== YIELDED).length;
+/** Attempts that count against `retries`: none that gave way, or that its node's end broke off before the job moved. */
+function spentAttempts({ attempts, past }: Job): number {
+  const all = [...(past?.attempts ?? []), ...attempts];
+  return all.filter(({ outcome }) => outcome !== YIELDED && outcome !== "node_draining").length;
 }
 
 /**
@@ -119,8 +123,7 @@ export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failur
 /** Nobody will try this job again, and nothing is charged for it. */
 export function giveUp(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
   if (job.cancelAskedAt !== null) finish(draft, job, { status: "canceled", charged: false });
-  else
-    finish(draft, job, { status: job.attempts.length === 0 ? "aborted" : "failed", failure, charged: false });
+  else finish(draft, job, { status: attemptsOf(job) === 0 ? "aborted" : "failed", failure, charged: false });
 }
 
 /** What the agent said went wrong. A code that we do not know is the provider's own affair, and so its fault. */
@@ -154,7 +157,7 @@ function waitedFor({ lease }: Draft): { detail?: string } {
 /** JOB-4: a job that outlived its time-out ends, whether or not anybody is there to say so. */
 export function expire(draft: Draft, job: Job): void {
   const { at, why } = deadline(draft, job);
-  if (draft.now < at) return;
+  if (draft.now < at || isLeaving(job)) return;
   // MTR-7: without the agent's word nobody knows how long it ran. The socket may be dead and not known to be, the job
   // long over; a bill by our clock alone would be one that the agent rightly does not sign.
   if (why === "cancel") return finish(draft, job, { status: "canceled", charged: false });

@@ -3,6 +3,7 @@ import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { wireText } from "@gpux/protocol/wire";
+import { movedReason } from "../moved.ts";
 import { isTerminal, type Job } from "./state.ts";
 
 const AGENT = "agent";
@@ -20,6 +21,11 @@ function isOpen(socket: WebSocket): boolean {
 function closeQuietly(socket: WebSocket, code: number, reason: string): void {
   const synthetic = code === 1005 || code === 1006 || code === 1015;
   socket.close(synthetic ? 1000 : code, synthetic ? "" : reason);
+}
+
+/** Why nobody watches the job here any more. */
+export function watchEnd({ move }: Job): string {
+  return move?.gone ? movedReason(move.to) : "the job has ended";
 }
 
 /** The lease's data socket. It hibernates; after a wake it is found by its tag. The newest connection counts. */
@@ -89,13 +95,19 @@ export class Watchers {
     this.#ctx = ctx;
   }
 
-  /** First what was missed, then what comes; the socket closes after the job's end. */
-  accept(job: JobId, missed: readonly JobEvent[], ended: boolean): Response {
+  /** First what was missed, then what comes; the socket closes after the job's end (`end`: how, where that has been). */
+  accept(job: JobId, missed: readonly JobEvent[], end: string | null): Response {
     const { 0: client, 1: server } = new WebSocketPair();
     this.#ctx.acceptWebSocket(server, [job]);
     for (const event of missed) server.send(JSON.stringify(event));
-    if (ended) server.close(1000, "the job has ended");
+    if (end !== null) server.close(1000, end);
     return new Response(null, { status: 101, webSocket: client });
+  }
+
+  /** Nothing more of the job will happen here. */
+  end(job: Job): void {
+    for (const socket of this.#ctx.getWebSockets(job.id))
+      if (isOpen(socket)) socket.close(1000, watchEnd(job));
   }
 
   /** As {@link accept}, of the lease itself; the socket closes when there is nothing left to happen to it. */
@@ -126,7 +138,7 @@ export class Watchers {
       for (const socket of sockets) {
         if (!isOpen(socket)) continue;
         socket.send(JSON.stringify(event));
-        if (ends) socket.close(1000, "the job has ended");
+        if (ends) socket.close(1000, watchEnd(job));
       }
     }
   }

@@ -7,6 +7,7 @@ import {
   Checkpoint,
   JobRequest,
   JobStatus,
+  JobView,
   Output,
   SignedAllowance,
   TERMINAL,
@@ -60,6 +61,15 @@ const ReceiptState = z.strictObject({
 export const Tick = z.strictObject({ from: Time, to: Time, receipt: ReceiptState });
 export type Tick = z.output<typeof Tick>;
 
+/** What a job did on the leases that it has come from. */
+const Past = z.strictObject({
+  /** As they are shown, in order. */
+  attempts: z.array(JobView.shape.attempts.element),
+  price: Amount,
+  billedMs: z.int().min(0),
+});
+export type Past = z.output<typeof Past>;
+
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({
   id: JobId,
@@ -90,6 +100,12 @@ export const Job = z.strictObject({
   kept: z.array(ReceiptState).default([]),
   /** What the last of those has kept: the next attempt goes on from it. */
   checkpoint: Checkpoint.nullable().default(null),
+  /** Which lease was asked to take it; `gone`: that one has it (moves.ts). */
+  move: z.strictObject({ to: LeaseId, gone: z.boolean() }).nullable().default(null),
+  /** Leases that have had it, or would not have it: it is offered to none of them again. */
+  been: z.array(LeaseId).default([]),
+  /** Null: it came here first. */
+  past: Past.nullable().default(null),
 });
 export type Job = z.output<typeof Job>;
 
@@ -234,8 +250,38 @@ export interface State {
   readonly jobs: ReadonlyMap<JobId, Job>;
 }
 
-export function isTerminal(job: Pick<Job, "status">): boolean {
-  return TERMINAL.has(job.status);
+/** Over for this lease: it has ended, or another lease has it. */
+export function isTerminal(job: Pick<Job, "status"> & Partial<Pick<Job, "move">>): boolean {
+  return TERMINAL.has(job.status) || isGone(job);
+}
+
+export function isGone({ move }: Partial<Pick<Job, "move">>): boolean {
+  return move?.gone === true;
+}
+
+/** Another lease was asked to take it and has not answered: until then nobody knows whose it is. */
+export function isLeaving({ move }: Pick<Job, "move">): boolean {
+  return move !== null && !move.gone;
+}
+
+/** It waits for its turn here. */
+export function isQueued(job: Job): boolean {
+  return job.status === "queued" && job.move === null;
+}
+
+/** Of all its attempts, those on other leases too: what they cost, and how long they are paid for. */
+export function costOf({ price, billedMs, past }: Job): {
+  readonly price: bigint;
+  readonly billedMs: number;
+} {
+  return past === null
+    ? { price, billedMs }
+    : { price: past.price + price, billedMs: past.billedMs + billedMs };
+}
+
+/** How many attempts there were, on whichever lease. */
+export function attemptsOf({ attempts, past }: Job): number {
+  return (past?.attempts.length ?? 0) + attempts.length;
 }
 
 /** Nothing more will happen to it: it may leave memory. */

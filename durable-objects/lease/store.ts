@@ -29,6 +29,7 @@ const MIGRATIONS = [
   TAIL_TABLE,
   SESSION_UNSURE,
   SESSION_TURN,
+  "CREATE TABLE declined (job TEXT PRIMARY KEY) WITHOUT ROWID",
 ] as const;
 
 /** Entries of the lease's own journal; past it only its status is written, however often its node comes and goes. */
@@ -226,6 +227,20 @@ export class LeaseStore {
 
   get lastEvent(): number {
     return this.#last;
+  }
+
+  /** The journal goes on above this number. */
+  skipTo(last: number): void {
+    this.#last = Math.max(this.#last, last);
+  }
+
+  /** Another lease's job that this one would not have. */
+  decline(job: JobId): void {
+    this.#sql.exec("INSERT OR IGNORE INTO declined VALUES (?)", job);
+  }
+
+  hasDeclined(job: JobId): boolean {
+    return this.#sql.exec("SELECT 1 FROM declined WHERE job = ?", job).toArray().length > 0;
   }
 }
 

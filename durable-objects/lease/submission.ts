@@ -2,6 +2,7 @@ import { consumerOf } from "@gpux/protocol/consumer-signature";
 import type { JobId } from "@gpux/protocol/ids";
 import { inputHash } from "@gpux/protocol/job";
 import type { Caller, Outcome, PaymentNeeded, Refused } from "../interfaces.ts";
+import type { Moved } from "../moved.ts";
 import { paymentNeeded } from "./answers.ts";
 import { batchHash, highestAllowance } from "./batch.ts";
 import { hasherOf } from "./billing.ts";
@@ -34,7 +35,7 @@ interface Judged {
 }
 
 /** Whether these jobs may be asked for, but for the signature of the allowance that they bring. */
-export function judge(shell: Shell, as: Caller, arrivals: readonly Arrival[]): Judged | Refused {
+export function judge(shell: Shell, as: Caller, arrivals: readonly Arrival[]): Judged | Refused | Moved {
   const refusal = shell.mayNot(as);
   const { state } = shell;
   if (state === null || refusal !== null) return refusal ?? { ok: false, code: "lease_unknown" };
@@ -43,6 +44,7 @@ export function judge(shell: Shell, as: Caller, arrivals: readonly Arrival[]): J
     const known = shell.job(arrival.job);
     if (known === null) fresh.push(arrival);
     else if (!isSame(known, arrival)) return { ok: false, code: "idempotency_key_reused" };
+    else if (known.move?.gone) return { ok: false, code: "job_moved", lease: known.move.to };
   }
   if (fresh.length === 0) return { ok: true, fresh, offered: null };
   const { lease } = state;

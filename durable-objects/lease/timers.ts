@@ -4,13 +4,15 @@ import { executionMs } from "./billing.ts";
 import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
-import { askClose, drain, end, lapse } from "./ending.ts";
+import { askClose, drain, end, GRACE_MS, lapse } from "./ending.ts";
 import { SUSPENDED_MS, watchAt } from "./funding.ts";
 import { deadline, sendCancel } from "./jobs.ts";
-import { expire, giveUp, giveWay, lose } from "./outcome.ts";
+import { mayMove } from "./moves.ts";
+import { expire, giveUp, giveWay, lose, requeue } from "./outcome.ts";
 import { isCounted, keepTime, serviceAt } from "./service.ts";
 import {
   isDedicated,
+  isLeaving,
   isOver,
   isTerminal,
   isWorking,
@@ -20,9 +22,11 @@ import {
   windUpAt,
 } from "./state.ts";
 
-/** An attempt on a node that left is lost after this; the lease itself much later. */
-export const GRACE_MS = 120_000;
+/** A lease whose node left is lost after this; its attempts much earlier. */
 export const LOST_MS = 15 * 60_000;
+
+/** After its node's end a job waits so long to be told of another lease. */
+const PLACE_MS = 10_000;
 
 /** How long a close's signatures hold. */
 const CLOSE_VALID_S = 3_600;
@@ -83,12 +87,17 @@ function leaveOut(draft: Draft): void {
       giveUp(draft, job, { code: "lease_ended" });
 }
 
-/** LSE-10: a node that is about to stop begins nothing; what runs may end until `at`. None of it is charged. */
+/**
+ * LSE-10: a node that is about to stop begins nothing; what runs may end until `at`. None of it is charged. What can go
+ * on elsewhere waits for a lease to be found (JOB-11), but not for long after the node has gone.
+ */
 function breakOff(draft: Draft, at: number): void {
   for (const job of draft.jobs.values()) {
     if (isTerminal(job) || (job.status === "running" && draft.now < at)) continue;
     if (job.status !== "queued") sendCancel(draft, job, "the node is about to stop");
-    giveUp(draft, job, { code: "node_draining" });
+    const mayWait = draft.now < at + PLACE_MS && mayMove(draft.lease, { ...job, status: "queued" });
+    if (!mayWait) giveUp(draft, job, { code: "node_draining" });
+    else if (job.status !== "queued") requeue(draft, job, "node_draining");
   }
 }
 
@@ -164,19 +173,21 @@ export function wakeAt(state: State, now: number): number {
   at = Math.min(at, restAt(lease));
   const { yieldAt } = lease.capacity;
   if (yieldAt !== null && yieldAt > now) at = Math.min(at, yieldAt);
-  if (lease.drainAt !== null && lease.drainAt > now) at = Math.min(at, lease.drainAt);
+  for (const stop of lease.drainAt === null ? [] : [lease.drainAt, lease.drainAt + PLACE_MS])
+    if (stop > now) at = Math.min(at, stop);
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
   if (lease.awayAt === null) at = Math.min(at, blockAt(state), serviceAt(state));
-  let attempts = false;
+  let hasWork = false;
   for (const job of state.jobs.values()) {
-    if (isTerminal(job)) continue;
+    if (isTerminal(job) || isLeaving(job)) continue;
     at = Math.min(at, deadline(state, job).at);
-    attempts ||= job.status !== "queued";
+    hasWork ||= job.status !== "queued" || mayMove(lease, job);
   }
   const isAwaited = wantsAgent(lease) && lease.status !== "funding" && lease.status !== "quoted";
   if (lease.awayAt === null || !isAwaited) return at;
-  return Math.min(at, lease.awayAt + LOST_MS, attempts ? lease.awayAt + GRACE_MS : never);
+  const grace = lease.awayAt + GRACE_MS;
+  return Math.min(at, lease.awayAt + LOST_MS, hasWork && grace > now ? grace : never);
 }
 
 /** A lease that is over may be forgotten after its retention, or at once when nobody ever paid for it. */

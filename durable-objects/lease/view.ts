@@ -7,9 +7,12 @@ import { billableMs, committed, priceOf } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import {
   type Attempt,
+  costOf,
   currentAttempt,
   endsAt,
   inTurn,
+  isGone,
+  isLeaving,
   isOpenedFromCredit,
   isOver,
   isTerminal,
@@ -28,6 +31,7 @@ export function jobView(state: State, job: Job, now: number): JobView {
   const startedAt = currentAttempt(job)?.startedAt ?? null;
   const running = job.status === "running" && startedAt !== null;
   const soFar = running ? Math.min(Math.max(0, now - startedAt), billableMs(lease, job)) : 0;
+  const cost = costOf(job);
   const path = `/v1/jobs/${job.id}`;
   return {
     id: job.id,
@@ -41,24 +45,30 @@ export function jobView(state: State, job: Job, now: number): JobView {
     created_at: time(job.createdAt),
     ...(startedAt === null ? {} : { started_at: time(startedAt) }),
     ...(job.endedAt === null ? {} : { ended_at: time(job.endedAt) }),
-    attempts: job.attempts.map((attempt, at) => ({
-      n: attempt.token.n,
-      node: lease.terms.providerSigner,
-      ...(attempt.startedAt === null ? {} : { started_at: time(attempt.startedAt) }),
-      ...(attempt.endedAt === null ? {} : { ended_at: time(attempt.endedAt) }),
-      ...(attempt.outcome === null ? {} : { outcome: attempt.outcome }),
-      ...paidFor(job, attempt, at === job.attempts.length - 1),
-    })),
+    attempts: attemptViews(lease, job),
     max_price: job.request.max_price,
-    price: running ? job.price + priceOf(lease, soFar) : job.price,
-    billed_ms: running ? job.billedMs + soFar : job.billedMs,
+    price: running ? cost.price + priceOf(lease, soFar) : cost.price,
+    billed_ms: running ? cost.billedMs + soFar : cost.billedMs,
     ...(job.checkpoint === null ? {} : { checkpoint: job.checkpoint }),
-    ...(job.status === "queued" ? { wait: waitOf(state, job) } : {}),
+    ...(job.status === "queued" && !isGone(job) ? { wait: waitOf(state, job) } : {}),
     outputs: job.outputs.map((output, n) => ({ ...output, url: `${path}/outputs/${n}` })),
     ...receiptOf(job),
     ...failureOf(job),
     urls: { get: path, events: `${path}/events`, cancel: `${path}/cancel` },
   };
+}
+
+/** All of them, those on other leases first. */
+export function attemptViews(lease: Lease, job: Job): JobView["attempts"] {
+  const own = job.attempts.map((attempt, at) => ({
+    n: attempt.token.n,
+    node: lease.terms.providerSigner,
+    ...(attempt.startedAt === null ? {} : { started_at: time(attempt.startedAt) }),
+    ...(attempt.endedAt === null ? {} : { ended_at: time(attempt.endedAt) }),
+    ...(attempt.outcome === null ? {} : { outcome: attempt.outcome }),
+    ...paidFor(job, attempt, at === job.attempts.length - 1),
+  }));
+  return [...(job.past?.attempts ?? []), ...own];
 }
 
 /** J3: the last one is charged, and before it those that gave way and kept what they had done. */
@@ -86,6 +96,7 @@ function waitOf(state: State, job: Job): NonNullable<JobView["wait"]> {
       ...(lease.status === "funding" ? { [lease.openedAt === null ? "funding" : "confirmations"]: 1 } : {}),
       ...(isHeld(lease) ? {} : { [lease.capacity.blocker ?? "warming"]: 1 }),
       ...(lease.capacity.yieldAt === null ? {} : { yielding: 1 }),
+      ...(isLeaving(job) ? { moving: 1 } : {}),
       ...(lease.awayAt === null || !isHeld(lease) ? {} : { node_away: 1 }),
       ...(ahead === 0 ? {} : { jobs_ahead: ahead }),
     },

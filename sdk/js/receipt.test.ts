@@ -1,4 +1,5 @@
 import { NO_JOB, Receipt } from "@gpux/protocol/eip712";
+import { LeaseId } from "@gpux/protocol/ids";
 import { JobView } from "@gpux/protocol/job";
 import { TickView } from "@gpux/protocol/lease";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
@@ -48,6 +49,38 @@ it("CKP-2 passes a receipt of each attempt that is paid, and they make up what t
   expect(await verifyKept(told({ billed_ms: 1 }), context)).toMatchObject([{ code: "price_mismatch" }]);
   expect(await verifyKept(told({ n: 3 }), context)).toMatchObject([{ code: "job_mismatch" }]);
   expect(await verifyKept(job, context)).toEqual([]);
+});
+
+it("JOB-11 of a job that has moved each lease's receipts pass by that lease's terms", async () => {
+  const { job, context } = await setUp();
+  const { receipt: last, ...rest } = job;
+  if (last === undefined) throw new Error("the scripted edge gave no receipt");
+  const elsewhere = LeaseId.parse(`lse_${"b".repeat(32)}`);
+  const plain = Receipt.parse(last.receipt);
+  const kept = await signedReceipt({ ...plain, outputHashes: [], attempt: 1 });
+  const attempts = JobView.shape.attempts.parse([
+    {
+      n: 1,
+      node: job.node,
+      lease_id: job.lease_id,
+      outcome: "yielded",
+      paid: "40000",
+      billed_ms: job.billed_ms,
+      receipt: kept,
+    },
+  ]);
+  // It began on the lease of these terms and ended on another.
+  const moved = { ...rest, receipt: last, attempts, lease_id: elsewhere, price: 80_000n };
+  expect(await verifyKept(moved, context)).toMatchObject([{ ok: true, receipt: { attempt: 1 } }]);
+  expect(await verifyReceipt(moved, context)).toMatchObject({ code: "lease_mismatch" });
+  // And the other way about: what was paid on another lease is for that one's terms to judge.
+  const came = {
+    ...moved,
+    lease_id: job.lease_id,
+    attempts: attempts.map((a) => ({ ...a, lease_id: elsewhere })),
+  };
+  expect(await verifyKept(came, context)).toEqual([]);
+  expect(await verifyReceipt({ ...came, billed_ms: 2 * job.billed_ms }, context)).toMatchObject({ ok: true });
 });
 
 const OTHER = `0x${"0d".repeat(20)}` as const;

@@ -1,6 +1,6 @@
 import { canonicalJson } from "@gpux/protocol/canonical";
 import { digest, escrowDomain, type LeaseTerms, leaseIdHash, NO_JOB, Receipt } from "@gpux/protocol/eip712";
-import { type Address, leaseIdOf } from "@gpux/protocol/ids";
+import { type Address, type LeaseId, leaseIdOf } from "@gpux/protocol/ids";
 import {
   inputHash,
   type JobRequest,
@@ -53,18 +53,29 @@ export async function verifyReceipt(job: JobView, context: ReceiptContext): Prom
   if (job.receipt === undefined) return fail("receipt_missing", "the job has none (yet)");
   const kept = job.attempts.filter(({ receipt }) => receipt !== undefined);
   return checkOfJob(job, job.receipt, context, {
+    lease: job.lease_id,
     outputs: job.outputs,
     price: kept.reduce((left, { paid = 0n }) => left - paid, job.price),
     billedMs: kept.reduce((left, { billed_ms = 0 }) => left - billed_ms, job.billed_ms),
   });
 }
 
-/** As {@link verifyReceipt}, of each attempt that gave way and kept what it had done, in order. */
+/**
+ * As {@link verifyReceipt}, of each attempt on the lease of `terms` that gave way and kept what it had done, in order. A job
+ * that has moved (SPEC JOB-11) has such attempts on other leases as well: `attempts[].lease_id` names them.
+ */
 export async function verifyKept(job: JobView, context: ReceiptContext): Promise<ReceiptCheck[]> {
   const checks: ReceiptCheck[] = [];
-  for (const { n, receipt, paid = 0n, billed_ms: billedMs = 0 } of job.attempts) {
-    if (receipt === undefined) continue;
-    const check = await checkOfJob(job, receipt, context, { outputs: [], price: paid, billedMs });
+  const here = leaseIdOf(leaseIdHash(escrowDomain(context), context.terms));
+  for (const {
+    n,
+    receipt,
+    paid = 0n,
+    billed_ms: billedMs = 0,
+    lease_id: lease = job.lease_id,
+  } of job.attempts) {
+    if (receipt === undefined || lease !== here) continue;
+    const check = await checkOfJob(job, receipt, context, { lease, outputs: [], price: paid, billedMs });
     const isOther = check.ok && check.receipt.attempt !== n;
     checks.push(isOther ? fail("job_mismatch", "of another attempt") : check);
   }
@@ -76,6 +87,7 @@ async function checkOfJob(
   signed: SignedReceipt,
   context: ReceiptContext,
   expected: {
+    readonly lease: LeaseId;
     readonly outputs: readonly Output[];
     readonly price: bigint;
     readonly billedMs: number;
@@ -87,7 +99,7 @@ async function checkOfJob(
   const domain = escrowDomain(context);
   if (receipt.leaseId !== leaseIdHash(domain, context.terms))
     return fail("lease_mismatch", "of another lease");
-  if (job.lease_id !== leaseIdOf(receipt.leaseId)) return fail("lease_mismatch", "of another lease");
+  if (expected.lease !== leaseIdOf(receipt.leaseId)) return fail("lease_mismatch", "of another lease");
   if (receipt.node !== context.terms.providerSigner) return fail("lease_mismatch", "of another node");
   if (receipt.job !== keccak256(stringToBytes(job.id))) return fail("job_mismatch", "of another job");
   if (context.request !== undefined && receipt.inputHash !== `0x${await inputHash(context.request)}`) {

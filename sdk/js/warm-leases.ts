@@ -65,12 +65,21 @@ export function committed(lease: WarmLease): bigint {
   return sum;
 }
 
+/** What the job cost on this lease. */
+function paidOn(lease: LeaseId, { lease_id: last, price, attempts }: JobView): bigint {
+  const elsewhere = attempts.filter((each) => each.lease_id !== undefined);
+  if (lease !== last)
+    return elsewhere.reduce((sum, { lease_id, paid = 0n }) => sum + (lease_id === lease ? paid : 0n), 0n);
+  return elsewhere.reduce((left, { paid = 0n }) => left - paid, price);
+}
+
 export function createWarmLeases(): WarmLeases {
   const leases = new Map<string, WarmLease>();
   const settle = (lease: WarmLease, job: JobView) => {
-    if (!TERMINAL.has(job.status)) return false;
+    // Of one that has moved only what it did here is this lease's.
+    if (!TERMINAL.has(job.status) && lease.id === job.lease_id) return false;
     lease.open.delete(job.id);
-    if (!lease.ended.has(job.id)) lease.spent += job.price;
+    if (!lease.ended.has(job.id)) lease.spent += paidOn(lease.id, job);
     lease.ended.add(job.id);
     return true;
   };
@@ -108,9 +117,8 @@ export function createWarmLeases(): WarmLeases {
       if (!settle(lease, job)) lease.open.set(job.id, maxPrice);
     },
     saw(job) {
-      const lease = leases.get(job.lease_id);
       // Only what this client booked: the rest was in `spent` when the lease was adopted.
-      if (lease?.open.has(job.id)) settle(lease, job);
+      for (const lease of leases.values()) if (lease.open.has(job.id)) settle(lease, job);
     },
   };
 }

@@ -17,6 +17,7 @@ import { startPriceOf } from "@gpux/protocol/tariff";
 import { AccountOrders } from "./account-orders.ts";
 import { AccountSessions } from "./account-sessions.ts";
 import { Actor, type Flow } from "./actor.ts";
+import { askWhereItIs } from "./moved.ts";
 import type { JobSeen } from "./seen.ts";
 import { askAs } from "./session-keys.ts";
 import {
@@ -217,8 +218,11 @@ export class AccountObject extends Actor implements AccountDoor {
     if (!begun.ok) return begun;
     if (begun.replay !== null) {
       const { job, lease } = begun.replay;
-      const door = this.#setting.lease(lease);
-      const known = yield* this.#onLease(by, session, door, "job", (as) => door.job(as, job));
+      const self = this;
+      const known = yield* askWhereItIs(lease, function* (at) {
+        const door = self.#setting.lease(at);
+        return yield* self.#onLease(by, session, door, "job", (as) => door.job(as, job));
+      });
       return known.ok ? { ...known, replayed: true } : known;
     }
     this.#underway.add(scope);
@@ -235,6 +239,13 @@ export class AccountObject extends Actor implements AccountDoor {
     } finally {
       this.#underway.delete(scope);
     }
+  }
+
+  *places(lease: LeaseId): Flow<LeaseId[]> {
+    yield* [];
+    const { machines, schedule } = this.#setting;
+    const { now } = schedule;
+    return machines.account.placesFor(this.#leases.get(lease) ?? null, this.#liveLeases(now), now);
   }
 
   /** As in durable-objects/account/object.ts: it vouches for the session itself. */

@@ -67,6 +67,10 @@ export class Buyer {
   }
 
   demand(): Demand {
+    if (this.#setting.isScattered) {
+      const tier = this.#setting.isSpot || this.#random.chance(0.5) ? "yieldable" : "firm";
+      return { tier, resources: { gpus: 1, cpu: 0, memory_gb: 0 } };
+    }
     return {
       tier: this.#random.chance(this.#setting.isSpot ? 0.9 : 0.3) ? "yieldable" : "firm",
       resources: {
@@ -88,6 +92,11 @@ export class Buyer {
 
   #wanted(): Wanted {
     const demand = this.demand();
+    if (this.#setting.isScattered) {
+      const keep_warm_s = this.#random.pick([0, 5, 300]);
+      const usual = { duration_s: 3_600, extendable_s: 0, mode: "serverless", amount: 2_000_000n } as const;
+      return { demand, keep_warm_s, ...usual };
+    }
     const duration_s = this.#random.pick([300, 600, 1_800, 3_600]);
     return {
       demand,

@@ -1,4 +1,5 @@
 import type { Caller, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
+import { movedTo } from "@gpux/durable-objects/moved";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import { type JobRequest, type RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import type { Demand } from "@gpux/protocol/resources";
@@ -6,11 +7,12 @@ import type { SessionId } from "@gpux/protocol/session";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow, Unreachable } from "./actor.ts";
 import { Buyer } from "./buyer.ts";
+import { askWhereItIs } from "./moved.ts";
 import type { Purse } from "./purse.ts";
 import type { Random } from "./random.ts";
 import type { JobSeen } from "./seen.ts";
 import { askAs, type SessionHabits, SessionKeys } from "./session-keys.ts";
-import { type Setting, sleep } from "./setting.ts";
+import { type LeaseDoor, type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
 
 /** A request that may be made again under its key. */
@@ -105,8 +107,10 @@ export class Consumer extends Actor {
     const dice = this.#random.next();
     // Nobody asks a full market for more all the time.
     if (this.#buyer.leases.length === 0 && dice >= 0.4) return this.#again();
-    if (this.#buyer.leases.length === 0 || dice < (this.#buyer.leases.length < 3 ? 0.08 : 0.02))
-      return this.#random.chance(0.25) ? this.#buyer.openTogether() : this.#buyer.open();
+    const { isScattered } = this.#setting;
+    const [few, many] = isScattered ? [0.25, 0.02] : [0.08, 0.02];
+    if (this.#buyer.leases.length === 0 || dice < (this.#buyer.leases.length < 3 ? few : many))
+      return !isScattered && this.#random.chance(0.25) ? this.#buyer.openTogether() : this.#buyer.open();
     if (dice < 0.6) return this.#newOrder();
     if (dice < 0.7) return this.#again();
     if (dice < 0.8) return this.#cancel();
@@ -129,10 +133,11 @@ export class Consumer extends Actor {
     const number = Number.parseInt(this.address.slice(2, 4), 16) * 1_000 + this.#made;
     const checkpoint = number % 2 === 0;
     // Of those that want their work kept, half have some to lose.
-    const isLong = checkpoint && (this.#setting.isSpot || number % 4 === 0);
+    const isOften = this.#setting.isSpot || this.#setting.isScattered;
+    const isLong = checkpoint && (isOften || number % 4 === 0);
     const execution_s = isLong ? 120 : this.#random.pick([2, 10, 60]);
     const timeouts = {
-      queue_s: this.#random.pick([5, 300, 600]),
+      queue_s: this.#random.pick(this.#setting.isScattered ? [300, 600] : [5, 300, 600]),
       start_s: this.#random.pick([5, 60]),
       execution_s,
     };
@@ -228,9 +233,24 @@ export class Consumer extends Actor {
     const ask = (as: Caller) =>
       network.call(this, lease, what, () => lease.submit(as, id, request, order.waitMs), true);
     const account = this.#setting.account(this.address);
-    return yield* askAs(this.address, order.session, ask, (session, needs) => {
+    const answer = yield* askAs(this.address, order.session, ask, (session, needs) => {
       const admit = () => account.admitSession(session, lease.id, needs);
       return network.call(this, account, "admit session", admit, true);
+    });
+    const to = movedTo(answer);
+    if (to === null) return answer;
+    const found = yield* this.#askWhereItIs(to, "job", (door) => door.job(this.address, id));
+    return found.ok ? { ...found, replayed: true } : found;
+  }
+
+  #askWhereItIs<Answer extends object>(
+    first: LeaseId,
+    what: string,
+    ask: (door: LeaseDoor) => Flow<Answer>,
+  ): Flow<Answer> {
+    return askWhereItIs(first, (id) => {
+      const door = this.#setting.lease(id);
+      return this.#setting.network.call(this, door, what, () => ask(door), true);
     });
   }
 
@@ -253,7 +273,8 @@ export class Consumer extends Actor {
     const opened = this.#buyer.leases.find((each) => each.hash === asked.lease_hash);
     if (opened === undefined) return;
     const { hasher, keyring } = this.#setting;
-    const cumulative = BigInt(asked.cumulative) + (this.#random.chance(0.4) ? 100_000n : 0n);
+    const [share, ahead] = this.#setting.isScattered ? [0.9, 1_000_000n] : [0.4, 100_000n];
+    const cumulative = BigInt(asked.cumulative) + (this.#random.chance(share) ? ahead : 0n);
     const digest = hasher.allowance({ leaseId: opened.hash, cumulative });
     this.#setting.watch.allowed(opened.hash, cumulative);
     order.request = {
@@ -309,14 +330,7 @@ export class Consumer extends Actor {
     );
     if (known.length === 0) return;
     const { id, lease } = this.#random.pick(known.slice(-4));
-    const door = this.#setting.lease(lease);
-    const answer = yield* this.#setting.network.call(
-      this,
-      door,
-      "cancel",
-      () => door.cancel(this.address, id),
-      true,
-    );
+    const answer = yield* this.#askWhereItIs(lease, "cancel", (door) => door.cancel(this.address, id));
     if (answer.ok && !this.#truth.canceled.has(id)) this.#truth.canceled.set(id, this.#setting.schedule.now);
   }
 
@@ -331,10 +345,15 @@ export class Consumer extends Actor {
     const known = this.#orders.flatMap(({ acknowledged }) => (acknowledged === null ? [] : [acknowledged]));
     if (known.length === 0) return;
     const { id, lease } = this.#random.pick(known);
-    const door = this.#setting.lease(lease);
+    let door = this.#setting.lease(lease);
     let after = 0;
     for (let piece = 0; piece < 2; piece += 1) {
       const from = after;
+      if (piece > 0) {
+        // Its lines go on where it is by now.
+        const found = yield* this.#askWhereItIs(lease, "job", (each) => each.job(this.address, id));
+        if (found.ok) door = this.#setting.lease(found.job.lease);
+      }
       const answer = yield* this.#setting.network.call(this, door, "events", () =>
         door.events(this.address, id, from),
       );

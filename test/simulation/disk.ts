@@ -11,6 +11,10 @@ export interface Disk {
   state: State | null;
   readonly jobs: Map<JobId, Job>;
   readonly journal: Line[];
+  /** Numbers above which the journal was to go on. */
+  readonly skips: Set<number>;
+  /** Other leases' jobs that this one would not have. */
+  readonly declined: Set<JobId>;
   /** Written at once, never with what follows behind. */
   readonly sessions: Map<SessionId, SessionRow>;
   /** In ms; infinity while none is set. */
@@ -18,7 +22,15 @@ export interface Disk {
 }
 
 export function emptyDisk(): Disk {
-  return { state: null, jobs: new Map(), journal: [], sessions: new Map(), alarm: Number.POSITIVE_INFINITY };
+  return {
+    state: null,
+    jobs: new Map(),
+    journal: [],
+    skips: new Set(),
+    declined: new Set(),
+    sessions: new Map(),
+    alarm: Number.POSITIVE_INFINITY,
+  };
 }
 
 export function save(disk: Disk, state: State, jobs: Iterable<Job>): void {
@@ -26,9 +38,14 @@ export function save(disk: Disk, state: State, jobs: Iterable<Job>): void {
   for (const job of jobs) disk.jobs.set(job.id, job);
 }
 
+/** The highest number that the journal has, or is to go on above. */
+export function lastEventOf({ journal, skips }: Disk): number {
+  return Math.max(journal.at(-1)?.id ?? 0, ...skips);
+}
+
 /** Numbers the entries and keeps them; `isTwice`: they are one half written again, as only a planted bug does. */
 export function append(disk: Disk, entries: readonly Entry[], isTwice: boolean): void {
-  const after = disk.journal.length;
+  const after = lastEventOf(disk);
   const apart = isTwice ? entries.length / 2 : Number.POSITIVE_INFINITY;
   for (const [at, entry] of entries.entries())
     disk.journal.push({ ...entry, id: after + (at < apart ? at : at - apart) + 1 });

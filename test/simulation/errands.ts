@@ -1,9 +1,11 @@
 import type { Outcome } from "@gpux/durable-objects/interfaces";
 import type { Duty } from "@gpux/durable-objects/lease/duties";
 import type { Event } from "@gpux/durable-objects/lease/machine";
+import { carriedOf } from "@gpux/durable-objects/lease/moves";
 import type { Lease } from "@gpux/durable-objects/lease/state";
+import type { LeaseId } from "@gpux/protocol/ids";
 import type { Intent, IntentAnswer } from "@gpux/protocol/intent";
-import { type Actor, type Flow, settled } from "./actor.ts";
+import { type Actor, type Flow, settled, Unreachable } from "./actor.ts";
 import type { Setting } from "./setting.ts";
 
 /** As in durable-objects/lease/errands.ts. */
@@ -11,17 +13,21 @@ const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 30_000;
 const STAND_BY_MS = 5_000;
 const LAST_EAGER_RETRY_MS = 5_000;
+const EAGER: ReadonlySet<Duty["t"]> = new Set(["node_rouse", "node_dial", "places", "move"]);
 
 /** Carries out a lease's duties, one call each, as durable-objects/lease/errands.ts does; all of it is memory. */
 export class Errands {
   readonly #lease: Actor;
   readonly #setting: Setting;
+  readonly #lastEvent: () => number;
   readonly #running = new Set<string>();
   readonly #retry = new Map<string, { tries: number; at: number }>();
 
-  constructor(lease: Actor, setting: Setting) {
+  /** `lastEvent`: the highest number in the lease's journal. */
+  constructor(lease: Actor, setting: Setting, lastEvent: () => number) {
     this.#lease = lease;
     this.#setting = setting;
+    this.#lastEvent = lastEvent;
   }
 
   nextTry(duties: readonly Duty[], now: number): number {
@@ -42,7 +48,7 @@ export class Errands {
       const tries = this.#retry.get(duty.key)?.tries ?? 0;
       this.#lease.run(this.#perform(lease, duty), (answered) => {
         this.#running.delete(duty.key);
-        const most = duty.t === "node_rouse" || duty.t === "node_dial" ? LAST_EAGER_RETRY_MS : LAST_RETRY_MS;
+        const most = EAGER.has(duty.t) ? LAST_EAGER_RETRY_MS : LAST_RETRY_MS;
         const at = this.#setting.schedule.now + Math.min(most, FIRST_RETRY_MS * 2 ** tries);
         this.#retry.set(duty.key, { tries: tries + 1, at });
         report(answered.ok ? answered.value : null);
@@ -119,6 +125,27 @@ export class Errands {
         const node = this.#setting.node(lease.terms.providerSigner);
         yield* network.call(me, node, "dial", () => node.dial(lease.id), true);
         return null;
+      }
+      case "places": {
+        const leases: LeaseId[] = [];
+        for (const each of new Set([lease.terms.consumerSigner, lease.terms.payer])) {
+          const account = this.#setting.account(each);
+          leases.push(...(yield* network.call(me, account, "places", () => account.places(lease.id), true)));
+        }
+        return { t: "places", leases: [...new Set(leases)], awaited: [] };
+      }
+      case "move": {
+        const { to } = duty;
+        const carried = duty.jobs.map((job) => carriedOf(lease, job));
+        const door = this.#setting.lease(to);
+        const last = this.#lastEvent();
+        try {
+          const answer = yield* network.call(me, door, "adopt", () => door.adopt(carried, last), true);
+          return { t: "moved", to, ...answer };
+        } catch (error) {
+          if (this.#setting.machines.shell.asksAgain || !(error instanceof Unreachable)) throw error;
+          return { t: "moved", to, taken: [], declined: carried.map(({ job }) => job) };
+        }
       }
     }
   }

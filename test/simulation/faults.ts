@@ -164,6 +164,8 @@ export interface Climate {
   readonly behindMs: number;
   /** Yieldable leases, long jobs, and owners who want their machines back all the time. */
   readonly isSpot: boolean;
+  /** Leases of one account on many nodes, which are there now and then: what waits on one moves to another. */
+  readonly isScattered: boolean;
 }
 
 export function climateOf(random: Random): Climate {
@@ -183,7 +185,14 @@ export function climateOf(random: Random): Climate {
     meanPauseMs: random.pick([2_000, 8_000, 30_000]),
     behindMs: random.pick([BEHIND_MS, 4_000]),
     isSpot,
+    isScattered: false,
   };
+}
+
+/** Nodes of one GPU each go for long, stop and give way all the time, and whoever has a lease has one on another node too. */
+export function scattered(climate: Climate): Climate {
+  const faults = [...climate.faults, "drain", "drain", "claim", "offline", "kill", "evict"];
+  return { ...climate, faults, meanPauseMs: Math.min(climate.meanPauseMs, 8_000), isScattered: true };
 }
 
 /** For those who ask for job after job: disks are slow, and objects die with what they have not written. */

@@ -4,8 +4,11 @@ import { sideBySide } from "@gpux/durable-objects/lease/jobs";
 import type { Event } from "@gpux/durable-objects/lease/machine";
 import { YIELDED } from "@gpux/durable-objects/lease/outcome";
 import {
+  attemptsOf,
+  costOf,
   currentAttempt,
   isDedicated,
+  isLeaving,
   isOver,
   isTerminal,
   type Job,
@@ -58,6 +61,7 @@ export class LeaseLedger {
   /** Status by the journal's word. */
   readonly #told = new Map<JobId, JobStatus>();
   #lines = 0;
+  #last = 0;
   readonly #restored = new Set<JobId>();
   readonly #signed = new Map<number, string>();
   /** When its node was given up, or its terms ran out before it was closed; in ms. */
@@ -95,14 +99,17 @@ export class LeaseLedger {
         this.#told.set(job, JobStatus.parse(data.status));
   }
 
-  /** J6: numbered without gap or double, and only ever longer. */
-  journal(lines: readonly { readonly id: number }[]): void {
-    for (let at = this.#lines; at < lines.length; at += 1)
+  /** J6: numbered without gap or double but where it was to skip (JOB-11), and only ever longer. */
+  journal({ journal: lines, skips }: Pick<Disk, "journal" | "skips">): void {
+    for (const line of lines.slice(this.#lines)) {
+      const isNext = line.id === this.#last + 1;
       hold(
-        lines[at]?.id === at + 1,
+        isNext || (line.id > this.#last && skips.has(line.id - 1)),
         "J6 the journal has no gap and no double",
-        () => `${this.id} line ${at + 1} is ${lines[at]?.id}`,
+        () => `${this.id} line ${line.id} comes after ${this.#last}`,
       );
+      this.#last = line.id;
+    }
     hold(lines.length >= this.#lines, "J6 the journal forgets nothing", () => this.id);
     this.#lines = lines.length;
   }
@@ -167,7 +174,7 @@ export class LeaseLedger {
     }
     if (was !== undefined)
       this.forgiven += receiptsOf(was).filter((each) => !receiptsOf(job).some((is) => isOf(is, each))).length;
-    if (was?.status === "queued" && job.status === "aborted")
+    if (was?.status === "queued" && was.move === null && job.status === "aborted")
       hold(
         now <= was.queuedAt + was.request.timeouts.queue_s * 1_000 + 1_000 ||
           after.lease.status === "expired",
@@ -177,18 +184,22 @@ export class LeaseLedger {
     const inFlight = job.status === "starting" || job.status === "running" ? 1 : 0;
     for (const attempt of job.attempts.slice(0, job.attempts.length - inFlight))
       hold(attempt.endedAt !== null, "J4 only a closed attempt makes room for another", () => job.id);
+    const elsewhere = job.past?.attempts ?? [];
     job.attempts.forEach((attempt, at) => {
-      hold(attempt.token.n === at + 1, "J3 attempts are counted", () => job.id);
+      hold(attempt.token.n === elsewhere.length + at + 1, "J3 attempts are counted", () => job.id);
     });
-    const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED);
+    const spent = [...elsewhere, ...job.attempts].filter(
+      ({ outcome }) => outcome !== YIELDED && outcome !== "node_draining",
+    );
     hold(spent.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
+    const cost = costOf(job);
     hold(
-      job.price <= job.request.max_price,
+      cost.price <= job.request.max_price,
       "M2 no job costs more than max_price",
-      () => `${job.id} costs ${job.price}`,
+      () => `${job.id} costs ${cost.price}`,
     );
     hold(
-      job.billedMs <= job.request.timeouts.execution_s * 1_000,
+      cost.billedMs <= job.request.timeouts.execution_s * 1_000,
       "MTR-1 no more is billed than the time-out",
       () => job.id,
     );
@@ -203,7 +214,7 @@ export class LeaseLedger {
 
   /** J3: before the last attempt those are charged that gave way and kept what they had done, for that. */
   #keep(job: Job, { attempt: n, billedMs }: Receipt): void {
-    const attempt = job.attempts[n - 1];
+    const attempt = job.attempts.find(({ token }) => token.n === n);
     const runs = attempt === undefined ? [] : (this.#truth.runs.get(runKey(job.id, attempt.token)) ?? []);
     const run = runs.find(({ kept }) => kept !== null);
     hold(
@@ -216,7 +227,7 @@ export class LeaseLedger {
       "MTR-1 no more is billed than was kept",
       () => `${job.id} attempt ${n}: ${billedMs} ms of ${run?.kept?.ms}`,
     );
-    if (n === job.attempts.length)
+    if (n === attemptsOf(job))
       hold(
         job.checkpoint !== null && runs.some(({ kept }) => kept?.sha256 === job.checkpoint?.sha256),
         "CKP-1 what was paid for is there to go on from",
@@ -346,7 +357,7 @@ export class LeaseLedger {
     if (isOver(lease)) {
       hold(lease.end !== null, "J4 an end has a reason", () => this.id);
       for (const job of after.jobs.values())
-        hold(isTerminal(job), "J1 no job outlives its lease", () => job.id);
+        hold(isTerminal(job) || isLeaving(job), "J1 no job outlives its lease", () => job.id);
     }
   }
 }

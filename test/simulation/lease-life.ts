@@ -1,3 +1,4 @@
+import type { Carried } from "@gpux/durable-objects/interfaces";
 import { mayFollow } from "@gpux/durable-objects/lease/deferral";
 import { type Event, prune, type Step } from "@gpux/durable-objects/lease/machine";
 import { type LeaseSessions, mayBringBack } from "@gpux/durable-objects/lease/sessions";
@@ -9,7 +10,7 @@ import type { SessionId } from "@gpux/protocol/session";
 import type { Actor } from "./actor.ts";
 import { Behind } from "./behind.ts";
 import { Bell } from "./bell.ts";
-import { emptyDisk, sessionRows } from "./disk.ts";
+import { emptyDisk, lastEventOf, sessionRows } from "./disk.ts";
 import { Errands } from "./errands.ts";
 import type { LeaseConnection, Setting } from "./setting.ts";
 
@@ -44,9 +45,13 @@ export class LeaseLife {
     this.#id = id;
     this.#object = object;
     this.#setting = setting;
-    this.#errands = new Errands(object, setting);
+    this.#errands = this.#newErrands();
     this.#changed = new Bell(setting.schedule);
     this.#sessions = this.#openSessions();
+  }
+
+  #newErrands(): Errands {
+    return new Errands(this.#object, this.#setting, () => lastEventOf(this.disk));
   }
 
   get sessions(): LeaseSessions {
@@ -91,7 +96,7 @@ export class LeaseLife {
     this.#state = this.disk.state;
     this.#seen = this.#state?.lease.seen ?? 0;
     this.#sessions = this.#openSessions();
-    this.#errands = new Errands(this.#object, this.#setting);
+    this.#errands = this.#newErrands();
     this.#asleep = true;
     this.#alarmAt = Number.POSITIVE_INFINITY;
     if (this.connection !== null && !this.connection.objectOpen) this.connection = null;
@@ -165,7 +170,7 @@ export class LeaseLife {
     this.#isWritingSoon = false;
     if (this.#behind.isEmpty) return;
     this.#behind.write(this.disk);
-    this.#setting.watch.journal(this.#id, this.disk.journal);
+    this.#setting.watch.journal(this.#id, this.disk);
     this.#acknowledge();
   }
 
@@ -177,6 +182,17 @@ export class LeaseLife {
   /** A job in memory or of the table. */
   job(id: JobId): Job | null {
     return this.#state?.jobs.get(id) ?? this.#behind.job(id) ?? this.disk.jobs.get(id) ?? null;
+  }
+
+  /** As in durable-objects/lease/life.ts. */
+  adopt(carried: Carried, lastEvent: number): boolean {
+    const { numbersOn } = this.#setting.machines.shell;
+    if (this.#state === null || this.disk.declined.has(carried.job)) return false;
+    if (this.job(carried.job) !== null) return true;
+    if (numbersOn && lastEvent > lastEventOf(this.disk)) this.disk.skips.add(lastEvent);
+    if (this.apply({ t: "adopt", carried }).ok) return true;
+    this.disk.declined.add(carried.job);
+    return false;
   }
 
   ring(at: number): void {

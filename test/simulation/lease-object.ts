@@ -1,12 +1,20 @@
-import type { Caller, HoldRequest, Outcome, PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import type {
+  Caller,
+  Carried,
+  HoldRequest,
+  Outcome,
+  PaymentNeeded,
+  Refused,
+} from "@gpux/durable-objects/interfaces";
 import { isLanding, mayNot, refusalOf, topUpAnswer } from "@gpux/durable-objects/lease/answers";
 import { HOT } from "@gpux/durable-objects/lease/deferral";
 import { fundingFault, topUpFault } from "@gpux/durable-objects/lease/funding";
 import { quotedLease } from "@gpux/durable-objects/lease/quoted";
 import { claimsOf } from "@gpux/durable-objects/lease/signatures";
-import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { isLeaving, isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
 import { judge, type Shell, take } from "@gpux/durable-objects/lease/submission";
 import { broughtBack } from "@gpux/durable-objects/lease/tickets";
+import type { Moved } from "@gpux/durable-objects/moved";
 import { CLOSE, type FromLease, type ToLease } from "@gpux/protocol/frames";
 import { type AutoTopUp, fundingKey, isFromCredit, type LeaseFunding } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
@@ -25,6 +33,7 @@ import { inputHashOf } from "./truth.ts";
 /** As in durable-objects/lease/object.ts. */
 const CONFIRM_MS = 30 * 60_000;
 const RESERVED_MS = 60_000;
+const MOVING_WAIT_MS = 5_000;
 
 /** The shell of durable-objects/lease/object.ts and inbox.ts over the same machine, in virtual time. */
 export class LeaseObject extends Actor implements LeaseDoor {
@@ -165,7 +174,23 @@ export class LeaseObject extends Actor implements LeaseDoor {
     const taken = this.#takeIn(as, id, request);
     if (!taken.ok) return taken;
     const job = yield* this.#answered(id, waitMs);
-    return job === null ? { ok: false, code: "job_unknown" } : { ok: true, job, replayed: taken.replayed };
+    if (job === null) return { ok: false, code: "job_unknown" };
+    return this.#moved(id) ?? { ok: true, job, replayed: taken.replayed };
+  }
+
+  *adopt(
+    jobs: readonly Carried[],
+    lastEvent: number,
+  ): Flow<{ readonly taken: JobId[]; readonly declined: JobId[] }> {
+    yield* [];
+    this.#life.wake();
+    const taken = jobs.filter((each) => this.#life.adopt(each, lastEvent)).map(({ job }) => job);
+    return { taken, declined: jobs.map(({ job }) => job).filter((job) => !taken.includes(job)) };
+  }
+
+  #moved(id: JobId): Moved | null {
+    const move = this.#life.job(id)?.move;
+    return move?.gone ? { ok: false, code: "job_moved", lease: move.to } : null;
   }
 
   /** As in durable-objects/lease/submission.ts, without its waits for hashes and curves. */
@@ -227,7 +252,8 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (refusal !== null) return refusal;
     this.#life.write();
     const job = this.#life.job(id);
-    return job === null ? { ok: false, code: "job_unknown" } : { ok: true, job: this.#seen(job) };
+    if (job === null) return { ok: false, code: "job_unknown" };
+    return this.#moved(id) ?? { ok: true, job: this.#seen(job) };
   }
 
   *events(as: Address, id: JobId, after: number): Flow<Outcome<{ events: readonly Line[] }>> {
@@ -243,6 +269,9 @@ export class LeaseObject extends Actor implements LeaseDoor {
     if (refusal !== null) return refusal;
     const job = this.#life.job(id);
     if (job === null) return { ok: false, code: "job_unknown" };
+    if (isLeaving(job)) yield* this.#life.change(this.#setting.schedule.now + MOVING_WAIT_MS);
+    const moved = this.#moved(id);
+    if (moved !== null) return moved;
     if (job.status !== "canceled") {
       if (isTerminal(job)) return { ok: false, code: "job_ended" };
       const result = this.#life.apply({ t: "cancel", job: id });

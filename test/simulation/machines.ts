@@ -43,6 +43,10 @@ export interface ShellRules {
   readonly waitsForFinality: boolean;
   /** A lease that lost its agent's connection with its memory counts what is set aside for a session as used. */
   readonly doubtsAfterCrash: boolean;
+  /** A lease that was not heard is asked again whether it has the job. */
+  readonly asksAgain: boolean;
+  /** The lines of a job that came from another lease have higher numbers than those that it had there. */
+  readonly numbersOn: boolean;
   /** An account writes down what it sets aside for a session before the lease hears of it. */
   readonly setsAsideFirst: boolean;
 }
@@ -71,6 +75,7 @@ export interface Machines {
     readonly stepKey: typeof account.stepKey;
     readonly candidates: typeof account.candidates;
     readonly openQuotes: typeof account.openQuotes;
+    readonly placesFor: typeof account.placesFor;
     readonly stepOrder: typeof stepOrder;
   };
   readonly meter: {
@@ -108,6 +113,7 @@ export const PRODUCT: Machines = {
     stepKey: account.stepKey,
     candidates: account.candidates,
     openQuotes: account.openQuotes,
+    placesFor: account.placesFor,
     stepOrder,
   },
   meter: { step: meter.step, promise: meter.promise, isSigned: (check) => check() },
@@ -130,6 +136,8 @@ export const PRODUCT: Machines = {
     acknowledgesDurable: true,
     waitsForFinality: true,
     setsAsideFirst: true,
+    asksAgain: true,
+    numbersOn: true,
     doubtsAfterCrash: true,
   },
   escrow: CONTRACT,

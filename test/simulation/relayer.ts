@@ -40,6 +40,7 @@ export class Relayer extends Actor {
   readonly #takenBack = new Map<IntentKey, number>();
   /** What was done once, by whomever, and a reorganisation undid. */
   readonly #undone = new Set<IntentKey>();
+  readonly #refused = new Set<IntentKey>();
   readonly #landed: Bell;
   #strangers = 0;
   /** What each transaction of ours cost; sent again after a reorganisation it is the same one. */
@@ -88,8 +89,9 @@ export class Relayer extends Actor {
 
   /** Somebody else lands what we were asked to, before or after us. */
   supersede(choose: (intents: readonly Intent[]) => Intent): void {
-    const waiting = [...this.#known.values()].flatMap(({ intent, included }) =>
-      included === null ? [intent] : [],
+    // One that was refused and is good for a while yet is known to be a loss of time for its payer (docs/simulation.md).
+    const waiting = [...this.#known].flatMap(([key, { intent, included }]) =>
+      included === null && !this.#refused.has(key) ? [intent] : [],
     );
     if (waiting.length === 0) return;
     this.#strangers += 1;
@@ -130,7 +132,9 @@ export class Relayer extends Actor {
       return this.#done(key, intent, included, true);
     }
     // What is on its way is judged by the block that has it.
-    if (intent.kind === "allocate" && this.#isOnItsWay(key)) return { status: "pending", key, txHash: null };
+    const isMoney = intent.kind === "allocate" || intent.kind === "fund";
+    if (isMoney && this.#isOnItsWay(key)) return { status: "pending", key, txHash: null };
+    this.#refused.add(key);
     return { status: "rejected", key, code: tried.code, detail: tried.detail };
   }
 

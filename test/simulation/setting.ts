@@ -3,6 +3,7 @@ import type { Draft, Wanted } from "@gpux/durable-objects/account/quote";
 import type {
   BookEntry,
   Caller,
+  Carried,
   Found,
   HoldRequest,
   Outcome,
@@ -66,6 +67,10 @@ export interface LeaseDoor extends Actor {
   job(as: Caller, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
   events(as: Address, id: JobId, after: number): Flow<Outcome<{ events: readonly Line[] }>>;
   cancel(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
+  adopt(
+    jobs: readonly Carried[],
+    lastEvent: number,
+  ): Flow<{ readonly taken: JobId[]; readonly declined: JobId[] }>;
   close(as: Address): Flow<Outcome>;
   letGo(): Flow<void>;
   admitSession(session: SessionId, until: number, ceiling: bigint, turn: number): Flow<Outcome>;
@@ -108,6 +113,7 @@ export interface AccountDoor extends Actor {
     waitMs: number,
     session?: SessionId | null,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
+  places(lease: LeaseId): Flow<LeaseId[]>;
   openSession(id: SessionId, cap: bigint, expiresAt: number): Flow<Outcome>;
   admitSession(session: SessionId, lease: LeaseId, needs: bigint): Flow<Outcome>;
   revokeSession(id: SessionId): Flow<Outcome<{ untold: readonly LeaseId[] }>>;
@@ -130,6 +136,8 @@ export interface Setting {
   readonly behindMs: number;
   /** Most leases are yieldable, and most jobs of them long. */
   readonly isSpot: boolean;
+  /** As in faults.ts. */
+  readonly isScattered: boolean;
   lease(id: LeaseId): LeaseDoor;
   node(address: Address): NodeDoor;
   book(name: string): BookDoor;

@@ -1,8 +1,8 @@
 import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
-import { isOver, isTerminal, receiptsOf } from "@gpux/durable-objects/lease/state";
+import { isOver, isTerminal, type Job, receiptsOf } from "@gpux/durable-objects/lease/state";
 import { entryOf } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
-import type { Address } from "@gpux/protocol/ids";
+import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
 import type { Agent } from "./agent.ts";
 import { type Escrow, EXIT_DELAY_S, INCLUDED_UP_TO } from "./escrow.ts";
 import { RELEASE_DELAY_S } from "./escrow-credit.ts";
@@ -59,13 +59,9 @@ export function unrest(world: World): string {
 export function checkJobs(world: World, healedAt: number): void {
   const { truth, schedule } = world;
   for (const [id, { lease }] of truth.acknowledged) {
-    const object = world.setting.lease(lease);
-    const job = world
-      .leases()
-      .find((each) => each === object)
-      ?.job_(id);
-    hold(job !== null && job !== undefined, "J1 an acknowledged job is never lost", () => id);
-    if (job === null || job === undefined) continue;
+    const job = whereItIs(world, id, lease);
+    hold(job !== null, "J1 an acknowledged job is never lost", () => id);
+    if (job === null) continue;
     const { queue_s, start_s, execution_s } = job.request.timeouts;
     const most = (queue_s + start_s + execution_s + 10) * 1_000 * (job.request.retries + 1);
     const endedAt = job.endedAt ?? schedule.now;
@@ -88,6 +84,18 @@ export function checkJobs(world: World, healedAt: number): void {
         () => `${id} ended ${job.endedAt} after ${canceledAt}`,
       );
   }
+}
+
+/** The job as the lease has it that it moved to last. */
+function whereItIs(world: World, id: JobId, first: LeaseId): Job | null {
+  const at = (lease: LeaseId) =>
+    world
+      .leases()
+      .find((each) => each.id === lease)
+      ?.job_(id) ?? null;
+  let job = at(first);
+  while (job?.move?.gone) job = at(job.move.to);
+  return job;
 }
 
 /** J5: from here on the payers have nobody but the chain, and still get back what was not used. */
@@ -195,6 +203,7 @@ export function checkEnd(world: World, healedAt: number): void {
       () => `${receipts} of ${lease.spent}`,
     );
   }
+  world.watch.moves.end();
   checkGas(world);
   checkOrders(world);
   for (const [account, amount] of escrow.owed)

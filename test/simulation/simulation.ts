@@ -6,6 +6,9 @@ import { World } from "./world.ts";
 /** Events of the part in which everything may fail. */
 export const EVENTS = 500;
 
+/** Where jobs move, leases are opened first, on several nodes. */
+const SCATTERED = 3;
+
 /** After the faults the market must have settled within this time; a lost lease is refunded a day after its expiry. */
 const SETTLE_MS = 3 * 3_600_000;
 const AFTERMATH_MS = 30 * 3_600_000;
@@ -23,6 +26,8 @@ export interface Report {
   readonly events: number;
   readonly jobs: number;
   readonly leases: number;
+  /** Jobs that another lease took over. */
+  readonly moved: number;
   /** Token base units that leases have paid in all. */
   readonly paid: bigint;
   /** Of the virtual world, in ms. */
@@ -56,6 +61,7 @@ export function simulate(seed: number, options: Options = {}): Report {
     events: schedule.events,
     jobs: truth.acknowledged.size,
     leases: watch.ledgers.size,
+    moved: watch.moves.count,
     paid: [...world.setting.chain.escrow.leases.values()].reduce((sum, { paid }) => sum + paid, 0n),
     elapsed: schedule.now - schedule.start,
     violation,
@@ -72,7 +78,8 @@ function play(world: World, { events = EVENTS, onEvent }: Options): void {
     return true;
   };
   world.start();
-  while (schedule.events < events && next(Number.POSITIVE_INFINITY));
+  const most = world.climate.isScattered ? SCATTERED * events : events;
+  while (schedule.events < most && next(Number.POSITIVE_INFINITY));
   checkReclaim(world);
   world.heal();
   const healedAt = schedule.now;

@@ -12,6 +12,7 @@ import type { Disk } from "./disk.ts";
 import { type Escrow, INCLUDED_UP_TO } from "./escrow.ts";
 import { LeaseLedger, type Observed } from "./lease-ledger.ts";
 import type { Attested } from "./meter.ts";
+import { MoveWatch } from "./move-watch.ts";
 import type { Schedule } from "./schedule.ts";
 import type { JobSeen, Line } from "./seen.ts";
 import { SessionWatch } from "./session-watch.ts";
@@ -33,6 +34,7 @@ export class Watch {
   readonly ledgers = new Map<LeaseId, LeaseLedger>();
   readonly credit = new CreditWatch();
   readonly sessions = new SessionWatch();
+  readonly moves = new MoveWatch(this.ledgers);
   readonly #schedule: Schedule;
   readonly #truth: Truth;
   readonly #allowances = new Map<Bytes32, bigint>();
@@ -64,6 +66,7 @@ export class Watch {
     this.ledgers.get(id)?.step(observed, this.#schedule.now);
     this.credit.step(observed, this.#schedule.now);
     this.sessions.step(observed);
+    this.moves.step(id, observed);
     const { event, before, after } = observed;
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
@@ -89,8 +92,9 @@ export class Watch {
     ledger?.rewind(disk);
   }
 
-  journal(id: LeaseId, lines: readonly Line[]): void {
-    this.ledgers.get(id)?.journal(lines);
+  journal(id: LeaseId, disk: Disk): void {
+    this.ledgers.get(id)?.journal(disk);
+    this.moves.journal(id, disk.journal);
   }
 
   leaseForgotten(id: LeaseId, jobs: Iterable<Job>): void {

@@ -11,7 +11,7 @@ import { BookObject } from "./book-object.ts";
 import { Chain } from "./chain.ts";
 import { Consumer } from "./consumer.ts";
 import { Escrow } from "./escrow.ts";
-import { type Climate, climateOf, FAULTS, hurried, type Targets } from "./faults.ts";
+import { type Climate, climateOf, FAULTS, hurried, scattered, type Targets } from "./faults.ts";
 import { Keyring } from "./keyring.ts";
 import { LeaseObject } from "./lease-object.ts";
 import type { Machines } from "./machines.ts";
@@ -73,9 +73,11 @@ export class World implements Targets {
     const random = new Random(seed ^ 0x5eed_0001);
     this.#faultRandom = new Random(seed ^ 0x5eed_0002);
     const habits = new Random(seed ^ 0x5eed_0008);
-    const hasSessions = habits.chance(0.4);
+    const isScattered = new Random(seed ^ 0x5eed_000a).chance(0.25);
+    // A session's jobs do not move.
+    const hasSessions = habits.chance(0.4) && !isScattered;
     const isHurried = hasSessions && habits.chance(0.5);
-    const climate = climateOf(setup);
+    const climate = isScattered ? scattered(climateOf(setup)) : climateOf(setup);
     // What a lease knows of a session counts when it dies while its jobs are under way.
     this.climate = isHurried ? hurried(climate) : climate;
     const keyring = new Keyring();
@@ -105,17 +107,20 @@ export class World implements Targets {
       meter,
       behindMs: this.climate.behindMs,
       isSpot: this.climate.isSpot,
+      isScattered,
       lease: (id) => found(this.#leases, id, () => new LeaseObject(id, setting)),
       node: (node) => found(this.#nodes, node, () => new NodeObject(node, setting)),
       book: (name) => found(this.#books, name, () => new BookObject(name, setting)),
       account: (account) => found(this.#accounts, account, () => new AccountObject(account, setting)),
     };
     this.setting = setting;
-    this.agents = Array.from({ length: setup.int(1, 4) }, (_, at) => {
+    const drawn = setup.int(1, 4);
+    this.agents = Array.from({ length: isScattered ? 3 : drawn }, (_, at) => {
+      const offer = offerOf(setup, this.climate.isSpot);
       const provider = {
         address: address(0xb1 + at),
         payout: address(0xd1 + at),
-        offer: offerOf(setup, this.climate.isSpot),
+        offer: isScattered ? { ...offer, gpus: offer.gpus.slice(0, 1), concurrency: 1 } : offer,
         skewMs: setup.pick([0, 0, 600_000, -600_000]),
       };
       return new Agent(provider, setting, truth);
@@ -125,8 +130,10 @@ export class World implements Targets {
     const credit = new Random(seed ^ 0x5eed_0007);
     const hasCredit = credit.chance(0.5);
     const hasRepeats = new Random(seed ^ 0x5eed_0009).chance(0.25);
-    const pauses = setup.pick([1_000, 5_000, 20_000]);
-    this.consumers = Array.from({ length: setup.int(1, 3) }, (_, at) => {
+    const drawnPauses = setup.pick([1_000, 5_000, 20_000]);
+    const pauses = isScattered ? 1_000 : drawnPauses;
+    const crowd = setup.int(1, 3);
+    this.consumers = Array.from({ length: isScattered ? 1 : crowd }, (_, at) => {
       const payer = address(0xa1 + at);
       const wallet = BigInt(setup.pick([6_000_000, 60_000_000, 1_000_000_000]));
       const endow = (account: Address, amount: bigint) => {
@@ -194,7 +201,9 @@ export class World implements Targets {
     this.#adversary.run(this.#adversary.live(), () => {});
     for (const payer of this.#payers) payer.start();
     if (this.#payers.length > 0) this.#thief.run(this.#thief.live(), () => {});
-    if (climate.faults.length > 0) schedule.at(schedule.now + 5_000, "faults begin", () => this.#strike());
+    // First there must be leases between which jobs can move.
+    const calmMs = climate.isScattered ? 30_000 : 5_000;
+    if (climate.faults.length > 0) schedule.at(schedule.now + calmMs, "faults begin", () => this.#strike());
   }
 
   #strike(): void {

@@ -4,17 +4,25 @@ const PING_MS = 15_000;
 /** A reader this far behind is cut; it comes back with Last-Event-ID. */
 const BACKLOG_LIMIT = 1_000;
 
+/** Where the events go on after a socket that was closed for this reason, from the last number; null: nowhere. */
+type Follow = (reason: string, last: number) => Promise<WebSocket | null>;
+
 /**
  * Events of a job or a lease, from the Lease's socket to server-sent events. The Worker holds the reader's connection,
  * so that a reader keeps no object awake. Ends with what it tells of, or cut: the reader asks again after its last event.
  */
 export function eventStream(
-  socket: WebSocket,
+  first: WebSocket,
   schema: z.ZodType<{ readonly id: number; readonly type: string }>,
+  follow: Follow = async () => null,
 ): Response {
   const text = new TextEncoder();
   let ping: ReturnType<typeof setInterval> | null = null;
+  let socket = first;
+  let last = 0;
+  let isOver = false;
   const close = () => {
+    isOver = true;
     clearInterval(ping);
     socket.close(1000);
   };
@@ -22,6 +30,7 @@ export function eventStream(
     {
       start(controller) {
         const end = () => {
+          isOver = true;
           clearInterval(ping);
           try {
             controller.close();
@@ -36,16 +45,25 @@ export function eventStream(
             end();
           }
         };
-        socket.addEventListener("message", ({ data }) => {
-          const event = schema.parse(JSON.parse(String(data)));
-          write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
-        });
-        socket.addEventListener("close", () => {
-          socket.close(1000);
-          end();
-        });
-        socket.addEventListener("error", end);
-        socket.accept();
+        const read = (from: WebSocket) => {
+          socket = from;
+          from.addEventListener("message", ({ data }) => {
+            const event = schema.parse(JSON.parse(String(data)));
+            last = event.id;
+            write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+          });
+          from.addEventListener("close", async ({ reason }) => {
+            from.close(1000);
+            const next = isOver ? null : await follow(reason, last).catch(() => null);
+            if (next === null) return end();
+            // The reader may have gone meanwhile.
+            if (isOver) return next.close(1000);
+            read(next);
+          });
+          from.addEventListener("error", end);
+          from.accept();
+        };
+        read(first);
         write("retry: 1000\n\n");
         ping = setInterval(() => write(": ping\n\n"), PING_MS);
       },

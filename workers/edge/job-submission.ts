@@ -1,6 +1,10 @@
-import type { PaymentNeeded, Refused } from "@gpux/durable-objects/interfaces";
+import type { ObjectEnv } from "@gpux/durable-objects/bindings";
+import type { Outcome, PaymentNeeded, Principal, Refused } from "@gpux/durable-objects/interfaces";
+import { movedTo } from "@gpux/durable-objects/moved";
 import { promisedOf } from "@gpux/durable-objects/promised";
-import { JobView, TERMINAL } from "@gpux/protocol/job";
+import type { JobId, LeaseId } from "@gpux/protocol/ids";
+import { type JobRequest, JobView, TERMINAL } from "@gpux/protocol/job";
+import { onJob, onLease } from "./auth/standing.ts";
 import { viewAnswer } from "./json-answer.ts";
 import { LEASE_HEADER } from "./lease-token.ts";
 import { preferenceApplied } from "./prefer.ts";
@@ -39,6 +43,25 @@ export const SUBMIT_REFUSALS = [
   "forbidden",
   "session_cap_exceeded",
 ] as const;
+
+/** To a lease that is named. A job that was sent before may have moved on since: then it is asked for where it is. */
+export async function submitJob(
+  env: ObjectEnv,
+  principal: Principal,
+  id: LeaseId,
+  job: JobId,
+  request: JobRequest,
+  wait: number | null,
+): Promise<Outcome<{ job: JobView; replayed: boolean }> | PaymentNeeded> {
+  const waitMs = (wait ?? 0) * 1_000;
+  const submitted = await onLease(env, principal, id, (lease, as) =>
+    lease.submit(as, job, request, null, waitMs),
+  );
+  const to = movedTo(submitted);
+  if (to === null) return submitted;
+  const found = await onJob(env, principal, to, (lease, as) => lease.job(as, job, waitMs));
+  return found.ok ? { ...found, replayed: true } : found;
+}
 
 /** The job as it was taken, or as the same request found it. `token`: leads the next one to its lease. */
 export function jobAnswer(

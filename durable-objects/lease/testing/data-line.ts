@@ -1,10 +1,11 @@
 import { env } from "cloudflare:workers";
 import { ToLease } from "@gpux/protocol/frames";
 import { Address, type LeaseId } from "@gpux/protocol/ids";
+import type { QuoteText } from "@gpux/protocol/lease";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
 import { privateKeyToAccount } from "viem/accounts";
 import { expect } from "vitest";
-import { addressOf, newAccount } from "../../testing/client.ts";
+import { type Account, addressOf, newAccount } from "../../testing/client.ts";
 import { hasherOf } from "../billing.ts";
 import { done, holdOf, NODE_KEY, PLACE, termsOf } from "./fixtures.ts";
 import { type Neighbours, upgradeBy } from "./neighbours.ts";
@@ -79,6 +80,11 @@ export class DataLine {
     this.#tell({ t: "failed", job, attempt, ms: 0, gpu: "SWIFTSHADER", code: "input_invalid", detail: "no" });
   }
 
+  /** It is about to stop. */
+  drains(deadline_s: number): void {
+    this.#tell({ t: "drain", deadline_s });
+  }
+
   #tell(frame: object): void {
     this.#seq += 1;
     this.#say({ ...frame, seq: this.#seq });
@@ -91,9 +97,15 @@ export class DataLine {
 type Welcome = Extract<ToLease, { t: "welcome" }>;
 export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
 
-/** A lease of a wallet that nobody else has. `unattended`: what it may spend without an allowance. */
-export async function quoted({ unattended = 10_000_000n } = {}) {
-  const wallet = newAccount();
+interface Sold {
+  /** What it may spend without an allowance. */
+  readonly unattended?: bigint;
+  readonly wallet?: Account;
+  readonly text?: Partial<QuoteText>;
+}
+
+/** A lease of a wallet that nobody else has, unless one is given. */
+export async function quoted({ unattended = 10_000_000n, wallet = newAccount(), text = {} }: Sold = {}) {
   const terms = termsOf({
     payer: addressOf(wallet),
     consumerSigner: addressOf(wallet),
@@ -104,14 +116,15 @@ export async function quoted({ unattended = 10_000_000n } = {}) {
     expiry: Math.floor(Date.now() / 1_000) + 3_600,
     quote: `0x${crypto.randomUUID().replaceAll("-", "").padEnd(64, "0")}`,
   });
-  const hold = { ...holdOf(terms), expiresAt: Date.now() + 600_000 };
+  const usual = holdOf(terms);
+  const hold = { ...usual, text: { ...usual.text, ...text }, expiresAt: Date.now() + 600_000 };
   const stub = env.LEASE.getByName(hold.lease);
   expect(await stub.quote({ ...hold, amount: 0n })).toEqual({ ok: true });
-  return { wallet, stub, lease: hold.lease, hash: hasherOf(PLACE).leaseTerms(terms) };
+  return { wallet, stub, lease: hold.lease, hold, hash: hasherOf(PLACE).leaseTerms(terms) };
 }
 
 /** As {@link quoted}, with 10 USDC in it. */
-export async function funded(neighbours: Neighbours, change: { unattended?: bigint } = {}) {
+export async function funded(neighbours: Neighbours, change: Sold = {}) {
   const made = await quoted(change);
   const leases = [{ leaseId: made.hash, funded: "10000000", openedAt: Math.floor(Date.now() / 1_000) }];
   neighbours.relayed.set("fund", done("fund", { kind: "fund", leases }));

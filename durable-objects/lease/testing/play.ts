@@ -1,10 +1,11 @@
 import type { FromLease } from "@gpux/protocol/frames";
 import type { CreditAuthorization } from "@gpux/protocol/funding";
-import { type Bytes32, type JobId, jobIdOf } from "@gpux/protocol/ids";
+import { type Bytes32, type JobId, jobIdOf, LeaseId } from "@gpux/protocol/ids";
 import type { IntentRefusalCode, IntentResult } from "@gpux/protocol/intent";
 import type { AttemptToken } from "@gpux/protocol/job";
 import { EMPTY_ROOT } from "@gpux/protocol/merkle";
 import fc from "fast-check";
+import type { Carried } from "../../interfaces.ts";
 import type { Duty } from "../duties.ts";
 import type { Event } from "../machine.ts";
 import { edgeMs } from "../service.ts";
@@ -57,6 +58,12 @@ const consumer = {
     retries: fc.integer({ min: 0, max: 2 }),
     priority: fc.constantFrom(-10, 0, 0, 10),
     checkpoint: fc.boolean(),
+  }),
+  /** A job of another lease comes here. */
+  adopt: fc.record({
+    t: fc.constant("adopt"),
+    job: anyJob,
+    maxPrice: fc.constantFrom(6_000n, 100_000n, 9_000_000n),
   }),
   cancel: fc.record({ t: fc.constant("cancel"), job: anyJob }),
   /** Somebody waits for a receipt. */
@@ -141,6 +148,7 @@ const single = fc.oneof(
   { weight: 2, arbitrary: consumer.allocate },
   { weight: 1, arbitrary: consumer.autoTopUp },
   { weight: 8, arbitrary: consumer.submit },
+  { weight: 2, arbitrary: consumer.adopt },
   { weight: 4, arbitrary: consumer.cancel },
   { weight: 4, arbitrary: consumer.settle },
   { weight: 1, arbitrary: consumer.close },
@@ -244,15 +252,55 @@ export const sequences: fc.Arbitrary<Move[]> = fc.oneof(
   { weight: 2, arbitrary: moves.map((rest) => [...opening, ...rest, ...ending]) },
 );
 
+/** Other leases of the account. */
+const OTHERS = ["a", "b", "c"].map((letter) => LeaseId.parse(`lse_${letter.repeat(32)}`));
+
+/** A job of one of them that was to be moved here: its number tells what it has cost there. */
+function brought(state: State, n: number, maxPrice: bigint): Carried {
+  const from = OTHERS[n % OTHERS.length] ?? state.lease.id;
+  const { payer, consumerSigner } = state.lease.terms;
+  const submitted = submission(state, n, { max_price: maxPrice });
+  return {
+    job: jobIdOf(from, new Uint8Array(16).fill(n)),
+    clientId: null,
+    retryOf: null,
+    request: submitted.request,
+    inputHash: submitted.inputHash,
+    createdAt: START,
+    queuedAt: START,
+    checkpoint: null,
+    been: [from],
+    past: {
+      attempts: [
+        {
+          n: 1,
+          node: state.lease.terms.providerSigner,
+          lease_id: from,
+          outcome: "yielded",
+          paid: BigInt(n) * 1_000n,
+        },
+      ],
+      price: BigInt(n) * 1_000n,
+      billedMs: n,
+    },
+    billableMs: n % 2 === 0 ? 1 : 10_000_000,
+    payer,
+    consumerSigner,
+  };
+}
+
 /** The lease as its surroundings know it: every duty that it ever had, and what became of its money on the chain. */
 export interface Surroundings {
   readonly known: Duty[];
   readonly node: { isFree: boolean };
+  /** Which jobs other leases have taken over or declined; by lease and job. */
+  readonly others: Map<string, boolean>;
   readonly chain: { over: boolean; paid: bigint; readonly fundings: Map<string, bigint> };
 }
 
 export function surroundings(): Surroundings {
-  return { known: [], node: { isFree: true }, chain: { over: false, paid: 0n, fundings: new Map() } };
+  const chain = { over: false, paid: 0n, fundings: new Map() };
+  return { known: [], node: { isFree: true }, others: new Map(), chain };
 }
 
 /** Notes the duties of a state; one that changed is another duty, because an old answer to it may still come. */
@@ -302,6 +350,8 @@ export function eventOf(move: Move, state: State, around: Surroundings, now: num
       });
       return move.otherInput ? { ...event, inputHash: "e".repeat(64) } : event;
     }
+    case "adopt":
+      return { t: "adopt", carried: brought(state, move.job, move.maxPrice) };
     case "cancel":
       return { t: "cancel", job: jobId(state, move.job) };
     case "close":
@@ -477,7 +527,7 @@ function totalOf(chain: Surroundings["chain"]): bigint {
 export function answerTo(
   duty: Duty,
   state: State,
-  { chain, node, known }: Surroundings,
+  { chain, node, known, others }: Surroundings,
   refusal: IntentRefusalCode | null,
   enough = true,
 ): Event | null {
@@ -487,7 +537,7 @@ export function answerTo(
     case "watch": {
       if (refusal !== null || !chain.fundings.has(duty.intent.salt)) return { t: "unfunded" };
       const landing: Duty = { key: "relay:fund", t: "relay", intent: duty.intent };
-      const event = answerTo(landing, state, { chain, node, known }, null);
+      const event = answerTo(landing, state, { chain, node, known, others }, null);
       if (event?.t !== "relayed") return event;
       return { ...event, answer: { ...event.answer, confirmation: enough ? "safe" : "included" } };
     }
@@ -509,6 +559,18 @@ export function answerTo(
     }
     case "allocate":
       return allocated(duty, state, chain, refusal, enough);
+    case "places":
+      return { t: "places", leases: refusal === null ? OTHERS : [], awaited: [] };
+    case "move": {
+      const takes = (job: Job) => {
+        const name = `${duty.to} ${job.id}`;
+        // As it has answered once, whatever it would say now.
+        if (!others.has(name)) others.set(name, enough);
+        return others.get(name) === true;
+      };
+      const ids = (answer: boolean) => duty.jobs.filter((job) => takes(job) === answer).map(({ id }) => id);
+      return { t: "moved", to: duty.to, taken: ids(true), declined: ids(false) };
+    }
     case "relay":
       break;
   }

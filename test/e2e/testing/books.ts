@@ -26,6 +26,8 @@ export async function checkPapers(
         throw new Error(`a receipt of ${job.id} does not verify: ${check.code}: ${check.detail}`);
       receipts.push(check.receipt);
     }
+    // It came to its end on another lease.
+    if (job.lease_id !== lease.id) continue;
     if (job.receipt === undefined) {
       const kept = sumOf(job.attempts.map(({ paid = 0n }) => ({ price: paid })));
       expect(job.price, `${job.id} has no receipt`).toBe(kept);

@@ -3,6 +3,7 @@ import { CREDIT_BUGS } from "./credit-bugs.ts";
 import { JOB_BUGS } from "./job-bugs.ts";
 import { MARKET_BUGS } from "./market-bugs.ts";
 import { MONEY_BUGS } from "./money-bugs.ts";
+import { MOVE_BUGS } from "./move-bugs.ts";
 import { SESSION_BUGS } from "./session-bugs.ts";
 
 /** All planted bugs. */
@@ -12,4 +13,5 @@ export const BUGS: readonly Bug[] = [
   ...MARKET_BUGS,
   ...CREDIT_BUGS,
   ...SESSION_BUGS,
+  ...MOVE_BUGS,
 ];

@@ -1,6 +1,7 @@
 import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { askAs } from "@gpux/durable-objects/caller";
 import type { Caller, LeaseRpc, Outcome, Principal, Refused } from "@gpux/durable-objects/interfaces";
+import { askWhereItIs } from "@gpux/durable-objects/moved";
 import type { LeaseId } from "@gpux/protocol/ids";
 
 /** Whether the principal's session has not been revoked, by its Account; a wallet always stands. */
@@ -22,4 +23,14 @@ export function onLease<Answer extends object>(
     (as) => ask(lease, as),
     (needs) => env.ACCOUNT.getByName(principal.address).admitSession(principal, id, needs),
   );
+}
+
+/** Asks the Lease that has the job: the one that it is known of, or where that one says that it has moved (JOB-11). */
+export function onJob<Answer extends object>(
+  env: ObjectEnv,
+  principal: Principal,
+  first: LeaseId,
+  ask: (lease: LeaseRpc, as: Caller, id: LeaseId) => Promise<Answer>,
+): Promise<Answer | Refused> {
+  return askWhereItIs(first, (id) => onLease(env, principal, id, (lease, as) => ask(lease, as, id)));
 }

@@ -2,6 +2,7 @@ import type { ObjectEnv } from "@gpux/durable-objects/bindings";
 import { configOf } from "@gpux/durable-objects/config";
 import { checkFunction } from "@gpux/durable-objects/functions";
 import type { Principal } from "@gpux/durable-objects/interfaces";
+import { movedByReason } from "@gpux/durable-objects/moved";
 import { jobIdFor, scopeOf } from "@gpux/durable-objects/request-scope";
 import { canonicalJson, sha256Hex } from "@gpux/protocol/canonical";
 import type { ErrorCode } from "@gpux/protocol/errors";
@@ -10,7 +11,7 @@ import { ClientJobId, JobId, type LeaseId, leaseOfJob, Sha256 } from "@gpux/prot
 import { JobEvent, JobView, RetryRequest, RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
 import { hexToBytes } from "viem/utils";
 import { z } from "zod";
-import { onLease } from "../auth/standing.ts";
+import { onJob } from "../auth/standing.ts";
 import { eventStream } from "../event-stream.ts";
 import { idempotencyKey } from "../idempotency-key.ts";
 import {
@@ -19,6 +20,7 @@ import {
   paymentRefusal,
   REQUEST_HEADERS,
   SUBMIT_REFUSALS,
+  submitJob,
 } from "../job-submission.ts";
 import { jsonAnswer } from "../json-answer.ts";
 import { leaseToken, routedLease } from "../lease-token.ts";
@@ -133,9 +135,7 @@ async function submitRouted(
   const token = routes ? await leaseToken(config, principal, demand, job.lease_id) : null;
   if (wait === null || TERMINAL.has(job.status)) return jobAnswer(job, replayed, wait, token);
   // Not inside the Account: a caller that waits must not keep it awake, nor others of the account waiting.
-  const ended = await onLease(env, principal, job.lease_id, (lease, as) =>
-    lease.job(as, job.id, wait * 1_000),
-  );
+  const ended = await onJob(env, principal, job.lease_id, (lease, as) => lease.job(as, job.id, wait * 1_000));
   return ended.ok ? jobAnswer(ended.job, replayed, wait, token) : ended;
 }
 
@@ -149,7 +149,7 @@ async function submitTo(
   wait: number | null,
 ) {
   const job_id = await jobIdFor(id, principal.address, scope);
-  return onLease(env, principal, id, (lease, as) => lease.submit(as, job_id, job, null, (wait ?? 0) * 1_000));
+  return submitJob(env, principal, id, job_id, job, wait);
 }
 
 const getJob = signedRoute(
@@ -167,7 +167,7 @@ const getJob = signedRoute(
   async ({ env, params, query }, principal) => {
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const answer = await onLease(env, principal, found.lease, (lease, as) =>
+    const answer = await onJob(env, principal, found.lease, (lease, as) =>
       lease.job(as, found.job, query.wait * 1_000),
     );
     return answer.ok ? jsonAnswer(JobView, answer.job) : answer;
@@ -203,13 +203,22 @@ const getEvents = signedRoute(
     if (!after.success) return refuse("invalid_request", "Last-Event-ID must be an id of this stream");
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const known = await onLease(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
+    const known = await onJob(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
     if (!known.ok) return known;
-    const query = new URLSearchParams({ job: found.job, after: String(after.data), as: principal.address });
-    const watch = await env.LEASE.getByName(found.lease).fetch(
-      new Request(`https://lease/watch?${query}`, { headers: { upgrade: "websocket" } }),
-    );
-    return watch.webSocket ? eventStream(watch.webSocket, JobEvent) : refuse("job_unknown");
+    const watch = async (id: LeaseId, last: number) => {
+      const query = new URLSearchParams({ job: found.job, after: String(last), as: principal.address });
+      const answer = await env.LEASE.getByName(id).fetch(
+        new Request(`https://lease/watch?${query}`, { headers: { upgrade: "websocket" } }),
+      );
+      return answer.webSocket;
+    };
+    // From the lease that had the job first: what happened there comes first.
+    const socket = await watch(found.lease, after.data);
+    const follow = async (reason: string, last: number) => {
+      const to = movedByReason(reason);
+      return to === null ? null : watch(to, Math.max(last, after.data));
+    };
+    return socket === null ? refuse("job_unknown") : eventStream(socket, JobEvent, follow);
   },
 );
 
@@ -235,12 +244,15 @@ const getOutput = signedRoute(
   async ({ env, params, query }, principal) => {
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const ask = () => onLease(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
+    const ask = () => onJob(env, principal, found.lease, (lease, as) => lease.job(as, found.job, 0));
     let answer = await ask();
     if (answer.ok && query.wait > 0 && !TERMINAL.has(answer.job.status)) {
-      const live = await liveOutput(env, principal, found, params.n, query.wait);
+      const at = { job: found.job, lease: answer.job.lease_id };
+      const live = await liveOutput(env, principal, at, params.n, query.wait);
       if (live !== null) return live;
       answer = await ask();
+      // It was there no longer either: it has moved.
+      if (answer.ok && !TERMINAL.has(answer.job.status)) return refuse("job_not_ended", "it has moved");
     }
     if (!answer.ok) return answer;
     const output = answer.job.outputs[params.n];
@@ -284,12 +296,12 @@ const cancelJob = signedRoute(
     body: NO_BODY,
     answers: { 200: { description: "The job, canceled or about to be", schema: JobView } },
     scope: "jobs",
-    refusals: ["job_unknown", "job_ended", "lease_unknown", "forbidden"],
+    refusals: ["job_unknown", "job_ended", "job_moving", "lease_unknown", "forbidden"],
   },
   async ({ env, params }, principal) => {
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
-    const answer = await onLease(env, principal, found.lease, (lease, as) => lease.cancel(as, found.job));
+    const answer = await onJob(env, principal, found.lease, (lease, as) => lease.cancel(as, found.job));
     return answer.ok ? jsonAnswer(JobView, answer.job) : answer;
   },
 );
@@ -314,11 +326,11 @@ const retryJob = signedRoute(
     const found = await findJob(env, principal, params.id);
     if (!found.ok) return found;
     const wait = waitOf(request);
-    // Another key is another retry of the same job.
-    const next = await jobIdFor(found.lease, principal.address, `retry:${found.job} ${key.key ?? ""}`);
-    const submitted = await onLease(env, principal, found.lease, (lease, as) =>
-      lease.retry(as, found.job, next, body.allowance ?? null, (wait ?? 0) * 1_000),
-    );
+    const submitted = await onJob(env, principal, found.lease, async (lease, as, id) => {
+      // Another key is another retry of the same job.
+      const next = await jobIdFor(id, principal.address, `retry:${found.job} ${key.key ?? ""}`);
+      return lease.retry(as, found.job, next, body.allowance ?? null, (wait ?? 0) * 1_000);
+    });
     return submitted.ok ? jobAnswer(submitted.job, submitted.replayed, wait) : paymentRefusal(submitted);
   },
 );

@@ -14,6 +14,7 @@ import {
   paymentRefusal,
   REQUEST_HEADERS,
   SUBMIT_REFUSALS,
+  submitJob,
 } from "../job-submission.ts";
 import { viewAnswer } from "../json-answer.ts";
 import { listOf } from "../list.ts";
@@ -71,9 +72,7 @@ async function submitOne(
   const checked = await checkFunction(env.OBJECTS, body);
   if (!checked.ok) return checked;
   const job = await jobIdFor(id, principal.address, scope);
-  const submitted = await onLease(env, principal, id, (lease, as) =>
-    lease.submit(as, job, body, null, (wait ?? 0) * 1_000),
-  );
+  const submitted = await submitJob(env, principal, id, job, body, wait);
   return submitted.ok ? jobAnswer(submitted.job, submitted.replayed, wait) : paymentRefusal(submitted);
 }
 
