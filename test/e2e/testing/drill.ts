@@ -26,6 +26,8 @@ export interface Asked {
   readonly retries?: number;
   readonly queue_s?: number;
   readonly execution_s?: number;
+  /** Base units that its lease is allowed to spend beyond it. */
+  readonly ahead?: bigint;
 }
 
 /** Jobs of one lease, each known by its number to the executor and by its id to the market. */
@@ -52,12 +54,13 @@ export interface Drill {
   stop(): Promise<void>;
 }
 
-export async function openDrill(count: number): Promise<Drill> {
+/** A node for each price, in USDC per GPU-hour. */
+export async function openDrill(prices: readonly string[]): Promise<Drill> {
   const folder = await mkdtemp(join(tmpdir(), "gpux-drill-"));
   const devnet = await startChain(await freePort());
   const edgeOptions = edgeOptionsOf(devnet, { folder, port: await freePort() });
   let edge = await startEdgeProcess(edgeOptions);
-  const owners = nodesOf(count);
+  const owners = nodesOf(prices.length);
   const consumer = devnetAccount("consumer");
   const nodes = owners.map(({ payout, agent, key }, n) =>
     toldNode({
@@ -70,7 +73,7 @@ export async function openDrill(count: number): Promise<Drill> {
         chain_id: devnet.chainId,
         escrow: devnet.escrow,
         payout: Address.parse(payout.address),
-        prices: { gpu_hour: "0.36" },
+        prices: { gpu_hour: prices[n] ?? "" },
         yieldable_prices: { gpu_hour: "0.18" },
         region: "local",
         concurrency: 2 * GPUS,
@@ -99,7 +102,7 @@ export async function openDrill(count: number): Promise<Drill> {
     client,
     nodes,
     async gang(node, tier) {
-      if (node === undefined) throw new Error(`the drill has ${count} nodes`);
+      if (node === undefined) throw new Error(`the drill has ${prices.length} nodes`);
       const demand = { node: node.address, tier, resources: { gpus: GPUS } };
       const quote = await client.quotes.create({ demand, amount: FUNDING });
       const { id } = await client.leases.open(quote, { demand });
@@ -109,12 +112,12 @@ export async function openDrill(count: number): Promise<Drill> {
         node,
         lease: id,
         jobs,
-        async send(wanted, { retries = 2, queue_s = 600, execution_s = 300 } = {}) {
+        async send(wanted, { retries = 2, queue_s = 600, execution_s = 300, ahead = 0n } = {}) {
           const numbers: number[] = [];
           for (let n = 0; n < wanted; n += 1) {
             created += 1;
             const number = created;
-            const job = await client.jobs.create({
+            const request = {
               function: echo,
               inputs: { value: { number } },
               max_price: 40_000n,
@@ -122,7 +125,8 @@ export async function openDrill(count: number): Promise<Drill> {
               retries,
               lease: id,
               demand,
-            });
+            };
+            const job = await client.jobs.create(request, { allowAhead: ahead });
             jobs.set(number, job.id);
             numbers.push(number);
           }
