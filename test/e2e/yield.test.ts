@@ -1,9 +1,16 @@
 import { execFile } from "node:child_process";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { devnetAccount } from "@gpux/contracts/roles";
+import { Address } from "@gpux/protocol/ids";
+import type { JobEvent } from "@gpux/protocol/job";
 import type { Client } from "@gpux/sdk";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { nodesOf } from "../../scripts/seed/scenario.ts";
+import type { AgentProcess } from "../../scripts/stack/agent-process.ts";
 import type { Balances } from "../../scripts/stack/balances.ts";
+import { agentSetupOf, startOnlineAgent } from "../../scripts/stack/stack.ts";
 import { checkChain, checkPapers, found } from "./testing/books.ts";
 import { type Market, openMarket, publish, scene, smallProduct, until } from "./testing/market.ts";
 
@@ -68,24 +75,43 @@ it("LSE-11 a yieldable lease leaves the GPU to its owner, and goes on when he is
   await checkChain(market, before, jobs);
 });
 
-it("CKP-1 what its owner interrupts goes on from its checkpoint, to the same picture, and both attempts are paid", async () => {
+/** Another machine of the same provider. */
+async function secondNode(): Promise<{ address: string; agent: AgentProcess }> {
+  const [owner] = nodesOf(1);
+  if (owner === undefined) throw new Error("there is one");
+  const { devnet, edge, folder } = market;
+  const setup = agentSetupOf(devnet, { folder: join(folder, "second"), edge: edge.url });
+  const address = Address.parse(owner.agent.address);
+  const prices = { gpuHour: "0.60", yieldableGpuHour: "0.20" };
+  return { address, agent: await startOnlineAgent({ ...setup, ...prices, key: owner.key }, address) };
+}
+
+it("CKP-1, JOB-11 what its owner interrupts goes on from its checkpoint on another node, to the same picture, and both are paid", async () => {
   const start = await market.ledger.balances();
   const pathtrace = await publish(client, "pathtrace");
-  const quote = await client.quotes.create({ demand: yieldable, amount: 500_000n });
-  const lease = await client.leases.open(quote, { demand: yieldable });
-  const render = (samples: number, checkpoint: boolean) =>
-    client.jobs.create({
-      function: pathtrace,
-      inputs: scene({ width: 128, height: 96, samples }),
-      max_price: 20_000n,
-      timeouts: { execution_s: 300 },
-      lease: lease.id,
-      demand: yieldable,
-      checkpoint,
-    });
+  const second = await secondNode();
+  const open = async (node: string) => {
+    const demand = { ...yieldable, node };
+    return client.leases.open(await client.quotes.create({ demand, amount: 500_000n }), { demand });
+  };
+  const lease = await open(devnetAccount("agent").address.toLowerCase());
+  const other = await open(second.address);
+  const render = (samples: number, checkpoint: boolean, on = lease.id) =>
+    client.jobs.create(
+      {
+        function: pathtrace,
+        inputs: scene({ width: 128, height: 96, samples }),
+        max_price: 20_000n,
+        timeouts: { execution_s: 300 },
+        lease: on,
+        demand: yieldable,
+        checkpoint,
+      },
+      { allowAhead: 100_000n },
+    );
   // Of the notice, twenty seconds are for the job: it is to last, also where the machine has more time for it by then.
   const probe = await client.jobs.wait((await render(16, false)).id);
-  const longer = await client.jobs.wait((await render(80, false)).id);
+  const longer = await client.jobs.wait((await render(80, false, other.id)).id);
   // By the difference: what a job takes before its first sample is no measure of samples.
   const each = Math.max(1, (longer.billed_ms - probe.billed_ms) / 64);
   const samples = Math.min(4_096, Math.max(80, Math.ceil(45_000 / each)));
@@ -93,16 +119,30 @@ it("CKP-1 what its owner interrupts goes on from its checkpoint, to the same pic
   expect(whole.status).toBe("succeeded");
 
   const { id } = await render(samples, true);
+  const told: JobEvent[] = [];
+  const reading = (async () => {
+    for await (const event of client.jobs.events(id)) told.push(event);
+  })();
   await until(async () => (await client.jobs.get(id)).status === "running", "the job runs");
   await owner();
-  await until(async () => (await client.jobs.get(id)).wait?.blockers.gpus === 1, "it has given way");
-  expect(await client.jobs.get(id)).toMatchObject({ checkpoint: { sha256: expect.any(String) } });
-  await owner("--end");
   const resumed = await client.jobs.wait(id);
   expect(resumed).toMatchObject({
     status: "succeeded",
-    attempts: [{ outcome: "yielded", billed_ms: expect.any(Number) }, { outcome: "succeeded" }],
+    lease_id: other.id,
+    checkpoint: { sha256: expect.any(String) },
+    attempts: [
+      { n: 1, lease_id: lease.id, outcome: "yielded", billed_ms: expect.any(Number) },
+      { n: 2, node: second.address, outcome: "succeeded" },
+    ],
   });
+  // One reader, one stream, from both leases.
+  await reading;
+  const kinds = told.filter(({ type }) => type !== "progress" && type !== "log");
+  expect(kinds.map(({ type, data }) => (type === "status" ? data.status : type))).toEqual([
+    ...["queued", "starting", "running", "attempt", "queued", "move"],
+    ...["queued", "starting", "running", "succeeded"],
+  ]);
+  expect(kinds.every(({ id: n }, at) => n > (kinds[at - 1]?.id ?? 0))).toBe(true);
   expect(resumed.outputs.map(({ sha256 }) => sha256)).toEqual(whole.outputs.map(({ sha256 }) => sha256));
   const [kept, last] = resumed.attempts;
   expect(kept?.paid).toBeGreaterThan(0n);
@@ -110,8 +150,11 @@ it("CKP-1 what its owner interrupts goes on from its checkpoint, to the same pic
   // It has not done again what was kept.
   expect(resumed.billed_ms - (kept?.billed_ms ?? 0)).toBeLessThan(whole.billed_ms - 10_000);
 
+  await owner("--end");
   await market.close(client, lease.id);
+  await market.close(client, other.id);
   const jobs = await found(client, [probe.id, longer.id, whole.id, id]);
-  await checkPapers(market, await client.leases.get(lease.id), jobs);
+  for (const each of [lease, other]) await checkPapers(market, await client.leases.get(each.id), jobs);
   await checkChain(market, start, jobs);
+  await second.agent.stop();
 }, 400_000);
