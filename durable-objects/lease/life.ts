@@ -287,7 +287,8 @@ export class Life implements Shell {
       this.write();
       return this.#store.jobsOfSession(session);
     };
-    const isSure = () => this.#state === null || !mayBringBack(this.#state, Date.now());
+    const isSure = () =>
+      this.#state === null || !mayBringBack(this.#state, this.agent.connected, Date.now());
     return new LeaseSessions(new SessionTable(this.#ctx.storage.sql), ofSession, isSure);
   }
 

@@ -62,7 +62,8 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       const job = fenced(draft, said);
       if (job === null) return null;
       const began = job.status === "running" ? begin(draft, job, said.ms) : job;
-      finish(draft, began, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: true });
+      // An agent that knows nothing of the attempt says so by no time at all, and would not sign for any.
+      finish(draft, began, { status: "canceled", agentMs: said.ms, gpu: said.gpu, charged: said.ms > 0 });
       return null;
     }
     case "yielded": {

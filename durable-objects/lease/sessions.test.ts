@@ -4,9 +4,9 @@ import type { JobId } from "@gpux/protocol/ids";
 import { sessionIdOf } from "@gpux/protocol/session";
 import { expect, test } from "vitest";
 import { SessionTable } from "./session-table.ts";
-import { LeaseSessions } from "./sessions.ts";
+import { LeaseSessions, mayBringBack } from "./sessions.ts";
 import type { Job } from "./state.ts";
-import { jobId, START } from "./testing/fixtures.ts";
+import { HELLO, jobId, START } from "./testing/fixtures.ts";
 import { running } from "./testing/scene.ts";
 
 const UNTIL = START + 3_600_000;
@@ -128,6 +128,19 @@ test("SES-5 what a crash may have taken counts as used, here and for the cap, un
     expect(told.needs(session, 1n)).toBe(2_001n);
     expect(told.trim(session, UNTIL, 2)).toBe(2_000n);
   }));
+
+test("SES-5 a lease that lost its agent with its memory is not sure of it, whatever its rows say of the agent", () => {
+  // Seed 29174: the rows of the life before said that its agent was there, and so a job was taken in for what is in doubt.
+  const scene = running().after(90_000);
+  expect(scene.state.lease.awayAt).toBeNull();
+  expect(mayBringBack(scene.state, true, scene.now)).toBe(false);
+  expect(mayBringBack(scene.state, false, scene.now)).toBe(true);
+  scene.tell({ t: "gone" });
+  expect(mayBringBack(scene.state, false, scene.now)).toBe(true);
+  scene.tell(HELLO);
+  expect(mayBringBack(scene.state, true, scene.now)).toBe(true);
+  expect(mayBringBack(scene.after(75_000).state, true, scene.now)).toBe(false);
+});
 
 test("what has ended is forgotten when another comes, a revocation too, for no token opens it any more", () =>
   inLease("sessions-f", (life, _jobs, sql) => {

@@ -64,7 +64,8 @@ export class LeaseLife {
       return [...this.disk.jobs.values()].filter((job) => job.session === session);
     };
     const { machines, schedule } = this.#setting;
-    const isSure = () => this.#state === null || !mayBringBack(this.#state, schedule.now);
+    const isSure = () =>
+      this.#state === null || !mayBringBack(this.#state, this.connection !== null, schedule.now);
     return machines.sessions.ofLease(sessionRows(this.disk), ofSession, isSure);
   }
 
