@@ -133,7 +133,7 @@ export class Life implements Shell {
     const journal = [...(woken?.ok ? woken.journal : []), ...result.journal];
     this.#behind.note(before, result.next, journal, result.passing, now);
     this.#state = prune(result.next);
-    if (mayWait && woken === null && mayFollow(before.lease, lease, result.frames)) this.#writeSoon();
+    if (mayWait && woken === null && mayFollow(before, result.next, result.frames)) this.#writeSoon();
     else this.write();
     // Only now: had the store thrown, this life's epoch would be used without having been raised.
     this.#asleep = false;
@@ -287,8 +287,7 @@ export class Life implements Shell {
       this.write();
       return this.#store.jobsOfSession(session);
     };
-    const isSure = () =>
-      this.#state === null || !mayBringBack(this.#state, this.agent.connected, Date.now());
+    const isSure = () => this.#state === null || !mayBringBack(this.#state, this.agent.connected, Date.now());
     return new LeaseSessions(new SessionTable(this.#ctx.storage.sql), ofSession, isSure);
   }
 

@@ -299,7 +299,10 @@ describe("a job", () => {
   it("JOB-7 canceled when its agent had given it up already is free, and nobody is asked to sign for it", () => {
     // Seed 28301: the notice of its yield was over by the agent's clock and not by the edge's; it refused the receipt.
     const scene = running().after(3_000);
-    scene.tell({ t: "cancel", job: scene.job(1).id }, said({ t: "stopped", seq: 2, ...of(scene, 1), ms: 0, gpu }));
+    scene.tell(
+      { t: "cancel", job: scene.job(1).id },
+      said({ t: "stopped", seq: 2, ...of(scene, 1), ms: 0, gpu }),
+    );
     expect(scene.job(1)).toMatchObject({ status: "canceled", price: 0n, receipt: null });
     expect(scene.state.lease.frontier.size).toBe(0);
   });

@@ -257,7 +257,9 @@ export class Consumer extends Actor {
   #acknowledge(order: Order, job: JobSeen): void {
     this.#setting.watch.acknowledged(this.address, order.key, order.acknowledged?.id ?? null, job);
     if (order.acknowledged === null || TERMINAL.has(job.status)) order.acknowledged = job;
-    if (TERMINAL.has(job.status) && !this.#truth.toldEnds.has(job.id))
+    // Not where that is no longer so (ACK-5): what a crash took has begun again since, for whoever asked again.
+    const isStale = job.at < (this.#truth.begunAgain.get(job.id) ?? 0);
+    if (!isStale && TERMINAL.has(job.status) && !this.#truth.toldEnds.has(job.id))
       this.#truth.toldEnds.set(job.id, job.status);
     const known = this.#truth.acknowledged.get(job.id);
     if (known === undefined)
@@ -296,8 +298,6 @@ export class Consumer extends Actor {
   *#again(): Flow<void> {
     if (this.#orders.length === 0) return;
     const order = this.#random.pick(this.#orders);
-    // ACK-5: what a crash took runs again when it is asked for again, and may end otherwise.
-    if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);
     yield* this.#submit(order);
   }
 
@@ -309,7 +309,6 @@ export class Consumer extends Actor {
     );
     if (answered.length === 0) return null;
     const order = this.#repeats.pick(answered);
-    if (order.acknowledged !== null) this.#truth.toldEnds.delete(order.acknowledged.id);
     return this.#submit(order);
   }
 

@@ -143,7 +143,7 @@ export class LeaseLife {
     this.#behind.note(before, result.next, isTwice ? [...entries, ...entries] : entries, isTwice);
     this.#state = prune(result.next);
     watch.leaseStepped(this.#id, { before, event, after: result.next, entries });
-    const isHot = mayWait && woken === null && mayFollow(before.lease, result.next.lease, result.frames);
+    const isHot = mayWait && woken === null && mayFollow(before, result.next, result.frames);
     if (isHot) this.#writeSoon(this.#setting.behindMs);
     else if (machines.shell.storesFirst) this.write();
     else this.#writeSoon(LATE_MS);

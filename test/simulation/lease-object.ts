@@ -368,6 +368,6 @@ export class LeaseObject extends Actor implements LeaseDoor {
   }
 
   #seen(job: Job): JobSeen {
-    return { id: job.id, lease: this.id, status: job.status };
+    return { id: job.id, lease: this.id, status: job.status, at: this.#setting.schedule.now };
   }
 }

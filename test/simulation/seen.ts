@@ -7,6 +7,8 @@ export interface JobSeen {
   readonly id: JobId;
   readonly lease: LeaseId;
   readonly status: JobStatus;
+  /** When it was so, in ms. */
+  readonly at: number;
 }
 
 /** A line of a lease's journal, numbered. */

@@ -39,6 +39,8 @@ export class Truth {
   readonly canceled = new Map<JobId, number>();
   /** Ends that consumers were told of. */
   readonly toldEnds = new Map<JobId, JobStatus>();
+  /** Jobs that a crash took and that were asked for again: when. They may end otherwise than somebody was told. */
+  readonly begunAgain = new Map<JobId, number>();
   /** When each machine lost what its disk did not have yet. */
   readonly losses = new Map<Address, number[]>();
   /** By their hash: whose they are, and how much of its work they spare. */

@@ -1,6 +1,6 @@
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import type { Outcome } from "@gpux/durable-objects/interfaces";
-import type { Job, Lease, State } from "@gpux/durable-objects/lease/state";
+import { isOver, type Job, type Lease, type State } from "@gpux/durable-objects/lease/state";
 import { isOpen } from "@gpux/durable-objects/node/allocation";
 import type { NodeEvent } from "@gpux/durable-objects/node/event";
 import type { NodeState } from "@gpux/durable-objects/node/state";
@@ -68,6 +68,14 @@ export class Watch {
     this.sessions.step(observed);
     this.moves.step(id, observed);
     const { event, before, after } = observed;
+    if (
+      event.t === "submit" &&
+      this.#taken.has(event.job) &&
+      after.jobs.get(event.job)?.createdAt === this.#schedule.now
+    ) {
+      this.#truth.begunAgain.set(event.job, this.#schedule.now);
+      this.#truth.toldEnds.delete(event.job);
+    }
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
         fundingAmount(after.lease.funding) <= INCLUDED_UP_TO || this.isHard(after.lease.hash),
@@ -80,7 +88,8 @@ export class Watch {
         "C7 what a lease gives back is free",
         () => id,
       );
-    if (event.t === "node_refused")
+    // An answer may come long after the end of who asked.
+    if (event.t === "node_refused" && !isOver(before.lease))
       throw new Violation("C4 a funded lease keeps its reservation", `${id}: ${event.detail}`);
   }
 
