@@ -5,8 +5,10 @@ import { keccak256 } from "@gpux/protocol/keccak";
 import { append, root } from "@gpux/protocol/merkle";
 import { charged, paidMs, startPriceOf, type Tariff } from "@gpux/protocol/tariff";
 import { createHasher } from "@gpux/protocol/typed-data-encoder";
-import type { Job, Lease, ReceiptState, State } from "./state.ts";
-import { costOf, currentAttempt, isDedicated, isTerminal } from "./state.ts";
+import type { Job, ReceiptState } from "./job-state.ts";
+import { costOf, currentAttempt, isTerminal } from "./job-state.ts";
+import type { Lease, State } from "./state.ts";
+import { isDedicated } from "./state.ts";
 
 /** What the lease's time costs: of a dedicated one that of all its GPUs, of a serverless one that of each. */
 export function tariffOf({ terms, text }: Pick<Lease, "terms" | "text">): Tariff {

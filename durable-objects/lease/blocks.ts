@@ -2,14 +2,10 @@ import { MAX_ATTESTED_RECEIPTS } from "@gpux/protocol/attestation";
 import { proofsAfter } from "@gpux/protocol/merkle";
 import { hasherOf } from "./billing.ts";
 import { type Draft, put, send } from "./draft.ts";
+import { isSettledJob, isSettledReceipt, type Job, type ReceiptState, receiptsOf } from "./job-state.ts";
 import {
   isSettled,
-  isSettledJob,
-  isSettledReceipt,
-  type Job,
   type Lease,
-  type ReceiptState,
-  receiptsOf,
   type State,
   type Unsettled,
   unsettledReceipts,

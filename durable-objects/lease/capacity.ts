@@ -1,16 +1,8 @@
 import { KEEP_WARM_S } from "@gpux/protocol/lease";
 import type { Draft } from "./draft.ts";
 import { stopBy } from "./ending.ts";
-import {
-  isDedicated,
-  isFinal,
-  isLeaving,
-  isQueued,
-  isSettledJob,
-  isWorking,
-  type Job,
-  type Lease,
-} from "./state.ts";
+import { isFinal, isLeaving, isQueued, isSettledJob, type Job } from "./job-state.ts";
+import { isDedicated, isWorking, type Lease } from "./state.ts";
 
 /**
  * LSE-9: a serverless lease keeps its node's GPUs while it has work and for `keep_warm_s` after; then others may have

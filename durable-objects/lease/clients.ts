@@ -14,7 +14,7 @@ import type { JobEvent, JobView } from "@gpux/protocol/job";
 import { SessionId } from "@gpux/protocol/session";
 import { wireText } from "@gpux/protocol/wire";
 import { z } from "zod";
-import { isTerminal, type Job } from "./state.ts";
+import { isTerminal, type Job } from "./job-state.ts";
 
 const CLIENT = "client";
 /** Of one lease: an app has one per tab or worker. */

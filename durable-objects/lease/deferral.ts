@@ -1,5 +1,6 @@
 import type { FromLease, ToLease } from "@gpux/protocol/frames";
-import { isTerminal, type State } from "./state.ts";
+import { isTerminal } from "./job-state.ts";
+import type { State } from "./state.ts";
 
 /** The longest that a change stays in memory alone; what is promised meanwhile is in SPEC ACK-5. */
 export const BEHIND_MS = 10;

@@ -1,7 +1,8 @@
 import { FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
-import type { Job, Lease, State } from "./state.ts";
+import type { Job } from "./job-state.ts";
+import type { Lease, State } from "./state.ts";
 
 /** A line for the journal; the store numbers it. */
 export interface Entry {

@@ -6,8 +6,9 @@ import type { z } from "zod";
 import { evidenceOf } from "./billing.ts";
 import { blockReceipts } from "./blocks.ts";
 import { watchAt } from "./funding.ts";
+import type { Job } from "./job-state.ts";
 import { leavers, movers } from "./moves.ts";
-import { isOver, type Job, type Lease, type State } from "./state.ts";
+import { isOver, type Lease, type State } from "./state.ts";
 import { closeAskedAt, holdAt, RECLAIM_MS } from "./timers.ts";
 
 type Voucher = z.output<typeof SettleIntent>;

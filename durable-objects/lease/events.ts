@@ -1,7 +1,8 @@
 import { fundingKey, isFromCredit } from "@gpux/protocol/funding";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { isHeld, wantsAgent } from "./capacity.ts";
-import { endsAt, isDedicated, isWorking, type Lease, type ReceiptState } from "./state.ts";
+import type { ReceiptState } from "./job-state.ts";
+import { endsAt, isDedicated, isWorking, type Lease } from "./state.ts";
 
 /** A line for the lease's own journal, or of a kind that is only passed on; the store numbers it. */
 export interface LeaseEntry {

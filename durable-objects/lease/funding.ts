@@ -9,10 +9,11 @@ import type { IntentDone, IntentRefusalCode, IntentResult } from "@gpux/protocol
 import type { FundingPlan } from "@gpux/protocol/order";
 import type { Draft } from "./draft.ts";
 import { end } from "./ending.ts";
+import { isTerminal } from "./job-state.ts";
 import { type Refusal, refuse } from "./jobs.ts";
 import { finish } from "./outcome.ts";
 import { refilled } from "./service.ts";
-import { isTerminal, pledged, type State } from "./state.ts";
+import { pledged, type State } from "./state.ts";
 
 /**
  * LSE-14: while a lease is used and its funding can still be taken back, the relayer is asked so often whether it stands;

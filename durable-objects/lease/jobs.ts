@@ -6,21 +6,17 @@ import type { SessionId } from "@gpux/protocol/session";
 import { ceiling, committed, executionMs, leftOf, mostOf } from "./billing.ts";
 import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
-import { inFrames, type Run } from "./runs.ts";
 import {
   type Attempt,
   attemptsOf,
   currentAttempt,
   inTurn,
-  isDedicated,
   isQueued,
   isTerminal,
-  isWorking,
   type Job,
-  type Lease,
-  pledged,
-  windUpAt,
-} from "./state.ts";
+} from "./job-state.ts";
+import { inFrames, type Run } from "./runs.ts";
+import { isDedicated, isWorking, type Lease, pledged, windUpAt } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
 /** The way of a job through its lease (SPEC JOB-*). Each function changes the draft only. */

@@ -5,11 +5,12 @@ import { askBlock, withReceipts } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
+import { currentAttempt, inOrder, isTerminal } from "./job-state.ts";
 import { begin, fenced, type Refusal, runOf, sendCancel } from "./jobs.ts";
 import { fail, finish, giveWay, keep, lose } from "./outcome.ts";
 import { forgo, meet, served, serving } from "./service.ts";
 import { isAnswer, isCloseAnswer } from "./signatures.ts";
-import { currentAttempt, inOrder, isOver, isSettled, isTerminal, unsignedReceipts } from "./state.ts";
+import { isOver, isSettled, unsignedReceipts } from "./state.ts";
 
 const HEARTBEAT_S = 25;
 

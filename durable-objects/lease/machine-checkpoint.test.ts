@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { committed } from "./billing.ts";
-import { Job } from "./state.ts";
+import { Job } from "./job-state.ts";
 import { said, submission } from "./testing/fixtures.ts";
 import { active, attested, gpu, of, type Scene, signed } from "./testing/scene.ts";
 import { broughtBack, issue } from "./tickets.ts";

@@ -10,27 +10,14 @@ import { expect, it } from "vitest";
 import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
 import { duties } from "./duties.ts";
+import { costOf, isLeaving, isQueued, isTerminal, Job, receiptsOf } from "./job-state.ts";
 import { sideBySide } from "./jobs.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { mayMove } from "./moves.ts";
 import { YIELDED } from "./outcome.ts";
 import { quotedLease } from "./quoted.ts";
 import { edgeMs } from "./service.ts";
-import {
-  costOf,
-  endsAt,
-  isLeaving,
-  isOver,
-  isQueued,
-  isTerminal,
-  Job,
-  Lease,
-  pledged,
-  receiptsOf,
-  type State,
-  type Tick,
-  unsignedReceipts,
-} from "./state.ts";
+import { endsAt, isOver, Lease, pledged, type State, type Tick, unsignedReceipts } from "./state.ts";
 import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { duties } from "./duties.ts";
 import { SUSPENDED_MS, WATCH_MS } from "./funding.ts";
+import { isTerminal } from "./job-state.ts";
 import type { Event } from "./machine.ts";
-import { isTerminal } from "./state.ts";
 import { FUND, funded, said, submission } from "./testing/fixtures.ts";
 import { active, counted, dedicated, gpu, of, running, type Scene } from "./testing/scene.ts";
 import { wakeAt } from "./timers.ts";

@@ -15,12 +15,13 @@ import { drain, end, lapse } from "./ending.ts";
 import { eventsOf, type LeaseEntry } from "./events.ts";
 import { extend } from "./extension.ts";
 import { fund, funded, fundingRefused, reserve, topUp, unfunded } from "./funding.ts";
+import { isFinal, isLeaving, isTerminal } from "./job-state.ts";
 import { type Arrival, admit, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { adopt, moved, offer } from "./moves.ts";
 import { cancel } from "./outcome.ts";
 import { breakClock } from "./service.ts";
-import { isFinal, isLeaving, isOpenedFromCredit, isTerminal, type State, withoutSettled } from "./state.ts";
+import { isOpenedFromCredit, type State, withoutSettled } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 import { advance } from "./timers.ts";
 

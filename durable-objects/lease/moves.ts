@@ -4,20 +4,10 @@ import { billableMs, leftOf } from "./billing.ts";
 import { wantsAgent } from "./capacity.ts";
 import { type Draft, note, put } from "./draft.ts";
 import { GRACE_MS } from "./ending.ts";
+import { costOf, isLeaving, isQueued, isSettledJob, type Job } from "./job-state.ts";
 import { arrived, deadline, type Refusal, refuse, roomFor } from "./jobs.ts";
 import { giveUp } from "./outcome.ts";
-import {
-  costOf,
-  isDedicated,
-  isLeaving,
-  isOver,
-  isQueued,
-  isSettledJob,
-  isWorking,
-  type Job,
-  type Lease,
-  type State,
-} from "./state.ts";
+import { isDedicated, isOver, isWorking, type Lease, type State } from "./state.ts";
 import { attemptViews } from "./view.ts";
 
 /**

@@ -3,8 +3,8 @@ import type { Checkpoint, Output } from "@gpux/protocol/job";
 import { bill } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import { type Draft, note, put } from "./draft.ts";
+import { attemptsOf, costOf, currentAttempt, isLeaving, type Job } from "./job-state.ts";
 import { begin, deadline, keepsWork, sendCancel, withAttempt } from "./jobs.ts";
-import { attemptsOf, costOf, currentAttempt, isLeaving, type Job } from "./state.ts";
 
 /** How a job's attempt ends, and what that costs (SPEC JOB-6, JOB-8, MTR-2). Each function changes the draft only. */
 

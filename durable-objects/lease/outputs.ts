@@ -1,9 +1,10 @@
 import { Address, JobId, Sha256 } from "@gpux/protocol/ids";
 import { z } from "zod";
 import { mayNot } from "./answers.ts";
+import { currentAttempt, isTerminal, sameAttempt } from "./job-state.ts";
 import type { Life } from "./life.ts";
 import { type Live, OutputPipes } from "./output-pipe.ts";
-import { currentAttempt, isSettled, isTerminal, sameAttempt } from "./state.ts";
+import { isSettled } from "./state.ts";
 
 const LONGEST_WAIT_MS = 60_000;
 

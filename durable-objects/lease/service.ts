@@ -4,9 +4,10 @@ import { charged, paidMs } from "@gpux/protocol/tariff";
 import { cardOf, ceiling, tariffOf, withReceipt } from "./billing.ts";
 import { type Draft, sendVolatile } from "./draft.ts";
 import { drain } from "./ending.ts";
+import { isTerminal } from "./job-state.ts";
 import { sendCancel } from "./jobs.ts";
 import { giveUp } from "./outcome.ts";
-import { isDedicated, isTerminal, type Lease, type State } from "./state.ts";
+import { isDedicated, type Lease, type State } from "./state.ts";
 
 /**
  * The time of a dedicated lease (SPEC MTR-9 to MTR-11). The edge's clock runs while the lease is there to be used: the

@@ -3,9 +3,9 @@ import { env } from "cloudflare:workers";
 import type { JobId } from "@gpux/protocol/ids";
 import { sessionIdOf } from "@gpux/protocol/session";
 import { expect, test } from "vitest";
+import type { Job } from "./job-state.ts";
 import { SessionTable } from "./session-table.ts";
 import { LeaseSessions, mayBringBack } from "./sessions.ts";
-import type { Job } from "./state.ts";
 import { HELLO, jobId, START } from "./testing/fixtures.ts";
 import { running } from "./testing/scene.ts";
 

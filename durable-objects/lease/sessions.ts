@@ -1,7 +1,8 @@
 import type { JobId } from "@gpux/protocol/ids";
 import type { SessionId } from "@gpux/protocol/session";
 import type { Caller, Outcome, Refused } from "../interfaces.ts";
-import { isOver, isTerminal, type Job, type State } from "./state.ts";
+import { isTerminal, type Job } from "./job-state.ts";
+import { isOver, type State } from "./state.ts";
 
 /** A session that this lease's Account has vouched for, or has revoked. */
 export interface SessionRow {

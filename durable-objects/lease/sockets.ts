@@ -4,7 +4,7 @@ import type { JobEvent } from "@gpux/protocol/job";
 import type { LeaseEvent } from "@gpux/protocol/lease-event";
 import { wireText } from "@gpux/protocol/wire";
 import { movedReason } from "../moved.ts";
-import { isTerminal, type Job } from "./state.ts";
+import { isTerminal, type Job } from "./job-state.ts";
 
 const AGENT = "agent";
 /** Of readers of the lease's own events; those of a job's bear its id. */

@@ -8,9 +8,10 @@ import { migrate } from "../migrations.ts";
 import { NONCE_TABLE } from "../nonce-window.ts";
 import type { Entry } from "./draft.ts";
 import { isKept, type LeaseEntry } from "./events.ts";
+import { Job } from "./job-state.ts";
 import { SESSION_TABLE, SESSION_TURN, SESSION_UNSURE } from "./session-table.ts";
 import type { CountedJob } from "./sessions.ts";
-import { Job, Lease, type State, Tick } from "./state.ts";
+import { Lease, type State, Tick } from "./state.ts";
 import { type Batch, TAIL_TABLE, Tail } from "./tail.ts";
 
 /** Described in docs/storage-schema.md. Amounts are TEXT, inside the documents too: SQLite's numbers would round them. */

@@ -6,10 +6,11 @@ import type { Moved } from "../moved.ts";
 import { paymentNeeded } from "./answers.ts";
 import { batchHash, highestAllowance } from "./batch.ts";
 import { hasherOf } from "./billing.ts";
+import type { Job } from "./job-state.ts";
 import { type Arrival, isSame } from "./jobs.ts";
 import type { Event, Step } from "./machine.ts";
 import type { LeaseSessions } from "./sessions.ts";
-import type { Job, State } from "./state.ts";
+import type { State } from "./state.ts";
 
 /** What taking jobs in needs of the lease around it, as it is at that moment. */
 export interface Shell {

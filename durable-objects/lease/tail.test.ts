@@ -1,7 +1,7 @@
 import { env, runInDurableObject } from "cloudflare:test";
 import type { JobId } from "@gpux/protocol/ids";
 import { expect, test } from "vitest";
-import type { Job } from "./state.ts";
+import type { Job } from "./job-state.ts";
 import { LeaseStore } from "./store.ts";
 import { submission } from "./testing/fixtures.ts";
 import { active } from "./testing/scene.ts";

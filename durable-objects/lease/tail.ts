@@ -1,7 +1,8 @@
 import type { JobId } from "@gpux/protocol/ids";
 import { wireText } from "@gpux/protocol/wire";
 import type { Entry } from "./draft.ts";
-import { isFinal, type Job, type Lease, type Tick } from "./state.ts";
+import { isFinal, type Job } from "./job-state.ts";
+import type { Lease, Tick } from "./state.ts";
 
 /**
  * What a lease has written and not put into its tables yet, a row for each write. A row of one table costs a statement

@@ -6,8 +6,8 @@ import { Amount } from "@gpux/protocol/money";
 import { SessionId } from "@gpux/protocol/session";
 import { wireText } from "@gpux/protocol/wire";
 import { z } from "zod";
+import { currentAttempt, type Job, sameAttempt } from "./job-state.ts";
 import type { Run } from "./runs.ts";
-import { currentAttempt, type Job, sameAttempt } from "./state.ts";
 
 /**
  * What the agent is given with a job whose row is not durable yet: the edge's own word that it took the job. Should the

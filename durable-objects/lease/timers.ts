@@ -6,15 +6,14 @@ import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end, GRACE_MS, lapse } from "./ending.ts";
 import { SUSPENDED_MS, watchAt } from "./funding.ts";
+import { isLeaving, isTerminal } from "./job-state.ts";
 import { deadline, sendCancel } from "./jobs.ts";
 import { mayMove } from "./moves.ts";
 import { expire, giveUp, giveWay, lose, requeue } from "./outcome.ts";
 import { isCounted, keepTime, serviceAt } from "./service.ts";
 import {
   isDedicated,
-  isLeaving,
   isOver,
-  isTerminal,
   isWorking,
   type Lease,
   type State,

@@ -9,19 +9,14 @@ import {
   type Attempt,
   costOf,
   currentAttempt,
-  endsAt,
   inTurn,
   isGone,
   isLeaving,
-  isOpenedFromCredit,
-  isOver,
   isTerminal,
   type Job,
-  type Lease,
   type ReceiptState,
-  type State,
-  type Tick,
-} from "./state.ts";
+} from "./job-state.ts";
+import { endsAt, isOpenedFromCredit, isOver, type Lease, type State, type Tick } from "./state.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
 

@@ -1,7 +1,8 @@
 import type { JobId } from "@gpux/protocol/ids";
 import type { JobEvent } from "@gpux/protocol/job";
 import type { Entry } from "./draft.ts";
-import { isSettledReceipt, type Job, type State, type Tick, withoutSettled } from "./state.ts";
+import { isSettledReceipt, type Job } from "./job-state.ts";
+import { type State, type Tick, withoutSettled } from "./state.ts";
 import { type Dated, eventOf, type LeaseStore } from "./store.ts";
 
 interface Noted extends Dated {

@@ -1,5 +1,6 @@
 import type { Entry } from "@gpux/durable-objects/lease/draft";
-import type { Job, State } from "@gpux/durable-objects/lease/state";
+import type { Job } from "@gpux/durable-objects/lease/job-state";
+import type { State } from "@gpux/durable-objects/lease/state";
 import type { JobId } from "@gpux/protocol/ids";
 import { append, type Disk, save } from "./disk.ts";
 

@@ -1,7 +1,8 @@
 import type { Entry } from "@gpux/durable-objects/lease/draft";
+import type { Job } from "@gpux/durable-objects/lease/job-state";
 import { prune } from "@gpux/durable-objects/lease/machine";
 import type { SessionRow, SessionRows } from "@gpux/durable-objects/lease/sessions";
-import type { Job, State } from "@gpux/durable-objects/lease/state";
+import type { State } from "@gpux/durable-objects/lease/state";
 import type { JobId } from "@gpux/protocol/ids";
 import type { SessionId } from "@gpux/protocol/session";
 import type { Line } from "./seen.ts";

@@ -1,22 +1,19 @@
 import { ceiling, committed, tariffOf } from "@gpux/durable-objects/lease/billing";
 import type { Entry } from "@gpux/durable-objects/lease/draft";
-import { sideBySide } from "@gpux/durable-objects/lease/jobs";
-import type { Event } from "@gpux/durable-objects/lease/machine";
-import { YIELDED } from "@gpux/durable-objects/lease/outcome";
 import {
   attemptsOf,
   costOf,
   currentAttempt,
-  isDedicated,
   isLeaving,
-  isOver,
   isTerminal,
   type Job,
-  pledged,
   type ReceiptState,
   receiptsOf,
-  type State,
-} from "@gpux/durable-objects/lease/state";
+} from "@gpux/durable-objects/lease/job-state";
+import { sideBySide } from "@gpux/durable-objects/lease/jobs";
+import type { Event } from "@gpux/durable-objects/lease/machine";
+import { YIELDED } from "@gpux/durable-objects/lease/outcome";
+import { isDedicated, isOver, pledged, type State } from "@gpux/durable-objects/lease/state";
 import type { Receipt } from "@gpux/protocol/eip712";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobStatus } from "@gpux/protocol/job";

@@ -1,8 +1,9 @@
 import type { Carried } from "@gpux/durable-objects/interfaces";
 import { mayFollow } from "@gpux/durable-objects/lease/deferral";
+import { isTerminal, type Job } from "@gpux/durable-objects/lease/job-state";
 import { type Event, prune, type Step } from "@gpux/durable-objects/lease/machine";
 import { type LeaseSessions, mayBringBack } from "@gpux/durable-objects/lease/sessions";
-import { isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { isSettled, type State } from "@gpux/durable-objects/lease/state";
 import { issue, withTickets } from "@gpux/durable-objects/lease/tickets";
 import { CLOSE, FRAME_VERSION, type ToLease } from "@gpux/protocol/frames";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";

@@ -9,9 +9,10 @@ import type {
 import { isLanding, mayNot, refusalOf, topUpAnswer } from "@gpux/durable-objects/lease/answers";
 import { HOT } from "@gpux/durable-objects/lease/deferral";
 import { fundingFault, topUpFault } from "@gpux/durable-objects/lease/funding";
+import { isLeaving, isTerminal, type Job } from "@gpux/durable-objects/lease/job-state";
 import { quotedLease } from "@gpux/durable-objects/lease/quoted";
 import { claimsOf } from "@gpux/durable-objects/lease/signatures";
-import { isLeaving, isSettled, isTerminal, type Job, type State } from "@gpux/durable-objects/lease/state";
+import { isSettled, type State } from "@gpux/durable-objects/lease/state";
 import { judge, type Shell, take } from "@gpux/durable-objects/lease/submission";
 import { broughtBack } from "@gpux/durable-objects/lease/tickets";
 import type { Moved } from "@gpux/durable-objects/moved";

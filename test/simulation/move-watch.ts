@@ -1,4 +1,4 @@
-import { isTerminal } from "@gpux/durable-objects/lease/state";
+import { isTerminal } from "@gpux/durable-objects/lease/job-state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { LeaseLedger, Observed } from "./lease-ledger.ts";
 import type { Line } from "./seen.ts";

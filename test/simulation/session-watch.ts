@@ -1,4 +1,4 @@
-import { isTerminal, type Job } from "@gpux/durable-objects/lease/state";
+import { isTerminal, type Job } from "@gpux/durable-objects/lease/job-state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { SessionId } from "@gpux/protocol/session";
 import type { Observed } from "./lease-ledger.ts";

@@ -1,5 +1,6 @@
 import { DIRECTORY, shardsOf } from "@gpux/durable-objects/books";
-import { isOver, isTerminal, type Job, receiptsOf } from "@gpux/durable-objects/lease/state";
+import { isTerminal, type Job, receiptsOf } from "@gpux/durable-objects/lease/job-state";
+import { isOver } from "@gpux/durable-objects/lease/state";
 import { entryOf } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";

@@ -1,6 +1,7 @@
 import type { LinkEnd } from "@gpux/agent/link/machine";
 import type { Outcome } from "@gpux/durable-objects/interfaces";
-import { isOver, type Job, type Lease, type State } from "@gpux/durable-objects/lease/state";
+import type { Job } from "@gpux/durable-objects/lease/job-state";
+import { isOver, type Lease, type State } from "@gpux/durable-objects/lease/state";
 import { isOpen } from "@gpux/durable-objects/node/allocation";
 import type { NodeEvent } from "@gpux/durable-objects/node/event";
 import type { NodeState } from "@gpux/durable-objects/node/state";

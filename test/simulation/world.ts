@@ -1,4 +1,4 @@
-import { isTerminal } from "@gpux/durable-objects/lease/state";
+import { isTerminal } from "@gpux/durable-objects/lease/job-state";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
 import type { Offer } from "@gpux/protocol/resources";

@@ -7,9 +7,10 @@ import { EMPTY_ROOT } from "@gpux/protocol/merkle";
 import fc from "fast-check";
 import type { Carried } from "../../interfaces.ts";
 import type { Duty } from "../duties.ts";
+import { currentAttempt, inOrder, isTerminal, type Job } from "../job-state.ts";
 import type { Event } from "../machine.ts";
 import { edgeMs } from "../service.ts";
-import { currentAttempt, inOrder, isTerminal, type Job, type State } from "../state.ts";
+import type { State } from "../state.ts";
 import { wakeAt } from "../timers.ts";
 import { done, FUND, jobId, START, said, submission } from "./fixtures.ts";
 

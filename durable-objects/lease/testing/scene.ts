@@ -1,9 +1,10 @@
 import type { ToLease } from "@gpux/protocol/frames";
 import type { QuoteText } from "@gpux/protocol/lease";
 import { MAX_AMOUNT } from "@gpux/protocol/money";
+import type { Job } from "../job-state.ts";
 import { type Event, type Step, step } from "../machine.ts";
 import { quotedLease } from "../quoted.ts";
-import type { Job, State } from "../state.ts";
+import type { State } from "../state.ts";
 import { FUND, funded, HELLO, holdOf, jobId, PLACE, START, said, submission, termsOf } from "./fixtures.ts";
 
 /** A lease and its clock for a test of the machine; every event must be taken unless the test asks for the refusal. */

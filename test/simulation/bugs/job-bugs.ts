@@ -1,4 +1,5 @@
-import { currentAttempt, isTerminal, type State } from "@gpux/durable-objects/lease/state";
+import { currentAttempt, isTerminal } from "@gpux/durable-objects/lease/job-state";
+import type { State } from "@gpux/durable-objects/lease/state";
 import type { Machines } from "../machines.ts";
 import { type Bug, inLease, inShell } from "./bug.ts";
 
