@@ -116,6 +116,21 @@ describe("LSE-9 a lease without work", () => {
     await socket.next("result");
     expect(dialled()).toBe(1);
   });
+
+  test("lets a job whose end is stuck in a dead connection go when others are given its GPU", async () => {
+    await start();
+    const { control, socket } = await opened();
+    socket.say(1, 0, await runFrame(1));
+    await socket.next("started");
+    // The edge ended it five seconds after a cancel that never arrived.
+    control.say(3, 1, { t: "rest", lease });
+    const another = holdOfAnother();
+    control.say(4, 1, another.frame);
+    expect(await control.next("held")).toMatchObject({ hold: another.id });
+    expect(dialled()).toBe(1);
+    control.say(5, 1, { t: "open", lease: another.id, terms: another.frame.terms });
+    expect(await socket.closed).toBe(1000);
+  });
 });
 
 describe("LSE-11 a lease that gives way", () => {

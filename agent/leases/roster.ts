@@ -40,6 +40,8 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
   const { paths, log, house } = workshop;
   const served = new Map<LeaseId, ServedLease>();
   const resting = new Map<LeaseId, Share>();
+  /** Told to rest with a job under way: their resources are others' from then on. */
+  const overdue = new Set<LeaseId>();
   let leaving = false;
   /** When a drain ends, by {@link ownClock}; null without one. */
   let drainBy: number | null = null;
@@ -67,9 +69,11 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
   }
 
   async function open(id: LeaseId, terms: LeaseTerms, sold: Sold, refusal: string | null) {
+    overdue.delete(id);
     const known = served.get(id);
     if (known !== undefined) return known.rouse();
     if (leaving) return;
+    for (const each of overdue) await restNow(each);
     const opened = await openBook(id);
     const book = readBook(opened.entries) ?? newBook(terms, sold, refusal);
     if (opened.entries.length === 0) {
@@ -97,10 +101,19 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
     drains.add(drained);
   }
 
-  /** Unless a job is under way: then the edge has changed its mind since, and `open` follows. */
+  /**
+   * With a job under way the edge may have changed its mind since, and `open` follows; or the word that ended the job is
+   * stuck in a dead connection. So the job goes on, but for no longer than nobody else is given its GPUs.
+   */
   async function rest(id: LeaseId): Promise<void> {
+    if (served.get(id)?.isWorking() === true) overdue.add(id);
+    else await restNow(id);
+  }
+
+  async function restNow(id: LeaseId): Promise<void> {
+    overdue.delete(id);
     const lease = served.get(id);
-    if (lease === undefined || lease.isWorking()) return;
+    if (lease === undefined) return;
     served.delete(id);
     resting.set(id, { gpus: lease.gpus, resources: lease.resources });
     await lease.rest();
@@ -118,6 +131,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
 
   /** `over`: the edge said that the lease has ended; else its journal stays for a later start. */
   async function forget(id: LeaseId, why: string, over = true): Promise<void> {
+    overdue.delete(id);
     const lease = served.get(id);
     if (lease !== undefined) {
       served.delete(id);
@@ -164,7 +178,7 @@ export function createRoster({ workshop, onFault, onChange }: RosterOptions): Ro
         id,
         gpus,
         resources,
-        isResting: isResting(),
+        isResting: isResting() || overdue.has(id),
       })),
       ...[...resting].map(([id, share]) => ({ id, ...share, isResting: true })),
     ],

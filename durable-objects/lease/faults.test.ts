@@ -1,6 +1,7 @@
 import { evictDurableObject } from "cloudflare:test";
 import { jobIdOf } from "@gpux/protocol/ids";
 import { JobRequest } from "@gpux/protocol/job";
+import { sessionIdOf } from "@gpux/protocol/session";
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import { addressOf } from "../testing/client.ts";
 import { DataLine, funded, OUTPUT } from "./testing/data-line.ts";
@@ -93,4 +94,20 @@ test("LNK-3 a job that the agent says it runs and nobody knows is not in the wel
   await expect.poll(() => job(1)).toMatchObject({ job: { status: "succeeded" } });
   expect(await job(9)).toMatchObject({ ok: false, code: "job_unknown" });
   expect(await view()).toMatchObject({ jobs_ended: 1, node_connected: true });
+});
+
+test("SES-5 what a session's lease gives back is on record: no crash brings back the job that it was for", async () => {
+  // Seed 48259: its end was told and not written; its agent brought it back after a crash, and the cap was passed.
+  const { wallet, stub, lease } = await funded(neighbours);
+  const id = jobIdOf(lease, new Uint8Array(16).fill(1));
+  const session = sessionIdOf(new Uint8Array(16).fill(7));
+  const until = Date.now() + 600_000;
+  expect(await stub.admitSession(session, until, 100_000n, 1)).toEqual({ ok: true });
+  const agent = await DataLine.dial(lease);
+  const ended = stub.submit({ address: addressOf(wallet), session, bearer: false }, id, request, null, 5_000);
+  agent.failed(await agent.run());
+  expect(await ended).toMatchObject({ job: { status: "failed", price: 0n } });
+  expect(await stub.trimSession(session, until, 2)).toBe(0n);
+  await evictDurableObject(stub, { webSockets: "close" });
+  expect(await stub.job(addressOf(wallet), id, 0)).toMatchObject({ job: { status: "failed" } });
 });

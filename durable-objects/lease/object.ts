@@ -297,7 +297,10 @@ export class LeaseObject extends DurableObject<ObjectEnv> implements LeaseRpc {
   }
 
   async trimSession(session: SessionId, until: number, turn: number): Promise<bigint | null> {
-    return this.#life.state === null ? null : this.#life.sessions.trim(session, until, turn);
+    if (this.#life.state === null) return null;
+    // What is given back is used elsewhere: no crash may take the ends by which it came free (ACK-5).
+    this.#life.write();
+    return this.#life.sessions.trim(session, until, turn);
   }
 
   async revokeSession(session: SessionId, until: number): Promise<void> {

@@ -28,6 +28,7 @@ export class Agent extends Actor {
   readonly provider: Provider;
   readonly leases = new Map<LeaseId, ServedLease>();
   readonly #resting = new Map<LeaseId, Resources>();
+  readonly #overdue = new Set<LeaseId>();
   /** Vouchers of leases that are forgotten, kept until they are worth nothing. */
   readonly aside = new Map<LeaseId, z.output<typeof SettleIntent>>();
   readonly #setting: Setting;
@@ -87,6 +88,7 @@ export class Agent extends Actor {
     this.#control = null;
     this.leases.clear();
     this.#resting.clear();
+    this.#overdue.clear();
     this.#truth.lost(this.provider.address, this.#setting.schedule.now);
     this.crash();
     this.#reservations.crash(power);
@@ -161,13 +163,13 @@ export class Agent extends Actor {
   }
 
   #working(): ServedLease[] {
-    return [...this.leases.values()].filter((lease) => !lease.book.resting);
+    return [...this.leases.values()].filter(({ id, book }) => !book.resting && !this.#overdue.has(id));
   }
 
   #occupied(claimed: number): Occupied {
     const served = [...this.leases.values()].map(({ id, book }) => ({
       id,
-      isResting: book.resting,
+      isResting: book.resting || this.#overdue.has(id),
       gpus: book.gpus,
       resources: book.resources,
     }));
@@ -245,10 +247,10 @@ export class Agent extends Actor {
         return yield* this.#open(frame.lease, frame.terms);
       case "rest": {
         const lease = this.leases.get(frame.lease);
-        if (lease === undefined || lease.attempts.list().some((each) => each.stopReason === null)) return;
-        this.leases.delete(frame.lease);
-        this.#resting.set(frame.lease, lease.book.resources);
-        return yield* lease.rest();
+        const isWorking = lease?.attempts.list().some((each) => each.stopReason === null) === true;
+        if (!isWorking) return yield* this.#rest(frame.lease);
+        this.#overdue.add(frame.lease);
+        return;
       }
       case "yield":
         return this.leases.get(frame.lease)?.giveWayIn(frame.notice_s * 1_000);
@@ -261,14 +263,25 @@ export class Agent extends Actor {
     }
   }
 
+  *#rest(id: LeaseId): Flow<void> {
+    this.#overdue.delete(id);
+    const lease = this.leases.get(id);
+    if (lease === undefined) return;
+    this.leases.delete(id);
+    this.#resting.set(id, lease.book.resources);
+    yield* lease.rest();
+  }
+
   #enter(entry: HoldEntry): void {
     this.#reservations.enter(entry);
     this.#checkCapacity();
   }
 
   *#open(id: LeaseId, terms: LeaseTerms): Flow<void> {
+    this.#overdue.delete(id);
     const served = this.leases.get(id);
     if (served !== undefined) return yield* served.rouse();
+    for (const each of this.#overdue) yield* this.#rest(each);
     const journal =
       this.#books.get(id) ?? new Journal<BookEntry>(this.#setting.schedule, this.#setting.random);
     const known = readBook(journal.entries);
@@ -329,6 +342,7 @@ export class Agent extends Actor {
   #forget(id: LeaseId, over: boolean): void {
     const lease = this.leases.get(id);
     const journal = this.#books.get(id);
+    this.#overdue.delete(id);
     const isResting = this.#resting.delete(id);
     if (lease === undefined && !isResting) return;
     this.leases.delete(id);

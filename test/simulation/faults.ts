@@ -189,9 +189,13 @@ export function climateOf(random: Random): Climate {
   };
 }
 
+/** What a chain may do to money is seen in the other worlds: here it is about nodes. */
+const OF_CHAIN: ReadonlySet<string> = new Set(["reorganisation", "congestion", "stranger"]);
+
 /** Nodes of one GPU each go for long, stop and give way all the time, and whoever has a lease has one on another node too. */
 export function scattered(climate: Climate): Climate {
-  const faults = [...climate.faults, "drain", "drain", "claim", "offline", "kill", "evict"];
+  const known = climate.faults.filter((name) => !OF_CHAIN.has(name));
+  const faults = [...known, "drain", "drain", "claim", "offline", "kill", "evict"];
   return { ...climate, faults, meanPauseMs: Math.min(climate.meanPauseMs, 8_000), isScattered: true };
 }
 

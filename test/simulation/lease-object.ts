@@ -299,7 +299,9 @@ export class LeaseObject extends Actor implements LeaseDoor {
 
   *trimSession(session: SessionId, until: number, turn: number): Flow<bigint | null> {
     yield* [];
-    return this.state() === null ? null : this.#life.sessions.trim(session, until, turn);
+    if (this.state() === null) return null;
+    this.#life.write();
+    return this.#life.sessions.trim(session, until, turn);
   }
 
   *revokeSession(session: SessionId, until: number): Flow<void> {
