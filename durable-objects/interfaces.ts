@@ -189,6 +189,7 @@ export interface Carried {
   /** Without the allowance, which is for the lease that it was sent to. */
   readonly request: JobRequest;
   readonly inputHash: string;
+  readonly session: SessionId | null;
   readonly createdAt: number;
   readonly queuedAt: number;
   readonly checkpoint: Checkpoint | null;

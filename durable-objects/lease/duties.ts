@@ -9,7 +9,7 @@ import { watchAt } from "./funding.ts";
 import type { Job } from "./job-state.ts";
 import { leavers, movers } from "./moves.ts";
 import { isOver, type Lease, type State } from "./state.ts";
-import { closeAskedAt, holdAt, RECLAIM_MS } from "./timers.ts";
+import { closeAskedAt, heardUntil, holdAt, RECLAIM_MS } from "./timers.ts";
 
 type Voucher = z.output<typeof SettleIntent>;
 
@@ -70,7 +70,7 @@ export function duties(state: State, now: number): Duty[] {
   // Also of a lease that was closed at once: its agent has a close to sign, or the money comes back a day too late.
   const isOpen = lease.status === "active" || lease.status === "draining" || lease.status === "closing";
   if (isOpen && !errands.opened) list.push({ key: "node:open", t: "node_open" });
-  list.push(...capacityDuties(lease));
+  list.push(...capacityDuties(lease, now));
   const attestation = attestationOf(state);
   if (attestation !== null) list.push(attestation);
 
@@ -102,13 +102,15 @@ export function duties(state: State, now: number): Duty[] {
   return list;
 }
 
-function capacityDuties({ status, capacity, awayAt, metAt, closing }: Lease): Duty[] {
+function capacityDuties(lease: Lease, now: number): Duty[] {
+  const { status, capacity, awayAt, metAt, closing } = lease;
   const { state, turn, told } = capacity;
   const isWorking = status === "active" || status === "suspended" || status === "draining";
   if (state === "asking" && isWorking) return [{ key: `node:rouse:${turn}`, t: "node_rouse", turn }];
   if (state === "resting" && isWorking && !told) return [{ key: `node:rest:${turn}`, t: "node_rest", turn }];
   // Also where a socket is older than the question: it may be dead and not known to be, and who rests does not dial again.
-  const isMet = awayAt === null && (closing === null || (metAt ?? 0) >= closeAskedAt(closing));
+  const isAsked = closing === null || (metAt ?? 0) >= closeAskedAt(closing);
+  const isMet = awayAt === null && isAsked && now < heardUntil(lease);
   if (state !== "held" && status === "closing" && !isMet) return [{ key: "node:dial", t: "node_dial" }];
   return [];
 }

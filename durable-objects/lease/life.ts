@@ -300,7 +300,10 @@ export class Life implements Shell {
     if (this.#state === null || this.#store.hasDeclined(carried.job)) return false;
     if (this.job(carried.job) !== null) return true;
     this.#store.skipTo(lastEvent);
-    if (this.apply({ t: "adopt", carried }).ok) return true;
+    if (this.#sessions.mayAdopt(carried) && this.apply({ t: "adopt", carried }).ok) {
+      this.#sessions.adopted(carried);
+      return true;
+    }
     this.#store.decline(carried.job);
     return false;
   }

@@ -147,6 +147,15 @@ describe("a serverless lease's capacity", () => {
     expect(asked(scene.tell(HELLO))).toEqual([]);
   });
 
+  it("LSE-5 has it dialled again when it came and does not sign: nobody tells of a connection that died since", () => {
+    // Seed 2620: the agent signed into a dead connection, and the refund came a day after expiry.
+    const scene = resting().tell({ t: "close" }, HELLO);
+    expect(asked(scene)).toEqual([]);
+    expect(wakeAt(scene.state, scene.now)).toBeLessThanOrEqual(scene.now + 75_000);
+    expect(asked(scene.after(75_000))).toEqual(["node:dial"]);
+    expect(asked(scene.tell({ t: "gone" }, HELLO))).toEqual([]);
+  });
+
   it("reads a lease that was stored before it could rest", () => {
     const { capacity: _capacity, ...older } = z.encode(Lease, active().state.lease);
     const { capacity } = Lease.parse(older);

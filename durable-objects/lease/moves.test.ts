@@ -2,6 +2,7 @@ import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { jobIdOf, type LeaseId } from "@gpux/protocol/ids";
 import { JobEvent, JobRequest } from "@gpux/protocol/job";
+import { sessionIdOf } from "@gpux/protocol/session";
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import type { Carried } from "../interfaces.ts";
 import { movedReason } from "../moved.ts";
@@ -126,6 +127,7 @@ test("JOB-11 what the other lease has answered holds, asked again in another lif
     retryOf: null,
     request,
     inputHash: "e".repeat(64),
+    session: null,
     createdAt: Date.now(),
     queuedAt: Date.now(),
     checkpoint: null,
@@ -168,4 +170,29 @@ test("JOB-11 without another lease that would have it the job ends with its node
     .poll(() => a.stub.job(by, idOf(a.lease, 2), 0))
     .toMatchObject({ job: { status: "aborted", error: { code: "node_draining" } } });
   expect(await a.stub.job(by, idOf(a.lease, 1), 0)).toMatchObject({ job: { status: "running" } });
+});
+
+test("JOB-11, SES-5 a session's job moves where its cap has room set aside for it, and nowhere else", async () => {
+  const { by, a, b, agent } = await pair(other);
+  const session = sessionIdOf(new Uint8Array(16).fill(9));
+  const as = { address: by, session, bearer: false } as const;
+  const until = Date.now() + 600_000;
+  await a.stub.admitSession(session, until, 300_000n, 1);
+  await b.stub.admitSession(session, until, 100_000n, 1);
+  const id = (n: number) => idOf(a.lease, n);
+  for (const n of [1, 2, 3]) await a.stub.submit(as, id(n), request, null, 0);
+  agent.started(await agent.run());
+  const target = await DataLine.dial(b.lease);
+  agent.drains(60);
+  const run = await target.run();
+  expect(run.job, "the first of those that wait").toBe(id(2));
+  await expect
+    .poll(() => a.stub.job(by, id(3), 0))
+    .toMatchObject({ job: { status: "aborted", error: { code: "node_draining" } } });
+  // What it may cost is the other lease's part of the cap now, and this one gives its own back.
+  expect(await a.stub.trimSession(session, until, 2)).toBe(100_000n);
+  expect(await b.stub.trimSession(session, until, 2)).toBe(100_000n);
+  target.succeeded(run, undefined, 1_000);
+  await expect.poll(() => b.stub.job(as, id(2), 0)).toMatchObject({ job: { status: "succeeded" } });
+  expect(await b.stub.trimSession(session, until, 3)).toBeLessThan(100_000n);
 });

@@ -28,12 +28,9 @@ export function isStuck(lease: Lease, now: number): boolean {
   return drainAt !== null || isAway || capacity.blocker !== null || capacity.yieldAt !== null;
 }
 
-/**
- * Whether the job may go on elsewhere. A dedicated lease is a machine of its consumer's choice, an array stays together,
- * and a session's cap is counted by lease.
- */
+/** Whether the job may go on elsewhere. A dedicated lease is a machine of its consumer's choice, an array stays together. */
 export function mayMove(lease: Lease, job: Job): boolean {
-  if (isDedicated(lease) || job.batch !== null || job.session !== null) return false;
+  if (isDedicated(lease) || job.batch !== null) return false;
   return isQueued(job) && job.cancelAskedAt === null;
 }
 
@@ -97,6 +94,7 @@ export function carriedOf(lease: Lease, job: Job): Carried {
     retryOf: job.retryOf,
     request,
     inputHash: job.inputHash,
+    session: job.session,
     createdAt: job.createdAt,
     queuedAt: job.queuedAt,
     checkpoint: job.checkpoint,
@@ -124,7 +122,7 @@ export function adopt(draft: Draft, carried: Carried): Refusal | null {
     clientId: carried.clientId,
     retryOf: carried.retryOf,
     batch: null,
-    session: null,
+    session: carried.session,
     inputHash: carried.inputHash,
     createdAt: carried.createdAt,
     queuedAt: carried.queuedAt,

@@ -1,6 +1,6 @@
 import type { JobId } from "@gpux/protocol/ids";
 import type { SessionId } from "@gpux/protocol/session";
-import type { Caller, Outcome, Refused } from "../interfaces.ts";
+import type { Caller, Carried, Outcome, Refused } from "../interfaces.ts";
 import { isTerminal, type Job } from "./job-state.ts";
 import { isOver, type State } from "./state.ts";
 
@@ -125,6 +125,17 @@ export class LeaseSessions {
   /** A job was taken in under the session; it says so itself in its document. */
   take(session: SessionId, job: JobId, maxPrice: bigint): void {
     reserve(this.#tally(session), job, maxPrice);
+  }
+
+  /** Whether another lease's job may come here under its session: vouched for already, with enough set aside. */
+  mayAdopt({ session, request, past }: Carried): boolean {
+    if (session === null) return true;
+    const row = this.#rows.get(session);
+    return row?.revoked === false && this.needs(session, request.max_price - past.price) === null;
+  }
+
+  adopted({ session, job, request, past }: Carried): void {
+    if (session !== null) this.take(session, job, request.max_price - past.price);
   }
 
   /** As {@link take}, of one that a crash took and its agent brought back. */

@@ -137,6 +137,18 @@ function askAgain(draft: Draft): void {
   askClose(draft);
 }
 
+/** A dead connection is noticed so late (MTR-7). */
+const SILENT_MS = 75_000;
+
+/**
+ * Until when an agent that came for the close alone, and is to sign it, counts as there; who rests does not dial again by
+ * itself. Infinity: it has signed, or the lease has its GPUs.
+ */
+export function heardUntil({ status, closing, capacity, metAt }: Lease): number {
+  const isAwaited = status === "closing" && closing?.provider === null && capacity.state !== "held";
+  return isAwaited ? (metAt ?? 0) + SILENT_MS : never;
+}
+
 /** When the close that is under way was asked for, to the second before it. */
 export function closeAskedAt({ validBefore }: NonNullable<Lease["closing"]>): number {
   return (validBefore - CLOSE_VALID_S) * 1_000;
@@ -174,6 +186,7 @@ export function wakeAt(state: State, now: number): number {
   if (yieldAt !== null && yieldAt > now) at = Math.min(at, yieldAt);
   for (const stop of lease.drainAt === null ? [] : [lease.drainAt, lease.drainAt + PLACE_MS])
     if (stop > now) at = Math.min(at, stop);
+  if (heardUntil(lease) > now) at = Math.min(at, heardUntil(lease));
   if (lease.status === "closing" && lease.closing !== null)
     at = Math.min(at, lease.closing.validBefore * 1_000);
   if (lease.awayAt === null) at = Math.min(at, blockAt(state), serviceAt(state));

@@ -192,7 +192,10 @@ export class LeaseLife {
     if (this.#state === null || this.disk.declined.has(carried.job)) return false;
     if (this.job(carried.job) !== null) return true;
     if (numbersOn && lastEvent > lastEventOf(this.disk)) this.disk.skips.add(lastEvent);
-    if (this.apply({ t: "adopt", carried }).ok) return true;
+    if (this.#sessions.mayAdopt(carried) && this.apply({ t: "adopt", carried }).ok) {
+      this.#sessions.adopted(carried);
+      return true;
+    }
     this.disk.declined.add(carried.job);
     return false;
   }

@@ -1,3 +1,4 @@
+import { leftOf } from "@gpux/durable-objects/lease/billing";
 import { isTerminal, type Job } from "@gpux/durable-objects/lease/job-state";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import type { SessionId } from "@gpux/protocol/session";
@@ -7,8 +8,8 @@ import { hold } from "./violation.ts";
 interface Seen {
   readonly cap: bigint;
   readonly expiresAt: number;
-  /** What each of its jobs has cost, or may yet. */
-  readonly jobs: Map<JobId, bigint>;
+  /** What each of its jobs has cost, or may yet, by lease and job. */
+  readonly jobs: Map<string, bigint>;
   readonly vouchedAt: Set<LeaseId>;
   readonly revokedAt: Set<LeaseId>;
 }
@@ -50,7 +51,8 @@ export class SessionWatch {
       if (job.session === null || was === job) continue;
       const seen = this.#seen.get(job.session);
       if (was === undefined && event.t === "submit") this.#accepted(id, job.session, seen);
-      seen?.jobs.set(job.id, worthOf(job));
+      seen?.jobs.set(`${id} ${job.id}`, worthOf(job));
+      // Until its first lease has heard where it is, a job that moves is counted twice, by them as by us.
       this.#sum(job.session);
     }
   }
@@ -81,17 +83,18 @@ export class SessionWatch {
   }
 
   /** A crash took what its disk does not have; a ticket may bring it back. */
-  rewound(taken: Iterable<Job>, kept: ReadonlyMap<JobId, Job>): void {
+  rewound(lease: LeaseId, taken: Iterable<Job>, kept: ReadonlyMap<JobId, Job>): void {
     if (this.#seen.size === 0) return;
     for (const { id, session } of taken) {
       const seen = session === null ? undefined : this.#seen.get(session);
       const job = kept.get(id);
-      if (job === undefined) seen?.jobs.delete(id);
-      else seen?.jobs.set(id, worthOf(job));
+      const key = `${lease} ${id}`;
+      if (job === undefined) seen?.jobs.delete(key);
+      else seen?.jobs.set(key, worthOf(job));
     }
   }
 }
 
 function worthOf(job: Job): bigint {
-  return isTerminal(job) ? job.price : job.request.max_price;
+  return isTerminal(job) ? job.price : job.price + leftOf(job);
 }

@@ -97,7 +97,7 @@ export class Watch {
   /** A crash took what was not on its disk. */
   leaseRewound(id: LeaseId, disk: Disk): void {
     const ledger = this.ledgers.get(id);
-    if (ledger !== undefined) this.sessions.rewound(ledger.jobs.values(), disk.jobs);
+    if (ledger !== undefined) this.sessions.rewound(id, ledger.jobs.values(), disk.jobs);
     for (const job of ledger?.jobs.keys() ?? []) if (!disk.jobs.has(job)) this.#taken.add(job);
     ledger?.rewind(disk);
   }

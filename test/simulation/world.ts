@@ -74,8 +74,7 @@ export class World implements Targets {
     this.#faultRandom = new Random(seed ^ 0x5eed_0002);
     const habits = new Random(seed ^ 0x5eed_0008);
     const isScattered = new Random(seed ^ 0x5eed_000a).chance(0.25);
-    // A session's jobs do not move.
-    const hasSessions = habits.chance(0.4) && !isScattered;
+    const hasSessions = habits.chance(0.4);
     const isHurried = hasSessions && habits.chance(0.5);
     const climate = isScattered ? scattered(climateOf(setup)) : climateOf(setup);
     // What a lease knows of a session counts when it dies while its jobs are under way.

@@ -267,6 +267,7 @@ function brought(state: State, n: number, maxPrice: bigint): Carried {
     retryOf: null,
     request: submitted.request,
     inputHash: submitted.inputHash,
+    session: null,
     createdAt: START,
     queuedAt: START,
     checkpoint: null,
