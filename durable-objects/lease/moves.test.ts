@@ -191,6 +191,8 @@ test("JOB-11, SES-5 a session's job moves where its cap has room set aside for i
     .toMatchObject({ job: { status: "aborted", error: { code: "node_draining" } } });
   // What it may cost is the other lease's part of the cap now, and this one gives its own back.
   expect(await a.stub.trimSession(session, until, 2)).toBe(100_000n);
+  await evictDurableObject(a.stub, { webSockets: "hibernate" });
+  expect(await a.stub.trimSession(session, until, 3), "in another life").toBe(100_000n);
   expect(await b.stub.trimSession(session, until, 2)).toBe(100_000n);
   target.succeeded(run, undefined, 1_000);
   await expect.poll(() => b.stub.job(as, id(2), 0)).toMatchObject({ job: { status: "succeeded" } });

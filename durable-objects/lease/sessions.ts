@@ -38,7 +38,7 @@ export function mayBringBack({ lease }: State, isConnected: boolean, now: number
 }
 
 /** Of a job, what a session's tally counts. */
-export type CountedJob = Pick<Job, "id" | "status" | "price"> & {
+export type CountedJob = Pick<Job, "id" | "status" | "price" | "move"> & {
   readonly request: Pick<Job["request"], "max_price">;
 };
 

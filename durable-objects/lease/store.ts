@@ -42,7 +42,16 @@ const MOST_REMEMBERED = 20_000;
 /** Log lines kept per job; the rest are passed on to who is watching, and gone. */
 const LOG_LIMIT = 2_000;
 
-const CountedRow = z.strictObject({ id: JobId, status: JobStatus, price: Amount, max_price: Amount });
+const CountedRow = z.strictObject({
+  id: JobId,
+  status: JobStatus,
+  price: Amount,
+  max_price: Amount,
+  move: z
+    .string()
+    .nullable()
+    .transform((text) => Job.shape.move.parse(text === null ? null : JSON.parse(text))),
+});
 
 interface JobRow extends Record<string, SqlStorageValue> {
   readonly request: string;
@@ -119,7 +128,8 @@ export class LeaseStore {
     this.#tail.fold();
     return this.#sql
       .exec<Record<string, SqlStorageValue>>(
-        "SELECT id, status, price, request ->> '$.max_price' AS max_price FROM jobs WHERE doc ->> '$.session' = ?",
+        `SELECT id, status, price, request ->> '$.max_price' AS max_price, doc -> '$.move' AS move
+         FROM jobs WHERE doc ->> '$.session' = ?`,
         session,
       )
       .toArray()
