@@ -7,7 +7,7 @@ import { World } from "./world.ts";
 export const EVENTS = 500;
 
 /** Where jobs move, leases are opened first, on several nodes. */
-const SCATTERED = 3;
+const SCATTERED = 2;
 
 /** After the faults the market must have settled within this time; a lost lease is refunded a day after its expiry. */
 const SETTLE_MS = 3 * 3_600_000;
