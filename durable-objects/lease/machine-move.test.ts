@@ -6,6 +6,7 @@ import { GRACE_MS } from "./ending.ts";
 import { isTerminal, type Job } from "./job-state.ts";
 import type { Event } from "./machine.ts";
 import { carriedOf, MOST_MOVED } from "./moves.ts";
+import { windUpAt } from "./state.ts";
 import { ALLOWANCE, HELLO, jobId, said, submission } from "./testing/fixtures.ts";
 import { active, attested, dedicated, gpu, of, type Scene, signed } from "./testing/scene.ts";
 import { LOST_MS, wakeAt } from "./timers.ts";
@@ -160,6 +161,14 @@ describe("JOB-11 a job whose lease cannot begin it", () => {
     expect(scene.job(2)).toMatchObject({ status: "aborted", failure: { code: "node_draining" } });
   });
 
+  it("is gone also from a lease that winds up in that moment and would leave it out", () => {
+    // Seed 847428952 of the property test: it was aborted here, and ran there.
+    const scene = stuck().tell(places([B]), { t: "close" });
+    scene.now = windUpAt(scene.state.lease) + 30_000;
+    scene.tell(taken(scene, B, 1));
+    expect(scene.job(1)).toMatchObject({ status: "queued", failure: null, move: { gone: true } });
+  });
+
   it("that comes back to a lease which is over ends", () => {
     const scene = active().tell({ t: "errand", done: "opened" });
     const patient = { ...ASKED, timeouts: { ...ASKED.timeouts, start_s: 600 }, retries: 1 };
@@ -217,6 +226,14 @@ describe("JOB-11 a lease that is offered a job", () => {
     expect(scene.state.lease.spent).toBe(10_000n);
   });
 
+  it("has it once, however often it is offered", () => {
+    const from = kept();
+    const scene = allowed(from.now).tell(adopt(from));
+    const before = scene.state.jobs;
+    scene.tell(adopt(from, { past: { attempts: [], price: 0n, billedMs: 0 } }));
+    expect([...scene.state.jobs]).toEqual([...before]);
+  });
+
   it("spends no more retries on it than it had", () => {
     const from = active().tell({ t: "errand", done: "opened" });
     from.tell(submission(from.state, 1, { ...ASKED, retries: 1 }), { t: "gone" }).after(GRACE_MS);
@@ -233,7 +250,7 @@ describe("JOB-11 a lease that is offered a job", () => {
       scene.now = from.now;
       return scene.try(adopt(from, over));
     };
-    expect(refusal(stuck())).toMatchObject({ code: "lease_closed" });
+    expect(refusal(stuck(), { job: jobId(from.state, 9) })).toMatchObject({ code: "lease_closed" });
     expect(refusal(active().tell({ t: "gone" }))).toMatchObject({ code: "lease_closed" });
     expect(refusal(dedicated())).toMatchObject({ code: "lease_closed" });
     expect(refusal(active(), { payer: `0x${"ab".repeat(20)}` })).toMatchObject({ code: "forbidden" });

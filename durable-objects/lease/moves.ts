@@ -112,6 +112,7 @@ export function carriedOf(lease: Lease, job: Job): Carried {
  */
 export function adopt(draft: Draft, carried: Carried): Refusal | null {
   const { lease, now } = draft;
+  if (draft.jobs.has(carried.job)) return null;
   const { payer, consumerSigner } = lease.terms;
   if (payer !== carried.payer || consumerSigner !== carried.consumerSigner) return refuse("forbidden");
   const isAway = lease.awayAt !== null && wantsAgent(lease);

@@ -19,8 +19,8 @@ interface Ending {
 }
 
 export function finish(draft: Draft, job: Job, ending: Ending): void {
-  // It may be another lease's by now: that one's answer comes first (moves.ts).
-  if (isLeaving(job)) return;
+  // It is another lease's, or may be by now: that one's answer comes first (moves.ts).
+  if (job.move !== null) return;
   const attempt = currentAttempt(job);
   // One that was lost or gave way before says why itself (JOB-8), however the job's wait for the next one ends.
   const closed =

@@ -6,7 +6,7 @@ import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end, GRACE_MS, lapse } from "./ending.ts";
 import { SUSPENDED_MS, watchAt } from "./funding.ts";
-import { isLeaving, isTerminal } from "./job-state.ts";
+import { isLeaving, isQueued, isTerminal } from "./job-state.ts";
 import { deadline, sendCancel } from "./jobs.ts";
 import { mayMove } from "./moves.ts";
 import { expire, giveUp, giveWay, lose, requeue } from "./outcome.ts";
@@ -82,7 +82,7 @@ export function advance(draft: Draft): void {
 function leaveOut(draft: Draft): void {
   const until = windUpAt(draft.lease) + (WIND_UP_S * 1_000) / 2;
   for (const job of draft.jobs.values())
-    if (job.status === "queued" && draft.now + executionMs(draft.lease, job) > until)
+    if (isQueued(job) && draft.now + executionMs(draft.lease, job) > until)
       giveUp(draft, job, { code: "lease_ended" });
 }
 
