@@ -26,7 +26,15 @@ export function textBlockersOf(text: QuoteText, demand: Demand): Blocker[] {
 }
 
 /** What another lease must give that does for whatever runs on one of this text: the same card at least, and all else. */
-export function demandOf({ gpus, resources, region, tier, isolation, features, models }: QuoteText): Demand {
+export function standInFor({
+  gpus,
+  resources,
+  region,
+  tier,
+  isolation,
+  features,
+  models,
+}: QuoteText): Demand {
   const vram = Math.min(...gpus.map(({ vram_mb }) => vram_mb));
   return {
     resources,

@@ -239,13 +239,15 @@ async function checkReceipt(client: Client, request: JobInput, job: JobView): Pr
     terms: (await client.leases.get(lease)).terms,
     request: { function: request.function, inputs: request.inputs ?? {} },
   });
+  const last = await contextOf(job.lease_id);
   // One that has moved may have receipts of several leases.
   const paid = job.attempts.filter(({ receipt }) => receipt !== undefined);
   for (const lease of new Set(paid.map(({ lease_id = job.lease_id }) => lease_id))) {
-    const wrong = (await verifyKept(job, await contextOf(lease))).find(({ ok }) => !ok);
+    const context = lease === job.lease_id ? last : await contextOf(lease);
+    const wrong = (await verifyKept(job, context)).find(({ ok }) => !ok);
     if (wrong !== undefined) return wrong;
   }
-  return verifyReceipt(job, await contextOf(job.lease_id));
+  return verifyReceipt(job, last);
 }
 
 function summaryOf(check: ReceiptCheck | null) {

@@ -1,6 +1,6 @@
 import type { JobId, LeaseId, OrderId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
-import { demandOf, textBlockersOf } from "@gpux/protocol/quote-text";
+import { standInFor, textBlockersOf } from "@gpux/protocol/quote-text";
 import { type Demand, Prices, ratePerHour } from "@gpux/protocol/resources";
 import type { Refused } from "../interfaces.ts";
 
@@ -117,19 +117,14 @@ export function candidates(
 ): LeaseId[] {
   const readiness = (id: LeaseId) => READINESS.indexOf(standing.get(id) ?? "resting");
   const fitting = pool(leases, request.demand, now)
-    .map(({ id, text, createdAt }) => ({ id, rate: rateOf(text), createdAt }))
-    .sort(
-      (a, b) =>
-        readiness(a.id) - readiness(b.id) ||
-        Number(a.rate > b.rate) - Number(a.rate < b.rate) ||
-        b.createdAt - a.createdAt,
-    )
+    .map(rated)
+    .sort((a, b) => readiness(a.id) - readiness(b.id) || cheapestFirst(a, b))
     .map(({ id }) => id);
   const tried = request.lease === undefined ? fitting : [request.lease];
   return [...new Set(chosen === null ? tried : [chosen, ...tried])];
 }
 
-/** A job's next lease is not so long that its being offered costs more than its waiting. */
+/** A job is offered to one after another: to so many before they are looked for anew. */
 const MOST_PLACES = 8;
 
 /**
@@ -146,18 +141,20 @@ export function placesFor(
   return leases
     .filter((each) => each.id !== id && each.phase === "open" && each.expiresAt > now && each.order === null)
     .filter((each) => each.text.mode === text.mode && each.text.node !== text.node)
-    .filter((each) => fits(each.text, demandOf(text)))
-    .sort(
-      (a, b) =>
-        Number(rateOf(a.text) > rateOf(b.text)) - Number(rateOf(a.text) < rateOf(b.text)) ||
-        b.createdAt - a.createdAt,
-    )
+    .filter((each) => fits(each.text, standInFor(text)))
+    .map(rated)
+    .sort(cheapestFirst)
     .map((each) => each.id)
     .slice(0, MOST_PLACES);
 }
 
-function rateOf({ prices, resources }: QuoteText): bigint {
-  return ratePerHour(Prices.parse(prices), resources);
+function rated({ id, text: { prices, resources }, createdAt }: AccountLease) {
+  return { id, rate: ratePerHour(Prices.parse(prices), resources), createdAt };
+}
+
+/** Then the newest. */
+function cheapestFirst(a: ReturnType<typeof rated>, b: ReturnType<typeof rated>): number {
+  return Number(a.rate > b.rate) - Number(a.rate < b.rate) || b.createdAt - a.createdAt;
 }
 
 /** Those of an order count with it. */

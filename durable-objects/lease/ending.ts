@@ -5,6 +5,9 @@ import { type Draft, send } from "./draft.ts";
 /** An attempt on a node that left is lost after this. */
 export const GRACE_MS = 120_000;
 
+/** An agent that is back says at once what it kept; a connection that holds it up for longer is dead (SPEC MTR-7). */
+export const SILENT_MS = 75_000;
+
 /** No new work; what was begun still ends (SPEC LSE-5). */
 export function drain(draft: Draft, why: LeaseEnd): void {
   draft.lease = { ...draft.lease, status: "draining", end: why };

@@ -1,6 +1,7 @@
 import type { JobId } from "@gpux/protocol/ids";
 import type { SessionId } from "@gpux/protocol/session";
 import type { Caller, Carried, Outcome, Refused } from "../interfaces.ts";
+import { SILENT_MS } from "./ending.ts";
 import { isTerminal, type Job } from "./job-state.ts";
 import { isOver, type State } from "./state.ts";
 
@@ -25,16 +26,13 @@ export interface SessionRows {
   forget(session: SessionId): void;
 }
 
-/** An agent that is back says at once what it kept; a connection that holds it up for longer is dead (SPEC MTR-7). */
-const SAID_MS = 75_000;
-
 /**
  * Whether the agent may yet bring back a job by its ticket that a crash took (SPEC ACK-5). `isConnected`: it is, to this
  * life; the rows of one that has just begun may still say so of the life before.
  */
 export function mayBringBack({ lease }: State, isConnected: boolean, now: number): boolean {
   if (isOver(lease)) return false;
-  return !isConnected || lease.awayAt !== null || now < (lease.metAt ?? 0) + SAID_MS;
+  return !isConnected || lease.awayAt !== null || now < (lease.metAt ?? 0) + SILENT_MS;
 }
 
 /** Of a job, what a session's tally counts. */

@@ -4,7 +4,7 @@ import { executionMs } from "./billing.ts";
 import { blockAt } from "./blocks.ts";
 import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
-import { askClose, drain, end, GRACE_MS, lapse } from "./ending.ts";
+import { askClose, drain, end, GRACE_MS, lapse, SILENT_MS } from "./ending.ts";
 import { SUSPENDED_MS, watchAt } from "./funding.ts";
 import { isLeaving, isQueued, isTerminal } from "./job-state.ts";
 import { deadline, sendCancel } from "./jobs.ts";
@@ -136,9 +136,6 @@ function askAgain(draft: Draft): void {
   draft.lease = { ...draft.lease, closing: { validBefore, provider: null, meter: null } };
   askClose(draft);
 }
-
-/** A dead connection is noticed so late (MTR-7). */
-const SILENT_MS = 75_000;
 
 /**
  * Until when an agent that came for the close alone, and is to sign it, counts as there; who rests does not dial again by
