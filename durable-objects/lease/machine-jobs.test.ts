@@ -296,6 +296,13 @@ describe("a job", () => {
     expect(scene.frames("run")).toHaveLength(1);
   });
 
+  it("JOB-6 spends a retry where its agent calls a failure the end of its node, and announced none", () => {
+    const scene = active();
+    scene.tell(submission(scene.state, 1, { retries: 0 }));
+    scene.tell(said({ t: "failed", seq: 1, ...of(scene, 1), ms: 0, gpu, code: "node_draining" }));
+    expect(scene.job(1)).toMatchObject({ status: "failed", failure: { code: "executor_failed" } });
+  });
+
   it("JOB-7 canceled when its agent had given it up already is free, and nobody is asked to sign for it", () => {
     // Seed 28301: the notice of its yield was over by the agent's clock and not by the edge's; it refused the receipt.
     const scene = running().after(3_000);

@@ -132,7 +132,9 @@ export function fail(
   job: Job,
   said: { code: string; detail?: string | undefined; ms: number; gpu: string },
 ): void {
-  const code = JobFailureCode.catch("executor_failed").parse(said.code);
+  const named = JobFailureCode.catch("executor_failed").parse(said.code);
+  // A node's end spends no retry, so it is for its own notice to say (LSE-10): else a job could be failed without end.
+  const code = named === "node_draining" && draft.lease.drainAt === null ? "executor_failed" : named;
   const failure = { code, detail: said.detail };
   const end = { agentMs: said.ms, gpu: said.gpu, failure };
   const began = job.status === "running" ? begin(draft, job, said.ms) : job;
