@@ -25,6 +25,7 @@ const bindings = {
     PUBLIC_ORIGIN: "https://edge.test",
     SESSION_KEYS: `test:${"5e".repeat(32)}`,
     METRICS_TOKEN: "only-for-tests-0123456789abcdef01",
+    CHALLENGE_AFTER_S: "0",
     BOOK_SHARDS: JSON.stringify({ SHARDED: 3 }),
   },
   relayer: {

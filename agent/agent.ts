@@ -4,6 +4,7 @@ import { createHasher } from "@gpux/protocol/typed-data-encoder";
 import type { PrivateKeyAccount } from "viem/accounts";
 import type { AgentConfig } from "./config.ts";
 import type { House } from "./control/admission.ts";
+import { createChallenges } from "./control/challenges.ts";
 import { createControl } from "./control/control.ts";
 import { enterHold, HoldEntry, type Holds, rememberedHolds } from "./control/holds.ts";
 import type { Executor, FunctionJob } from "./executors/executor.ts";
@@ -149,6 +150,12 @@ async function run(
     holds,
     journal: heldJournal.journal,
     leases: roster,
+    challenges:
+      config.simulated === undefined
+        ? createChallenges({ executor, slots: workshop.slots, limits: config.limits }, () =>
+            performance.now(),
+          )
+        : null,
     claimed,
     log,
     onState: (state, detail) => {

@@ -33,4 +33,5 @@ export interface ObjectEnv {
   readonly SESSION_KEYS: string;
   readonly METRICS_TOKEN?: string;
   readonly BOOK_SHARDS?: string;
+  readonly CHALLENGE_AFTER_S?: string;
 }

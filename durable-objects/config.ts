@@ -30,6 +30,7 @@ const Vars = z.object({
     .string()
     .regex(/^[!-~]{32,512}$/, "32 to 512 printable characters")
     .optional(),
+  CHALLENGE_AFTER_S: whole(86_400).optional(),
   BOOK_SHARDS: z
     .string()
     .transform((text, context) => {
@@ -60,6 +61,8 @@ export interface EdgeConfig {
   readonly metricsToken: string | null;
   /** How many shards the Books of a GPU model have, and under `any` the directory. */
   readonly bookShards: Shards;
+  /** From when a node is there without work to its first capacity challenge; milliseconds. */
+  readonly challengeAfterMs: number;
 }
 
 const parsed = new WeakMap<object, EdgeConfig>();
@@ -87,6 +90,7 @@ export function configOf(env: ObjectEnv): EdgeConfig {
     publicOrigin: vars.PUBLIC_ORIGIN,
     seal: createSeal(vars.SESSION_KEYS),
     metricsToken: vars.METRICS_TOKEN ?? null,
+    challengeAfterMs: (vars.CHALLENGE_AFTER_S ?? 300) * 1_000,
     bookShards: (model) => vars.BOOK_SHARDS?.[model] ?? 1,
   };
   parsed.set(env, config);

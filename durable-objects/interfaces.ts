@@ -1,4 +1,5 @@
 import type { Capacity } from "@gpux/protocol/capacity";
+import type { Verdict } from "@gpux/protocol/challenge/verdict";
 import type { CreditOffer } from "@gpux/protocol/credit";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ErrorCode } from "@gpux/protocol/errors";
@@ -75,6 +76,8 @@ export interface BookEntry {
   readonly lastSeen: number;
   readonly presence: Presence;
   readonly sales: readonly Sale[];
+  /** What the last challenge has shown of the cards that it offers; null before there was one. */
+  readonly challenge: Verdict | null;
 }
 
 /** What an offer is ordered by, for who puts the answers of several Books together. */

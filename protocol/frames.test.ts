@@ -57,6 +57,8 @@ const ended = { ...attempt, ms: 5, gpu: "RTX_4090" };
 const resources = { gpus: 1, cpu: 0, memory_gb: 0 };
 const usage = { cumulative: "1", evidence: bytes32 };
 
+const challenge = "11111111-1111-4111-8111-111111111111";
+
 const run = {
   ...attempt,
   function: "f".repeat(64),
@@ -71,8 +73,13 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
     link: "from a node",
     schema: FromNode,
     frames: {
-      hello: { agent_version: "1", provider: address, offer, leases: [lease], draining: false, claimed: 1 },
+      hello: {
+        ...{ agent_version: "1", provider: address, offer, leases: [lease], draining: false, claimed: 1 },
+        challenges: true,
+      },
       offer: { offer },
+      proof: { challenge, output: "AAAA" },
+      unproven: { challenge, reason: "busy" },
       held: { hold: lease },
       declined: { hold: lease, reason: "busy" },
       drain: { deadline_s: 1 },
@@ -91,6 +98,8 @@ const links: { link: string; schema: z.ZodType; frames: Record<string, object> }
       open: { lease, terms },
       rest: { lease },
       yield: { lease, notice_s: 30 },
+      challenge: { challenge, function: { version: 1 }, inputs: { depth: 16 }, execution_ms: 1 },
+      verdict: { verdict: { result: "verified", gops: 1.5, at: 1 } },
       dial: { lease },
       ack: {},
     },
@@ -159,7 +168,7 @@ it.each(rows)("$t $link survives the wire unchanged, and only exactly as written
 it.each(rows.filter(({ frame }) => Object.keys(frame).length > 4))(
   "$t $link lacks none of its fields",
   ({ schema, frame }) => {
-    const optional = new Set(["note", "detail", "allowance", "claimed"]);
+    const optional = new Set(["challenges", "note", "detail", "allowance", "claimed"]);
     for (const field of Object.keys(frame)) {
       if (optional.has(field)) continue;
       expect(schema.safeParse({ ...frame, [field]: undefined }).success, field).toBe(false);

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { Verdict } from "./challenge/verdict.ts";
 import { LeaseTerms, Receipt } from "./eip712.ts";
 import { Address, Bytes32, HexBytes, JobId, LeaseId, Sha256 } from "./ids.ts";
 import { AttemptToken, Checkpoint, InputValue, MOST_IN_BATCH, Output, SignedAllowance } from "./job.ts";
@@ -38,6 +39,8 @@ export const CLOSE = {
   gone: 4410,
 } as const;
 
+const ChallengeId = z.uuid();
+
 const head = { v: z.literal(FRAME_VERSION), seq: z.int().min(0), ack: z.int().min(0) };
 const frame = <T extends string, S extends z.core.$ZodLooseShape>(t: T, shape: S) =>
   z.strictObject({ ...head, t: z.literal(t), ...shape });
@@ -55,6 +58,8 @@ export const FromNode = z.discriminatedUnion("t", [
     draining: z.boolean(),
     /** As `claim`. */
     claimed: z.int().min(0).max(64).default(0),
+    /** It answers a `challenge`. */
+    challenges: z.boolean().optional(),
   }),
   frame("offer", { offer: Offer }),
   frame("held", { hold: LeaseId }),
@@ -63,6 +68,10 @@ export const FromNode = z.discriminatedUnion("t", [
   frame("drain", { deadline_s: z.int().min(0) }),
   /** So many GPUs the owner uses for himself now; answered by a `yield` for each lease that must leave for it. */
   frame("claim", { gpus: z.int().min(0).max(64) }),
+  /** The function's first output, base64. */
+  frame("proof", { challenge: ChallengeId, output: z.base64().max(48 * 1024) }),
+  /** There will be none: the GPU has other work, or has had enough of them. */
+  frame("unproven", { challenge: ChallengeId, reason: z.string().max(200) }),
   ack,
 ]);
 export type FromNode = z.output<typeof FromNode>;
@@ -92,6 +101,19 @@ export const ToNode = z.discriminatedUnion("t", [
   frame("yield", { lease: LeaseId, notice_s: z.int().min(0).max(3_600) }),
   /** Dial the data socket of a lease that rests, for what needs no resources: its close is to be signed. */
   frame("dial", { lease: LeaseId }),
+  /**
+   * Volatile: run this function now, and say what it made. Only to nodes that answer challenges (`hello`), while they have
+   * no other work; the time until the answer is here counts.
+   */
+  frame("challenge", {
+    challenge: ChallengeId,
+    /** A manifest, checked as any other before it runs. */
+    function: z.record(z.string(), z.unknown()),
+    inputs: z.record(z.string(), z.number()),
+    execution_ms: z.int().min(1),
+  }),
+  /** Volatile: what came of it, for the owner to read. */
+  frame("verdict", { verdict: Verdict }),
   ack,
 ]);
 export type ToNode = z.output<typeof ToNode>;

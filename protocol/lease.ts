@@ -105,10 +105,11 @@ export const QuoteText = z.strictObject({
   /** `dedicated`: resources reserved, billed by the wall clock; `serverless`: billed while a job runs. */
   mode: LeaseMode,
   region: z.string(),
-  /** What is promised beside the sizes: of features and models those that were asked for. */
+  /** What is promised beside the sizes: of features, models and whether it is verified what was asked for. */
   isolation: Isolation.optional(),
   features: z.array(Feature).max(16).optional(),
   models: z.array(ModelName).max(16).optional(),
+  verified: z.literal(true).optional(),
   /** Of a dedicated lease: its time is counted and co-signed so often, in seconds. */
   tick_s: z.int(),
   /** As asked; {@link KEEP_WARM_S} in a text of before it could be. No default: the text's hash stands in the terms. */
@@ -141,6 +142,8 @@ export const Quote = z.object({
   lease_hash: Bytes32,
   terms: LeaseTerms,
   text: QuoteText,
+  /** A challenge has shown that the node has these GPUs; the edge's word of this moment, which nobody signs. */
+  verified: z.boolean().default(false),
   amount: Amount,
   expires_at: z.iso.datetime(),
   settlement: Settlement,
@@ -155,6 +158,7 @@ export const IndicativeQuote = z.object({
   gpus: z.array(Gpu),
   resources: Resources,
   region: z.string(),
+  verified: z.boolean().default(false),
   mode: LeaseMode,
   rate_per_hour: Amount,
   /** What the start of the lease would cost beside it, once. */
@@ -300,6 +304,10 @@ export const NodeView = z.object({
   observed_s: z.int().optional(),
   /** What prices are weighed by, 0 to 1 (docs/matching.md). */
   score: z.number().optional(),
+  /** A challenge of the last seven days has shown that it has the GPUs that it says. */
+  verified: z.boolean().optional(),
+  /** What the last challenge has shown (docs/matching.md); null before there was one. */
+  challenge: z.object({ result: z.string(), gops: z.number(), at: z.iso.datetime() }).nullable().optional(),
   /** Of one node: demands of the last hour that nothing met, by the conditions that this node failed. */
   skipped: z.record(z.string(), z.int()).optional(),
   agent_version: z.string(),

@@ -9,6 +9,8 @@ import { Tier } from "./resources.ts";
  */
 export const OfferView = NodeView.extend({
   object: z.literal("offer"),
+  /** For all of `num_gpus`. */
+  verified: z.boolean().optional(),
   /** What the resources that were asked for cost per hour there, in base units. */
   rate_per_hour: Amount,
   tier: Tier,

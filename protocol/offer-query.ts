@@ -41,6 +41,7 @@ const share = (text: string) => {
 const usd = (text: string) => parseAmount(text);
 const textOf = (schema: z.ZodType<string>) => (text: string) => schema.safeParse(text).data ?? null;
 const model = (text: string) => textOf(GpuModel)(text.trim().replaceAll(" ", "_").toUpperCase());
+const yesOrNo = (text: string) => (text === "true" || text === "false" ? text : null);
 const rank = (text: string) => {
   const isolation = Isolation.safeParse(text);
   return isolation.success ? BigInt(isolationRank(isolation.data)) : null;
@@ -60,6 +61,7 @@ export const FIELDS = {
   min_bid: { kind: "number", blocker: "tier", parse: usd, about: "the same in the yieldable tier" },
   duration: { kind: "number", blocker: "duration", parse: whole, about: "seconds that a lease may last" },
   isolation: { kind: "number", blocker: "isolation", parse: rank, about: ISOLATIONS.join(" < ") },
+  verified: { kind: "text", blocker: "verified", parse: yesOrNo, about: "true or false" },
   machine_id: { kind: "text", blocker: "node", parse: textOf(Address), about: "a node's address" },
   host_id: { kind: "text", blocker: "excluded", parse: textOf(Address), about: "a payout address" },
 } as const satisfies Record<string, Field>;

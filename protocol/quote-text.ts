@@ -21,7 +21,9 @@ export function textBlockersOf(text: QuoteText, demand: Demand): Blocker[] {
   });
   if (!offer.success) return ["gpus"];
   const { duration_s: _, min_reliability: __, ...judged } = demand;
-  const failed = blockersOf(offer.data, text.node, text.resources.gpus, { ...judged, tier: "firm" });
+  // A text says it where it was asked for; what was not asked for may be true, but is not promised.
+  const seller = { verified: text.verified === true ? text.resources.gpus : 0 };
+  const failed = blockersOf(offer.data, text.node, text.resources.gpus, { ...judged, tier: "firm" }, seller);
   return demand.tier === "firm" && text.tier === "yieldable" ? ["tier", ...failed] : failed;
 }
 
@@ -34,6 +36,7 @@ export function standInFor({
   isolation,
   features,
   models,
+  verified,
 }: QuoteText): Demand {
   const vram = Math.min(...gpus.map(({ vram_mb }) => vram_mb));
   return {
@@ -44,5 +47,6 @@ export function standInFor({
     ...(isolation === undefined ? {} : { isolation }),
     ...(features === undefined ? {} : { features }),
     ...(models?.[0] === undefined ? {} : { model: models[0] }),
+    ...(verified === undefined ? {} : { verified }),
   };
 }

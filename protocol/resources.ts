@@ -143,6 +143,8 @@ export const Demand = z.strictObject({
   model: ModelName.optional(),
   /** Share of the time that the node was there, 0 to 1 (docs/matching.md). */
   min_reliability: z.number().min(0).max(1).optional(),
+  /** A challenge has shown that the node has such GPUs (docs/matching.md). */
+  verified: z.boolean().optional(),
   /** The offer takes leases of so many seconds. */
   duration_s: z.int().min(0).max(MAX_DURATION_S).optional(),
   /** Not these nodes, and none of these payout addresses. */
@@ -174,6 +176,7 @@ export const BLOCKERS = [
   "node",
   "excluded",
   "reliability",
+  "verified",
   "price",
 ] as const;
 export const Blocker = z.enum(BLOCKERS);
@@ -184,6 +187,8 @@ export interface Seller {
   readonly provider?: string;
   /** Hundredths of a percent. */
   readonly reliability?: number;
+  /** GPUs of a lease that a challenge vouches for. */
+  readonly verified?: number;
 }
 
 /** `free`: GPUs that the node has not held or leased. Returns each condition that the offer fails. */
@@ -215,6 +220,8 @@ export function blockersOf(
       demand.min_reliability !== undefined &&
       seller.reliability !== undefined &&
       seller.reliability < basisPointsOf(demand.min_reliability),
+    verified:
+      demand.verified === true && seller.verified !== undefined && seller.verified < demand.resources.gpus,
     price: isAbove(offer, demand),
   };
   return BLOCKERS.filter((blocker) => failed[blocker]);

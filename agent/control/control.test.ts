@@ -54,6 +54,7 @@ async function greeting(
       forget: nothing,
       ...leases,
     },
+    challenges: null,
     claimed: 0,
     log() {},
     onState() {},

@@ -1,4 +1,5 @@
 import type { Share } from "@gpux/protocol/capacity";
+import type { Verdict } from "@gpux/protocol/challenge/verdict";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { ToNode } from "@gpux/protocol/frames";
 import type { LeaseId } from "@gpux/protocol/ids";
@@ -10,6 +11,7 @@ import type { LinkEnd, LinkState } from "../link/machine.ts";
 import { createLink, type Link } from "../link/socket.ts";
 import type { Log } from "../log.ts";
 import { type Admission, admitResources, admitTerms, admitText, type House } from "./admission.ts";
+import type { Challenges } from "./challenges.ts";
 import { enterHold, type HoldEntry, type Holds, rememberedHolds, takenShares } from "./holds.ts";
 
 /** As package.json of this workspace. */
@@ -41,6 +43,8 @@ export interface ControlOptions {
   readonly holds: Holds;
   readonly journal: Journal<HoldEntry>;
   readonly leases: LeaseHouse;
+  /** Null: a simulated machine, which has nothing to show. */
+  readonly challenges: Challenges | null;
   /** GPUs that the owner uses for himself, from the start. */
   readonly claimed: number;
   readonly log: Log;
@@ -95,6 +99,7 @@ export function createControl(options: ControlOptions): Control {
           .map(({ id }) => id),
         draining,
         claimed,
+        ...(options.challenges === null ? {} : { challenges: true }),
       }),
     onWelcome: (frame) => {
       log({
@@ -155,7 +160,43 @@ export function createControl(options: ControlOptions): Control {
       case "dial":
         await leases.dial(frame.lease);
         return;
+      case "challenge":
+        challenged(frame);
+        return;
+      case "verdict":
+        judged(frame.verdict);
+        return;
     }
+  }
+
+  /** Not waited for: frames that come meanwhile are dealt with, a hold among them. */
+  function challenged(frame: Extract<ToNode, { t: "challenge" }>): void {
+    const { challenges } = options;
+    if (challenges === null) return;
+    challenges
+      .answer(frame)
+      .then((answer) => {
+        if (answer.t === "unproven")
+          log({
+            level: "info",
+            event: "challenge.passed",
+            text: `no proof of capacity now: ${answer.reason}`,
+          });
+        say(answer);
+      })
+      .catch(options.onFault);
+  }
+
+  function judged({ result, gops }: Verdict): void {
+    const text = {
+      verified: `the edge has verified this GPU: ${gops} Gop/s`,
+      slow: `not verified: ${gops} Gop/s are too few for this model. Does something else use the GPU, or is it throttled?`,
+      unrated: `not verified: of this model the edge knows no rate to hold ${gops} Gop/s against`,
+      wrong:
+        "quarantined: this GPU computed wrong. No new leases come until it is asked again and computes right",
+    }[result];
+    const level = result === "verified" || result === "unrated" ? "info" : "warn";
+    log({ level, event: "challenge.verdict", text, facts: { result, gops } });
   }
 
   function entryOf(lease: LeaseId) {
@@ -246,6 +287,9 @@ export function createControl(options: ControlOptions): Control {
       link.send(dueBy(nodeBody({ t: "drain", deadline_s: deadlineS }), until));
       await link.flushed(2_000);
     },
-    stop: () => link.stop(),
+    stop: () => {
+      options.challenges?.close();
+      link.stop();
+    },
   };
 }

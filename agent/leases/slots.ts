@@ -2,6 +2,8 @@
 export interface Slots {
   /** Resolves with the way to give the slot back; rejects with the signal's reason when it aborts first. */
   take(signal: AbortSignal): Promise<() => void>;
+  /** Takes a slot that is free now; null: none is. */
+  takeFree(): (() => void) | null;
 }
 
 export function createSlots(size: number): Slots {
@@ -19,13 +21,17 @@ export function createSlots(size: number): Slots {
       given = true;
     };
   };
+  const takeFree = () => {
+    if (free === 0) return null;
+    free -= 1;
+    return once();
+  };
   return {
+    takeFree,
     async take(signal) {
       signal.throwIfAborted();
-      if (free > 0) {
-        free -= 1;
-        return once();
-      }
+      const taken = takeFree();
+      if (taken !== null) return taken;
       return new Promise((resolve, reject) => {
         const enter = () => {
           signal.removeEventListener("abort", leave);

@@ -113,6 +113,7 @@ export function* population(count: number): Generator<BookEntry> {
       status: "online",
       lastSeen: 1,
       presence: oneOf(random, PRESENCES),
+      challenge: null,
       sales: [],
     };
   }

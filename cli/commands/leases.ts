@@ -39,6 +39,7 @@ export function addLeases(program: Command, terminal: Terminal, done: (code: num
       .option("--memory <gb>", "GB of memory of each", "0")
       .option("--gpu <model>", "such as RTX_4090 (GPUX_GPU)")
       .option("--region <region>", "such as eu-west (GPUX_REGION)")
+      .option("--verified", "only GPUs that a challenge has shown to be there")
       .addOption(
         new Option("--spread <how>", "distinct-provider: each node of another owner")
           .choices(Spread.options)
@@ -207,6 +208,7 @@ interface OpenFlags extends CommonFlags {
   readonly memory: string;
   readonly gpu?: string;
   readonly region?: string;
+  readonly verified?: boolean;
   readonly spread: Spread;
   readonly mode: LeaseMode;
   readonly duration: string;
@@ -236,6 +238,7 @@ function openOrder({ client, settings, terminal }: Session, flags: OpenFlags): P
     demand: {
       ...(settings.gpu === undefined ? {} : { gpu_model: settings.gpu }),
       ...(settings.region === undefined ? {} : { region: settings.region }),
+      ...(flags.verified === true ? { verified: true } : {}),
     },
     ...(flags.amount === undefined ? {} : { amount: usdc(flags.amount, "--amount") }),
     ...(settings.max_rate === undefined ? {} : { maxRatePerHour: usdc(settings.max_rate, "--max-rate") }),

@@ -28,7 +28,7 @@ export function addNodes(program: Command, terminal: Terminal, done: (code: numb
     });
 }
 
-const HEADER = ["NODE", "STATUS", "GPU", "FREE", "CPU", "GB", "REGION", "USDC/GPU-H"];
+const HEADER = ["NODE", "STATUS", "GPU", "FREE", "CPU", "GB", "REGION", "VERIFIED", "USDC/GPU-H"];
 
 function rowOf(node: NodeView): string[] {
   const models = new Map<string, number>();
@@ -36,5 +36,9 @@ function rowOf(node: NodeView): string[] {
   const gpus = [...models].map(([model, count]) => (count === 1 ? model : `${count}x ${model}`)).join(", ");
   const { cpu, memory_gb, region, prices, gpus_free } = node;
   const counts = [gpus_free, cpu, memory_gb].map(String);
-  return [shortAddress(node.id), node.status, gpus, ...counts, region, formatAmount(prices.gpu_hour)];
+  const verified = node.verified === true ? "yes" : "no";
+  return [
+    ...[shortAddress(node.id), node.status, gpus, ...counts],
+    ...[region, verified, formatAmount(prices.gpu_hour)],
+  ];
 }

@@ -33,7 +33,8 @@ Fields: ${FIELD_NAMES.join(", ")}
 Operators: = != > >= < <=, and "in [a,b]", "not in [a,b]" (${OPERATORS.join(", ")})
 
 Example:
-  $ gpux offers 'gpu_name=RTX_4090 num_gpus>=4 reliability>0.98' -o dph_total`,
+  $ gpux offers 'gpu_name=RTX_4090 num_gpus>=4 reliability>0.98' -o dph_total
+  $ gpux offers verified=true`,
     )
     .action(async (words: string[], flags: Flags) => {
       const conditions = searchParameters(words.join(" "));
@@ -65,6 +66,7 @@ const HEADER = [
   "GB",
   "REGION",
   "RELIABILITY",
+  "VERIFIED",
   "ISOLATION",
   "USDC/H",
   "START",
@@ -81,6 +83,7 @@ function rowOf(offer: OfferView): string[] {
     String(offer.memory_gb),
     offer.region,
     reliability === null ? "-" : `${(reliability * 100).toFixed(1)} %`,
+    offer.verified === true ? "yes" : "no",
     offer.isolation ?? "-",
     offer.dph_total,
     offer.start_usd ?? "-",

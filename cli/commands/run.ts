@@ -24,6 +24,7 @@ interface RunFlags extends CommonFlags {
   readonly out: string[];
   readonly maxPrice?: string;
   readonly checkpoint?: boolean;
+  readonly verified?: boolean;
   readonly deposit?: string;
   readonly maxRate?: string;
   readonly allowAhead?: string;
@@ -53,6 +54,7 @@ export function addRun(program: Command, terminal: Terminal, done: (code: number
     )
     .option("--gpu <model>", "only this model, such as RTX_4090")
     .option("--region <region>", "only this region")
+    .option("--verified", "only GPUs that a challenge has shown to be there")
     .option("--lease <id>", "only this lease")
     .option("--checkpoint", "on a yieldable lease: keep, and pay, what was done when its GPU is taken back")
     .option("--wait <seconds>", "give up waiting after so long (exit code 124; the job goes on)");
@@ -107,12 +109,13 @@ function requestOf(
   { settings }: Session,
   { sha256 }: LoadedFunction,
   inputs: NonNullable<JobInput["inputs"]>,
-  { lease, checkpoint = false }: Pick<RunFlags, "lease" | "checkpoint">,
+  { lease, checkpoint = false, verified = false }: Pick<RunFlags, "lease" | "checkpoint" | "verified">,
 ): JobInput {
   const { gpu, region } = settings;
   const demand = {
     ...(gpu === undefined ? {} : { gpu_model: gpu }),
     ...(region === undefined ? {} : { region }),
+    ...(verified ? { verified } : {}),
   };
   return {
     function: sha256,

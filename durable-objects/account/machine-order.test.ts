@@ -37,7 +37,12 @@ function legOf(n: number, lease: number, now: number): Omit<Leg, "state"> {
   };
   // The id shows the first bytes of the hash, so those must differ.
   const id = leaseIdOf(`0x${lease.toString(16).padStart(8, "0").repeat(8)}`);
-  return { hold: { lease: id, terms, text, expiresAt: now + QUOTE_MS }, leaseHash, amount: 5n };
+  return {
+    hold: { lease: id, terms, text, expiresAt: now + QUOTE_MS },
+    leaseHash,
+    amount: 5n,
+    verified: false,
+  };
 }
 
 const FUNDING: OrderAuthorization = {

@@ -14,6 +14,8 @@ export interface Leg {
   readonly hold: HoldRequest;
   readonly leaseHash: `0x${string}`;
   readonly amount: bigint;
+  /** A challenge vouched for the node's GPUs when it was asked. */
+  readonly verified: boolean;
   /**
    * `asked`: nobody knows yet whether the node holds; `held`: it does, and the lease waits in `quoted`; `reserved`: it
    * does until the funding can land no more; `told`: the lease has the funding; `freeing`: node and lease must still

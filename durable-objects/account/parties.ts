@@ -23,10 +23,9 @@ export function marketOf(env: ObjectEnv, by: Address, wanted: Wanted): Market<Li
       const offered = await offer(env, by, wanted, entry);
       if (!offered.ok) return offered;
       const { draft, amount } = offered;
-      return { ok: true, leg: { hold: draft.hold, leaseHash: draft.leaseHash, amount } };
+      return { ok: true, leg: { ...draft, amount } };
     },
-    hold: ({ hold: request, leaseHash, amount }) =>
-      hold(env, { draft: { hold: request, leaseHash }, amount }),
+    hold: ({ hold: request, amount }) => hold(env, { draft: { hold: request }, amount }),
   };
 }
 

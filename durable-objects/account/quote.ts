@@ -1,4 +1,5 @@
 import { canonicalJson } from "@gpux/protocol/canonical";
+import { verifiedGpus } from "@gpux/protocol/challenge/verdict";
 import type { LeaseTerms } from "@gpux/protocol/eip712";
 import type { Address, Bytes32, LeaseId } from "@gpux/protocol/ids";
 import { base32, leaseIdOf } from "@gpux/protocol/ids";
@@ -24,6 +25,8 @@ const DEFAULT_MINUTES = 15n;
 export interface Draft {
   readonly hold: HoldRequest;
   readonly leaseHash: Bytes32;
+  /** A challenge vouches for all of its GPUs. */
+  readonly verified: boolean;
 }
 
 /**
@@ -61,6 +64,7 @@ export function draftQuote(
     isolation: offer.isolation,
     ...(request.demand.features === undefined ? {} : { features: request.demand.features }),
     ...(request.demand.model === undefined ? {} : { models: [request.demand.model] }),
+    ...(request.demand.verified === true ? { verified: true } : {}),
     tick_s: tickOf(request.mode, rate),
     keep_warm_s: request.keep_warm_s,
     ...(request.mode === "dedicated" ? { concurrency: sideBySide(offer, resources.gpus) } : {}),
@@ -84,7 +88,8 @@ export function draftQuote(
   };
   const leaseHash = config.hasher.leaseTerms(terms);
   const lease: LeaseId = leaseIdOf(leaseHash);
-  return { hold: { lease, terms, text, expiresAt: now + QUOTE_MS }, leaseHash };
+  const verified = verifiedGpus(entry.challenge, now) >= resources.gpus;
+  return { hold: { lease, terms, text, expiresAt: now + QUOTE_MS }, leaseHash, verified };
 }
 
 /** The dearer the lease, the more often its time is counted. */
@@ -125,7 +130,11 @@ export function amountOf(
 }
 
 /** QTE-2: what the entry's offer would cost as it is listed. `null` as for {@link draftQuote}. */
-export function indicativeQuote(request: Wanted, { node, offer }: BookEntry): IndicativeQuote | null {
+export function indicativeQuote(
+  request: Wanted,
+  { node, offer, challenge }: BookEntry,
+  now: number,
+): IndicativeQuote | null {
   const { resources, tier } = request.demand;
   const gpus = gpusFor(offer.gpus, request.demand);
   const prices = pricesIn(offer, tier);
@@ -138,6 +147,7 @@ export function indicativeQuote(request: Wanted, { node, offer }: BookEntry): In
     gpus,
     resources,
     region: offer.region,
+    verified: verifiedGpus(challenge, now) >= resources.gpus,
     mode: request.mode,
     rate_per_hour: rate,
     start_price: offer.start_price,
@@ -155,6 +165,7 @@ export function quoteOf(config: Pick<EdgeConfig, "settlement">, draft: Draft, am
     lease_hash: draft.leaseHash,
     terms,
     text,
+    verified: draft.verified,
     amount,
     expires_at: new Date(expiresAt).toISOString(),
     settlement: config.settlement,

@@ -75,7 +75,7 @@ export class Quotes {
   async indicate(request: Wanted): Promise<Outcome<{ quote: IndicativeQuote }> | NothingFits> {
     const found = await findOffers(this.#env, demandFor(request), TRIES);
     for (const entry of found.entries) {
-      const quote = indicativeQuote(request, entry);
+      const quote = indicativeQuote(request, entry, Date.now());
       if (quote !== null) return { ok: true, quote };
     }
     return nothingFits(found, found.blockers);

@@ -1,3 +1,4 @@
+import { verifiedGpus } from "@gpux/protocol/challenge/verdict";
 import type { Address, Bytes32 } from "@gpux/protocol/ids";
 import { type Blocker, blockersOf, type Demand, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import { bytesToHex } from "viem/utils";
@@ -40,13 +41,14 @@ export async function offer(
   const { entry, free } = described;
   // Conditions hold for what is free; the Book knows what there is.
   const unsold = { ...entry.offer, cpu: free.cpu, memory_gb: free.memory_gb };
-  const seller = { provider: entry.provider };
+  const now = Date.now();
+  const seller = { provider: entry.provider, verified: verifiedGpus(entry.challenge, now) };
   const blockers = blockersOf(unsold, entry.node, free.gpus.length, demandFor(request), seller);
   if (blockers.length > 0) return { ok: false, blockers };
   // A job that could not pay for the start would end before it has begun.
   if (maxPrice > 0n && entry.offer.start_price >= maxPrice) return { ok: false, blockers: ["price"] };
   const salt: Bytes32 = bytesToHex(crypto.getRandomValues(new Uint8Array(32)));
-  const draft = draftQuote(configOf(env), by, request, { entry, cards: free.gpus }, salt, Date.now());
+  const draft = draftQuote(configOf(env), by, request, { entry, cards: free.gpus }, salt, now);
   if (draft === null) return { ok: false, blockers: ["gpu_model"] };
   const { start_price: startPrice } = entry.offer;
   const usual = amountOf(request, { ratePerHour: draft.hold.terms.ratePerHour, startPrice });
@@ -54,7 +56,10 @@ export async function offer(
 }
 
 /** QTE-1: the agent itself confirms, then the lease waits in `quoted`. Else the node is let go of. */
-export async function hold(env: ObjectEnv, { draft, amount }: Omit<Offered, "entry">): Promise<boolean> {
+export async function hold(
+  env: ObjectEnv,
+  { draft, amount }: { readonly draft: Pick<Draft, "hold">; readonly amount: bigint },
+): Promise<boolean> {
   const request = draft.hold;
   const node = env.NODE.getByName(request.terms.providerSigner);
   const held = await node.hold(request);

@@ -93,6 +93,7 @@ const LegDocument = z.strictObject({
   hold: z.strictObject({ lease: LeaseId, terms: LeaseTerms, text: QuoteText, expiresAt: z.int() }),
   leaseHash: Bytes32,
   amount: Amount,
+  verified: z.boolean().default(false),
 });
 const LegRow = z.strictObject({
   state: z.enum(["asked", "held", "reserved", "told", "freeing"]),

@@ -19,6 +19,7 @@ export function noCounts(): Counts {
     node: 0,
     excluded: 0,
     reliability: 0,
+    verified: 0,
     price: 0,
   };
 }
@@ -40,6 +41,7 @@ export function blockersIn(counts: Counts): Partial<Counts> {
   if (counts.node > 0) blockers.node = counts.node;
   if (counts.excluded > 0) blockers.excluded = counts.excluded;
   if (counts.reliability > 0) blockers.reliability = counts.reliability;
+  if (counts.verified > 0) blockers.verified = counts.verified;
   if (counts.price > 0) blockers.price = counts.price;
   return blockers;
 }

@@ -1,3 +1,4 @@
+import type { Verdict } from "@gpux/protocol/challenge/verdict";
 import type { Address } from "@gpux/protocol/ids";
 import { Demand } from "@gpux/protocol/resources";
 import fc from "fast-check";
@@ -177,11 +178,33 @@ test("pages of the list hold every node once, whatever their status", () => {
   expect(seen).toEqual([1, 2, 3, 4, 5, 6, 7]);
 });
 
+test("MKT-10 who asks for verified GPUs gets those that a challenge vouches for, as many as it vouches for, and is told of the others", () => {
+  const book = new Book();
+  const seen: Verdict = { result: "verified", gops: 5_000, at: NOW - DAY_MS };
+  book.apply({ t: "put", entry: entry(1, { price: 900, challenge: { ...seen, result: "slow" } }) }, NOW);
+  const two = entry(2, { price: 950, models: ["RTX_4090", "RTX_4090"], challenge: seen });
+  book.apply({ t: "put", entry: two }, NOW);
+  const ask = (gpus: number, now = NOW) =>
+    book.find(Demand.parse({ verified: true, resources: { gpus } }), 5, now);
+  expect(ask(1).entries).toEqual([two]);
+  expect(ask(2)).toMatchObject({ entries: [], blockers: { verified: 1, gpus: 1 } });
+  expect(ask(1, NOW + 7 * DAY_MS)).toMatchObject({ entries: [], blockers: { verified: 2 } });
+  const any = book.find(Demand.parse({}), 5, NOW);
+  expect(any.entries.map(({ node }) => node)).toEqual([address(1), address(2)]);
+  const where = [{ field: "verified", operator: "eq", values: ["false"] }] as const;
+  expect(book.find(Demand.parse({}), 5, NOW, { where }).entries).toMatchObject([{ node: address(1) }]);
+});
+
 const pick = fc.constantFrom;
 const anyPrices = fc.record({
   gpu_hour: fc.nat(6).map(String),
   core_hour: pick("0", "1"),
   gb_hour: pick("0", "2"),
+});
+const shown = (result: Verdict["result"], days = 0): Verdict => ({
+  result,
+  gops: 1,
+  at: NOW + days * DAY_MS,
 });
 const anyEntry = fc
   .record({
@@ -192,6 +215,7 @@ const anyEntry = fc
     models: pick(["A"], ["B"], ["B", "B"], ["B", "A"], ["B", "B", "B"]),
     provider: pick(address(50), address(51), address(52)),
     presence: pick(NEVER_SEEN, present(1), present(0.5), present(0.1)),
+    challenge: pick(null, null, shown("verified"), shown("verified", -6), shown("slow")),
     start: pick(0n, 0n, 1n),
     offer: fc.record({
       prices: anyPrices,
@@ -231,10 +255,11 @@ const anyEvent = fc.oneof(
           free: fc.nat(3),
           ...{
             presence: fc.constantFrom(1, 0.9, 0.7).map(present),
+            challenge: pick(null, shown("verified")),
             provider: pick(address(50), address(51)),
           },
         }),
-        fc.subarray(["free", "presence", "provider"] as const),
+        fc.subarray(["free", "presence", "challenge", "provider"] as const),
       )
       .map(([n, all, changed]) => ({
         t: "again" as const,
@@ -258,6 +283,7 @@ const anyDemand = fc
       model: pick("sdxl"),
       min_reliability: pick(0.1, 0.5, 0.95),
       duration_s: pick(600, 3_600),
+      verified: pick(true, false),
       exclude: pick({ nodes: [address(1), address(2)] }, { providers: [address(50)] }),
       max_rate_per_hour: fc.nat(90).map(String),
     },

@@ -1,5 +1,13 @@
+import { verifiedGpus } from "@gpux/protocol/challenge/verdict";
 import type { Address } from "@gpux/protocol/ids";
-import { type Blocker, blockersOf, type Demand, TIERS, type Tier } from "@gpux/protocol/resources";
+import {
+  type Blocker,
+  blockersOf,
+  type Demand,
+  type Seller,
+  TIERS,
+  type Tier,
+} from "@gpux/protocol/resources";
 import type { BookEntry, FindOptions, Found, Prices } from "../interfaces.ts";
 import { type Presence, standingOf } from "../presence.ts";
 import { pricesOf } from "../prices.ts";
@@ -87,7 +95,7 @@ export class Book {
   /** The offers that fit, best first (docs/matching.md), and if none does, why not. Only nodes that are online count. */
   find(demand: Demand, limit: number, now: number, options: FindOptions = {}): Found {
     this.#refresh(now);
-    const search = new Search(demand, limit, options);
+    const search = new Search(demand, limit, now, options);
     const market = this.#tiers[demand.tier];
     if (demand.node === undefined) market.find(search);
     else market.findAmong(this.#placedOf(demand.node, demand.tier), search);
@@ -112,8 +120,7 @@ export class Book {
     const entry = this.#rows.get(node)?.entry;
     if (entry?.status !== "online")
       return { entries: [], blockers: { node: 1 }, offers: 0, onlyPrice: 0, onlyBusy: 0 };
-    const { reliability } = standingOf(entry.presence, true, now);
-    const seller = { provider: entry.provider, reliability };
+    const seller = sellerOf(entry, now);
     const failed = new Set([
       ...blockersOf(entry.offer, node, entry.free, demand, seller),
       ...this.#tiers[demand.tier]
@@ -156,11 +163,10 @@ export class Book {
   skipped(node: Address, now: number): Partial<Record<Blocker, number>> {
     const entry = this.#rows.get(node)?.entry;
     if (entry?.status !== "online") return {};
-    const { reliability } = standingOf(entry.presence, true, now);
+    const seller = sellerOf(entry, now);
     const skipped: Partial<Record<Blocker, number>> = {};
     for (const { demand, at } of this.#unmet) {
       if (at < now - UNMET_MS) continue;
-      const seller = { provider: entry.provider, reliability };
       for (const blocker of blockersOf(entry.offer, node, entry.free, demand, seller))
         skipped[blocker] = (skipped[blocker] ?? 0) + 1;
     }
@@ -226,6 +232,12 @@ export class Book {
     this.#refreshAt = now + REFRESH_MS;
     for (const row of this.#rows.values()) this.#score(row, now);
   }
+}
+
+/** Of a node that is online. */
+function sellerOf({ provider, presence, challenge }: BookEntry, now: number): Seller {
+  const { reliability } = standingOf(presence, true, now);
+  return { provider, reliability, verified: verifiedGpus(challenge, now) };
 }
 
 /** Of a node that is online. */

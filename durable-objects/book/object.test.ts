@@ -22,6 +22,7 @@ function entry(n: number, gpu_hour: string, lastSeen: number): BookEntry {
     lastSeen,
     presence: NEVER_SEEN,
     sales: [],
+    challenge: null,
   };
 }
 

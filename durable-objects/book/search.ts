@@ -1,3 +1,4 @@
+import { verifiedGpus } from "@gpux/protocol/challenge/verdict";
 import { type Condition, type Facts, FIELDS, holds, type OrderTerm } from "@gpux/protocol/offer-query";
 import {
   type Blocker,
@@ -8,7 +9,7 @@ import {
   pricesIn,
   ratePerHour,
 } from "@gpux/protocol/resources";
-import type { FindOptions, Rank } from "../interfaces.ts";
+import type { BookEntry, FindOptions, Rank } from "../interfaces.ts";
 import { compareKeys } from "../ranking.ts";
 import { hasAll, type Lane, type Listing, lasts, type OfferClass } from "./offer-class.ts";
 import { CPU_TIERS, MEMORY_TIERS, packed, VRAM_TIERS } from "./shape.ts";
@@ -49,6 +50,8 @@ export class Search {
   readonly #most: bigint | null;
   readonly #mostKey: number;
   readonly #reliability: number;
+  readonly #verified: boolean;
+  readonly #now: number;
   readonly #where: readonly Condition[];
   readonly #order: readonly OrderTerm[];
   readonly #distinct: boolean;
@@ -58,7 +61,8 @@ export class Search {
   /** Best first. */
   readonly #top: Candidate[] = [];
 
-  constructor(demand: Demand, limit: number, options: FindOptions = {}) {
+  /** `now` in milliseconds. */
+  constructor(demand: Demand, limit: number, now: number, options: FindOptions = {}) {
     const { gpus, cpu, memory_gb: memory } = demand.resources;
     const { min_vram_mb: vram = 0, isolation = "process" } = demand;
     this.demand = demand;
@@ -77,11 +81,14 @@ export class Search {
     this.#most = demand.max_rate_per_hour ?? null;
     this.#mostKey = this.#most === null ? Number.POSITIVE_INFINITY : Number(this.#most);
     this.#reliability = demand.min_reliability === undefined ? 0 : basisPointsOf(demand.min_reliability);
+    this.#verified = demand.verified === true;
+    this.#now = now;
     this.#where = options.where ?? [];
     this.#order = options.order ?? [];
     this.#distinct = options.distinctProviders === true;
     this.#looksAtEach =
       this.#betweenTiers ||
+      this.#verified ||
       this.#where.length > 0 ||
       demand.exclude !== undefined ||
       demand.node !== undefined;
@@ -168,6 +175,7 @@ export class Search {
     if (this.demand.node !== undefined && this.demand.node !== entry.node) blockers.add("node");
     if (isExcluded(entry.node, entry.provider, this.demand)) blockers.add("excluded");
     if (listing.reliability < this.#reliability) blockers.add("reliability");
+    if (!this.#isVerified(entry)) blockers.add("verified");
     if (this.#isAbove(listing, this.#rateKey(listing, listing.lane.offerClass))) blockers.add("price");
     if (this.#where.length > 0) {
       const facts = this.#facts(listing);
@@ -182,10 +190,16 @@ export class Search {
     const { entry } = listing;
     if (this.demand.node !== undefined && this.demand.node !== entry.node) return "node";
     if (isExcluded(entry.node, entry.provider, this.demand)) return "excluded";
+    if (!this.#isVerified(entry)) return "verified";
     if (this.#where.length === 0) return null;
     const facts = this.#facts(listing);
     const failed = this.#where.find((condition) => !holds(condition, facts[condition.field]));
     return failed === undefined ? null : FIELDS[failed.field].blocker;
+  }
+
+  /** As much as is asked for. */
+  #isVerified({ challenge }: BookEntry): boolean {
+    return !this.#verified || verifiedGpus(challenge, this.#now) >= this.gpus;
   }
 
   #isTooSmall({ entry: { offer }, vramMb }: Listing): boolean {
@@ -276,6 +290,7 @@ export class Search {
       min_bid: yieldable === null ? null : ratePerHour(yieldable, resources),
       duration: BigInt(offer.duration_s.max),
       isolation: BigInt(isolationRank(offer.isolation)),
+      verified: String(verifiedGpus(entry.challenge, this.#now) >= this.gpus),
       machine_id: entry.node,
       host_id: entry.provider,
     };

@@ -1,3 +1,4 @@
+import { Verdict } from "@gpux/protocol/challenge/verdict";
 import { Address } from "@gpux/protocol/ids";
 import { Offer } from "@gpux/protocol/resources";
 import { z } from "zod";
@@ -21,6 +22,7 @@ const EntryRow = z.strictObject({
   lastSeen: z.int(),
   presence: Presence.default(NEVER_SEEN),
   sales: z.array(Sale).default([]),
+  challenge: Verdict.nullable().default(null),
 });
 
 /** The Book's rows, one per node, and whether they are all there. */

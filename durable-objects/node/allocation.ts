@@ -25,7 +25,7 @@ export function hold(state: NodeState, request: HoldRequest, now: number): NodeS
   if (inventory === null) return refused("node_unknown");
   const status = statusOf(state);
   if (status === "offline") return refused("node_offline");
-  if (status !== "online") return refused("no_capacity", "the node is draining");
+  if (status !== "online") return refused("no_capacity", `the node is ${status}`);
   if (request.expiresAt <= now) return refused("quote_expired");
   const known = state.allocations.get(request.lease);
   if (known !== undefined) {
@@ -130,7 +130,7 @@ export function rouse(state: NodeState, lease: LeaseId, turn: number, now: numbe
   if (allocation.phase === "open") return { ok: true, next: roused, effects: [] };
   const status = statusOf(state);
   if (status === "offline") return refused("node_offline");
-  if (status !== "online") return refused("node_draining");
+  if (status === "draining") return refused("node_draining");
   if (now < allocation.notBefore)
     return refused("no_capacity", "a firm demand has the first word on what it gave way for");
   const short = shortOf(freeCapacity(state), allocation);

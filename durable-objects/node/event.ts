@@ -22,6 +22,8 @@ export type NodeEvent =
   | { readonly t: "release"; readonly lease: LeaseId; readonly paid?: bigint }
   | { readonly t: "published"; readonly version: number; readonly books: readonly string[] }
   | { readonly t: "publish_failed" }
+  /** `draws`: random numbers below 2^32 ({@link DRAWS} of them). */
+  | { readonly t: "challenge"; readonly id: string; readonly draws: readonly number[] }
   | { readonly t: "tick" };
 
 export type NodeEffect =

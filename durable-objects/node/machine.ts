@@ -18,6 +18,7 @@ import {
   say,
   tell,
 } from "./allocation.ts";
+import { challenge, challengedOn, proved, unproven } from "./challenge.ts";
 import { type NodeEffect, type NodeEvent, type NodeStep, refused, unchanged } from "./event.ts";
 import { entryOf, gpusForFirm, type Inventory, type NodeState, statusOf } from "./state.ts";
 
@@ -33,8 +34,10 @@ const RETRY_MOST_MS = 120_000;
  * Whatever changes the node's row in the Books leaves a publication behind.
  */
 export function step(state: NodeState, event: NodeEvent, now: number): NodeStep {
-  const decided = decide(state, event, now);
-  if (!decided.ok) return decided;
+  const first = decide(state, event, now);
+  if (!first.ok) return first;
+  const asked = challengedOn(state, first.next, now);
+  const decided = asked.ok ? { ...asked, effects: [...first.effects, ...asked.effects] } : first;
   const presence = presenceAfter(state, decided.next, event, now);
   // The same state stays the same object: what has not changed is not written.
   const result =
@@ -93,6 +96,8 @@ function decide(state: NodeState, event: NodeEvent, now: number): NodeStep {
         effects: [],
       };
     }
+    case "challenge":
+      return challenge(state, event.id, event.draws, now);
     case "tick":
       return lapse(standBy(state, now), now);
   }
@@ -125,6 +130,7 @@ function rowChanged(before: NodeState, after: NodeState): boolean {
   return (
     before.inventory !== after.inventory ||
     before.sales !== after.sales ||
+    before.challenges.verdict !== after.challenges.verdict ||
     statusOf(before) !== statusOf(after) ||
     (before.allocations !== after.allocations && gpusForFirm(before) !== gpusForFirm(after))
   );
@@ -197,6 +203,7 @@ function hello(state: NodeState, frame: Extract<FromNode, { t: "hello" }>, now: 
     offer: frame.offer,
     draining: frame.draining,
     claimed: frame.claimed,
+    challenges: frame.challenges === true,
   };
   const leases = Array.from(state.allocations).flatMap(([lease, each]) => (isOpen(each) ? [lease] : []));
   const welcome = say(state, { t: "welcome", heartbeat_s: HEARTBEAT_S, leases });
@@ -217,6 +224,10 @@ function reliable(state: NodeState, frame: Exclude<FromNode, { t: "hello" | "ack
       return { ok: true, next: { ...state, inventory: { ...inventory, draining: true } }, effects: [] };
     case "claim":
       return claim(state, frame.gpus, now);
+    case "proof":
+      return proved(state, frame, now);
+    case "unproven":
+      return unproven(state, frame, now);
     case "held": {
       const allocation = state.allocations.get(frame.hold);
       if (allocation === undefined) return tell(state, { t: "release", hold: frame.hold });

@@ -2,6 +2,7 @@ import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { CLOSE } from "@gpux/protocol/frames";
 import { type Address, leaseIdOf } from "@gpux/protocol/ids";
+import { QuoteRequest } from "@gpux/protocol/lease";
 import { bytesToHex } from "viem/utils";
 import { expect, test } from "vitest";
 import type { HoldRequest } from "../interfaces.ts";
@@ -155,6 +156,61 @@ test("LNK-6 a heartbeat is answered while the object sleeps, and wakes nothing",
   expect(await agent.ping()).toBe("pong");
   // Evicting an object that does not run is refused: the ping has started none.
   await expect(evict(addressOf(account))).rejects.toThrow();
+});
+
+/** A node that is asked at its next alarm, and answers. */
+async function challenged(model: string): Promise<ScriptedAgent> {
+  const agent = await ScriptedAgent.dial();
+  const offer = offerOf(model);
+  agent.hello(
+    { ...offer, gpus: offer.gpus.map((gpu) => ({ ...gpu, software: true })) },
+    { challenges: true },
+  );
+  await agent.next("welcome");
+  await evict(addressOf(agent.account));
+  expect(await runDurableObjectAlarm(nodeOf(addressOf(agent.account)))).toBe(true);
+  await evict(addressOf(agent.account));
+  return agent;
+}
+
+test("CHL-4 what a challenge has shown is in the market and in every quote, and lives through an eviction between every two steps", async () => {
+  const agent = await challenged("NODE_I");
+  const address = addressOf(agent.account);
+  expect(await agent.prove()).toMatchObject({ verdict: { result: "verified" } });
+  await evict(address);
+  expect(await nodeOf(address).view()).toMatchObject({
+    node: { status: "online", verified: true, challenge: { result: "verified" } },
+  });
+  const account = newAccount();
+  const ask = (change: object) =>
+    env.ACCOUNT.getByName(addressOf(account)).quote(
+      {
+        address: addressOf(account),
+        nonce: crypto.randomUUID(),
+        expires: Math.floor(Date.now() / 1_000) + 60,
+      },
+      QuoteRequest.parse({ demand: { gpu_model: "NODE_I", ...change }, firm: false }),
+    );
+  await expect.poll(() => ask({ verified: true })).toMatchObject({ ok: true, quote: { verified: true } });
+  // Still the agent's word for how many there are.
+  expect(await ask({ verified: true, resources: { gpus: 2 } })).toMatchObject({
+    code: "no_capacity",
+    wait: { blockers: { gpus: 1 } },
+  });
+});
+
+test("CHL-2 a node that computes wrong is quarantined, for the market as for its owner", async () => {
+  const agent = await challenged("NODE_J");
+  const address = addressOf(agent.account);
+  expect(await agent.prove((hashes) => hashes.fill(7))).toMatchObject({ verdict: { result: "wrong" } });
+  await evict(address);
+  expect(await nodeOf(address).describe()).toEqual({
+    ok: false,
+    code: "no_capacity",
+    detail: "the node is quarantined",
+  });
+  const book = env.BOOK.getByName("NODE_J/any/0");
+  await expect.poll(() => book.get(address)).toMatchObject({ status: "quarantined" });
 });
 
 test("the books show a node's free GPUs, and that it has gone", async () => {

@@ -11,6 +11,7 @@ import type { BookEntry, HoldRequest, NodeRpc, Outcome, Refused } from "../inter
 import { nodeViewOf } from "../node-view.ts";
 import { takeNonce } from "../nonce-window.ts";
 import { upgradeOf } from "../upgrade.ts";
+import { DRAWS, isChallengeDue } from "./challenge.ts";
 import type { NodeEffect, NodeEvent } from "./event.ts";
 import { publicationOf, step } from "./machine.ts";
 import { capacityForFirm, dueAt, entryOf, type NodeState, unknownNode } from "./state.ts";
@@ -26,6 +27,7 @@ const unknown: Refused = { ok: false, code: "node_unknown" };
 /** One node: its control socket, what it has, and which of its GPUs are held. Named by the node's address. */
 export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
   readonly #store: NodeStore;
+  readonly #challengeAfterMs: number;
   #state: NodeState | null;
   readonly #answers = new Map<LeaseId, PromiseWithResolvers<Outcome>>();
   #publishing = false;
@@ -33,7 +35,8 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
   constructor(ctx: DurableObjectState, env: ObjectEnv) {
     super(ctx, env);
     this.#store = new NodeStore(ctx.storage.sql);
-    this.#state = this.#store.load();
+    this.#challengeAfterMs = configOf(env).challengeAfterMs;
+    this.#state = this.#store.load(this.#challengeAfterMs);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     // A deploy or a crash drops sockets without a close event.
     const connection = this.#state?.connection;
@@ -46,7 +49,7 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     const upgrade = upgradeOf(request);
     if (upgrade === null) return new Response(null, { status: 400 });
     const node = upgrade.signer;
-    this.#state ??= unknownNode(node);
+    this.#state ??= unknownNode(node, this.#challengeAfterMs);
     if (this.#state.node !== node) return new Response(null, { status: 403 });
     if (!takeNonce(this.ctx.storage.sql, upgrade, Date.now()))
       return new Response("signature_replayed", { status: 401 });
@@ -82,6 +85,10 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     // The platform drops an alarm after six failures, and with it every hold's end: never throw, come back later.
     try {
       this.#apply({ t: "tick" });
+      if (this.#state !== null && isChallengeDue(this.#state, Date.now())) {
+        const draws = [...crypto.getRandomValues(new Uint32Array(DRAWS))];
+        this.#apply({ t: "challenge", id: crypto.randomUUID(), draws });
+      }
       await this.#publish();
     } catch (error) {
       console.error(error);
@@ -94,7 +101,8 @@ export class NodeObject extends DurableObject<ObjectEnv> implements NodeRpc {
     const entry = state === null ? null : entryOf(state);
     if (state === null || entry === null) return unknown;
     if (entry.status === "offline") return { ok: false, code: "node_offline" };
-    if (entry.status !== "online") return { ok: false, code: "no_capacity", detail: "the node is draining" };
+    if (entry.status !== "online")
+      return { ok: false, code: "no_capacity", detail: `the node is ${entry.status}` };
     return { ok: true, entry, free: capacityForFirm(state) };
   }
 

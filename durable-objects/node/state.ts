@@ -7,6 +7,7 @@ import type { Offer, Tier } from "@gpux/protocol/resources";
 import type { BookEntry } from "../interfaces.ts";
 import { NEVER_SEEN, type Presence } from "../presence.ts";
 import type { Sale } from "../sales.ts";
+import { ANSWER_MS, type Challenges, isSameCard, UNCHALLENGED, verdictOf } from "./verdict.ts";
 
 /** What the agent said about its machine; it stays when the socket goes. */
 export interface Inventory {
@@ -16,6 +17,8 @@ export interface Inventory {
   readonly draining: boolean;
   /** GPUs that the owner uses for himself. */
   readonly claimed: number;
+  /** It answers challenges. */
+  readonly challenges: boolean;
 }
 
 /**
@@ -74,9 +77,14 @@ export interface NodeState {
   readonly publication: Publication | null;
   /** The Books that may have a row of this node. */
   readonly published: readonly string[];
+  readonly challenges: Challenges;
+  /** Milliseconds from when a node can answer a challenge to its first; not kept. */
+  readonly challengeAfterMs: number;
 }
 
-export function unknownNode(node: Address): NodeState {
+const CHALLENGE_AFTER_MS = 300_000;
+
+export function unknownNode(node: Address, challengeAfterMs = CHALLENGE_AFTER_MS): NodeState {
   return {
     node,
     inventory: null,
@@ -91,12 +99,24 @@ export function unknownNode(node: Address): NodeState {
     version: 0,
     publication: null,
     published: [],
+    challenges: UNCHALLENGED,
+    challengeAfterMs,
   };
 }
 
 export function statusOf(state: NodeState): NodeView["status"] {
   if (state.connection?.greeted !== true) return "offline";
-  return state.inventory?.draining === true ? "draining" : "online";
+  if (state.inventory?.draining === true) return "draining";
+  return state.challenges.verdict?.result === "wrong" ? "quarantined" : "online";
+}
+
+/** There, with nothing to do, and its cards are all alike: of others none could be told by its work. */
+export function canAnswer({ connection, inventory, allocations }: NodeState): boolean {
+  if (connection?.greeted !== true || inventory === null) return false;
+  const { challenges, draining, claimed, offer } = inventory;
+  if (!challenges || draining || claimed > 0) return false;
+  for (const { phase } of allocations.values()) if (phase !== "resting") return false;
+  return offer.gpus.every((gpu) => isSameCard(gpu, offer.gpus[0]));
 }
 
 const NOTHING: Capacity = { gpus: [], cpu: 0, memory_gb: 0 };
@@ -148,12 +168,16 @@ export function entryOf(state: NodeState): BookEntry | null {
     lastSeen: state.lastSeen,
     presence: state.presence,
     sales: state.sales,
+    challenge: verdictOf(state.challenges, inventory.offer.gpus),
   };
 }
 
-/** When the object must wake by itself: the end of an allocation, or the next try to publish. */
+/** When the object must wake by itself: the end of an allocation, the next try to publish, or a challenge. */
 export function dueAt(state: NodeState): number | null {
   const times = Array.from(state.allocations.values(), (allocation) => allocation.until);
   if (state.publication !== null) times.push(state.publication.retryAt);
+  const { question, dueAt: challengeAt } = state.challenges;
+  if (question !== null) times.push(question.askedAt + ANSWER_MS);
+  else if (challengeAt !== null && canAnswer(state)) times.push(challengeAt);
   return times.length === 0 ? null : Math.min(...times);
 }

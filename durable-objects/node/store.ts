@@ -1,3 +1,4 @@
+import { Verdict } from "@gpux/protocol/challenge/verdict";
 import { LeaseTerms } from "@gpux/protocol/eip712";
 import { ToNode } from "@gpux/protocol/frames";
 import { Address, LeaseId } from "@gpux/protocol/ids";
@@ -8,6 +9,7 @@ import { NONCE_TABLE } from "../nonce-window.ts";
 import { NEVER_SEEN, Presence } from "../presence.ts";
 import { Sale } from "../sales.ts";
 import { type NodeState, unknownNode } from "./state.ts";
+import { UNCHALLENGED } from "./verdict.ts";
 
 const STEPS = [
   `CREATE TABLE node (
@@ -40,6 +42,7 @@ const STEPS = [
   "ALTER TABLE allocations ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0",
   "ALTER TABLE node ADD COLUMN sales TEXT NOT NULL DEFAULT '[]'",
   "ALTER TABLE allocations ADD COLUMN yield_at INTEGER NOT NULL DEFAULT 0",
+  "ALTER TABLE node ADD COLUMN challenges TEXT",
 ];
 
 /** Rows are wire form: what was valid when it was written is parsed by the same schema when it is read. */
@@ -49,6 +52,21 @@ const InventoryRow = z.strictObject({
   offer: Offer,
   draining: z.boolean(),
   claimed: z.int().default(0),
+  challenges: z.boolean().default(false),
+});
+const ChallengesRow = z.strictObject({
+  question: z
+    .strictObject({
+      challenge: z.string(),
+      work: z.strictObject({ seedA: z.int(), seedB: z.int(), depth: z.int() }),
+      askedAt: z.int(),
+      round: z.int(),
+      again: z.boolean(),
+      draws: z.array(z.int()),
+    })
+    .nullable(),
+  verdict: Verdict.extend({ card: Gpu }).nullable(),
+  dueAt: z.int().nullable(),
 });
 const PublicationRow = z.strictObject({ version: z.int(), attempts: z.int(), retryAt: z.int() });
 const Phase = z.enum(["asked", "held", "reserved", "open", "resting"]);
@@ -78,6 +96,7 @@ type NodeRow = {
   published: string;
   presence: string | null;
   sales: string;
+  challenges: string | null;
 };
 
 /** The node's tables. Reads once, after that writes what a step changed. */
@@ -90,7 +109,7 @@ export class NodeStore {
   }
 
   /** `null` before the node's first connection. */
-  load(): NodeState | null {
+  load(challengeAfterMs: number): NodeState | null {
     const row = this.#sql.exec<NodeRow>("SELECT * FROM node").toArray()[0];
     if (row === undefined) return null;
     const allocations = this.#sql
@@ -102,7 +121,7 @@ export class NodeStore {
       .exec<{ frame: string }>("SELECT frame FROM unacknowledged ORDER BY seq")
       .toArray();
     return {
-      ...unknownNode(Address.parse(row.address)),
+      ...unknownNode(Address.parse(row.address), challengeAfterMs),
       inventory: row.inventory === null ? null : InventoryRow.parse(JSON.parse(row.inventory)),
       connection: row.connection === null ? null : { id: row.connection, greeted: row.greeted === 1 },
       sent: row.sent,
@@ -113,6 +132,7 @@ export class NodeStore {
       published: z.array(z.string()).parse(JSON.parse(row.published)),
       presence: row.presence === null ? NEVER_SEEN : Presence.parse(JSON.parse(row.presence)),
       sales: z.array(Sale).parse(JSON.parse(row.sales)),
+      challenges: row.challenges === null ? UNCHALLENGED : ChallengesRow.parse(JSON.parse(row.challenges)),
       allocations: new Map(
         allocations.map(
           ({ lease, phase, resources, terms, until, turn, gpus, tier, yielding, yield_at, not_before }) => [
@@ -139,7 +159,7 @@ export class NodeStore {
   /** Synchronous, so that everything of one step commits together. */
   save(before: NodeState | null, after: NodeState): void {
     this.#sql.exec(
-      "INSERT OR REPLACE INTO node VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      "INSERT OR REPLACE INTO node VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
       after.node,
       after.inventory === null ? null : JSON.stringify(z.encode(InventoryRow, after.inventory)),
       after.connection?.id ?? null,
@@ -152,6 +172,7 @@ export class NodeStore {
       JSON.stringify(after.published),
       JSON.stringify(after.presence),
       JSON.stringify(z.encode(z.array(Sale), [...after.sales])),
+      JSON.stringify(after.challenges),
     );
     this.#saveAllocations(before, after);
     this.#saveFrames(before, after);

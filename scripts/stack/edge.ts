@@ -26,6 +26,8 @@ export interface EdgeOptions {
   readonly feeBps: number;
   readonly meterKey: `0x${string}`;
   readonly relayerKey: `0x${string}`;
+  /** Seconds from when a node is there without work to its first capacity challenge. */
+  readonly challengeAfterS?: number;
 }
 
 export interface Edge {
@@ -107,6 +109,9 @@ export function edgeBindings(options: EdgeOptions): Record<EdgeWorker, Record<st
       RPC_URL: options.rpcUrl,
       PUBLIC_ORIGIN: edgeUrl(options),
       SESSION_KEYS: sessionKeys(options.meterKey),
+      ...(options.challengeAfterS === undefined
+        ? {}
+        : { CHALLENGE_AFTER_S: String(options.challengeAfterS) }),
     },
     relayer: { ...place, RPC_URLS: options.rpcUrl, RELAYER_KEYS: options.relayerKey },
     meter: { ...place, METER_KEY: options.meterKey },

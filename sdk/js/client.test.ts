@@ -1,6 +1,7 @@
 import { addresses } from "@gpux/protocol/addresses";
 import { WellKnown } from "@gpux/protocol/answers";
 import { digest } from "@gpux/protocol/eip712";
+import { Address } from "@gpux/protocol/ids";
 import { KeptIntent } from "@gpux/protocol/kept";
 import { LeaseView } from "@gpux/protocol/lease";
 import { expect, it } from "vitest";
@@ -361,6 +362,14 @@ it("checks an output's bytes, and signs nothing for another origin", async () =>
   };
   edge.script("GET /x", () => new Response("a pictur3"));
   expect((await refusal(client.jobs.output(elsewhere, 0))).code).toBe("object_mismatch");
+  expect(edge.seen.at(-1)?.headers.has("signature")).toBe(false);
+});
+
+it("looks at one node, without a signature", async () => {
+  const { client, edge } = setUp();
+  const id = Address.parse(`0x${"01".repeat(20)}`);
+  edge.script(`GET /v1/nodes/${id}`, () => Response.json({ ...edge.nodeView(), id }));
+  expect(await client.nodes.get(id)).toMatchObject({ id, object: "node" });
   expect(edge.seen.at(-1)?.headers.has("signature")).toBe(false);
 });
 

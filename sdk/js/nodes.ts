@@ -1,4 +1,5 @@
 import { listOf } from "@gpux/protocol/answers";
+import type { Address } from "@gpux/protocol/ids";
 import { NodeView } from "@gpux/protocol/lease";
 import { GpuPrices, OfferList } from "@gpux/protocol/market";
 import { createIntents, type Intents } from "./intents.ts";
@@ -8,6 +9,8 @@ import { createTransport, type Transport } from "./transport.ts";
 
 /** The market's machines, which anyone may look at. */
 export interface Nodes {
+  /** One of them, with what it was passed by for (`skipped`). */
+  get(id: Address, options?: { signal?: AbortSignal }): Promise<NodeView>;
   list(options?: { signal?: AbortSignal }): AsyncGenerator<NodeView>;
 }
 
@@ -46,6 +49,8 @@ export function createOffers(transport: Transport): Offers {
 
 export function createNodes(transport: Transport): Nodes {
   return {
+    get: (id, { signal } = {}) =>
+      transport.json({ method: "GET", path: `/v1/nodes/${id}`, signed: false, signal }, NodeView),
     list: ({ signal } = {}) => pages(transport, "/v1/nodes", listOf(NodeView), { signed: false, signal }),
   };
 }

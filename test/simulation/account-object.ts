@@ -114,8 +114,7 @@ export class AccountObject extends Actor implements AccountDoor {
     return yield* this.orders.place(nodes, found.entries, function* (entry) {
       const draft = yield* self.#offer(by, request, entry);
       if (draft === null) return null;
-      const { hold, leaseHash } = draft;
-      return { hold, leaseHash, amount: usualAmount(request, hold) };
+      return { ...draft, amount: usualAmount(request, draft.hold) };
     });
   }
 

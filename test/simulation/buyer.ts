@@ -131,11 +131,11 @@ export class Buyer {
     const sign = () => account.fundOrder(placed.order.id, funding);
     const funded = yield* network.call(this.#owner, account, "fund order", sign, true);
     if (!funded.ok) return;
-    for (const { hold, leaseHash, amount } of legs)
+    for (const { amount, ...draft } of legs)
       this.leases.push({
-        id: hold.lease,
-        hash: leaseHash,
-        quote: account.quoteOf({ hold, leaseHash }, amount),
+        id: draft.hold.lease,
+        hash: draft.leaseHash,
+        quote: account.quoteOf(draft, amount),
       });
   }
 

@@ -1,3 +1,4 @@
+import { verifiedGpus } from "@gpux/protocol/challenge/verdict";
 import type { Address } from "@gpux/protocol/ids";
 import { type Blocker, blockersOf, type Demand, pricesIn, ratePerHour } from "@gpux/protocol/resources";
 import type { BookEntry, FindOptions, Found } from "../../interfaces.ts";
@@ -33,7 +34,8 @@ export function bruteForce(
   const online = [...rows.values()].filter(({ status }) => status === "online");
   const judged = online.map((entry): Judged => {
     const { reliability } = standingOf(entry.presence, true, now);
-    const seller = { provider: entry.provider, reliability };
+    const verified = verifiedGpus(entry.challenge, now);
+    const seller = { provider: entry.provider, reliability, verified };
     return { entry, failed: blockersOf(entry.offer, entry.node, entry.free, demand, seller) };
   });
   const weighted = ({ offer, presence }: BookEntry) => {

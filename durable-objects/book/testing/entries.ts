@@ -40,6 +40,7 @@ export function entry(n: number, change: Change = {}): BookEntry {
     lastSeen: 1,
     presence: NEVER_SEEN,
     sales: [],
+    challenge: null,
     ...rest,
   };
 }

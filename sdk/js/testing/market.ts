@@ -82,6 +82,7 @@ export function quoteAt(
     lease_hash: hash,
     terms,
     text,
+    verified: false,
     amount: 900_000n,
     expires_at: new Date(now + 30_000).toISOString(),
     settlement,

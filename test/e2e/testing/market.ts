@@ -51,6 +51,7 @@ export interface Place {
   readonly gpuHour?: string;
   /** USDC as text, in the yieldable tier. */
   readonly yieldableGpuHour?: string;
+  readonly challengeAfterS?: number;
   /** Beside these, as in the agent's config.json. */
   readonly config?: Partial<AgentConfigText>;
 }
@@ -61,6 +62,7 @@ export async function openMarket(place: Place = {}): Promise<Market> {
   const edgeOptions: EdgeOptions = {
     ...edgeOptionsOf(devnet, { folder, port: await freePort() }),
     ...(place.host === undefined ? {} : { host: place.host }),
+    ...(place.challengeAfterS === undefined ? {} : { challengeAfterS: place.challengeAfterS }),
   };
   let edge = await startEdgeProcess(edgeOptions);
   const agentSetup: AgentSetup = {

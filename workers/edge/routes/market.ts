@@ -2,6 +2,7 @@ import { bookOf, DIRECTORY, directoryFrom } from "@gpux/durable-objects/books";
 import type { BookEntry } from "@gpux/durable-objects/interfaces";
 import { nodeViewOf } from "@gpux/durable-objects/node-view";
 import { findOffers } from "@gpux/durable-objects/offers";
+import { verifiedGpus } from "@gpux/protocol/challenge/verdict";
 import { Address } from "@gpux/protocol/ids";
 import { NodeView } from "@gpux/protocol/lease";
 import { GpuPrices, OfferList, type OfferView } from "@gpux/protocol/market";
@@ -100,6 +101,7 @@ const listOffers = openRoute(
 );
 
 function offerViewOf(entry: BookEntry, demand: Demand): OfferView {
+  const now = Date.now();
   const { offer } = entry;
   const { resources } = demand;
   // Who reads it finds what a search asks by, under the same names.
@@ -107,8 +109,9 @@ function offerViewOf(entry: BookEntry, demand: Demand): OfferView {
   const own = offer.gpus.filter((gpu) => demand.gpu_model === undefined || gpu.model === demand.gpu_model);
   const rate = ratePerHour(pricesIn(offer, demand.tier) ?? offer.prices, resources);
   return {
-    ...nodeViewOf(entry, Date.now()),
+    ...nodeViewOf(entry, now),
     object: "offer",
+    verified: verifiedGpus(entry.challenge, now) >= resources.gpus,
     rate_per_hour: rate,
     tier: demand.tier,
     gpu_name: model,
