@@ -1,36 +1,29 @@
 import { CHALLENGE_FUNCTION, UNITS } from "@gpux/protocol/challenge/function";
 import { operationsOf, unitHash, type Work } from "@gpux/protocol/challenge/work";
-import { FromNode, type ToNode } from "@gpux/protocol/frames";
-import { Address, leaseIdOf } from "@gpux/protocol/ids";
+import type { ToNode } from "@gpux/protocol/frames";
 import { beforeEach, describe, expect, test } from "vitest";
 import { DRAWS, isChallengeDue } from "./challenge.ts";
 import type { NodeEvent } from "./event.ts";
 import { step } from "./machine.ts";
 import { dueAt, entryOf, type NodeState, statusOf, unknownNode } from "./state.ts";
+import {
+  connected,
+  frame,
+  from,
+  gpu,
+  hello as helloOf,
+  lease,
+  node,
+  offer as offerOfTwo,
+  request,
+} from "./testing/scene.ts";
 import { ANSWER_MS } from "./verdict.ts";
 
-const node = Address.parse(`0x${"aa".repeat(20)}`);
-const provider = Address.parse(`0x${"bb".repeat(20)}`);
 const ID = "11111111-1111-4111-8111-111111111111";
 const AFTER = 300_000;
 const HOUR = 3_600_000;
 
-const gpu = {
-  model: "RTX_4090",
-  reported: "NVIDIA GeForce RTX 4090",
-  vram_mb: 24_564,
-  driver: "550.54",
-  backend: "vulkan",
-  software: false,
-};
-const offer = {
-  gpus: [gpu],
-  cpu: 8,
-  memory_gb: 32,
-  region: "eu-west",
-  prices: { gpu_hour: "3600", core_hour: "0", gb_hour: "0" },
-  concurrency: 1,
-};
+const offer = { ...offerOfTwo, gpus: [gpu] };
 
 let state: NodeState;
 let sent: ToNode[];
@@ -51,7 +44,7 @@ function apply(event: NodeEvent, now: number): void {
 
 function says(body: object, now: number, connection = "a"): void {
   seq += 1;
-  apply({ t: "frame", connection, frame: FromNode.parse({ v: 1, seq, ack: 0, ...body }) }, now);
+  apply(from(connection, frame(seq, 0, body)), now);
 }
 
 function hello(
@@ -59,12 +52,9 @@ function hello(
   change: { offer?: object; challenges?: boolean; connection?: string } = {},
 ): void {
   const { connection = "a", challenges = true } = change;
-  apply({ t: "connected", connection }, now);
-  const frame = {
-    ...{ v: 1, seq: 0, ack: 0, t: "hello", agent_version: "1.0.0", provider, leases: [], draining: false },
-    ...{ offer: { ...offer, ...change.offer }, ...(challenges ? { challenges } : {}) },
-  };
-  apply({ t: "frame", connection, frame: FromNode.parse(frame) }, now);
+  apply(connected(connection), now);
+  const said = { offer: { ...offer, ...change.offer }, ...(challenges ? { challenges } : {}) };
+  apply(from(connection, helloOf(0, said)), now);
 }
 
 const draws = Array.from({ length: DRAWS }, (_, i) => (i * 0x9e3779b1) >>> 0);
@@ -200,13 +190,9 @@ describe("CHL-2 a wrong answer", () => {
     expect(verdict()).toMatchObject({ result: "wrong", gops: 0 });
     expect(statusOf(state)).toBe("quarantined");
     expect(entryOf(state)).toMatchObject({ status: "quarantined", challenge: { result: "wrong" } });
-    const request = {
-      lease: leaseIdOf(`0x${"01".repeat(32)}`),
-      expiresAt: 10 * HOUR,
-      terms: { providerSigner: node, provider },
-      text: { gpus: [gpu], resources: { gpus: 1, cpu: 0, memory_gb: 0 }, tier: "firm" },
-    };
-    expect(step(state, { t: "hold", request } as never, AFTER + 60)).toMatchObject({
+    expect(
+      step(state, { t: "hold", request: request(1, { expiresAt: 10 * HOUR }) }, AFTER + 60),
+    ).toMatchObject({
       ok: false,
       code: "no_capacity",
       detail: "the node is quarantined",
@@ -259,15 +245,14 @@ test("CHL-5 who gets other work, or goes, in the middle of one was never asked; 
   begin(2 * HOUR);
   const held = state.challenges.question;
   expect(held).not.toBeNull();
-  const lease = leaseIdOf(`0x${"01".repeat(32)}`);
   state = {
     ...state,
     allocations: new Map([
       [
-        lease,
+        lease(1),
         {
           phase: "open",
-          terms: { expiry: 20_000 } as never,
+          terms: request(1).terms,
           until: 9 * HOUR,
           tier: "firm",
           yielding: false,
@@ -283,7 +268,7 @@ test("CHL-5 who gets other work, or goes, in the middle of one was never asked; 
   apply({ t: "heartbeat", at: 2 * HOUR + 1 }, 2 * HOUR + 1);
   expect(state.challenges.question).toBeNull();
   expect(dueAt({ ...state, publication: null })).toBe(9 * HOUR);
-  apply({ t: "release", lease }, 5 * HOUR);
+  apply({ t: "release", lease: lease(1) }, 5 * HOUR);
   expect(state.challenges.dueAt, "a minute of calm first").toBe(5 * HOUR + 60_000);
 });
 
