@@ -74,7 +74,7 @@ export function proved(state: NodeState, frame: Extract<FromNode, { t: "proof" }
   const isTelling = round > 0 && (tookMs >= TELLING_MS || work.depth === MOST_DEPTH);
   if (!isTelling && round + 1 < ROUNDS)
     return ask(state, { ...following, again: false, depth: nextDepth(question, tookMs) }, now);
-  const floor = floorOf(card);
+  const floor = floorOf(card.model);
   if (floor === null) return judged(state, "unrated", gops, now);
   if (gops >= floor) return judged(state, "verified", gops, now);
   // A pause of anybody's in between is no proof of a slow card.

@@ -168,14 +168,21 @@ test("CHL-3 one pause is forgiven: what is too slow is asked once more", () => {
   expect(verdict()).toMatchObject({ result: "verified" });
 });
 
-test("CHL-3 a model of which nothing is known is measured and not verified; a CPU that says so is what it says", () => {
-  hello(0, { offer: { gpus: [{ ...gpu, model: "RIVA_TNT" }] } });
-  begin(AFTER);
-  answerAll(AFTER, 5_000);
-  expect(verdict()).toMatchObject({ result: "unrated" });
-  hello(HOUR, { offer: { gpus: [{ ...gpu, model: "SWIFTSHADER", software: true }] } });
+test("CHL-3 a model of which nothing is known is measured and not verified, whatever else the card says of itself; a CPU by its own name is what it says", () => {
+  for (const software of [false, true]) {
+    state = unknownNode(node);
+    hello(0, { offer: { gpus: [{ ...gpu, model: "RIVA_TNT", software }] } });
+    begin(AFTER);
+    answerAll(AFTER, 500);
+    expect(verdict()).toMatchObject({ result: "unrated" });
+  }
+  hello(HOUR, { offer: { gpus: [{ ...gpu, software: true }] } });
   begin(2 * HOUR);
-  answerAll(2 * HOUR, 0.4);
+  answerAll(2 * HOUR, 500);
+  expect(verdict()).toMatchObject({ result: "slow" });
+  hello(3 * HOUR, { offer: { gpus: [{ ...gpu, model: "SWIFTSHADER", software: true }] } });
+  begin(4 * HOUR);
+  answerAll(4 * HOUR, 0.4);
   expect(verdict()).toMatchObject({ result: "verified" });
 });
 

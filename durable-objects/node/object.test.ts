@@ -161,11 +161,7 @@ test("LNK-6 a heartbeat is answered while the object sleeps, and wakes nothing",
 /** A node that is asked at its next alarm, and answers. */
 async function challenged(model: string): Promise<ScriptedAgent> {
   const agent = await ScriptedAgent.dial();
-  const offer = offerOf(model);
-  agent.hello(
-    { ...offer, gpus: offer.gpus.map((gpu) => ({ ...gpu, software: true })) },
-    { challenges: true },
-  );
+  agent.hello(offerOf(model), { challenges: true });
   await agent.next("welcome");
   await evict(addressOf(agent.account));
   expect(await runDurableObjectAlarm(nodeOf(addressOf(agent.account)))).toBe(true);
@@ -174,7 +170,7 @@ async function challenged(model: string): Promise<ScriptedAgent> {
 }
 
 test("CHL-4 what a challenge has shown is in the market and in every quote, and lives through an eviction between every two steps", async () => {
-  const agent = await challenged("NODE_I");
+  const agent = await challenged("SWIFTSHADER");
   const address = addressOf(agent.account);
   expect(await agent.prove()).toMatchObject({ verdict: { result: "verified" } });
   await evict(address);
@@ -189,7 +185,7 @@ test("CHL-4 what a challenge has shown is in the market and in every quote, and 
         nonce: crypto.randomUUID(),
         expires: Math.floor(Date.now() / 1_000) + 60,
       },
-      QuoteRequest.parse({ demand: { gpu_model: "NODE_I", ...change }, firm: false }),
+      QuoteRequest.parse({ demand: { gpu_model: "SWIFTSHADER", ...change }, firm: false }),
     );
   await expect.poll(() => ask({ verified: true })).toMatchObject({ ok: true, quote: { verified: true } });
   // Still the agent's word for how many there are.

@@ -1,5 +1,3 @@
-import type { Gpu } from "../resources.ts";
-
 /**
  * Peak rate of single precision by the makers' data sheets, in TFLOPS: of a model and of all that begin with its name
  * and have no entry of their own (`RTX_4090_LAPTOP_GPU`).
@@ -76,6 +74,10 @@ const PEAK_TFLOPS: Readonly<Record<string, number>> = {
   M2_MAX: 13.6,
   M3: 3.6,
   M4: 4.3,
+  // CPUs that are sold as what they are have nothing to reach; by these names alone, and not by a flag of anybody's.
+  LLVMPIPE: 0,
+  MICROSOFT_BASIC_RENDER_DRIVER: 0,
+  SWIFTSHADER: 0,
 };
 
 /**
@@ -86,9 +88,8 @@ const PEAK_TFLOPS: Readonly<Record<string, number>> = {
  */
 const SHARE = 1 / 50;
 
-/** Operations per second, in 10^9; null: of this model nothing is known. A CPU that says so has nothing to reach. */
-export function floorOf({ model, software }: Pick<Gpu, "model" | "software">): number | null {
-  if (software) return 0;
+/** Operations per second, in 10^9; null: of this model nothing is known. */
+export function floorOf(model: string): number | null {
   for (let name = model; name !== ""; name = name.slice(0, Math.max(0, name.lastIndexOf("_")))) {
     const peak = PEAK_TFLOPS[name];
     if (Object.hasOwn(PEAK_TFLOPS, name) && peak !== undefined) return peak * 1_000 * SHARE;
