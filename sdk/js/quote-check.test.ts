@@ -24,6 +24,11 @@ it("passes a quote that is what was asked", () => {
   expect(checkQuote(quoteAt(NOW), expected)).toEqual({ ok: true });
 });
 
+it("MKT-10 passes a quote whose text promises what was asked, that its GPUs are verified", () => {
+  const asked = { ...expected, demand: Demand.parse({ verified: true }) };
+  expect(checkQuote(quoteAt(NOW, { text: { verified: true } }), asked)).toEqual({ ok: true });
+});
+
 const CHANGED: [field: string, change: Parameters<typeof quoteAt>[1]][] = [
   ["settlement.chain_id", { after: { settlement: { ...settlement, chain_id: 10 } } }],
   ["settlement.escrow", { after: { settlement: { ...settlement, escrow: OTHER } } }],
@@ -72,6 +77,7 @@ it.each([
   ["region", { region: "eu-west" }],
   ["node", { node: OTHER }],
   ["price", { max_rate_per_hour: "3599999" }],
+  ["verified", { verified: true }],
 ])("refuses a quote whose text fails the demand's %s", (blocker, demand) => {
   const asked = { ...expected, demand: Demand.parse(demand) };
   expect(checkQuote(quoteAt(NOW), asked)).toMatchObject({
