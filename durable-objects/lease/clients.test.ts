@@ -10,7 +10,7 @@ import { openSession } from "../testing/session.ts";
 import { MOST_CLIENTS } from "./clients.ts";
 import { LeaseObject } from "./object.ts";
 import { ClientLine, upgradeTo } from "./testing/client-line.ts";
-import { DataLine, funded as fundedBy, OUTPUT, quoted } from "./testing/data-line.ts";
+import { DataLine, funded as fundedBy, OUTPUT, quotedTo } from "./testing/data-line.ts";
 import { Neighbours } from "./testing/neighbours.ts";
 
 let neighbours: Neighbours;
@@ -324,7 +324,7 @@ test("SOC-7 an idle socket sleeps with its lease, is answered heartbeats, and is
 });
 
 test("SOC-8 when the lease is over its sockets are closed", async () => {
-  const { wallet, lease, stub } = await quoted();
+  const { wallet, lease, stub } = await quotedTo();
   const client = await connected(wallet, lease);
   vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 3_600_000 });
   await runDurableObjectAlarm(stub);

@@ -7,7 +7,7 @@ import { beforeAll, beforeEach, expect, test } from "vitest";
 import type { Carried } from "../interfaces.ts";
 import { movedReason } from "../moved.ts";
 import { type Account, addressOf } from "../testing/client.ts";
-import { DataLine, funded, quoted } from "./testing/data-line.ts";
+import { DataLine, funded, quotedTo } from "./testing/data-line.ts";
 import { address, done } from "./testing/fixtures.ts";
 import { Neighbours } from "./testing/neighbours.ts";
 
@@ -23,7 +23,7 @@ beforeEach(() => {
 
 const request = JobRequest.parse({ function: "f".repeat(64), inputs: {}, max_price: "100000" });
 
-type Made = Awaited<ReturnType<typeof quoted>>;
+type Made = Awaited<ReturnType<typeof quotedTo>>;
 
 /** As the account has them once it has opened them: rows of its table (docs/storage-schema.md). */
 async function opened(wallet: Account, ...leases: readonly Made[]): Promise<void> {
@@ -120,7 +120,7 @@ test("JOB-11 a job that waits on a node which stops goes on, under its id, on th
 });
 
 test("JOB-11 what the other lease has answered holds, asked again in another life", async () => {
-  const { by, a, b } = await pair((wallet) => quoted({ wallet, text: { node: address(0xb2) } }));
+  const { by, a, b } = await pair((wallet) => quotedTo({ wallet, text: { node: address(0xb2) } }));
   const carried: Carried = {
     job: idOf(a.lease, 1),
     clientId: null,
@@ -161,7 +161,7 @@ test("JOB-11 what the other lease has answered holds, asked again in another lif
 });
 
 test("JOB-11 without another lease that would have it the job ends with its node, and says why", async () => {
-  const { by, a, agent } = await pair((wallet) => quoted({ wallet, text: { node: address(0xb2) } }));
+  const { by, a, agent } = await pair((wallet) => quotedTo({ wallet, text: { node: address(0xb2) } }));
   await a.stub.submit(by, idOf(a.lease, 1), request, null, 0);
   agent.started(await agent.run());
   await a.stub.submit(by, idOf(a.lease, 2), request, null, 0);

@@ -5,8 +5,9 @@ import { afterEach, beforeAll, expect, test, vi } from "vitest";
 import { type Account, call, newAccount, ORIGIN, requestOf, signed } from "../testing/client.ts";
 import { ECHO } from "../testing/echo.ts";
 import { store, unknownLease } from "../testing/functions.ts";
-import { DataLine, funded, node, type Run } from "./testing/data-line.ts";
+import { DataLine, funded, type Run } from "./testing/data-line.ts";
 import { Neighbours } from "./testing/neighbours.ts";
+import { node } from "./testing/open-lease.ts";
 
 const CHUNK = 64 * 1024;
 const CHUNKS = 8;

@@ -1,18 +1,11 @@
 import { env } from "cloudflare:workers";
 import { ToLease } from "@gpux/protocol/frames";
-import { Address, type LeaseId } from "@gpux/protocol/ids";
+import type { LeaseId } from "@gpux/protocol/ids";
 import type { QuoteText } from "@gpux/protocol/lease";
-import { MAX_AMOUNT } from "@gpux/protocol/money";
-import { privateKeyToAccount } from "viem/accounts";
-import { expect } from "vitest";
 import { type Account, addressOf, newAccount } from "../../testing/client.ts";
-import { hasherOf } from "../billing.ts";
-import { done, holdOf, NODE_KEY, PLACE, termsOf } from "./fixtures.ts";
 import { type Neighbours, upgradeBy } from "./neighbours.ts";
+import { active, NODE, type Quoted, quoted } from "./open-lease.ts";
 
-/** The provider of these leases; its agent is the test. */
-export const node = privateKeyToAccount(NODE_KEY);
-const NODE = Address.parse(node.address);
 export const OUTPUT = {
   name: "out",
   content_type: "application/octet-stream",
@@ -105,37 +98,16 @@ interface Sold {
 }
 
 /** A lease of a wallet that nobody else has, unless one is given. */
-export async function quoted({ unattended = 10_000_000n, wallet = newAccount(), text = {} }: Sold = {}) {
-  const terms = termsOf({
-    payer: addressOf(wallet),
-    consumerSigner: addressOf(wallet),
-    providerSigner: NODE,
-    meter: Address.parse(env.METER_ADDRESS),
-    upfront: MAX_AMOUNT,
-    unattended,
-    expiry: Math.floor(Date.now() / 1_000) + 3_600,
-    quote: `0x${crypto.randomUUID().replaceAll("-", "").padEnd(64, "0")}`,
-  });
-  const usual = holdOf(terms);
-  const hold = { ...usual, text: { ...usual.text, ...text }, expiresAt: Date.now() + 600_000 };
-  const stub = env.LEASE.getByName(hold.lease);
-  expect(await stub.quote({ ...hold, amount: 0n })).toEqual({ ok: true });
-  return { wallet, stub, lease: hold.lease, hold, hash: hasherOf(PLACE).leaseTerms(terms) };
+export async function quotedTo({ wallet = newAccount(), ...change }: Sold = {}) {
+  return { wallet, ...(await quoted(soldTo(wallet, change))) };
 }
 
-/** As {@link quoted}, with 10 USDC in it. */
-export async function funded(neighbours: Neighbours, change: Sold = {}) {
-  const made = await quoted(change);
-  const leases = [{ leaseId: made.hash, funded: "10000000", openedAt: Math.floor(Date.now() / 1_000) }];
-  neighbours.relayed.set("fund", done("fund", { kind: "fund", leases }));
-  const answer = await made.stub.fund({
-    amount: 10_000_000n,
-    salt: `0x${"01".repeat(32)}`,
-    valid_after: 0,
-    valid_before: Math.floor(Date.now() / 1_000) + 600,
-    signature: "0x00",
-  });
-  expect(answer).toMatchObject({ ok: true, lease: { status: "active" } });
-  await neighbours.quiet();
-  return made;
+/** As {@link quotedTo}, with 10 USDC in it. */
+export async function funded(neighbours: Neighbours, { wallet = newAccount(), ...change }: Sold = {}) {
+  return { wallet, ...(await active(neighbours, soldTo(wallet, change))) };
+}
+
+function soldTo(wallet: Account, { unattended = 10_000_000n, text = {} }: Sold): Quoted {
+  const owner = addressOf(wallet);
+  return { text, terms: { payer: owner, consumerSigner: owner, unattended } };
 }
