@@ -11,6 +11,7 @@ import { readStatus, statePaths } from "./state-dir.ts";
 import {
   billOf,
   edge,
+  entries,
   executor,
   folder,
   GPU,
@@ -129,5 +130,28 @@ describe("ends", () => {
     await expect
       .poll(async () => JSON.parse(await readFile(statePaths(folder).status, "utf8")))
       .toMatchObject({ state: "online", pid: process.pid, gpu: GPU, leases: [{ id: lease, executing: 0 }] });
+  });
+
+  test("CHL-6 what the edge found of its GPU is in its log and its status; a challenge that it cannot answer now is declined", async () => {
+    await start();
+    const { control } = await online();
+    const challenge = "11111111-1111-4111-8111-111111111111";
+    control.say(0, 0, {
+      t: "challenge",
+      challenge,
+      function: { version: 1 },
+      inputs: {},
+      execution_ms: 1_000,
+    });
+    expect(await control.next("unproven")).toMatchObject({ challenge });
+    const verdict = { result: "slow", gops: 0.5, at: 1_700_000_000_000 } as const;
+    control.say(0, 0, { t: "verdict", verdict });
+    await expect
+      .poll(async () => JSON.parse(await readFile(statePaths(folder).status, "utf8")))
+      .toMatchObject({ verdict });
+    expect(entries.find(({ event }) => event === "challenge.verdict")).toMatchObject({
+      level: "warn",
+      facts: { result: "slow", gops: 0.5 },
+    });
   });
 });

@@ -137,6 +137,7 @@ async function run(
     },
   });
   let claimed = Math.min(options.claimed ?? 0, offer.gpus.length);
+  let verdict: AgentStatus["verdict"] = null;
   let ending: Promise<void> | null = null;
   const ended = Promise.withResolvers<AgentEnd>();
   /** Cuts a drain short. */
@@ -158,6 +159,10 @@ async function run(
         : null,
     claimed,
     log,
+    onVerdict: (seen) => {
+      verdict = seen;
+      publish(published, "");
+    },
     onState: (state, detail) => {
       if (state.state === "up") publish("online", "");
       if (state.state === "waiting" && detail !== "") {
@@ -193,6 +198,7 @@ async function run(
       resting: roster.list().length - roster.serving().length,
       claimed,
       jobs_ended: jobsEnded,
+      verdict,
       detail,
       updated_at: new Date().toISOString(),
     }));

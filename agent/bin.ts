@@ -104,7 +104,7 @@ program
         [
           `state    ${status.state}${status.detail === "" ? "" : ` (${status.detail})`}`,
           `node     ${status.address}`,
-          `gpu      ${status.gpu}`,
+          `gpu      ${status.gpu}${shown(status)}`,
           `edge     ${status.edge}`,
           `jobs     ${status.jobs_ended} ended`,
           ...status.leases.map((lease) => `lease    ${lease.id}, ${lease.executing} running`),
@@ -195,6 +195,13 @@ program
     }
     if (held.length === 0) console.error(`No voucher lies in ${paths.folder}.`);
   });
+
+/** Of its GPU, by the edge's last challenge since this start. */
+function shown({ verdict }: AgentStatus): string {
+  if (verdict === null) return "";
+  const word = { verified: "verified", slow: "not verified", unrated: "not rated", wrong: "quarantined" };
+  return `, ${word[verdict.result]} (${verdict.gops} Gop/s, ${new Date(verdict.at).toISOString()})`;
+}
 
 async function runAgent(options: {
   dir: string;

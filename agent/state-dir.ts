@@ -1,5 +1,6 @@
 import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Verdict } from "@gpux/protocol/challenge/verdict";
 import { z } from "zod";
 
 /** Where the agent keeps what it owns; everything in it is readable by its owner alone. */
@@ -83,6 +84,8 @@ export const AgentStatus = z.strictObject({
   /** GPUs that the owner uses for himself. */
   claimed: z.int().default(0),
   jobs_ended: z.int(),
+  /** What the edge's last challenge has shown of the GPU, since this start; null before there was one. */
+  verdict: Verdict.nullable().default(null),
   detail: z.string(),
   updated_at: z.iso.datetime(),
 });

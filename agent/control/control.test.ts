@@ -57,6 +57,7 @@ async function greeting(
     challenges: null,
     claimed: 0,
     log() {},
+    onVerdict() {},
     onState() {},
     onEnd() {},
     onFault(error) {

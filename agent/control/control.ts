@@ -48,6 +48,7 @@ export interface ControlOptions {
   /** GPUs that the owner uses for himself, from the start. */
   readonly claimed: number;
   readonly log: Log;
+  readonly onVerdict: (verdict: Verdict) => void;
   readonly onState: (state: LinkState, detail: string) => void;
   readonly onEnd: (end: LinkEnd) => void;
   readonly onFault: (error: unknown) => void;
@@ -187,7 +188,8 @@ export function createControl(options: ControlOptions): Control {
       .catch(options.onFault);
   }
 
-  function judged({ result, gops }: Verdict): void {
+  function judged(verdict: Verdict): void {
+    const { result, gops } = verdict;
     const text = {
       verified: `the edge has verified this GPU: ${gops} Gop/s`,
       slow: `not verified: ${gops} Gop/s are too few for this model. Does something else use the GPU, or is it throttled?`,
@@ -197,6 +199,7 @@ export function createControl(options: ControlOptions): Control {
     }[result];
     const level = result === "verified" || result === "unrated" ? "info" : "warn";
     log({ level, event: "challenge.verdict", text, facts: { result, gops } });
+    options.onVerdict(verdict);
   }
 
   function entryOf(lease: LeaseId) {
