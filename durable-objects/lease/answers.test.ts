@@ -1,20 +1,13 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test";
-import { beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { address } from "./testing/fixtures.ts";
-import { Neighbours } from "./testing/neighbours.ts";
+import { meetNeighbours, neighbours } from "./testing/neighbours.ts";
 import { active, CONSUMER, hasher, Line, node, request } from "./testing/open-lease.ts";
 import { LOST_MS, RETENTION_MS } from "./timers.ts";
 
 const STRANGER = address(0x99);
 
-let neighbours: Neighbours;
-beforeAll(async () => {
-  neighbours = await Neighbours.meet();
-});
-beforeEach(() => {
-  neighbours.relayed.clear();
-  neighbours.broken = false;
-});
+meetNeighbours();
 
 test("CKP-1, CKP-2 what an attempt kept is paid, survives an eviction, and is what the next one goes on from", async () => {
   const { stub, hash, job } = await active(neighbours, { text: { tier: "yieldable" } });

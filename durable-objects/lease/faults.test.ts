@@ -2,20 +2,14 @@ import { evictDurableObject } from "cloudflare:test";
 import { jobIdOf } from "@gpux/protocol/ids";
 import { JobRequest } from "@gpux/protocol/job";
 import { sessionIdOf } from "@gpux/protocol/session";
-import { beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { addressOf } from "../testing/client.ts";
 import { DataLine, funded, OUTPUT } from "./testing/data-line.ts";
-import { Neighbours } from "./testing/neighbours.ts";
+import { meetNeighbours, neighbours } from "./testing/neighbours.ts";
 
 // What an agent may get wrong or lie about, against the lease's object (SPEC, bad input and faults of a lease).
 
-let neighbours: Neighbours;
-beforeAll(async () => {
-  neighbours = await Neighbours.meet();
-});
-beforeEach(() => {
-  neighbours.relayed.clear();
-});
+meetNeighbours();
 
 const request = JobRequest.parse({ function: "f".repeat(64), inputs: {}, max_price: "100000" });
 

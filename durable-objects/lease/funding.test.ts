@@ -4,22 +4,15 @@ import type { Address, Bytes32, HexBytes } from "@gpux/protocol/ids";
 import { AllocateIntent } from "@gpux/protocol/intent";
 import { recoverSigner } from "@gpux/protocol/signature";
 import { privateKeyToAccount } from "viem/accounts";
-import { beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { newP256Key } from "../../test/setup/p256-key.ts";
 import { address, done } from "./testing/fixtures.ts";
-import { Neighbours } from "./testing/neighbours.ts";
+import { meetNeighbours, neighbours } from "./testing/neighbours.ts";
 import { CONSUMER, consumer, hasher, quoted } from "./testing/open-lease.ts";
 
 const STRANGER = address(0x99);
 
-let neighbours: Neighbours;
-beforeAll(async () => {
-  neighbours = await Neighbours.meet();
-});
-beforeEach(() => {
-  neighbours.relayed.clear();
-  neighbours.broken = false;
-});
+meetNeighbours();
 
 const unsigned = () => ({
   amount: 1n,

@@ -3,23 +3,17 @@ import { env } from "cloudflare:workers";
 import { jobIdOf, type LeaseId } from "@gpux/protocol/ids";
 import { JobEvent, JobRequest } from "@gpux/protocol/job";
 import { sessionIdOf } from "@gpux/protocol/session";
-import { beforeAll, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { Carried } from "../interfaces.ts";
 import { movedReason } from "../moved.ts";
 import { type Account, addressOf } from "../testing/client.ts";
 import { DataLine, funded, quotedTo } from "./testing/data-line.ts";
 import { address, done } from "./testing/fixtures.ts";
-import { Neighbours } from "./testing/neighbours.ts";
+import { meetNeighbours, neighbours } from "./testing/neighbours.ts";
 
 // Jobs that move (SPEC JOB-11): two leases and the account that has both, as they are in workerd.
 
-let neighbours: Neighbours;
-beforeAll(async () => {
-  neighbours = await Neighbours.meet();
-});
-beforeEach(() => {
-  neighbours.relayed.clear();
-});
+meetNeighbours();
 
 const request = JobRequest.parse({ function: "f".repeat(64), inputs: {}, max_price: "100000" });
 

@@ -6,24 +6,17 @@ import { JobEvent, SignedReceipt } from "@gpux/protocol/job";
 import { LeaseEvent } from "@gpux/protocol/lease-event";
 import { verifyProof } from "@gpux/protocol/merkle";
 import { recoverSigner } from "@gpux/protocol/signature";
-import { beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { newP256Key } from "../../test/setup/p256-key.ts";
 import { BLOCK_MS } from "./blocks.ts";
 import { address, termsOf } from "./testing/fixtures.ts";
-import { Neighbours, upgradeBy } from "./testing/neighbours.ts";
+import { meetNeighbours, neighbours, upgradeBy } from "./testing/neighbours.ts";
 import { active, CONSUMER, consumer, hasher, Line, NODE, node, request } from "./testing/open-lease.ts";
 
 const STRANGER = address(0x99);
 
-let neighbours: Neighbours;
-beforeAll(async () => {
-  neighbours = await Neighbours.meet();
-});
-beforeEach(() => {
-  neighbours.relayed.clear();
-  neighbours.broken = false;
-});
+meetNeighbours();
 
 test("an allowance is the consumer's to sign, by a P-256 key too where the terms name one", async () => {
   const browser = await newP256Key();

@@ -3,6 +3,7 @@ import { env } from "cloudflare:workers";
 import type { MeterRpc } from "@gpux/protocol/attestation";
 import type { Address } from "@gpux/protocol/ids";
 import type { Intent, IntentAnswer, IntentKind, RelayerRpc } from "@gpux/protocol/intent";
+import { beforeAll, beforeEach } from "vitest";
 import { z } from "zod";
 import type { NodeRpc, Outcome } from "../../interfaces.ts";
 
@@ -115,4 +116,18 @@ export class Neighbours {
       allocate: (request) => this.#noted("meter:allocate", () => meter.allocate(request)),
     };
   }
+}
+
+/** Those of a test file that has called {@link meetNeighbours}. */
+export let neighbours: Neighbours;
+
+/** They are there before the file's tests, and before each of them they have nothing to say. */
+export function meetNeighbours(): void {
+  beforeAll(async () => {
+    neighbours = await Neighbours.meet();
+  });
+  beforeEach(() => {
+    neighbours.relayed.clear();
+    neighbours.broken = false;
+  });
 }
