@@ -116,6 +116,7 @@ function take(draft: Draft, job: Job, { token, sentAt, turnAt }: Ahead & { reado
  * ended by the agent's own word, however late and together with others that comes.
  */
 function giveTurns(draft: Draft, free: number): void {
+  if (free <= 0) return;
   const ahead = inTurn(draft.jobs.values()).flatMap((job) =>
     job.prefetched === null ? [] : [{ job, prefetched: job.prefetched }],
   );
