@@ -62,8 +62,13 @@ const Past = z.strictObject({
 });
 export type Past = z.output<typeof Past>;
 
-/** Sent to the agent before there is room for it there (turns.ts). `turnAt`: since when there is; null: not yet. */
-const Prefetched = z.strictObject({ token: AttemptToken, sentAt: Time, turnAt: Time.nullable() });
+/** Sent to the agent before there is room for it there (turns.ts). */
+const Prefetched = z.strictObject({
+  token: AttemptToken,
+  sentAt: Time,
+  /** There is room: since when by the agent's word (`freedAt`), and when the edge heard of it. */
+  turn: z.strictObject({ freedAt: Time, at: Time }).nullable(),
+});
 
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({

@@ -248,10 +248,10 @@ export function deadline(
   if (job.cancelAskedAt !== null) return { at: job.cancelAskedAt + CANCEL_MS, why: "cancel" };
   if (job.status === "queued" || attempt === undefined) {
     // JOB-12: the time of those before it in the agent is its time in the queue.
-    const { sentAt, turnAt } = job.prefetched ?? { sentAt: Number.POSITIVE_INFINITY, turnAt: null };
-    return turnAt === null
+    const { sentAt, turn } = job.prefetched ?? { sentAt: Number.POSITIVE_INFINITY, turn: null };
+    return turn === null
       ? { at: Math.max(job.queuedAt + queue_s * 1_000, replayed(sentAt)), why: "queue" }
-      : { at: Math.max(turnAt + start_s * 1_000, replayed(sentAt)), why: "start" };
+      : { at: Math.max(turn.at + start_s * 1_000, replayed(sentAt)), why: "start" };
   }
   if (attempt.startedAt === null)
     return { at: Math.max(attempt.sentAt + start_s * 1_000, replayed(attempt.sentAt)), why: "start" };

@@ -192,6 +192,16 @@ describe("JOB-4 the time-outs of what an agent has before its turn", () => {
     expect(recalled(scene)).toEqual([of(scene, 2)]);
   });
 
+  it("count its start from when the edge heard of the room, however long that was there by then", () => {
+    const scene = begun(2);
+    scene.now += 120_000;
+    scene.tell(result(scene, 1, 10_000)).after(0);
+    scene.tell(started(scene, 2));
+    expect(statuses(scene, 1, 2)).toEqual(["succeeded", "running"]);
+    scene.tell(result(scene, 2, 100_000));
+    expect(scene.job(2).billedMs).toBe(0);
+  });
+
   it("end it by its queue time-out while another is before it", () => {
     const scene = line(2, 1, (n) => (n === 2 ? { timeouts: { ...timeouts, queue_s: 10 } } : {}));
     scene.tell(started(scene, 1));

@@ -251,8 +251,10 @@ class Witness {
     if (prefetched === null) return;
     expect(job).toMatchObject({ status: "queued", move: null, cancelAskedAt: null });
     expect(prefetched.token.n).toBe(attemptsOf(job) + 1);
-    expect(prefetched.turnAt ?? this.now).toBeGreaterThanOrEqual(prefetched.sentAt);
-    expect(prefetched.turnAt ?? this.now).toBeLessThanOrEqual(this.now);
+    const { at, freedAt } = prefetched.turn ?? { at: this.now, freedAt: this.now };
+    expect(at).toBeGreaterThanOrEqual(prefetched.sentAt);
+    expect(at).toBeLessThanOrEqual(this.now);
+    expect(freedAt).toBeLessThanOrEqual(at);
     expect(job.attempts.filter(({ endedAt }) => endedAt === null)).toEqual([]);
     if (before.prefetched === null) expect(lease.prefetches).toBe(true);
   }
@@ -260,7 +262,7 @@ class Witness {
   /** JOB-12: as many turns are given as there is room for, and none where nothing is begun. */
   #checkRoom({ lease, jobs }: State, busy: number): void {
     const ahead = [...jobs.values()].flatMap(({ prefetched }) => (prefetched === null ? [] : [prefetched]));
-    const turns = ahead.filter(({ turnAt }) => turnAt !== null).length;
+    const turns = ahead.filter(({ turn }) => turn !== null).length;
     expect(turns).toBeLessThanOrEqual(Math.max(0, sideBySide(lease.text) - busy));
     expect(ahead.length).toBeLessThanOrEqual(2 * MOST_IN_BATCH);
     if (ahead.length === 0) return;

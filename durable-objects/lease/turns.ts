@@ -32,6 +32,7 @@ const PREFETCHED = MOST_IN_BATCH;
 const MOST_PREFETCHED = 2 * PREFETCHED;
 
 type Ahead = NonNullable<Job["prefetched"]>;
+type Place = NonNullable<Ahead["turn"]>;
 
 /** Whether a job may be begun on the lease at all. Within the grace its agent may be on its way back, with what it has. */
 function mayBegin(lease: Lease, now: number): boolean {
@@ -67,13 +68,13 @@ export function dispatch(draft: Draft): void {
     const token = { epoch: draft.lease.epoch, n: attemptsOf(job) + 1 };
     if (isAlone && free > 0) {
       free -= 1;
-      runs.push(begun(draft, job, { token, sentAt: draft.now, turnAt: draft.now }));
+      runs.push(runOf(draft, take(draft, job, token, draft.now), token));
       continue;
     }
     if (!prefetches(lease) || place >= PREFETCHED || ahead >= MOST_PREFETCHED) break;
     place += 1;
     ahead += 1;
-    const sent: Job = { ...job, prefetched: { token, sentAt: draft.now, turnAt: null } };
+    const sent: Job = { ...job, prefetched: { token, sentAt: draft.now, turn: null } };
     put(draft, sent);
     runs.push(runOf(draft, sent, token));
   }
@@ -86,20 +87,9 @@ function prefetches({ prefetches: isAble, text, billedMs }: Lease): boolean {
   return isAble && (billedMs > 0 || startPriceOf(text) === 0n);
 }
 
-function begun(draft: Draft, job: Job, ahead: Ahead & { readonly turnAt: number }): Run {
-  const starting = take(draft, job, ahead);
-  return runOf(draft, starting, ahead.token);
-}
-
-function take(draft: Draft, job: Job, { token, sentAt, turnAt }: Ahead & { readonly turnAt: number }): Job {
-  // It cannot have begun before there was room for it: from here on the edge's clock may count (MTR-1).
-  const attempt: Attempt = {
-    token,
-    sentAt: Math.max(sentAt, turnAt),
-    startedAt: null,
-    endedAt: null,
-    outcome: null,
-  };
+/** `from`: it cannot have begun before, and from there on the edge's clock may count (MTR-1). */
+function take(draft: Draft, job: Job, token: AttemptToken, from: number): Job {
+  const attempt: Attempt = { token, sentAt: from, startedAt: null, endedAt: null, outcome: null };
   const starting: Job = {
     ...job,
     status: "starting",
@@ -120,13 +110,13 @@ function giveTurns(draft: Draft, free: number): void {
   const ahead = inTurn(draft.jobs.values()).flatMap((job) =>
     job.prefetched === null ? [] : [{ job, prefetched: job.prefetched }],
   );
-  let left = free - ahead.filter(({ prefetched }) => prefetched.turnAt !== null).length;
+  let left = free - ahead.filter(({ prefetched }) => prefetched.turn !== null).length;
   for (const { job, prefetched } of ahead) {
     if (left <= 0) return;
-    if (prefetched.turnAt !== null) continue;
+    if (prefetched.turn !== null) continue;
     left -= 1;
-    const turnAt = Math.max(prefetched.sentAt, draft.freedAt ?? draft.now);
-    put(draft, { ...job, prefetched: { ...prefetched, turnAt } });
+    const turn: Place = { freedAt: draft.freedAt ?? draft.now, at: draft.now };
+    put(draft, { ...job, prefetched: { ...prefetched, turn } });
   }
 }
 
@@ -142,18 +132,21 @@ export function fenced(draft: Draft, of: { job: JobId; attempt: AttemptToken }):
 }
 
 /** The agent has begun it. Where it was not the next by our list, for the word of another was on its way, that one waits on. */
-function takeUp(draft: Draft, job: Job, ahead: Ahead): Job | null {
-  if (ahead.turnAt !== null) return take(draft, job, { ...ahead, turnAt: ahead.turnAt });
-  const next = inTurn(draft.jobs.values()).findLast(({ prefetched }) => prefetched?.turnAt != null);
-  const turnAt = next?.prefetched?.turnAt ?? null;
-  if (next === undefined || next.prefetched === null || turnAt === null) return null;
-  put(draft, { ...next, prefetched: { ...next.prefetched, turnAt: null } });
-  return take(draft, job, { ...ahead, turnAt });
+function takeUp(draft: Draft, job: Job, { token, sentAt, turn }: Ahead): Job | null {
+  const place = turn ?? placeOfAnother(draft);
+  return place === null ? null : take(draft, job, token, Math.max(sentAt, place.freedAt));
+}
+
+function placeOfAnother(draft: Draft): Place | null {
+  const next = inTurn(draft.jobs.values()).findLast(({ prefetched }) => prefetched?.turn != null);
+  if (next === undefined || next.prefetched === null) return null;
+  put(draft, { ...next, prefetched: { ...next.prefetched, turn: null } });
+  return next.prefetched.turn;
 }
 
 /** It waits on as if it had not been sent; anew if there was room for it, as a lost attempt does. */
 export function unsend(draft: Draft, job: Job): void {
-  const hadTurn = job.prefetched !== null && job.prefetched.turnAt !== null;
+  const hadTurn = job.prefetched?.turn != null;
   put(draft, { ...job, prefetched: null, ...(hadTurn ? { queuedAt: draft.now } : {}) });
 }
 

@@ -15,7 +15,7 @@ export function checkPrefetched(was: Job | undefined, job: Job, now: number): vo
   for (const { outcome, startedAt } of attempts)
     hold(outcome !== WITHDRAWN || startedAt === null, "JOB-12 what is called back did not run", () => id);
   if (was?.prefetched == null || status !== "aborted" || failure?.code !== "start_timeout") return;
-  const { turnAt } = was.prefetched;
+  const turnAt = was.prefetched.turn?.at ?? null;
   const { queue_s, start_s } = was.request.timeouts;
   hold(
     now >= (turnAt === null ? was.queuedAt + queue_s * 1_000 : turnAt + start_s * 1_000),
@@ -26,7 +26,7 @@ export function checkPrefetched(was: Job | undefined, job: Job, now: number): vo
 
 /** `busy`: jobs of the lease that are under way. */
 export function checkTurns({ lease, jobs }: State, busy: number): void {
-  const turns = [...jobs.values()].filter(({ prefetched }) => prefetched?.turnAt != null).length;
+  const turns = [...jobs.values()].filter(({ prefetched }) => prefetched?.turn != null).length;
   hold(
     turns === 0 || busy + turns <= sideBySide(lease.text),
     "C3 no more turns are given than there is room for",
@@ -39,7 +39,7 @@ export function latestEnd({ queuedAt, prefetched, request }: Job, { lease }: Sta
   const { queue_s, start_s } = request.timeouts;
   const queue = queuedAt + queue_s * 1_000;
   if (prefetched === null) return queue;
-  const { sentAt, turnAt } = prefetched;
+  const { sentAt, turn } = prefetched;
   const replayed = (lease.metAt ?? 0) > sentAt ? (lease.metAt ?? 0) + REPLAY_MS : 0;
-  return Math.max(turnAt === null ? queue : turnAt + start_s * 1_000, replayed);
+  return Math.max(turn === null ? queue : turn.at + start_s * 1_000, replayed);
 }

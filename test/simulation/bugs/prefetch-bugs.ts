@@ -25,7 +25,8 @@ export const PREFETCH_BUGS: readonly Bug[] = [
           const hurried = (job: Job): Job => {
             const { prefetched } = job;
             if (prefetched === null || !isLate(job)) return job;
-            return { ...job, prefetched: { ...prefetched, turnAt: prefetched.sentAt } };
+            const turn = { freedAt: prefetched.sentAt, at: prefetched.sentAt };
+            return { ...job, prefetched: { ...prefetched, turn } };
           };
           return step(withJobs(state, hurried), event, now);
         },
