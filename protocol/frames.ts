@@ -120,6 +120,10 @@ export type ToNode = z.output<typeof ToNode>;
 
 const attempt = { job: JobId, attempt: AttemptToken };
 
+/** When a job's turn comes among those of its lease: the higher priority first, then the lower number. */
+export const Turn = z.strictObject({ priority: z.int(), n: z.int().min(1) });
+export type Turn = z.output<typeof Turn>;
+
 const run = {
   ...attempt,
   function: Sha256,
@@ -134,6 +138,11 @@ const run = {
    * agents that know of it (`hello`).
    */
   checkpoint: Checkpoint.nullable().optional(),
+  /**
+   * Its place in the lease's line, by priority and then by age: the agent may have it before there is room for it. Said only
+   * to agents that know of it (`hello`).
+   */
+  turn: Turn.optional(),
   /** The edge has not written the job down yet: to be kept with its end, and given back by `accepted`. */
   ticket: z.string().max(TICKET_LIMIT).optional(),
 };
@@ -150,6 +159,8 @@ export const FromLease = z.discriminatedUnion("t", [
     last_seq: z.int().min(0).max(MAX_KNOWN_SEQ),
     /** It keeps the work of attempts that give way (`yielded`). */
     checkpoints: z.boolean().optional(),
+    /** It may be sent jobs before their turn, and begins them by itself, in turn, as many at once as the lease runs. */
+    prefetches: z.boolean().optional(),
   }),
   /**
    * Volatile, right before an end that is said again: its job, as `run` gave it, with the ticket that came with it. For an

@@ -27,6 +27,15 @@ export function textBlockersOf(text: QuoteText, demand: Demand): Blocker[] {
   return demand.tier === "firm" && text.tier === "yieldable" ? ["tier", ...failed] : failed;
 }
 
+/** LSE-16: jobs of the lease that may be under way at once. */
+export function sideBySide({
+  mode,
+  concurrency,
+  resources,
+}: Pick<QuoteText, "mode" | "concurrency" | "resources">): number {
+  return mode === "dedicated" ? (concurrency ?? resources.gpus) : resources.gpus;
+}
+
 /** What another lease must give that does for whatever runs on one of this text: the same card at least, and all else. */
 export function standInFor({
   gpus,

@@ -14,6 +14,8 @@ export interface Attempt {
   readonly stopReason: StopReason | null;
   /** Aborted when it is to end where it can go on from, if it can. */
   readonly pausing: AbortSignal;
+  /** Its turn among those of its lease has not come: nothing of it has begun. */
+  waits: boolean;
   /** From the executor's start to its end. */
   executing: boolean;
   /** What it ran, once it has. */
@@ -46,6 +48,7 @@ export class Attempts {
       },
       pausing: pausing.signal,
       pause: () => pausing.abort(),
+      waits: true,
       executing: false,
       ms: 0,
       start: null,

@@ -6,6 +6,7 @@ import { keccak256 } from "@gpux/protocol/keccak";
 import { QuoteText } from "@gpux/protocol/lease";
 import { EMPTY_ROOT, emptyFrontier, Frontier } from "@gpux/protocol/merkle";
 import { Amount } from "@gpux/protocol/money";
+import { sideBySide } from "@gpux/protocol/quote-text";
 import { Gpu, Resources } from "@gpux/protocol/resources";
 import { startPriceOf, type Tariff } from "@gpux/protocol/tariff";
 import { z } from "zod";
@@ -263,6 +264,11 @@ export function entriesOf(book: Book): BookEntry[] {
 export function tariffOf(book: Pick<Book, "terms" | "resources" | "text">): Tariff {
   const gpus = isDedicated(book) ? 1 : book.resources.gpus;
   return { ratePerHour: book.terms.ratePerHour, gpus, start: startPriceOf(book.text) };
+}
+
+/** Jobs that may be under way at once. */
+export function placesOf({ text, resources }: Pick<Book, "text" | "resources">): number {
+  return text === undefined ? resources.gpus : sideBySide(text);
 }
 
 /** Reserved and paid by the clock, its jobs free. */

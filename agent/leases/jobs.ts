@@ -12,10 +12,12 @@ import {
   type Ended,
   findEnded,
   isDedicated,
+  placesOf,
   sameAttempt,
   untoldEnds,
 } from "./book.ts";
 import { type AttemptEnd, type Executed, execute, keep, type Run, upload } from "./job.ts";
+import { createSlots } from "./slots.ts";
 import type { Workshop } from "./workshop.ts";
 
 /** What the jobs of a lease need of it. */
@@ -55,6 +57,8 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
   const { house, objects, executor, slots, exposure, gpu, prepare } = workshop;
   const { terms } = book;
   const attempts = new Attempts();
+  /** As the edge counts them: one has its place from its turn until its end is told. */
+  const places = createSlots(placesOf(book));
   let accepting = true;
 
   function tellAgain(ended: Ended): void {
@@ -74,7 +78,14 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
     }
     for (const older of attempts.list()) if (older.job === frame.job) older.stop("fenced");
     const attempt = attempts.begin(frame.job, frame.attempt);
-    void work(frame, attempt)
+    let giveBack = () => {};
+    void places
+      .take(attempt.signal, frame.turn)
+      .then((place) => {
+        giveBack = place;
+        attempt.waits = false;
+        return work(frame, attempt);
+      })
       .catch((error: unknown): AttemptEnd => {
         if (attempt.signal.aborted) return { t: "stopped", ms: attempt.ms };
         log({
@@ -87,8 +98,10 @@ export function createLeaseJobs(options: LeaseJobsOptions): LeaseJobs {
       .then((end) => finish(frame, attempt, end))
       .catch(options.onFault)
       .finally(() => {
+        giveBack();
         attempts.end(attempt);
-        options.onChange("ended");
+        // One that was dropped before its turn has not begun.
+        if (!attempt.waits) options.onChange("ended");
       });
   }
 

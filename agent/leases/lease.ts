@@ -159,7 +159,14 @@ export function serveLease(options: LeaseOptions): ServedLease {
     headers: () => upgradeHeaders(credentials, url),
     onUnsigned: credentials.clock.refusedAt,
     parse: parseToLease,
-    hello: () => leaseBody({ t: "hello", attempts: openAttempts(), last_seq: book.dealt, checkpoints: true }),
+    hello: () =>
+      leaseBody({
+        t: "hello",
+        attempts: openAttempts(),
+        last_seq: book.dealt,
+        checkpoints: true,
+        prefetches: true,
+      }),
     onWelcome,
     preface: (body) => acceptanceOf(book, body),
     onFrame,
@@ -324,6 +331,8 @@ export function serveLease(options: LeaseOptions): ServedLease {
     },
     yield(noticeS) {
       link.send(dueBy(leaseBody({ t: "yield", notice_s: noticeS }), ownClock() + noticeS * 1_000), true);
+      // Nothing is begun in a notice: the edge gives these to another attempt.
+      for (const attempt of attempts.list()) if (attempt.waits) attempt.stop("yielded");
       if (attempts.list().length > 0) workshop.executor.yieldSoon?.(noticeS * 1_000);
       const timers = [
         setTimeout(

@@ -1,18 +1,33 @@
-/** Lets at most `size` holders in at once, the others in order of asking. */
+import type { Turn } from "@gpux/protocol/frames";
+
+/** Lets at most `size` holders in at once, the others in order of their turns, or of asking where those are the same. */
 export interface Slots {
   /** Resolves with the way to give the slot back; rejects with the signal's reason when it aborts first. */
-  take(signal: AbortSignal): Promise<() => void>;
+  take(signal: AbortSignal, turn?: Turn): Promise<() => void>;
   /** Takes a slot that is free now; null: none is. */
   takeFree(): (() => void) | null;
 }
 
+/** Of those that have none, as edges of before send them. */
+export const ANY_TURN: Turn = { priority: 0, n: 1 };
+
+/** JOB-3: as the edge has them. */
+export function precedes(a: Turn, b: Turn): boolean {
+  return a.priority === b.priority ? a.n < b.n : a.priority > b.priority;
+}
+
+interface Waiting {
+  readonly turn: Turn;
+  readonly enter: () => void;
+}
+
 export function createSlots(size: number): Slots {
   let free = size;
-  const waiting: (() => void)[] = [];
+  const waiting: Waiting[] = [];
   const giveBack = () => {
     const next = waiting.shift();
     if (next === undefined) free += 1;
-    else next();
+    else next.enter();
   };
   const once = (): (() => void) => {
     let given = false;
@@ -28,7 +43,7 @@ export function createSlots(size: number): Slots {
   };
   return {
     takeFree,
-    async take(signal) {
+    async take(signal, turn = ANY_TURN) {
       signal.throwIfAborted();
       const taken = takeFree();
       if (taken !== null) return taken;
@@ -37,11 +52,13 @@ export function createSlots(size: number): Slots {
           signal.removeEventListener("abort", leave);
           resolve(once());
         };
+        const one: Waiting = { turn, enter };
         const leave = () => {
-          waiting.splice(waiting.indexOf(enter), 1);
+          waiting.splice(waiting.indexOf(one), 1);
           reject(signal.reason);
         };
-        waiting.push(enter);
+        const behind = waiting.findIndex((other) => precedes(turn, other.turn));
+        waiting.splice(behind < 0 ? waiting.length : behind, 0, one);
         signal.addEventListener("abort", leave, { once: true });
       });
     },

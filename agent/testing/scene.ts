@@ -193,6 +193,7 @@ export async function runFrame(
     committed?: string;
     attempt?: { epoch: number; n: number };
     checkpoint?: { sha256: string; bytes: number } | null;
+    turn?: { priority: number; n: number };
   } = {},
 ) {
   const cumulative = 500_000n;

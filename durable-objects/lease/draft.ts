@@ -24,10 +24,20 @@ export interface Draft {
   /** For who is watching now; not kept. */
   readonly passing: Entry[];
   readonly now: number;
+  /** By the agent's word an attempt had ended then, and its place was free for the next; null: none has ended in this step. */
+  freedAt: number | null;
 }
 
 export function draftOf(state: State, now: number): Draft {
-  return { lease: state.lease, jobs: new Map(state.jobs), frames: [], journal: [], passing: [], now };
+  return {
+    lease: state.lease,
+    jobs: new Map(state.jobs),
+    frames: [],
+    journal: [],
+    passing: [],
+    now,
+    freedAt: null,
+  };
 }
 
 type Body<Frame> = Frame extends ToLease ? Omit<Frame, "v" | "seq" | "ack"> : never;

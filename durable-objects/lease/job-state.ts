@@ -62,6 +62,14 @@ const Past = z.strictObject({
 });
 export type Past = z.output<typeof Past>;
 
+/** Sent to the agent before there is room for it there (turns.ts). */
+const Prefetched = z.strictObject({
+  token: AttemptToken,
+  sentAt: Time,
+  /** There is room: since when by the agent's word (`freedAt`), and when the edge heard of it. */
+  turn: z.strictObject({ freedAt: Time, at: Time }).nullable(),
+});
+
 /** A job while its lease works on it. The last attempt is the current one. */
 export const Job = z.strictObject({
   id: JobId,
@@ -82,6 +90,8 @@ export const Job = z.strictObject({
   endedAt: Time.nullable(),
   cancelAskedAt: Time.nullable(),
   attempts: z.array(Attempt),
+  /** Of `queued`: its agent has it, and will begin it by itself. */
+  prefetched: Prefetched.nullable().default(null),
   outputs: z.array(Output),
   billedMs: z.int().min(0),
   price: Amount,
@@ -160,6 +170,12 @@ export function sameAttempt(a: Attempt["token"], b: Attempt["token"]): boolean {
 
 export function currentAttempt(job: Job): Attempt | undefined {
   return job.attempts.at(-1);
+}
+
+/** What its agent has it under: the attempt that is under way, or the one that it will be. */
+export function tokenInHand({ status, prefetched, attempts }: Job): AttemptToken | undefined {
+  if (status === "queued") return prefetched?.token;
+  return status === "starting" || status === "running" ? attempts.at(-1)?.token : undefined;
 }
 
 /** As their turn comes: by priority, then by age. */

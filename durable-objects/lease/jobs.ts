@@ -1,21 +1,11 @@
 import type { ErrorCode } from "@gpux/protocol/errors";
 import type { JobId } from "@gpux/protocol/ids";
 import type { AttemptToken, Checkpoint, JobRequest } from "@gpux/protocol/job";
-import type { QuoteText } from "@gpux/protocol/lease";
 import type { SessionId } from "@gpux/protocol/session";
 import { ceiling, committed, executionMs, leftOf, mostOf } from "./billing.ts";
-import { isReady } from "./capacity.ts";
 import { type Draft, note, put, send } from "./draft.ts";
-import {
-  type Attempt,
-  attemptsOf,
-  currentAttempt,
-  inTurn,
-  isQueued,
-  isTerminal,
-  type Job,
-} from "./job-state.ts";
-import { inFrames, type Run } from "./runs.ts";
+import { type Attempt, currentAttempt, isTerminal, type Job } from "./job-state.ts";
+import type { Run } from "./runs.ts";
 import { isDedicated, isWorking, type Lease, pledged, windUpAt } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 
@@ -138,6 +128,7 @@ export function arrived(
     endedAt: null,
     cancelAskedAt: null,
     attempts: [],
+    prefetched: null,
     outputs: [],
     billedMs: 0,
     price: 0n,
@@ -189,34 +180,6 @@ function coveredOf(draft: Draft, request: JobRequest): JobRequest {
   return { ...request, max_price: least > 0n ? least : 0n };
 }
 
-/** LSE-16: jobs that may be under way at once. */
-export function sideBySide({ mode, concurrency, resources }: QuoteText): number {
-  return mode === "dedicated" ? (concurrency ?? resources.gpus) : resources.gpus;
-}
-
-/** JOB-3: sends queued jobs, by priority and then the oldest first, as long as fewer are starting or running than may be side by side. */
-export function dispatch(draft: Draft): void {
-  const { status, awayAt, drainAt, text } = draft.lease;
-  if ((status !== "active" && status !== "draining") || awayAt !== null || !isReady(draft.lease)) return;
-  // A node that is about to stop begins nothing (LSE-10).
-  if (drainAt !== null) return;
-  const runs: Run[] = [];
-  let busy = 0;
-  for (const job of draft.jobs.values()) if (job.status === "starting" || job.status === "running") busy += 1;
-  for (const job of inTurn(draft.jobs.values())) {
-    if (busy >= sideBySide(text)) break;
-    if (!isQueued(job)) continue;
-    busy += 1;
-    const token = { epoch: draft.lease.epoch, n: attemptsOf(job) + 1 };
-    const attempt: Attempt = { token, sentAt: draft.now, startedAt: null, endedAt: null, outcome: null };
-    const sent: Job = { ...job, status: "starting", attempts: [...job.attempts, attempt] };
-    put(draft, sent);
-    note(draft, job.id, "status", { status: "starting", attempt: token.n });
-    runs.push(runOf(draft, sent, token));
-  }
-  for (const each of inFrames(runs)) send(draft, each);
-}
-
 /** CKP-1: who asked for it, where its agent knows of it and may have to give way for others. */
 export function keepsWork(lease: Lease, { request }: Job): boolean {
   return request.checkpoint === true && lease.keeps && lease.text.tier === "yieldable" && !isDedicated(lease);
@@ -235,16 +198,9 @@ export function runOf(draft: Draft, job: Job, token: AttemptToken): Run {
     max_price: leftOf(job),
     committed: committed(draft),
     ...(goesOn || keepsWork(draft.lease, job) ? { checkpoint: job.checkpoint } : {}),
+    ...(draft.lease.prefetches ? { turn: { priority: job.request.priority, n: job.n } } : {}),
     ...(draft.lease.allowance === null ? {} : { allowance: draft.lease.allowance }),
   };
-}
-
-/** JOB-5: the job a frame speaks of, unless it has ended or the frame comes from an older attempt. */
-export function fenced(draft: Draft, of: { job: JobId; attempt: AttemptToken }): Job | null {
-  const job = draft.jobs.get(of.job);
-  const token = job === undefined ? undefined : currentAttempt(job)?.token;
-  if (job === undefined || token === undefined || isTerminal(job) || job.status === "queued") return null;
-  return token.n === of.attempt.n && token.epoch === of.attempt.epoch ? job : null;
 }
 
 /**
@@ -275,20 +231,29 @@ export function sendCancel(draft: Draft, job: Job, reason: string): void {
   if (attempt !== undefined) send(draft, { t: "cancel", job: job.id, attempt: attempt.token, reason });
 }
 
+/** Tells the agent that a job which it was sent before its turn is not to be begun any more. */
+export function recall(draft: Draft, { id: job, prefetched }: Job, reason: string): void {
+  if (prefetched !== null) send(draft, { t: "cancel", job, attempt: prefetched.token, reason });
+}
+
 /** When this job's next time-out falls due, and what it is. */
 export function deadline(
   draft: Pick<Draft, "lease">,
   job: Job,
 ): { at: number; why: "queue" | "start" | "execution" | "cancel" } {
   const { queue_s, start_s } = job.request.timeouts;
+  const { metAt } = draft.lease;
+  const replayed = (sentAt: number) => (metAt !== null && metAt > sentAt ? metAt + REPLAY_MS : 0);
   const attempt = currentAttempt(job);
   if (job.cancelAskedAt !== null) return { at: job.cancelAskedAt + CANCEL_MS, why: "cancel" };
-  if (job.status === "queued" || attempt === undefined)
-    return { at: job.queuedAt + queue_s * 1_000, why: "queue" };
-  if (attempt.startedAt === null) {
-    const { metAt } = draft.lease;
-    const replayed = metAt !== null && metAt > attempt.sentAt ? metAt + REPLAY_MS : 0;
-    return { at: Math.max(attempt.sentAt + start_s * 1_000, replayed), why: "start" };
+  if (job.status === "queued" || attempt === undefined) {
+    // JOB-12: the time of those before it in the agent is its time in the queue.
+    const { sentAt, turn } = job.prefetched ?? { sentAt: Number.POSITIVE_INFINITY, turn: null };
+    return turn === null
+      ? { at: Math.max(job.queuedAt + queue_s * 1_000, replayed(sentAt)), why: "queue" }
+      : { at: Math.max(turn.at + start_s * 1_000, replayed(sentAt)), why: "start" };
   }
+  if (attempt.startedAt === null)
+    return { at: Math.max(attempt.sentAt + start_s * 1_000, replayed(attempt.sentAt)), why: "start" };
   return { at: attempt.startedAt + executionMs(draft.lease, job) + BACKSTOP_MS, why: "execution" };
 }

@@ -5,12 +5,13 @@ import { askBlock, withReceipts } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
-import { currentAttempt, inOrder, isTerminal } from "./job-state.ts";
-import { begin, fenced, type Refusal, runOf, sendCancel } from "./jobs.ts";
+import { currentAttempt, inOrder, isTerminal, type Job, tokenInHand } from "./job-state.ts";
+import { begin, type Refusal, runOf, sendCancel } from "./jobs.ts";
 import { fail, finish, giveWay, keep, lose } from "./outcome.ts";
 import { forgo, meet, served, serving } from "./service.ts";
 import { isAnswer, isCloseAnswer } from "./signatures.ts";
 import { isOver, isSettled, unsignedReceipts } from "./state.ts";
+import { fenced, unsend } from "./turns.ts";
 
 const HEARTBEAT_S = 25;
 
@@ -42,7 +43,7 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     }
     case "result": {
-      const job = fenced(draft, said);
+      const job = ending(draft, said);
       if (job === null) return null;
       const running = begin(draft, job, said.ms);
       finish(draft, running, {
@@ -55,12 +56,12 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     }
     case "failed": {
-      const job = fenced(draft, said);
+      const job = ending(draft, said);
       if (job !== null) fail(draft, job, said);
       return null;
     }
     case "stopped": {
-      const job = fenced(draft, said);
+      const job = ending(draft, said);
       if (job === null) return null;
       const began = job.status === "running" ? begin(draft, job, said.ms) : job;
       // An agent that knows nothing of the attempt says so by no time at all, and would not sign for any.
@@ -68,7 +69,7 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
       return null;
     }
     case "yielded": {
-      const job = fenced(draft, said);
+      const job = ending(draft, said);
       if (job !== null) keep(draft, job, said);
       return null;
     }
@@ -101,19 +102,36 @@ export function frame(draft: Draft, said: FromLease): Refusal | null {
   }
 }
 
+/**
+ * The job whose attempt ends by this frame. When, by the agent's clock from where ours saw it begin: the next may have begun
+ * then, and no time is counted for both.
+ */
+function ending(draft: Draft, said: Extract<FromLease, { ms: number; gpu: string }>): Job | null {
+  const job = fenced(draft, said);
+  const attempt = job === null ? undefined : currentAttempt(job);
+  if (attempt !== undefined)
+    draft.freedAt = Math.min(draft.now, (attempt.startedAt ?? attempt.sentAt) + said.ms);
+  return job;
+}
+
 /** LNK-3: after every (re)connection both sides compare what they think is running; the edge's list holds. */
 function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
   const { lease } = draft;
   const sent = Math.max(lease.sent, said.last_seq);
-  draft.lease = { ...lease, awayAt: null, metAt: draft.now, sent, keeps: said.checkpoints ?? false };
+  draft.lease = {
+    ...lease,
+    awayAt: null,
+    metAt: draft.now,
+    sent,
+    keeps: said.checkpoints ?? false,
+    prefetches: said.prefetches ?? false,
+  };
   const same = (a: AttemptToken, b: AttemptToken) => a.n === b.n && a.epoch === b.epoch;
   const has = (job: JobId, token: AttemptToken) =>
     said.attempts.some((each) => each.job === job && same(each.attempt, token));
   const live = inOrder(draft.jobs.values()).flatMap((job) => {
-    const token = currentAttempt(job)?.token;
-    return token !== undefined && (job.status === "starting" || job.status === "running")
-      ? [{ job, token }]
-      : [];
+    const token = isTerminal(job) ? undefined : tokenInHand(job);
+    return token === undefined ? [] : [{ job, token }];
   });
   sendVolatile(draft, {
     t: "welcome",
@@ -130,7 +148,8 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
   for (const { job, token } of live) {
     if (has(job.id, token)) {
       if (job.cancelAskedAt !== null) sendCancel(draft, job, "the consumer canceled it");
-    } else if (job.status === "starting" && job.cancelAskedAt === null)
+    } else if (job.status === "queued") unsend(draft, job);
+    else if (job.status === "starting" && job.cancelAskedAt === null)
       send(draft, { t: "run", ...runOf(draft, job, token) });
     // LSE-11: the agent's clock of the notice may run out before ours, and it comes back without what it stopped then.
     else if (draft.lease.capacity.yieldAt !== null) giveWay(draft, job);

@@ -122,6 +122,7 @@ describe("the jobs that leave at once", () => {
       execution_ms: 1,
       max_price: 1n,
       committed: 1n,
+      turn: { priority: -10, n: 2 ** 31 },
       allowance: { cumulative: FUNDED, signature: `0x${"ab".repeat(500)}` },
     };
   };

@@ -1,20 +1,20 @@
 import { ToLease } from "@gpux/protocol/frames";
 import type { JobId } from "@gpux/protocol/ids";
-import { JobView, TERMINAL } from "@gpux/protocol/job";
+import { JobView, MOST_IN_BATCH, TERMINAL } from "@gpux/protocol/job";
 import { type LeaseMode, LeaseView } from "@gpux/protocol/lease";
 import { append, emptyFrontier, type Frontier, root } from "@gpux/protocol/merkle";
 import { accrued, MAX_AMOUNT } from "@gpux/protocol/money";
+import { sideBySide } from "@gpux/protocol/quote-text";
 import { wireText } from "@gpux/protocol/wire";
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { z } from "zod";
 import { ceiling, committed, hasherOf } from "./billing.ts";
 import { duties } from "./duties.ts";
-import { costOf, isLeaving, isQueued, isTerminal, Job, receiptsOf } from "./job-state.ts";
-import { sideBySide } from "./jobs.ts";
+import { attemptsOf, costOf, isLeaving, isQueued, isTerminal, Job, receiptsOf } from "./job-state.ts";
 import { type Event, prune, type Step, step } from "./machine.ts";
 import { mayMove } from "./moves.ts";
-import { YIELDED } from "./outcome.ts";
+import { WITHDRAWN, YIELDED } from "./outcome.ts";
 import { quotedLease } from "./quoted.ts";
 import { edgeMs } from "./service.ts";
 import { endsAt, isOver, Lease, pledged, type State, type Tick, unsignedReceipts } from "./state.ts";
@@ -22,6 +22,9 @@ import { FUNDED, holdOf, PLACE, START, termsOf } from "./testing/fixtures.ts";
 import { answerTo, eventOf, type Move, noteDuties, sequences, surroundings, timeOf } from "./testing/play.ts";
 import { isForgotten, wakeAt } from "./timers.ts";
 import { jobView, leaseView } from "./view.ts";
+
+/** Where else one may be found that its agent had before its turn, by what is heard of it (JOB-12). */
+const TAKEN_UP: readonly Job["status"][] = ["running", "succeeded", "timed_out"];
 
 /** Where a job may go from where it is. Back to the queue only by a lost attempt, which the test checks apart. */
 const FORWARD: Readonly<Record<Job["status"], readonly Job["status"][]>> = {
@@ -198,7 +201,10 @@ class Witness {
       return expect(now).toEqual(then);
     }
     expect(job.request).toEqual(before.request);
-    if (job.status !== before.status) expect(FORWARD[before.status]).toContain(job.status);
+    const wasAhead = before.prefetched !== null;
+    if (job.status !== before.status)
+      expect([...FORWARD[before.status], ...(wasAhead ? TAKEN_UP : [])]).toContain(job.status);
+    this.#checkPrefetched(before, job, lease);
     // A job goes back only over an attempt that is closed, and forward again only by another.
     const inFlight = job.status === "starting" || job.status === "running" ? 1 : 0;
     for (const lost of job.attempts.slice(0, job.attempts.length - inFlight))
@@ -212,7 +218,9 @@ class Witness {
     if (job.move !== null) expect(before.been).not.toContain(job.move.to);
     const first = (job.past?.attempts.length ?? 0) + 1;
     expect(job.attempts.map(({ token }) => token.n)).toEqual(job.attempts.map((_, i) => first + i));
-    const spent = job.attempts.filter(({ outcome }) => outcome !== YIELDED && outcome !== "node_draining");
+    const spent = job.attempts.filter(
+      ({ outcome }) => outcome !== YIELDED && outcome !== "node_draining" && outcome !== WITHDRAWN,
+    );
     expect(spent.length).toBeLessThanOrEqual(job.request.retries + 1);
     expect(lease.epoch).toBeGreaterThanOrEqual(job.attempts.at(-1)?.token.epoch ?? 0);
     // CKP-2: over all attempts.
@@ -233,6 +241,35 @@ class Witness {
       if (job.receipt !== null) expect(job.billedMs - keptMs).toBeLessThanOrEqual(this.now - startedAt);
     }
     if (job.status === "aborted") expect(job.receipt).toBeNull();
+  }
+
+  /** JOB-12: it only waits, under a number of its own, and spends nothing when that comes to nothing. */
+  #checkPrefetched(before: Job, job: Job, lease: Lease): void {
+    for (const { outcome, startedAt } of job.attempts)
+      if (outcome === WITHDRAWN) expect(startedAt).toBeNull();
+    const { prefetched } = job;
+    if (prefetched === null) return;
+    expect(job).toMatchObject({ status: "queued", move: null, cancelAskedAt: null });
+    expect(prefetched.token.n).toBe(attemptsOf(job) + 1);
+    const { at, freedAt } = prefetched.turn ?? { at: this.now, freedAt: this.now };
+    expect(at).toBeGreaterThanOrEqual(prefetched.sentAt);
+    expect(at).toBeLessThanOrEqual(this.now);
+    expect(freedAt).toBeLessThanOrEqual(at);
+    expect(job.attempts.filter(({ endedAt }) => endedAt === null)).toEqual([]);
+    if (before.prefetched === null) expect(lease.prefetches).toBe(true);
+  }
+
+  /** JOB-12: as many turns are given as there is room for, and none where nothing is begun. */
+  #checkRoom({ lease, jobs }: State, busy: number): void {
+    const ahead = [...jobs.values()].flatMap(({ prefetched }) => (prefetched === null ? [] : [prefetched]));
+    const turns = ahead.filter(({ turn }) => turn !== null).length;
+    expect(turns).toBeLessThanOrEqual(Math.max(0, sideBySide(lease.text) - busy));
+    expect(ahead.length).toBeLessThanOrEqual(2 * MOST_IN_BATCH);
+    if (ahead.length === 0) return;
+    expect(["active", "draining"]).toContain(lease.status);
+    expect(lease).toMatchObject({ drainAt: null, capacity: { state: "held", yieldAt: null } });
+    if (lease.awayAt !== null) expect(this.now).toBeLessThan(lease.awayAt + 120_000);
+    else expect(turns).toBe(Math.min(ahead.length, sideBySide(lease.text) - busy));
   }
 
   #checkMoney(state: State): void {
@@ -256,6 +293,9 @@ class Witness {
     expect(committed(state)).toBeLessThanOrEqual(ceiling(lease));
     const busy = ended.filter((job) => job.status === "starting" || job.status === "running").length;
     expect(busy).toBeLessThanOrEqual(sideBySide(lease.text));
+    this.#checkRoom(state, busy);
+    // MTR-1: whatever an agent says that ran, no place is paid for twice.
+    if (!isDedicated) expect(lease.billedMs).toBeLessThanOrEqual(sideBySide(lease.text) * (this.now - START));
 
     const hasher = hasherOf(lease.place);
     const receipts = [...ticks, ...ended.flatMap(receiptsOf)].sort(
@@ -297,8 +337,14 @@ class Witness {
     const precedes = (a: Job, b: Job) =>
       a.request.priority === b.request.priority ? a.n < b.n : a.request.priority > b.request.priority;
     for (const job of jobs.values()) {
-      if (job.attempts.length === (before.jobs.get(job.id)?.attempts.length ?? 0)) continue;
-      const passedOver = [...jobs.values()].filter((each) => isQueued(each) && precedes(each, job));
+      const was = before.jobs.get(job.id);
+      const isSent = job.prefetched !== null && (was?.prefetched ?? null) === null;
+      const isBegun = job.attempts.length > (was?.attempts.length ?? 0) && (was?.prefetched ?? null) === null;
+      // What its agent has it begins by itself, and may have done so before it had one of more precedence.
+      if (!isSent && !isBegun) continue;
+      const passedOver = [...jobs.values()].filter(
+        (each) => isQueued(each) && each.prefetched === null && precedes(each, job),
+      );
       expect(passedOver).toEqual([]);
     }
   }

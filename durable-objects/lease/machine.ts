@@ -16,7 +16,7 @@ import { eventsOf, type LeaseEntry } from "./events.ts";
 import { extend } from "./extension.ts";
 import { fund, funded, fundingRefused, reserve, topUp, unfunded } from "./funding.ts";
 import { isFinal, isLeaving, isTerminal } from "./job-state.ts";
-import { type Arrival, admit, dispatch, type Refusal, refuse, restore } from "./jobs.ts";
+import { type Arrival, admit, type Refusal, refuse, restore } from "./jobs.ts";
 import { frame, refused } from "./link.ts";
 import { adopt, moved, offer } from "./moves.ts";
 import { cancel } from "./outcome.ts";
@@ -24,6 +24,7 @@ import { breakClock } from "./service.ts";
 import { isOpenedFromCredit, type State, withoutSettled } from "./state.ts";
 import type { Ticket } from "./tickets.ts";
 import { advance } from "./timers.ts";
+import { dispatch } from "./turns.ts";
 
 /** What happens to a lease. The shell has checked who may say so, and every signature that an event carries. */
 export type Event =

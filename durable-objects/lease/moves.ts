@@ -31,7 +31,7 @@ export function isStuck(lease: Lease, now: number): boolean {
 /** Whether the job may go on elsewhere. A dedicated lease is a machine of its consumer's choice, an array stays together. */
 export function mayMove(lease: Lease, job: Job): boolean {
   if (isDedicated(lease) || job.batch !== null) return false;
-  return isQueued(job) && job.cancelAskedAt === null;
+  return isQueued(job) && job.prefetched === null && job.cancelAskedAt === null;
 }
 
 /** Jobs that another lease is to be found for. What they have cost here must be signed for before they go. */

@@ -3,8 +3,8 @@ import type { Checkpoint, Output } from "@gpux/protocol/job";
 import { bill } from "./billing.ts";
 import { isHeld } from "./capacity.ts";
 import { type Draft, note, put } from "./draft.ts";
-import { attemptsOf, costOf, currentAttempt, isLeaving, type Job } from "./job-state.ts";
-import { begin, deadline, keepsWork, sendCancel, withAttempt } from "./jobs.ts";
+import { costOf, currentAttempt, isLeaving, type Job } from "./job-state.ts";
+import { begin, deadline, keepsWork, recall, sendCancel, withAttempt } from "./jobs.ts";
 
 /** How a job's attempt ends, and what that costs (SPEC JOB-6, JOB-8, MTR-2). Each function changes the draft only. */
 
@@ -21,6 +21,7 @@ interface Ending {
 export function finish(draft: Draft, job: Job, ending: Ending): void {
   // It is another lease's, or may be by now: that one's answer comes first (moves.ts).
   if (job.move !== null) return;
+  recall(draft, job, "it has ended");
   const attempt = currentAttempt(job);
   // One that was lost or gave way before says why itself (JOB-8), however the job's wait for the next one ends.
   const closed =
@@ -35,6 +36,7 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
   const ended: Job = {
     ...closed,
     status: ending.status,
+    prefetched: null,
     endedAt: draft.now,
     outputs: [...(ending.outputs ?? [])],
     failure: code === undefined ? null : { code, ...(detail === undefined ? {} : { detail }) },
@@ -61,6 +63,11 @@ export function finish(draft: Draft, job: Job, ending: Ending): void {
 
 /** The outcome of an attempt that made room for the owner or a firm demand. */
 export const YIELDED = "yielded";
+
+/** Of one that its agent had before its turn and that was called back (turns.ts): it did not run. */
+export const WITHDRAWN = "withdrawn";
+
+const UNSPENT: ReadonlySet<string | null | undefined> = new Set([YIELDED, "node_draining", WITHDRAWN]);
 
 /** LSE-11: stopped for no fault of its own or its node's: no retry is spent. What kept nothing costs nothing. */
 export function giveWay(draft: Draft, job: Job): void {
@@ -104,10 +111,17 @@ export function requeue(draft: Draft, job: Job, outcome: string): void {
   note(draft, job.id, "status", { status: "queued" });
 }
 
-/** Attempts that count against `retries`: none that gave way, or that its node's end broke off before the job moved. */
-function spentAttempts({ attempts, past }: Job): number {
-  const all = [...(past?.attempts ?? []), ...attempts];
-  return all.filter(({ outcome }) => outcome !== YIELDED && outcome !== "node_draining").length;
+/** Its attempts on whichever lease. */
+function allAttempts({ attempts, past }: Job): { readonly outcome?: string | null | undefined }[] {
+  return [...(past?.attempts ?? []), ...attempts];
+}
+
+/**
+ * Attempts that count against `retries`: none that gave way, that its node's end broke off before the job moved, or that
+ * was called back before its turn.
+ */
+function spentAttempts(job: Job): number {
+  return allAttempts(job).filter(({ outcome }) => !UNSPENT.has(outcome)).length;
 }
 
 /**
@@ -123,7 +137,10 @@ export function lose(draft: Draft, job: Job, failure: NonNullable<Ending["failur
 /** Nobody will try this job again, and nothing is charged for it. */
 export function giveUp(draft: Draft, job: Job, failure: NonNullable<Ending["failure"]>): void {
   if (job.cancelAskedAt !== null) finish(draft, job, { status: "canceled", charged: false });
-  else finish(draft, job, { status: attemptsOf(job) === 0 ? "aborted" : "failed", failure, charged: false });
+  else {
+    const isTried = allAttempts(job).some(({ outcome }) => outcome !== WITHDRAWN);
+    finish(draft, job, { status: isTried ? "failed" : "aborted", failure, charged: false });
+  }
 }
 
 /** What the agent said went wrong. A code that we do not know is the provider's own affair, and so its fault. */

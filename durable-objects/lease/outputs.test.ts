@@ -2,7 +2,7 @@ import { runInDurableObject, SELF } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { sha256Hex } from "@gpux/protocol/canonical";
 import { afterEach, beforeAll, expect, test, vi } from "vitest";
-import { type Account, call, newAccount, ORIGIN, requestOf, signed } from "../testing/client.ts";
+import { type Account, addressOf, call, newAccount, ORIGIN, requestOf, signed } from "../testing/client.ts";
 import { ECHO } from "../testing/echo.ts";
 import { store, unknownLease } from "../testing/functions.ts";
 import { DataLine, funded, type Run } from "./testing/data-line.ts";
@@ -191,6 +191,33 @@ test("BLK-3 whoever reads too slowly is cut off, and the upload goes on", async 
   await written;
   expect(await status).toBe(201);
   await expect(rest(readerOf(live))).rejects.toThrow();
+});
+
+test("BLK-4 JOB-12 an output may come before the word that its job has begun", async () => {
+  const { wallet, lease, stub } = await funded(neighbours);
+  const agent = await DataLine.dial(lease, [], undefined, { prefetches: true });
+  for (const number of [1, 2]) {
+    const json = { function: echo, inputs: { value: { number } }, max_price: "100000" };
+    expect((await call(wallet, `/v1/leases/${lease}/jobs`, { json })).status).toBe(202);
+  }
+  const first = await agent.run();
+  const run = await agent.run();
+  expect(await stub.job(addressOf(wallet), run.job, 0)).toMatchObject({
+    job: { status: "queued", attempts: [] },
+  });
+  const whole = crypto.getRandomValues(new Uint8Array(CHUNK));
+  const job = { wallet, lease, stub, agent, run, whole, sha256: await sha256Hex(whole) };
+  const put = upload(job);
+  await put.writer.write(whole);
+  await put.writer.close();
+  expect(await put.status).toBe(201);
+  agent.succeeded(first);
+  agent.succeeded(run);
+  await vi.waitFor(async () =>
+    expect(await stub.job(addressOf(wallet), run.job, 0)).toMatchObject({
+      job: { status: "succeeded", attempts: [{ n: 1, outcome: "succeeded" }] },
+    }),
+  );
 });
 
 test("BLK-4 only the attempt that is under way may upload, and only by its own node", async () => {

@@ -52,8 +52,9 @@ export class Outputs {
     if (as !== state.lease.terms.providerSigner) return status(403);
     const job = this.#life.job(id);
     if (job === null) return status(404);
-    const current = currentAttempt(job);
-    if (isTerminal(job) || current === undefined || !sameAttempt(current.token, { epoch, n: attempt }))
+    // The socket's word that it has begun may come after its bytes.
+    const token = job.prefetched?.token ?? currentAttempt(job)?.token;
+    if (isTerminal(job) || token === undefined || !sameAttempt(token, { epoch, n: attempt }))
       return status(409);
     const upload = { sha256, bytes, contentType: type, body: body ?? new Blob([]).stream() };
     try {

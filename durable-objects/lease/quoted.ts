@@ -28,6 +28,7 @@ export function quotedLease(request: HoldRequest, place: Lease["place"], now: nu
     sent: 0,
     seen: 0,
     keeps: false,
+    prefetches: false,
     awayAt: now,
     metAt: null,
     billedMs: 0,

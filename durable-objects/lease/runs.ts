@@ -6,8 +6,8 @@ export type Run = Extract<ToLease, { t: "runs" }>["runs"][number];
 
 /** Of a frame, the most that its head and the brackets take. */
 const HEAD = 200;
-/** Of a job beside its inputs: ids, amounts and an allowance with the longest signature, and the ticket, escaped. */
-const BESIDE_INPUTS = 1_500 + 2 * TICKET_LIMIT;
+/** Of a job beside its inputs: ids, amounts, its turn and an allowance with the longest signature, and the ticket, escaped. */
+const BESIDE_INPUTS = 1_600 + 2 * TICKET_LIMIT;
 
 /** The jobs in as few frames as may hold them, in order; one that goes alone is a `run`. */
 export function inFrames(runs: readonly Run[]) {

@@ -115,6 +115,8 @@ export const Lease = z.strictObject({
   seen: z.int().min(0),
   /** Its agent keeps what attempts that give way have done; so it said in its last hello. */
   keeps: z.boolean().default(false),
+  /** Its agent may be sent jobs before their turn; as above. */
+  prefetches: z.boolean().default(false),
   /** Since when there is no data socket; null while there is one. */
   awayAt: Time.nullable(),
   /** When the agent last said hello on a new connection, or brought a job back on it (ACK-5). */

@@ -41,7 +41,7 @@ function macOf(secret: Bytes32, text: string): Bytes32 {
 
 /** Of a job that was just sent; null when it was not. */
 export function issue(secret: Bytes32, job: Job): string | null {
-  const attempt = currentAttempt(job);
+  const attempt = job.prefetched ?? currentAttempt(job);
   if (attempt === undefined) return null;
   const { max_price, timeouts, retries, priority, checkpoint } = job.request;
   const ticket: Ticket = {

@@ -6,7 +6,7 @@ import { expectAgent, isHeld, restAt, wantsAgent } from "./capacity.ts";
 import type { Draft } from "./draft.ts";
 import { askClose, drain, end, GRACE_MS, lapse, SILENT_MS } from "./ending.ts";
 import { SUSPENDED_MS, watchAt } from "./funding.ts";
-import { isLeaving, isQueued, isTerminal } from "./job-state.ts";
+import { isLeaving, isQueued, isTerminal, tokenInHand } from "./job-state.ts";
 import { deadline, sendCancel } from "./jobs.ts";
 import { mayMove } from "./moves.ts";
 import { expire, giveUp, giveWay, lose, requeue } from "./outcome.ts";
@@ -20,6 +20,7 @@ import {
   unsignedReceipts,
   windUpAt,
 } from "./state.ts";
+import { withdraw } from "./turns.ts";
 
 /** A lease whose node left is lost after this; its attempts much earlier. */
 export const LOST_MS = 15 * 60_000;
@@ -74,6 +75,7 @@ export function advance(draft: Draft): void {
     drain(draft, { reason, fault: "provider" });
   }
   if (draft.lease.status === "draining") leaveOut(draft);
+  withdraw(draft);
   keepTime(draft);
   windUp(draft);
 }
@@ -94,7 +96,8 @@ function breakOff(draft: Draft, at: number): void {
   for (const job of draft.jobs.values()) {
     if (isTerminal(job) || (job.status === "running" && draft.now < at)) continue;
     if (job.status !== "queued") sendCancel(draft, job, "the node is about to stop");
-    const mayWait = draft.now < at + PLACE_MS && mayMove(draft.lease, { ...job, status: "queued" });
+    const mayWait =
+      draft.now < at + PLACE_MS && mayMove(draft.lease, { ...job, status: "queued", prefetched: null });
     if (!mayWait) giveUp(draft, job, { code: "node_draining" });
     else if (job.status !== "queued") requeue(draft, job, "node_draining");
   }
@@ -191,7 +194,7 @@ export function wakeAt(state: State, now: number): number {
   for (const job of state.jobs.values()) {
     if (isTerminal(job) || isLeaving(job)) continue;
     at = Math.min(at, deadline(state, job).at);
-    hasWork ||= job.status !== "queued" || mayMove(lease, job);
+    hasWork ||= tokenInHand(job) !== undefined || mayMove(lease, job);
   }
   const isAwaited = wantsAgent(lease) && lease.status !== "funding" && lease.status !== "quoted";
   if (lease.awayAt === null || !isAwaited) return at;

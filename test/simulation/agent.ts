@@ -323,6 +323,7 @@ export class Agent extends Actor {
         gpu: this.provider.offer.gpus[0]?.model ?? "UNKNOWN_GPU",
         skewMs: this.provider.skewMs,
         keeps: Number.parseInt(this.provider.address.slice(2, 4), 16) % 4 !== 0,
+        prefetches: Number.parseInt(this.provider.address.slice(2, 4), 16) % 4 !== 1,
         rpcDownUntil: () => this.rpcDownUntil,
       },
       id,

@@ -1,5 +1,12 @@
 import { unheardMs } from "@gpux/agent/leases/attempts";
-import { type Book, type BookEntry, type Ended, sameAttempt, untoldEnds } from "@gpux/agent/leases/book";
+import {
+  type Book,
+  type BookEntry,
+  type Ended,
+  placesOf,
+  sameAttempt,
+  untoldEnds,
+} from "@gpux/agent/leases/book";
 import type { FrameBody } from "@gpux/agent/link/frames";
 import { leaseBody } from "@gpux/agent/link/frames";
 import type { ToLease } from "@gpux/protocol/frames";
@@ -8,6 +15,7 @@ import type { AttemptToken, Checkpoint } from "@gpux/protocol/job";
 import type { Flow } from "./actor.ts";
 import { Bell } from "./bell.ts";
 import { type Setting, sleep } from "./setting.ts";
+import { Slots } from "./slots.ts";
 import { inputHashOf, numberOf } from "./truth.ts";
 import type { Workshop } from "./workshop.ts";
 
@@ -24,6 +32,8 @@ type StopReason = "canceled" | "fenced" | "leaving" | "yielded";
 export class Attempt {
   readonly job: JobId;
   readonly attempt: AttemptToken;
+  /** Its turn has not come. */
+  waits = true;
   executing = false;
   /** What it ran, once it has: then only its outputs are under way. */
   ms = 0;
@@ -74,9 +84,12 @@ export class Attempts {
   readonly #all = new Set<Attempt>();
   #accepting = true;
   readonly #ended: Bell;
+  readonly #places: Slots;
 
   constructor(options: AttemptsOptions) {
     this.#options = options;
+    const { keepsPlaces } = options.setting.machines.shell;
+    this.#places = new Slots(keepsPlaces ? placesOf(options.book) : Number.POSITIVE_INFINITY);
     this.#ended = new Bell(options.setting.schedule);
   }
 
@@ -102,8 +115,10 @@ export class Attempts {
     for (const older of this.#all) if (older.job === frame.job) older.stop("fenced");
     const attempt = new Attempt(frame.job, frame.attempt);
     this.#all.add(attempt);
-    machine.actor.run(this.#work(frame, attempt), (settled) => {
+    const place = { giveBack: () => {} };
+    machine.actor.run(this.#inTurn(frame, attempt, place), (settled) => {
       if (settled.ok) this.#finish(frame, attempt, settled.value, send);
+      place.giveBack();
       this.#all.delete(attempt);
       this.#ended.ring();
     });
@@ -138,6 +153,18 @@ export class Attempts {
     return this.list().find((each) => each.job === job && sameAttempt(each.attempt, attempt));
   }
 
+  *#inTurn(frame: Run, attempt: Attempt, place: { giveBack: () => void }): Flow<End> {
+    const giveBack = yield* this.#places.take(
+      (tell) => attempt.onStop(tell),
+      () => attempt.stopReason !== null,
+      frame.turn,
+    );
+    if (giveBack === null) return { t: "stopped", ms: 0 };
+    place.giveBack = giveBack;
+    attempt.waits = false;
+    return yield* this.#work(frame, attempt);
+  }
+
   *#work(frame: Run, attempt: Attempt): Flow<End> {
     const { setting, machine, lease } = this.#options;
     const { schedule, random } = setting;
@@ -164,6 +191,7 @@ export class Attempts {
     const run = machine.truth.began({ node: machine.address, lease, job, attempt: token, from, resumed });
     attempt.executing = true;
     setting.watch.executing(machine.address, machine.slots);
+    setting.watch.executingOf(lease, this.list().filter((each) => each.executing).length);
     const seq = this.#options.send(leaseBody({ t: "started", job, attempt: token }), false);
     attempt.start = { seq, at: from, heardAt: null };
     const work = machine.truth.work.get(number) ?? { runMs: 1_000, ends: "well" };

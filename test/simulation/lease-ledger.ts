@@ -10,15 +10,16 @@ import {
   type ReceiptState,
   receiptsOf,
 } from "@gpux/durable-objects/lease/job-state";
-import { sideBySide } from "@gpux/durable-objects/lease/jobs";
 import type { Event } from "@gpux/durable-objects/lease/machine";
-import { YIELDED } from "@gpux/durable-objects/lease/outcome";
+import { WITHDRAWN, YIELDED } from "@gpux/durable-objects/lease/outcome";
 import { isDedicated, isOver, pledged, type State } from "@gpux/durable-objects/lease/state";
 import type { Receipt } from "@gpux/protocol/eip712";
 import type { JobId, LeaseId } from "@gpux/protocol/ids";
 import { JobStatus } from "@gpux/protocol/job";
+import { sideBySide } from "@gpux/protocol/quote-text";
 import { charged } from "@gpux/protocol/tariff";
 import type { Disk } from "./disk.ts";
+import { checkPrefetched, checkTurns, latestEnd } from "./prefetch-watch.ts";
 import { type Run, runKey, type Truth } from "./truth.ts";
 import { hold } from "./violation.ts";
 
@@ -173,11 +174,11 @@ export class LeaseLedger {
       this.forgiven += receiptsOf(was).filter((each) => !receiptsOf(job).some((is) => isOf(is, each))).length;
     if (was?.status === "queued" && was.move === null && job.status === "aborted")
       hold(
-        now <= was.queuedAt + was.request.timeouts.queue_s * 1_000 + 1_000 ||
-          after.lease.status === "expired",
+        now <= latestEnd(was, after) + 1_000 || after.lease.status === "expired",
         "J1 a queue time-out is kept",
         () => `${job.id} waited ${now - was.queuedAt} ms of ${was.request.timeouts.queue_s} s`,
       );
+    checkPrefetched(was, job, now);
     const inFlight = job.status === "starting" || job.status === "running" ? 1 : 0;
     for (const attempt of job.attempts.slice(0, job.attempts.length - inFlight))
       hold(attempt.endedAt !== null, "J4 only a closed attempt makes room for another", () => job.id);
@@ -186,7 +187,7 @@ export class LeaseLedger {
       hold(attempt.token.n === elsewhere.length + at + 1, "J3 attempts are counted", () => job.id);
     });
     const spent = [...elsewhere, ...job.attempts].filter(
-      ({ outcome }) => outcome !== YIELDED && outcome !== "node_draining",
+      ({ outcome }) => outcome !== YIELDED && outcome !== "node_draining" && outcome !== WITHDRAWN,
     );
     hold(spent.length <= job.request.retries + 1, "J3 retries are counted", () => job.id);
     const cost = costOf(job);
@@ -308,7 +309,7 @@ export class LeaseLedger {
     for (const job of after.jobs.values()) {
       const was = before.jobs.get(job.id)?.status ?? "queued";
       hold(
-        job.status !== "starting" || was !== "queued" || this.#restored.has(job.id),
+        !isBegun(job.status) || was !== "queued" || this.#restored.has(job.id),
         "LSE-11 nothing begins in the notice",
         () => job.id,
       );
@@ -351,12 +352,17 @@ export class LeaseLedger {
       ({ id, status }) => (status === "starting" || status === "running") && !this.#restored.has(id),
     ).length;
     hold(busy <= sideBySide(lease.text), "C3 a lease runs no more than it may", () => this.id);
+    checkTurns(after, busy);
     if (isOver(lease)) {
       hold(lease.end !== null, "J4 an end has a reason", () => this.id);
       for (const job of after.jobs.values())
         hold(isTerminal(job) || isLeaving(job), "J1 no job outlives its lease", () => job.id);
     }
   }
+}
+
+function isBegun(status: JobStatus): boolean {
+  return status === "starting" || status === "running" || status === "succeeded";
 }
 
 function durationOf(run: Run, now: number): number {

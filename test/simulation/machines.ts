@@ -27,6 +27,8 @@ import { CONTRACT, type EscrowRules } from "./escrow-rules.ts";
 export interface ShellRules {
   /** A lease's state is written before anything that follows from it leaves. */
   readonly storesFirst: boolean;
+  /** An agent has no more jobs of a lease under way than that may have side by side, however many it was sent. */
+  readonly keepsPlaces: boolean;
   /** An agent's signature leaves only when its journal has it on the disk. */
   readonly syncsBeforeSigning: boolean;
   /** A lease's alarm is armed again after it rang. */
@@ -128,6 +130,7 @@ export const PRODUCT: Machines = {
   },
   shell: {
     storesFirst: true,
+    keepsPlaces: true,
     syncsBeforeSigning: true,
     rearmsAlarms: true,
     journalsOnce: true,

@@ -89,6 +89,7 @@ export class ServedLease {
           attempts: this.#openAttempts(),
           last_seq: book.dealt,
           ...(machine.keeps ? { checkpoints: true } : {}),
+          ...(machine.prefetches ? { prefetches: true } : {}),
         }),
       onWelcome: (frame) => this.#onWelcome(frame),
       preface: (body) => acceptanceOf(book, body),
@@ -144,6 +145,7 @@ export class ServedLease {
     const until = schedule.now + ms;
     const body = leaseBody({ t: "yield", notice_s: Math.floor(ms / 1_000) });
     this.link.send(dueBy(body, until), true);
+    for (const attempt of this.attempts.list()) if (attempt.waits) attempt.stop("yielded");
     schedule.at(schedule.now + pauseAfter(ms), `${this.id.slice(0, 9)} pauses`, () => {
       if (!this.#left) for (const attempt of this.attempts.list()) attempt.pause();
     });

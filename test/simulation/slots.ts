@@ -1,10 +1,12 @@
+import { ANY_TURN, precedes } from "@gpux/agent/leases/slots";
+import type { Turn } from "@gpux/protocol/frames";
 import type { Flow } from "./actor.ts";
 
-/** agent/leases/slots.ts in virtual time: so many jobs at once on a machine, the others in order of asking. */
+/** agent/leases/slots.ts in virtual time: so many holders at once, the others in order of their turns, or of asking. */
 export class Slots {
   readonly size: number;
   #taken = 0;
-  #waiting: (() => void)[] = [];
+  #waiting: { readonly turn: Turn; readonly enter: () => void }[] = [];
 
   constructor(size: number) {
     this.size = size;
@@ -15,7 +17,11 @@ export class Slots {
   }
 
   /** Comes back once there is a place, or once `isStopped`; the answer is how to give it back. */
-  *take(stopped: (tell: () => void) => void, isStopped: () => boolean): Flow<(() => void) | null> {
+  *take(
+    stopped: (tell: () => void) => void,
+    isStopped: () => boolean,
+    turn = ANY_TURN,
+  ): Flow<(() => void) | null> {
     if (isStopped()) return null;
     if (this.#taken >= this.size) {
       const given = { place: false };
@@ -24,10 +30,12 @@ export class Slots {
           given.place = true;
           resume();
         };
-        this.#waiting.push(enter);
+        const one = { turn, enter };
+        const behind = this.#waiting.findIndex((other) => precedes(turn, other.turn));
+        this.#waiting.splice(behind < 0 ? this.#waiting.length : behind, 0, one);
         stopped(() => {
-          if (!this.#waiting.includes(enter)) return;
-          this.#waiting = this.#waiting.filter((each) => each !== enter);
+          if (!this.#waiting.includes(one)) return;
+          this.#waiting = this.#waiting.filter((each) => each !== one);
           resume();
         });
       };
@@ -39,7 +47,7 @@ export class Slots {
       isGiven = true;
       const next = this.#waiting.shift();
       if (next === undefined) this.#taken -= 1;
-      else next();
+      else next.enter();
     };
   }
 }

@@ -7,6 +7,7 @@ import type { NodeEvent } from "@gpux/durable-objects/node/event";
 import type { NodeState } from "@gpux/durable-objects/node/state";
 import { fundingAmount } from "@gpux/protocol/funding";
 import type { Address, Bytes32, JobId, LeaseId } from "@gpux/protocol/ids";
+import { sideBySide } from "@gpux/protocol/quote-text";
 import type { Offer, Resources } from "@gpux/protocol/resources";
 import { CreditWatch } from "./credit-watch.ts";
 import type { Disk } from "./disk.ts";
@@ -145,6 +146,11 @@ export class Watch {
 
   executing(node: Address, slots: Slots): void {
     hold(slots.taken <= slots.size, "C2 no more jobs run than the machine takes", () => node);
+  }
+
+  executingOf(id: LeaseId, jobs: number): void {
+    const text = this.ledgers.get(id)?.state.lease.text;
+    hold(text === undefined || jobs <= sideBySide(text), "C3 a lease runs no more than it may", () => id);
   }
 
   attestAnswered(lease: Lease, refusal: string | null): void {

@@ -42,13 +42,14 @@ export class DataLine {
     lease: LeaseId,
     attempts: readonly Pick<Run, "job" | "attempt">[] = [],
     before?: DataLine,
+    able: { readonly prefetches?: true } = {},
   ): Promise<DataLine> {
     const { webSocket } = await env.LEASE.getByName(lease).fetch(upgradeBy(NODE));
     if (webSocket === null || webSocket === undefined) throw new Error("no data socket");
     const agent = new DataLine(webSocket);
     agent.#seq = before === undefined ? 0 : before.#seq;
     const own = attempts.map(({ job, attempt }) => ({ job, attempt }));
-    agent.#say({ t: "hello", seq: 0, attempts: own, last_seq: 0 });
+    agent.#say({ t: "hello", seq: 0, attempts: own, last_seq: 0, ...able });
     return agent;
   }
 

@@ -79,6 +79,7 @@ const agent = {
     attempts: fc.constantFrom("all", "all", "none", "odd", "made_up"),
     ahead: fc.constantFrom(0, 0, 0, 5),
     checkpoints: fc.constantFrom(true, true, false),
+    prefetches: fc.constantFrom(true, true, false),
   }),
   started: fc.record({ t: fc.constant("started"), ...attempt }),
   result: fc.record({ t: fc.constant("result"), ...attempt, ms: anyMs }),
@@ -183,7 +184,7 @@ const opening: Move[] = [
   { t: "fund", salt: 1 },
   { t: "answer", duty: 0, refusal: null, enough: true },
   { t: "wake", connected: false },
-  { t: "hello", attempts: "none", ahead: 0, checkpoints: true },
+  { t: "hello", attempts: "none", ahead: 0, checkpoints: true, prefetches: true },
   { t: "serving" },
 ];
 
@@ -195,6 +196,26 @@ const good = fc
     { t: "started", job: 0, token: "present", order: "next" },
     tick,
     { ...result, job: 0, token: "present", order: "next" },
+  ]);
+
+/** More jobs than there is room for, of which an agent has some before their turn and works them off. */
+const line = fc
+  .tuple(fc.array(consumer.submit, { minLength: 3, maxLength: 6 }), world.tick, agent.result, agent.started)
+  .map(([submits, tick, result, started]): Move[] => [
+    { t: "hello", attempts: "all", ahead: 0, checkpoints: true, prefetches: true },
+    ...submits.map(
+      (submit, n): Move => ({
+        ...submit,
+        job: n + 1,
+        otherInput: false,
+        allow: 10_000_000n,
+        maxPrice: 100_000n,
+      }),
+    ),
+    tick,
+    { ...result, job: 0, token: "present", order: "next" },
+    { ...result, job: 0, token: "present", order: "next" },
+    { ...started, token: "present", order: "next" },
   ]);
 
 /** Nothing is done for so long that the GPUs fall back to the node, and then something is to be done again. */
@@ -221,7 +242,7 @@ const pause = fc
     { t: "answer", duty: 0, refusal: null, enough: true },
     { t: "answer", duty: 0, refusal: null, enough: true },
     { t: "answer", duty: 0, refusal: null, enough: true },
-    { t: "hello", attempts: "none", ahead: 0, checkpoints: true },
+    { t: "hello", attempts: "none", ahead: 0, checkpoints: true, prefetches: true },
   ]);
 
 const moves = fc
@@ -229,6 +250,7 @@ const moves = fc
     fc.oneof(
       { weight: 12, arbitrary: single.map((move) => [move]) },
       { weight: 2, arbitrary: good },
+      { weight: 1, arbitrary: line },
       { weight: 1, arbitrary: nap },
       { weight: 1, arbitrary: pause },
     ),
@@ -375,6 +397,7 @@ export function eventOf(move: Move, state: State, around: Surroundings, now: num
         attempts: reported(state, move.attempts),
         last_seq: move.ahead === 0 ? 0 : lease.sent + move.ahead,
         checkpoints: move.checkpoints,
+        prefetches: move.prefetches,
       });
     case "started":
     case "log":
@@ -453,8 +476,12 @@ function aboutJob(move: Working, state: State): Body<FromLease> {
   }
 }
 
+function lastToken(job: Job): AttemptToken | undefined {
+  return job.prefetched?.token ?? currentAttempt(job)?.token;
+}
+
 function tokenOf(which: Working["token"], job: Job | undefined): AttemptToken {
-  const present = (job === undefined ? undefined : currentAttempt(job)?.token) ?? { epoch: 1, n: 1 };
+  const present = (job === undefined ? undefined : lastToken(job)) ?? { epoch: 1, n: 1 };
   switch (which) {
     case "present":
       return present;
@@ -469,7 +496,7 @@ function tokenOf(which: Working["token"], job: Job | undefined): AttemptToken {
 
 function reported(state: State, which: Extract<Move, { t: "hello" }>["attempts"]) {
   const attempts = inOrder(state.jobs.values()).flatMap((job) => {
-    const token = currentAttempt(job)?.token;
+    const token = lastToken(job);
     return token === undefined || isTerminal(job) ? [] : [{ job: job.id, attempt: token }];
   });
   switch (which) {

@@ -4,6 +4,7 @@ import { JOB_BUGS } from "./job-bugs.ts";
 import { MARKET_BUGS } from "./market-bugs.ts";
 import { MONEY_BUGS } from "./money-bugs.ts";
 import { MOVE_BUGS } from "./move-bugs.ts";
+import { PREFETCH_BUGS } from "./prefetch-bugs.ts";
 import { SESSION_BUGS } from "./session-bugs.ts";
 
 /** All planted bugs. */
@@ -14,4 +15,5 @@ export const BUGS: readonly Bug[] = [
   ...CREDIT_BUGS,
   ...SESSION_BUGS,
   ...MOVE_BUGS,
+  ...PREFETCH_BUGS,
 ];
