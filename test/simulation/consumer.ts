@@ -1,8 +1,7 @@
 import type { Caller, Outcome, PaymentNeeded } from "@gpux/durable-objects/interfaces";
 import { movedTo } from "@gpux/durable-objects/moved";
 import type { Address, JobId, LeaseId } from "@gpux/protocol/ids";
-import { type JobRequest, type RoutedJobRequest, TERMINAL } from "@gpux/protocol/job";
-import type { Demand } from "@gpux/protocol/resources";
+import { type JobRequest, TERMINAL } from "@gpux/protocol/job";
 import type { SessionId } from "@gpux/protocol/session";
 import { jobIdFor } from "./account-object.ts";
 import { Actor, type Flow, Unreachable } from "./actor.ts";
@@ -14,25 +13,7 @@ import type { JobSeen } from "./seen.ts";
 import { askAs, type SessionHabits, SessionKeys } from "./session-keys.ts";
 import { type LeaseDoor, type Setting, sleep } from "./setting.ts";
 import type { Truth } from "./truth.ts";
-
-/** A request that may be made again under its key. */
-interface Order {
-  readonly key: string;
-  readonly number: number;
-  /** On the warm path; null: its account chooses. */
-  readonly lease: LeaseId | null;
-  readonly demand: Demand;
-  /** How long the answer may wait for the job's end. */
-  readonly waitMs: number;
-  request: JobRequest;
-  /** Of a lease that is opened for it, whose money it is; null: the consumer's own. */
-  readonly payer: Address | null;
-  /** Under which it is asked for; null: by the wallet. */
-  readonly session: SessionId | null;
-  /** Opens the lease that was quoted for it, with the same request. */
-  opening: Pick<RoutedJobRequest, "lease" | "funding">;
-  acknowledged: JobSeen | null;
-}
+import { type Order, together, Wishes } from "./wishes.ts";
 
 /** What only some consumers have. */
 export interface Means {
@@ -53,9 +34,9 @@ export class Consumer extends Actor {
   /** Null: its wallet signs everything. */
   readonly #keys: SessionKeys | null;
   readonly #repeats: Random | null;
+  readonly #wishes: Wishes;
   readonly #orders: Order[] = [];
   readonly #meanPauseMs: number;
-  #made = 0;
   /** Makes no new requests; those under way still end. */
   isDone = false;
 
@@ -76,6 +57,7 @@ export class Consumer extends Actor {
     this.#buyer = new Buyer(this, address, setting, random, purse);
     this.#repeats = repeats;
     this.#keys = sessions === null ? null : new SessionKeys(this, address, setting, sessions);
+    this.#wishes = new Wishes(address, setting, truth, random, this.#buyer, this.#keys);
   }
 
   start(): void {
@@ -129,49 +111,9 @@ export class Consumer extends Actor {
   }
 
   #newOrder(): Flow<void> {
-    this.#made += 1;
-    const number = Number.parseInt(this.address.slice(2, 4), 16) * 1_000 + this.#made;
-    const checkpoint = number % 2 === 0;
-    // Of those that want their work kept, half have some to lose.
-    const isOften = this.#setting.isSpot || this.#setting.isScattered;
-    const isLong = checkpoint && (isOften || number % 4 === 0);
-    const execution_s = isLong ? 120 : this.#random.pick([2, 10, 60]);
-    const timeouts = {
-      queue_s: this.#random.pick(this.#setting.isScattered ? [300, 600] : [5, 300, 600]),
-      start_s: this.#random.pick([5, 60]),
-      execution_s,
-    };
-    const runMs =
-      (isLong ? 20_000 : 0) +
-      this.#random.wait(isLong ? 60_000 : this.#random.pick([50, 500, 5_000, 40_000]));
-    const dice = this.#random.next();
-    this.#truth.work.set(number, { runMs, ends: dice < 0.8 ? "well" : dice < 0.9 ? "tenant" : "provider" });
-    const session = this.#keys?.ofJob() ?? null;
-    const hurry = session === null ? null : (this.#keys?.hurry() ?? null);
-    const order: Order = {
-      key: number.toString().padStart(8, "0"),
-      number,
-      lease: this.#random.chance(0.6) ? this.#random.pick(this.#buyer.leases).id : null,
-      demand: this.#buyer.demand(),
-      waitMs: hurry?.waitMs ?? this.#random.pick([0, 5_000]),
-      request: {
-        kind: "function",
-        function: "f".repeat(64),
-        inputs: { n: { number } },
-        max_price: hurry?.max_price ?? BigInt(this.#random.pick([5_000, 60_000, 200_000])),
-        timeouts,
-        retries: this.#random.int(0, 2),
-        priority: this.#random.int(-1, 1),
-        checkpoint,
-      },
-      payer: this.#buyer.payerOfJob(),
-      session,
-      opening: {},
-      acknowledged: null,
-    };
-    this.#orders.push(order);
-    const next = hurry?.nextInMs ?? null;
-    if (next !== null) this.run(this.#newOrderIn(next), () => {});
+    const { order, nextInMs } = this.#wishes.draw();
+    this.#orders.push(...together(order));
+    if (nextInMs !== null) this.run(this.#newOrderIn(nextInMs), () => {});
     return this.#submit(order);
   }
 
@@ -184,12 +126,14 @@ export class Consumer extends Actor {
     const { network, schedule } = this.#setting;
     for (let tries = 0; tries < 4; tries += 1) {
       try {
-        const { request } = order;
-        const answer = yield* this.#ask(order, request);
-        if (answer.ok) return this.#acknowledge(order, answer.job);
+        const answer = yield* this.#askTogether(together(order));
+        if (answer.ok) {
+          for (const [i, job] of answer.jobs.entries()) this.#acknowledge(together(order)[i] ?? order, job);
+          return;
+        }
         if ("credit" in answer && answer.credit !== undefined) this.#openBy(order, answer);
         else if ("allowance" in answer && answer.allowance !== undefined)
-          this.#allow(order, answer.allowance);
+          this.#allow(together(order)[0] ?? order, answer.allowance);
         else if ("quote" in answer && answer.quote !== undefined) yield* this.#buyer.fund(answer.quote);
         else return this.#refused(order, answer.code);
       } catch (error) {
@@ -206,6 +150,44 @@ export class Consumer extends Actor {
     if (code !== "lease_closed" && code !== "lease_unknown") return;
     const at = this.#buyer.leases.findIndex(({ id }) => id === order.lease);
     if (at >= 0 && this.#random.chance(0.7)) this.#buyer.leases.splice(at, 1);
+  }
+
+  /** JOB-10: an array on its lease; of one alone as its account or lease takes it. */
+  *#askTogether(orders: readonly Order[]): Flow<Outcome<{ jobs: readonly JobSeen[] }> | PaymentNeeded> {
+    const [first] = orders;
+    if (first === undefined) return { ok: true, jobs: [] };
+    const { lease: at, session, waitMs, number } = first;
+    if (orders.length === 1 || at === null) {
+      const answer = yield* this.#ask(first, first.request);
+      return answer.ok ? { ok: true, jobs: [answer.job] } : answer;
+    }
+    const { network } = this.#setting;
+    const lease = this.#setting.lease(at);
+    const asked = orders.map(({ key, request }) => ({ id: this.#idOn(at, key), request }));
+    const ask = (as: Caller) =>
+      network.call(this, lease, `array ${number}`, () => lease.submitAll(as, asked, waitMs), true);
+    return yield* this.#askAs(session, lease, ask);
+  }
+
+  #idOn(lease: LeaseId, key: string): JobId {
+    return jobIdFor(lease, this.address, `key:${key}`);
+  }
+
+  #askAs<Answer extends object>(
+    session: SessionId | null,
+    lease: LeaseDoor,
+    ask: (as: Caller) => Flow<Answer>,
+  ) {
+    const account = this.#setting.account(this.address);
+    return askAs(this.address, session, ask, (by, needs) =>
+      this.#setting.network.call(
+        this,
+        account,
+        "admit session",
+        () => account.admitSession(by, lease.id, needs),
+        true,
+      ),
+    );
   }
 
   *#ask(
@@ -228,15 +210,11 @@ export class Consumer extends Actor {
       );
     }
     const lease = this.#setting.lease(order.lease);
-    const id = jobIdFor(order.lease, this.address, `key:${key}`);
+    const id = this.#idOn(order.lease, key);
     const what = `job ${order.number}`;
     const ask = (as: Caller) =>
       network.call(this, lease, what, () => lease.submit(as, id, request, order.waitMs), true);
-    const account = this.#setting.account(this.address);
-    const answer = yield* askAs(this.address, order.session, ask, (session, needs) => {
-      const admit = () => account.admitSession(session, lease.id, needs);
-      return network.call(this, account, "admit session", admit, true);
-    });
+    const answer = yield* this.#askAs(order.session, lease, ask);
     const to = movedTo(answer);
     if (to === null) return answer;
     const found = yield* this.#askWhereItIs(to, "job", (door) => door.job(this.address, id));

@@ -28,8 +28,15 @@ import type { Disk } from "./disk.ts";
 import { LeaseLife } from "./lease-life.ts";
 import { Connection, type End } from "./network.ts";
 import type { JobSeen, Line } from "./seen.ts";
-import { type LeaseConnection, type LeaseDoor, PLACE, type Setting, type Upgrade } from "./setting.ts";
-import { inputHashOf } from "./truth.ts";
+import {
+  type Asked,
+  type LeaseConnection,
+  type LeaseDoor,
+  PLACE,
+  type Setting,
+  type Upgrade,
+} from "./setting.ts";
+import { batchHashOf, inputHashOf } from "./truth.ts";
 
 /** As in durable-objects/lease/object.ts. */
 const CONFIRM_MS = 30 * 60_000;
@@ -172,11 +179,28 @@ export class LeaseObject extends Actor implements LeaseDoor {
     request: JobRequest,
     waitMs: number,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded> {
-    const taken = this.#takeIn(as, id, request);
+    const taken = this.#takeIn(as, [{ id, request }], false);
     if (!taken.ok) return taken;
     const job = yield* this.#answered(id, waitMs);
     if (job === null) return { ok: false, code: "job_unknown" };
     return this.#moved(id) ?? { ok: true, job, replayed: taken.replayed };
+  }
+
+  *submitAll(
+    as: Caller,
+    asked: readonly Asked[],
+    waitMs: number,
+  ): Flow<Outcome<{ jobs: readonly JobSeen[]; replayed: boolean }> | PaymentNeeded> {
+    const taken = this.#takeIn(as, asked, true);
+    if (!taken.ok) return taken;
+    const until = this.#setting.schedule.now + waitMs;
+    const jobs: JobSeen[] = [];
+    for (const { id } of asked) {
+      const job = yield* this.#answered(id, until - this.#setting.schedule.now);
+      if (job === null) return { ok: false, code: "job_unknown" };
+      jobs.push(job);
+    }
+    return { ok: true, jobs, replayed: taken.replayed };
   }
 
   *adopt(
@@ -195,18 +219,23 @@ export class LeaseObject extends Actor implements LeaseDoor {
   }
 
   /** As in durable-objects/lease/submission.ts, without its waits for hashes and curves. */
-  #takeIn(as: Caller, id: JobId, request: JobRequest): Outcome<{ replayed: boolean }> | PaymentNeeded {
+  #takeIn(
+    as: Caller,
+    asked: readonly Asked[],
+    together: boolean,
+  ): Outcome<{ replayed: boolean }> | PaymentNeeded {
     const session = typeof as === "string" ? null : as.session;
-    const arrivals = [
-      { job: id, clientId: null, request, inputHash: inputHashOf(request), batch: null, session },
-    ];
+    const batch = together ? batchHashOf(asked.map(({ request }) => request)) : null;
+    const arrivals = asked.map(({ id, request }) => ({
+      ...{ job: id, clientId: null, request, inputHash: inputHashOf(request), batch, session },
+    }));
     const shell = this.#shell();
     const judged = judge(shell, as, arrivals);
     if (!judged.ok) return judged;
     if (judged.fresh.length === 0) return { ok: true, replayed: true };
     if (judged.offered !== null && !this.#isAllowed(judged.offered.allowance))
       return { ok: false, code: "allowance_invalid" };
-    const taken = take(shell, as, arrivals, judged, false);
+    const taken = take(shell, as, arrivals, judged, together);
     return taken.ok ? { ok: true, replayed: false } : taken;
   }
 

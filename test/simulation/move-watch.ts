@@ -37,8 +37,16 @@ export class MoveWatch {
       );
       this.#homes.set(job, known.add(id));
     }
-    for (const job of after.jobs.values())
-      if (before.jobs.get(job.id) !== job && this.#homes.has(job.id)) this.#judge(job.id);
+    for (const job of after.jobs.values()) {
+      const was = before.jobs.get(job.id);
+      if (was === job) continue;
+      hold(
+        job.move === null || (was?.batch ?? null) === null,
+        "JOB-11 an array stays together",
+        () => `${job.id} is offered to ${job.move?.to}`,
+      );
+      if (this.#homes.has(job.id)) this.#judge(job.id);
+    }
   }
 
   #priceOn(lease: LeaseId, job: JobId): bigint {

@@ -50,7 +50,8 @@ export class SessionWatch {
       const was = before.jobs.get(job.id);
       if (job.session === null || was === job) continue;
       const seen = this.#seen.get(job.session);
-      if (was === undefined && event.t === "submit") this.#accepted(id, job.session, seen);
+      if (was === undefined && (event.t === "submit" || event.t === "submit_all"))
+        this.#accepted(id, job.session, seen);
       seen?.jobs.set(`${id} ${job.id}`, worthOf(job));
       // Until its first lease has heard where it is, a job that moves is counted twice, by them as by us.
       this.#sum(job.session);

@@ -47,6 +47,11 @@ export type Upgrade<C> =
   | { readonly ok: true; readonly connection: C }
   | { readonly ok: false; readonly status: number };
 
+export interface Asked {
+  readonly id: JobId;
+  readonly request: JobRequest;
+}
+
 /** The doors of the objects: what `interfaces.ts` says of them, as flows. */
 export interface LeaseDoor extends Actor {
   readonly id: LeaseId;
@@ -64,6 +69,12 @@ export interface LeaseDoor extends Actor {
     request: JobRequest,
     waitMs: number,
   ): Flow<Outcome<{ job: JobSeen; replayed: boolean }> | PaymentNeeded>;
+  /** An array: all of it is taken, in its order, or nothing (SPEC JOB-10). */
+  submitAll(
+    as: Caller,
+    asked: readonly Asked[],
+    waitMs: number,
+  ): Flow<Outcome<{ jobs: readonly JobSeen[]; replayed: boolean }> | PaymentNeeded>;
   job(as: Caller, id: JobId): Flow<Outcome<{ job: JobSeen }>>;
   events(as: Address, id: JobId, after: number): Flow<Outcome<{ events: readonly Line[] }>>;
   cancel(as: Address, id: JobId): Flow<Outcome<{ job: JobSeen }>>;

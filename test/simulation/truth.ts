@@ -89,3 +89,11 @@ export function numberOf(request: Pick<JobRequest, "inputs">): number {
 export function inputHashOf(request: Pick<JobRequest, "inputs">): string {
   return numberOf(request).toString(16).padStart(64, "0");
 }
+
+/** As durable-objects/lease/batch.ts: numbers are below a million in hex, so that arrays of up to twelve differ. */
+export function batchHashOf(requests: readonly Pick<JobRequest, "inputs">[]): string {
+  return requests
+    .map((request) => numberOf(request).toString(16).padStart(5, "0"))
+    .join("")
+    .padStart(64, "0");
+}

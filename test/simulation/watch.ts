@@ -70,14 +70,18 @@ export class Watch {
     this.sessions.step(observed);
     this.moves.step(id, observed);
     const { event, before, after } = observed;
-    if (
-      event.t === "submit" &&
-      this.#taken.has(event.job) &&
-      after.jobs.get(event.job)?.createdAt === this.#schedule.now
-    ) {
-      this.#truth.begunAgain.set(event.job, this.#schedule.now);
-      this.#truth.toldEnds.delete(event.job);
+    const asked = event.t === "submit" ? [event] : event.t === "submit_all" ? event.arrivals : [];
+    for (const { job } of asked) {
+      if (!this.#taken.has(job) || after.jobs.get(job)?.createdAt !== this.#schedule.now) continue;
+      this.#truth.begunAgain.set(job, this.#schedule.now);
+      this.#truth.toldEnds.delete(job);
     }
+    const numbers = asked.map(({ job }) => after.jobs.get(job)?.n ?? -1);
+    hold(
+      numbers.every((n, i) => n > (numbers[i - 1] ?? -1)),
+      "JOB-10 an array is taken whole and in its order, or not at all",
+      () => `${id}: ${numbers}`,
+    );
     if (before.lease.status === "funding" && after.lease.status === "active")
       hold(
         fundingAmount(after.lease.funding) <= INCLUDED_UP_TO || this.isHard(after.lease.hash),

@@ -1,3 +1,4 @@
+import { ARRAY_BUGS } from "./array-bugs.ts";
 import type { Bug } from "./bug.ts";
 import { CREDIT_BUGS } from "./credit-bugs.ts";
 import { JOB_BUGS } from "./job-bugs.ts";
@@ -9,6 +10,7 @@ import { SESSION_BUGS } from "./session-bugs.ts";
 
 /** All planted bugs. */
 export const BUGS: readonly Bug[] = [
+  ...ARRAY_BUGS,
   ...JOB_BUGS,
   ...MONEY_BUGS,
   ...MARKET_BUGS,
