@@ -43,6 +43,10 @@ export class Agent extends Actor {
   rpcDownUntil = 0;
   /** GPUs that the owner uses for himself. */
   #claimed = 0;
+  /** The highest frame of its node that any process of it has dealt with. */
+  #dealtWith = 0;
+  /** It hears what an earlier process heard, of how things were then: where it stands it knows when that is over. */
+  #isToldAgain = false;
 
   constructor(provider: Provider, setting: Setting, truth: Truth) {
     super(`agent ${provider.address.slice(2, 4)}`);
@@ -154,7 +158,8 @@ export class Agent extends Actor {
   }
 
   #checkCapacity(): void {
-    if (!this.#starting) this.#setting.watch.agentCapacity(this.provider.offer, this.name, this.taken());
+    if (!this.#starting && !this.#isToldAgain)
+      this.#setting.watch.agentCapacity(this.provider.offer, this.name, this.taken());
   }
 
   /** Those that are not over, whether they are served now or not. */
@@ -213,6 +218,8 @@ export class Agent extends Actor {
   }
 
   *#onFrame(frame: Exclude<ToNode, { t: "welcome" | "ack" }>): Flow<void> {
+    this.#isToldAgain = frame.seq <= this.#dealtWith;
+    this.#dealtWith = Math.max(this.#dealtWith, frame.seq);
     switch (frame.t) {
       case "hold": {
         const { hold: lease, terms, resources } = frame;
