@@ -45,8 +45,8 @@ export interface Drill {
   readonly devnet: Devnet;
   readonly client: Client;
   readonly nodes: readonly ToldNode[];
-  /** Opens a lease with {@link GPUS} cards of this node. */
-  gang(node: ToldNode | undefined, tier: Tier): Promise<Gang>;
+  /** Opens a lease with so many cards of this node, {@link GPUS} unless it is said otherwise. */
+  gang(node: ToldNode | undefined, tier: Tier, gpus?: number): Promise<Gang>;
   killEdge(): Promise<void>;
   startEdge(): Promise<void>;
   /** Of all parties, what the chain has of each; `provider` is all of them together. */
@@ -101,9 +101,9 @@ export async function openDrill(prices: readonly string[]): Promise<Drill> {
     devnet,
     client,
     nodes,
-    async gang(node, tier) {
+    async gang(node, tier, gpus = GPUS) {
       if (node === undefined) throw new Error(`the drill has ${prices.length} nodes`);
-      const demand = { node: node.address, tier, resources: { gpus: GPUS } };
+      const demand = { node: node.address, tier, resources: { gpus } };
       const quote = await client.quotes.create({ demand, amount: FUNDING });
       const { id } = await client.leases.open(quote, { demand });
       await until(async () => (await client.leases.get(id)).status === "active", "the lease is active");
