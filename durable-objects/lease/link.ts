@@ -5,7 +5,7 @@ import { askBlock, withReceipts } from "./blocks.ts";
 import { yieldBy } from "./capacity.ts";
 import { type Draft, note, put, send, sendVolatile, tellVoucher } from "./draft.ts";
 import { askClose, drain, stopBy } from "./ending.ts";
-import { currentAttempt, inOrder, isTerminal, type Job, tokenInHand } from "./job-state.ts";
+import { currentAttempt, inOrder, isTerminal, type Job, sameAttempt, tokenInHand } from "./job-state.ts";
 import { begin, type Refusal, runOf, sendCancel } from "./jobs.ts";
 import { fail, finish, giveWay, keep, lose } from "./outcome.ts";
 import { forgo, meet, served, serving } from "./service.ts";
@@ -126,9 +126,8 @@ function hello(draft: Draft, said: Extract<FromLease, { t: "hello" }>): void {
     keeps: said.checkpoints ?? false,
     prefetches: said.prefetches ?? false,
   };
-  const same = (a: AttemptToken, b: AttemptToken) => a.n === b.n && a.epoch === b.epoch;
   const has = (job: JobId, token: AttemptToken) =>
-    said.attempts.some((each) => each.job === job && same(each.attempt, token));
+    said.attempts.some((each) => each.job === job && sameAttempt(each.attempt, token));
   const live = inOrder(draft.jobs.values()).flatMap((job) => {
     const token = isTerminal(job) ? undefined : tokenInHand(job);
     return token === undefined ? [] : [{ job, token }];

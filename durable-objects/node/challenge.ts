@@ -128,6 +128,8 @@ export function challengedOn(before: NodeState, state: NodeState, now: number): 
   if (question !== null) {
     if (!can) return { ok: true, next: later(state, now + BUSY_MS), effects: [] };
     if (now < question.askedAt + ANSWER_MS) return unchanged(state);
+    // Silence is no right answer: who computed wrong stays in quarantine.
+    if (state.challenges.verdict?.result === "wrong") return judged(state, "wrong", 0, now);
     return judged(state, "slow", rateOf(question.work, now - question.askedAt), now);
   }
   if (!can) return unchanged(state);

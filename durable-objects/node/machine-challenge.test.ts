@@ -219,6 +219,17 @@ describe("CHL-2 a wrong answer", () => {
     expect(statusOf(state)).toBe("online");
   });
 
+  test("is not made good by silence, nor by a refusal to answer", () => {
+    begin(AFTER + HOUR + 50);
+    says({ t: "unproven", challenge: ID, reason: "busy" }, AFTER + HOUR + 60);
+    expect(statusOf(state)).toBe("quarantined");
+    begin(AFTER + 2 * HOUR);
+    expect(state.challenges.question).not.toBeNull();
+    apply({ t: "tick" }, AFTER + 2 * HOUR + ANSWER_MS);
+    expect(state.challenges.question).toBeNull();
+    expect(statusOf(state)).toBe("quarantined");
+  });
+
   test("to a question that nobody asked, or of a challenge that is over, is not heard", () => {
     const before = verdict();
     says({ t: "proof", challenge: ID, output: "AAAA" }, AFTER + 80);
